@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * i8042 keyboard controller with an AT keyboard that answers its commands and has no keys but Ctrl-Alt-Del: enough for Linux'
+ * driver to bind, for "reboot=k" (command 0xfe) and for the host's Ctrl-Alt-Del. No auxiliary port (mouse).
+ * Ports 0x60 (data) and 0x64 (status/command), GSI 1. vCPU threads and main; one lock inside. Saved: everything.
+ */
+#ifndef VMM_I8042_H
+#define VMM_I8042_H
+
+#include <pthread.h>
+
+#include "vmm/bus.h"
+#include "vmm/irq.h"
+#include "vmm/power.h"
+#include "vmm/state.h"
+#include "vmm/types.h"
+
+#define I8042_QUEUE_SIZE 32
+
+struct i8042 {
+	pthread_mutex_t lock;
+	struct irq_line *irq;	  /* borrowed */
+	struct power_sink *power; /* borrowed */
+	bool irq_level;
+	uint8_t status, command_byte, pending_command, output_port;
+	uint8_t keyboard_command; /* keyboard waits for this command's argument */
+	bool keyboard_scanning;
+	uint8_t queue[I8042_QUEUE_SIZE]; /* bytes towards the guest */
+	uint8_t queue_head, queue_len;
+};
+
+extern const struct bus_ops i8042_data_bus_ops;	   /* 1 port at 0x60 */
+extern const struct bus_ops i8042_command_bus_ops; /* 1 port at 0x64 */
+extern const struct state_desc i8042_state;
+
+void i8042_init(struct i8042 *kbc, struct irq_line *irq, struct power_sink *power);
+void i8042_finish(struct i8042 *kbc);
+void i8042_reset(struct i8042 *kbc);
+/* Types Ctrl-Alt-Del. False if the guest has not enabled the keyboard or the queue is full. Any thread. */
+bool i8042_ctrl_alt_del(struct i8042 *kbc);
+
+#endif
