@@ -42,7 +42,7 @@ typedef uint64_t gpa_t;
 
 #define PAGE_SIZE_4K 4096ULL
 
-#define __printf_like(format, first) __attribute__((format(printf, format, first)))
+#define __printf_like(string, first) __attribute__((format(printf, string, first)))
 #define __must_use __attribute__((warn_unused_result))
 #define __cold __attribute__((cold))
 
