@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The sandbox: what the process gives up before the first guest instruction. Order: everything is opened, then
+ * sandbox_enter_process() (all capabilities dropped, no_new_privs, not dumpable, core files off), then threads start, and every
+ * thread enters the filter of its role as its last step before work; main enters its own before the guest runs.
+ *
+ * A filter allows the union of the syscall lists (vmm/syscalls.h) of what runs in that role; anything else is SIGSYS: the
+ * handler prints thread, role and system call, and the process ends with 125. Filters are BPF programs made at build time.
+ */
+#ifndef VMM_SANDBOX_H
+#define VMM_SANDBOX_H
+
+#include "vmm/error.h"
+#include "vmm/types.h"
+
+enum sandbox_mode {
+	SANDBOX_ON = 0,
+	SANDBOX_LOG, /* a forbidden call is allowed and logged by the kernel's audit: to find out what a filter lacks */
+	SANDBOX_OFF, /* for debuggers only */
+};
+
+enum sandbox_role {
+	SANDBOX_ROLE_MAIN,
+	SANDBOX_ROLE_VCPU,
+	SANDBOX_ROLE_BLOCK,
+	SANDBOX_ROLE_NET,
+	SANDBOX_ROLE_CONSOLE,
+	SANDBOX_ROLE_ENTROPY,
+	SANDBOX_ROLES,
+};
+
+const char *sandbox_role_name(enum sandbox_role role);
+
+/* Main thread, before any other thread exists. */
+int sandbox_enter_process(enum sandbox_mode mode, struct error *e);
+/* The calling thread, for good. */
+int sandbox_enter_thread(enum sandbox_mode mode, enum sandbox_role role, struct error *e);
+
+#endif

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A split virtqueue seen from the device (virtio 1.2 §2.7), with INDIRECT_DESC and EVENT_IDX.
+ *
+ * Life: the transport writes size and addresses while the driver configures (device lock held); virtqueue_start() checks and
+ * translates them once, at DRIVER_OK; from then on only the owning worker touches the run-time part, until virtqueue_stop().
+ *
+ * The guest controls everything in the three areas, at any time. Therefore: the avail index is read once per pass and a pass is
+ * bounded by the queue size; each descriptor is copied once; a chain has at most `size` descriptors, direct and indirect
+ * together; a head that is in flight cannot be taken again; used index and used ring positions come from our own shadow. Anything
+ * else makes the queue broken: virtqueue_pop() returns -EIO for ever and the device asks for a reset, nothing more happens.
+ *
+ * Pass of a worker:
+ *	virtqueue_suppress_kicks(q, true);
+ *	do {
+ *		while ((r = virtqueue_pop(q, &chain, iov, max)) > 0) {
+ *			... later, in any order: virtqueue_push(q, &chain, written);
+ *		}
+ *		virtqueue_publish(q)		-> true: interrupt the driver
+ *		virtqueue_suppress_kicks(q, false);
+ *	} while (virtqueue_has_work(q));	-> the driver may have added before it saw the new setting
+ *
+ * Saved: configuration, next avail and used positions. In-flight heads are drained before a save.
+ */
+#ifndef VMM_VIRTQUEUE_H
+#define VMM_VIRTQUEUE_H
+
+#include <sys/uio.h>
+
+#include "vmm/error.h"
+#include "vmm/guest_memory.h"
+#include "vmm/state.h"
+#include "vmm/types.h"
+
+#define VIRTQUEUE_SIZE_MAX 1024
+
+struct virtqueue {
+	/* Configuration: written by the transport under the device's lock while !ready. */
+	uint16_t size_max; /* power of 2; what the device offers */
+	uint16_t size;	   /* what the driver chose: power of 2, 1..size_max */
+	bool ready;
+	uint64_t desc_gpa, avail_gpa, used_gpa;
+
+	/* Run time: owning worker only. */
+	struct guest_memory *mem; /* borrowed */
+	bool running, broken;
+	bool event_idx, indirect;
+	uint8_t *desc, *avail, *used; /* translated */
+	uint16_t avail_next;	/* position of the next entry to take */
+	uint16_t avail_seen;	/* avail index as of the last read */
+	uint16_t used_next;	/* position of the next entry to fill */
+	uint16_t used_published; /* used index that the driver can see */
+	uint16_t used_signalled; /* used index at the last interrupt decision */
+	bool kicks_suppressed;
+	uint64_t in_flight[VIRTQUEUE_SIZE_MAX / 64]; /* one bit per head */
+	uint32_t in_flight_count;
+};
+
+extern const struct state_desc virtqueue_state;
+
+/* One request: the driver's readable buffers first, then the writable ones, all translated. */
+struct virtqueue_chain {
+	uint16_t head;
+	uint16_t out_count, in_count; /* entries of iov: [0, out_count) readable, then in_count writable */
+	uint64_t out_len, in_len;     /* bytes; each below 2^32 + 2^16 * 2^32 and never overflowing */
+	struct iovec *iov;	      /* the caller's array */
+};
+
+/* Sets size_max, everything else to reset values. */
+void virtqueue_init(struct virtqueue *q, uint16_t size_max);
+/* Back to reset values (keeps size_max). Only while not running. */
+void virtqueue_reset(struct virtqueue *q);
+
+/*
+ * Checks size, alignment and place of the three areas (16, 2 and 4 bytes; wholly in RAM, not overlapping each other) and starts. Returns false, and leaves
+ * the queue stopped, if the driver's settings are unusable.
+ */
+bool __must_use virtqueue_start(struct virtqueue *q, struct guest_memory *mem, uint64_t features);
+/* Nothing touches the rings any more. All popped chains must have been pushed, or be dropped for good (reset). */
+void virtqueue_stop(struct virtqueue *q);
+
+/* True if there is something to pop, reading the avail index anew. False for a broken queue. */
+bool virtqueue_has_work(struct virtqueue *q);
+/*
+ * Takes the next chain. `iov` has room for `max` entries; a chain that needs more breaks the queue, so give at least q->size. Zero-length descriptors are checked and left out of the list.
+ * Returns 1; 0 if there is none; -EIO if the queue is broken (now or before).
+ */
+int virtqueue_pop(struct virtqueue *q, struct virtqueue_chain *chain, struct iovec *iov, size_t max);
+/* Puts the last popped chain back, as if it had not been taken. Only the most recent pop, before any other call. */
+void virtqueue_unpop(struct virtqueue *q, const struct virtqueue_chain *chain);
+/*
+ * Gives a chain back with `written` bytes written from the first writable buffer on; marks them dirty. The driver sees it after virtqueue_publish().
+ */
+void virtqueue_push(struct virtqueue *q, const struct virtqueue_chain *chain, uint32_t written);
+/* Makes pushed chains visible. True if the driver wants an interrupt for them. */
+bool __must_use virtqueue_publish(struct virtqueue *q);
+/* Tells the driver not to kick (a hint), or to kick for the next entry. */
+void virtqueue_suppress_kicks(struct virtqueue *q, bool suppress);
+
+#endif

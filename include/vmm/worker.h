@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * An I/O worker: a named thread with an event loop. A virtqueue, and what it needs of a back end, belongs to exactly one worker, so rings need
+ * no lock. Other threads reach in by worker_call() only.
+ *
+ * worker_init() may run long before worker_start(): calls made meanwhile wait for the thread. worker_call() must never be made
+ * by a worker to another worker, and a worker never waits for a vCPU or for main: that order keeps it free of deadlock.
+ */
+#ifndef VMM_WORKER_H
+#define VMM_WORKER_H
+
+#include <pthread.h>
+
+#include "vmm/error.h"
+#include "vmm/loop.h"
+#include "vmm/types.h"
+
+#define WORKER_NAME_SIZE 16 /* with the NUL: the kernel's limit for thread names */
+#define WORKER_STACK_SIZE KIB(256)
+
+struct worker {
+	char name[WORKER_NAME_SIZE];
+	struct loop loop;
+	pthread_t thread;
+	bool initialised, started;
+	/* Runs first on the new thread: enters the sandbox. A failure ends the process with the error printed. */
+	int (*enter)(void *arg, struct error *e);
+	void *enter_arg;
+};
+
+int worker_init(struct worker *worker, const char *name, struct error *e);
+int worker_start(struct worker *worker, int (*enter)(void *arg, struct error *e), void *enter_arg,
+		 struct error *e);
+/* Runs fn(arg) on the worker's thread and waits until it has returned. Any thread but a worker's. */
+void worker_call(struct worker *worker, void (*fn)(void *arg), void *arg);
+/* True on the worker's own thread. */
+bool worker_is_current(const struct worker *worker);
+/* Stops the loop and joins the thread, if started; then frees the loop. Accepts a zeroed worker. */
+void worker_finish(struct worker *worker);
+
+#endif
