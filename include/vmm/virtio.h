@@ -68,6 +68,9 @@ struct virtio_ops {
 	 * not touched. NULL: nothing is ever in flight.
 	 */
 	void (*queue_stop)(struct virtio_device *dev, struct virtio_queue *queue);
+
+	/* Frees the device (container of `dev`): workers are gone already, queues are stopped. Never NULL. */
+	void (*destroy)(struct virtio_device *dev);
 };
 
 struct virtio_transport {
