@@ -52,7 +52,7 @@ int error_set(struct error *e, enum error_code code, int sys, const char *fmt, .
 /* As error_set(), and appends ": strerror(sys)" to the text. */
 int error_set_sys(struct error *e, enum error_code code, int sys, const char *fmt, ...)
 	__printf_like(4, 5) __cold;
-/* Puts "text: " before the message; truncates the tail cleanly. Returns the errno that error_set() returned. */
+/* Puts "text: " before the message; truncates the tail cleanly. Returns what error_set() returned (-EINVAL for a NULL `e`). */
 int error_prefix(struct error *e, const char *fmt, ...) __printf_like(2, 3) __cold;
 /* Sets the hint if there is none yet. Returns as error_prefix(). */
 int error_hint(struct error *e, const char *fmt, ...) __printf_like(2, 3) __cold;

@@ -20,10 +20,12 @@ struct error;
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG, LOG_TRACE };
 
 /* Each file that logs says once: LOG_DOMAIN("virtio-blk"); */
-#define LOG_DOMAIN(name) static const char log_domain_[] __attribute__((unused)) = (name)
+#define LOG_DOMAIN(name) static const char log_domain_[] __attribute__((unused)) = name
 
 /*
- * The process's one mutable log setting: level and descriptor, set before threads start. `fd` is borrowed.
+ * The process's one mutable log setting: level and descriptor, set before threads start and before /proc is out of reach. `fd`
+ * is borrowed and its flags stay as they are; -1 silences. Before the first call: warnings and errors on descriptor 2. The
+ * process must ignore SIGPIPE. Control characters in a line are replaced; errno is preserved.
  */
 void log_init(enum log_level level, int fd);
 bool log_enabled(enum log_level level);
@@ -49,6 +51,7 @@ bool log_rate_allow(struct log_rate *rate, uint32_t *suppressed);
 #define log_warn(...) log_at(LOG_WARN, __VA_ARGS__)
 #define log_info(...) log_at(LOG_INFO, __VA_ARGS__)
 #define log_debug(...) log_at(LOG_DEBUG, __VA_ARGS__)
+#define log_trace(...) log_at(LOG_TRACE, __VA_ARGS__)
 
 #define log_guest(level, fmt, ...)                                                                 \
 	do {                                                                                       \

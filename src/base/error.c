@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The error object: text in fixed buffers. A text that does not fit ends in "..." and never in half a UTF-8 sequence.
+ * The error object: text in fixed buffers. A text that does not fit ends in "..." and never in half
+ * a UTF-8 sequence.
  *
- * Any thread; no locks; the object belongs to the caller. Arguments may hold guest or file bytes: control characters are kept
- * here, and replaced where the text is shown (log.c, the API).
+ * Any thread; no locks; the object belongs to the caller. Arguments may hold guest or file bytes:
+ * control characters are kept here, and replaced where the text is shown (log.c, the API).
  */
 #include "vmm/error.h"
 
@@ -35,7 +36,8 @@ _Static_assert(ARRAY_SIZE(code_names) == ERROR_CODES, "every error code has a na
 
 static const char ellipsis[] = "...";
 
-/* `text` fills its buffer and was cut off: puts the ellipsis at its end, in place of whole characters. */
+/* `text` fills its buffer and was cut off: puts the ellipsis at its end, in place of whole
+ * characters. */
 static void mark_truncated(char *text, size_t size)
 {
 	size_t end = size - sizeof(ellipsis);
