@@ -2,8 +2,13 @@
 /*
  * 16550A UART (TL16C550 data sheet), the guest's COM1: 8 ports, 16-byte receive FIFO, transmitter that is always empty.
  *
- * Threads: registers on vCPU threads, serial_input() on main; one lock inside. The guest controls every register; the host
- * controls input bytes. Saved: all registers and the FIFO.
+ * Input flows as it would over a cable with hardware flow control: bytes are taken only while the guest listens, which it says
+ * by raising RTS or enabling the receive interrupt, and only as long as the FIFO has room. So a pipe on the host's side loses
+ * nothing to the driver's FIFO clearing at boot, and memory stays bounded. A guest that polls must set MCR.RTS first.
+ *
+ * Threads: registers on vCPU threads, serial_input() on main; one lock inside, never held while the channel is called. The guest
+ * controls every register; the host controls input bytes. Saved: all registers and the FIFO; after loading, the owner calls
+ * serial_resume().
  */
 #ifndef VMM_SERIAL_H
 #define VMM_SERIAL_H
@@ -25,7 +30,9 @@ struct serial {
 	struct console_channel *channel;  /* borrowed; may be NULL: output vanishes */
 	bool input_blocked;		  /* the channel waits for input_ready() */
 	bool irq_level;
-	uint8_t ier, iir, lcr, mcr, lsr, msr, scr, fcr, dll, dlm;
+	uint8_t ier, lcr, mcr, scr, fcr, dll, dlm;
+	uint8_t lsr; /* error bits only; DR, THRE and TEMT follow from the rest */
+	uint8_t msr;
 	bool thr_empty_pending; /* THRE interrupt not yet acknowledged */
 	uint8_t fifo[SERIAL_FIFO_SIZE];
 	uint8_t fifo_head, fifo_len;
@@ -40,5 +47,7 @@ void serial_finish(struct serial *serial);
 void serial_reset(struct serial *serial);
 /* Main thread. Returns how many of `len` bytes were taken; input_ready() follows if it was fewer. */
 size_t serial_input(struct serial *serial, const uint8_t *data, size_t len);
+/* After state_load(): drives the interrupt line as the registers say and invites input. Main thread, vCPUs stopped. */
+void serial_resume(struct serial *serial);
 
 #endif
