@@ -42,6 +42,7 @@ struct guest_memory {
 	uint32_t region_count;
 	struct guest_memory_region regions[GUEST_MEMORY_REGIONS_MAX];
 	_Atomic(_Atomic uint64_t *) dirty; /* NULL while tracking is off; one bit per 4 KiB of the backing */
+	void *dirty_storage; /* what `dirty` points to; kept until finish, so that stopping is safe at any time */
 };
 
 /* `size` is a multiple of 4 KiB (2 MiB for hugetlb), from PLATFORM_MEMORY_MIN. ERROR_CONFIG names size and host limit. */
@@ -54,7 +55,9 @@ void guest_memory_finish(struct guest_memory *mem);
  * life of `mem`.
  */
 uint8_t *guest_memory_translate(const struct guest_memory *mem, gpa_t gpa, uint64_t len);
-/* Copies; false (and nothing copied) if the range is invalid. guest_memory_write() marks the pages dirty. */
+/*
+ * Copies; false (and nothing copied) if the range is invalid. guest_memory_write() and guest_memory_zero() mark the pages dirty.
+ */
 bool __must_use guest_memory_read(const struct guest_memory *mem, gpa_t gpa, void *buf, size_t len);
 bool __must_use guest_memory_write(struct guest_memory *mem, gpa_t gpa, const void *buf, size_t len);
 /* Zeroes without touching pages that are still holes where possible. */
@@ -64,9 +67,16 @@ int guest_memory_discard(struct guest_memory *mem, struct error *e);
 
 /* Marks what a device wrote through a translated pointer. The range must be one that translate accepted. */
 void guest_memory_mark_dirty(struct guest_memory *mem, const void *host, uint64_t len);
+/*
+ * Starts with a clean bitmap; from one thread at a time. A write that is in flight on another thread meanwhile may go unmarked:
+ * copy the first pass after the devices have been quiesced once.
+ */
 int guest_memory_dirty_start(struct guest_memory *mem, struct error *e);
 void guest_memory_dirty_stop(struct guest_memory *mem);
-/* Moves the bits of a region into `bitmap` (OR) and clears them here. `bits` must cover the region. */
+/*
+ * Moves the bits of a region into `bitmap` (OR; bit n is the region's page n) and clears them here. `bits`, the size of `bitmap`,
+ * must cover the region. Does nothing while tracking is off.
+ */
 void guest_memory_dirty_harvest(struct guest_memory *mem, uint32_t region, uint64_t *bitmap, uint64_t bits);
 
 #endif
