@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The initrd goes as high as it can in low RAM: below what the kernel allows, page aligned, clear of the kernel and of the first
+ * MiB. Where a big kernel leaves no room above itself in a small guest, it goes below the kernel.
+ */
+#include "internal.h"
+#include "vmm/platform.h"
+
+/* The highest page-aligned place for `size` bytes in [start, end), or 0. */
+static gpa_t highest_fit(gpa_t start, gpa_t end, uint64_t size)
+{
+	gpa_t gpa;
+
+	if (end < size) {
+		return 0;
+	}
+	gpa = ALIGN_DOWN(end - size, PAGE_SIZE_4K);
+	return gpa >= start ? gpa : 0;
+}
+
+static int too_large(const struct source *src, const struct guest_memory *mem,
+		     const struct kernel *kernel, struct error *e)
+{
+	uint64_t kernel_size = kernel->end - kernel->start;
+	uint64_t mib = (ALIGN_UP(kernel->end, MIB(1)) + ALIGN_UP(src->size, MIB(1))) >> 20;
+
+	if (src->size > mem->size) {
+		source_error(src, e, "its %llu bytes are more than the guest's RAM of %llu",
+			     (unsigned long long)src->size, (unsigned long long)mem->size);
+	} else {
+		source_error(src, e,
+			     "its %llu bytes do not fit beside the kernel (%llu bytes) into RAM of %llu below 0x%llx",
+			     (unsigned long long)src->size, (unsigned long long)kernel_size,
+			     (unsigned long long)mem->size,
+			     (unsigned long long)MIN(kernel->initrd_end, memmap_low_end(mem)));
+	}
+	if (src->size > PLATFORM_RAM_LOW_END || mib > PLATFORM_RAM_LOW_END >> 20 ||
+	    mib << 20 > kernel->initrd_end) {
+		return error_hint(e, "no amount of memory helps: the initrd has to be smaller");
+	}
+	/* Linux unpacks it beside itself; twice its size is what it takes at least. */
+	return error_hint(e, "give the guest more memory, --memory %lluM or more, or make the initrd smaller",
+			  (unsigned long long)(mib + (src->size >> 20)));
+}
+
+int initrd_load(const struct loader_image *image, struct guest_memory *mem,
+		const struct kernel *kernel, struct initrd *initrd, struct error *e)
+{
+	gpa_t end = MIN(kernel->initrd_end, memmap_low_end(mem));
+	struct source src;
+	gpa_t gpa = 0;
+	int r;
+
+	*initrd = (struct initrd){ 0 };
+	if (image->fd < 0) {
+		return 0;
+	}
+	r = source_init(&src, image, "initrd", ERROR_INITRD, e);
+	if (r != 0) {
+		return r;
+	}
+	if (kernel->end < end) {
+		gpa = highest_fit(MAX(kernel->end, (gpa_t)PLATFORM_KERNEL_MIN), end, src.size);
+	}
+	if (gpa == 0) {
+		gpa = highest_fit(PLATFORM_KERNEL_MIN, MIN(kernel->start, end), src.size);
+	}
+	if (gpa == 0) {
+		return too_large(&src, mem, kernel, e);
+	}
+	r = source_load(&src, 0, mem, gpa, src.size, e);
+	if (r == 0) {
+		*initrd = (struct initrd){ gpa, src.size };
+	}
+	return r;
+}

@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the files of src/loader share. A load goes: source (the file) -> detect -> bzimage or elf (the kernel into RAM) ->
+ * initrd -> command line, memory map and boot_params or start_info -> long mode tables. Nothing is kept between two loads.
+ */
+#ifndef VMM_LOADER_INTERNAL_H
+#define VMM_LOADER_INTERNAL_H
+
+#include <asm/bootparam.h>
+
+#include "vmm/error.h"
+#include "vmm/guest_memory.h"
+#include "vmm/loader.h"
+#include "vmm/types.h"
+
+/* source.c: an open file, read at offsets. */
+struct source {
+	int fd; /* borrowed */
+	uint64_t size;
+	const char *what; /* "kernel" or "initrd" */
+	const char *path;
+	enum error_code code;
+};
+
+int source_init(struct source *src, const struct loader_image *image, const char *what,
+		enum error_code code, struct error *e);
+/* Reads exactly `len` bytes. Names a file that became shorter meanwhile. */
+int source_read(const struct source *src, uint64_t offset, void *buf, uint64_t len,
+		struct error *e);
+/* Reads straight into guest RAM; [gpa, gpa + len) must have been checked. */
+int source_load(const struct source *src, uint64_t offset, struct guest_memory *mem, gpa_t gpa,
+		uint64_t len, struct error *e);
+/* error_set() with "kernel 'PATH': " in front. */
+int source_error(const struct source *src, struct error *e, const char *fmt, ...)
+	__printf_like(3, 4) __cold;
+
+/* detect.c */
+enum image_format { IMAGE_BZIMAGE, IMAGE_ELF };
+
+/* Says what the file is, or refuses it with the name of what it is instead and the cure. */
+int detect_image(const struct source *src, enum image_format *format, struct error *e);
+
+/* A kernel in RAM, as the later steps need it. */
+struct kernel {
+	enum boot_protocol protocol;
+	gpa_t entry;
+	gpa_t start, end;    /* occupied while the kernel starts */
+	uint64_t cmdline_max; /* characters without the NUL */
+	uint64_t initrd_end;  /* no byte of the initrd at or above */
+	bool has_header;
+	struct setup_header header; /* as in the file, zero-extended; if has_header */
+};
+
+/* elf.c */
+#define ELF_SEGMENTS_MAX 64
+#define ELF_HEADERS_MAX 8192 /* the ELF header and the program headers end below this offset */
+#define ELF_NOTES_MAX 65536
+
+struct elf_segment {
+	uint64_t offset, filesz; /* in the file */
+	gpa_t gpa;
+	uint64_t memsz; /* >= filesz, > 0 */
+};
+
+struct elf_image {
+	uint64_t size; /* of the file */
+	gpa_t entry64;
+	gpa_t start, end; /* around all segments */
+	uint32_t segment_count;
+	struct elf_segment segments[ELF_SEGMENTS_MAX]; /* ordered by offset */
+	uint32_t note_count;
+	struct {
+		uint64_t offset, len, align;
+	} notes[4];
+};
+
+/*
+ * Parses `len` bytes from the start of an ELF file of `size` bytes (len is size or ELF_HEADERS_MAX) and checks everything that
+ * can be checked without the rest of the file, against `mem` too.
+ */
+int elf_parse(struct elf_image *elf, const struct source *src, const uint8_t *head, uint64_t len,
+	      uint64_t size, const struct guest_memory *mem, struct error *e);
+/*
+ * The 32-bit PVH entry in `len` bytes of notes: true if XEN_ELFNOTE_PHYS32_ENTRY is there. Safe for any bytes.
+ */
+bool elf_find_pvh(const uint8_t *notes, uint64_t len, uint64_t align, gpa_t *entry);
+/* Chooses the protocol and checks that its entry point lies in a segment. */
+int elf_finish(const struct elf_image *elf, const struct source *src, bool has_pvh, gpa_t pvh_entry,
+	       struct kernel *kernel, struct error *e);
+int elf_load(const struct source *src, struct guest_memory *mem, struct kernel *kernel,
+	     struct error *e);
+
+/* bzimage.c */
+struct bzimage {
+	struct setup_header header;
+	uint64_t code_offset, code_size; /* the protected-mode part in the file */
+	uint64_t payload_offset, payload_size; /* in the file; size 0: none */
+	gpa_t load; /* where the protected-mode part goes */
+	uint64_t init_size;
+};
+
+int bzimage_parse(struct bzimage *bz, const struct source *src, struct error *e);
+int bzimage_load(const struct source *src, struct guest_memory *mem, struct kernel *kernel,
+		 struct error *e);
+
+/* unpack.c: the payload of a bzImage, unpacked here. */
+/* False if the packing is left to the guest; then nothing was done. */
+bool unpack_supported(const struct bzimage *bz, const struct source *src);
+int unpack_load(const struct bzimage *bz, const struct source *src, struct guest_memory *mem,
+		struct kernel *kernel, struct error *e);
+
+/* initrd.c */
+struct initrd {
+	gpa_t gpa;
+	uint64_t size; /* 0: none */
+};
+
+int initrd_load(const struct loader_image *image, struct guest_memory *mem,
+		const struct kernel *kernel, struct initrd *initrd, struct error *e);
+
+/* memmap.c: the memory map that E820 and PVH share; types are those of the ACPI specification §15. */
+#define MEMMAP_RAM	   1
+#define MEMMAP_RESERVED	   2
+#define MEMMAP_ENTRIES_MAX 4
+
+struct memmap_entry {
+	gpa_t base;
+	uint64_t size;
+	uint32_t type;
+};
+
+uint32_t memmap_build(const struct guest_memory *mem, struct memmap_entry *entries);
+/* First address beyond the RAM that starts at 0. */
+gpa_t memmap_low_end(const struct guest_memory *mem);
+
+/* boot_params.c, pvh.c: each writes its structure and fills entry->info. */
+int boot_params_write(struct guest_memory *mem, const struct kernel *kernel,
+		      const struct initrd *initrd, gpa_t rsdp, struct boot_entry *entry,
+		      struct error *e);
+int pvh_write(struct guest_memory *mem, const struct initrd *initrd, gpa_t rsdp,
+	      struct boot_entry *entry, struct error *e);
+
+/* longmode.c: page tables and GDT. */
+int longmode_write(struct guest_memory *mem, struct boot_entry *entry, struct error *e);
+
+/* cmdline.c: copies the complete command line to where both protocols find it. */
+int cmdline_write(struct guest_memory *mem, const struct kernel *kernel, const char *cmdline,
+		  struct error *e);
+
+#endif

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Loads kernel, initrd, command line and boot structures, in that order, into fresh RAM. Runs on the main thread before the
+ * first vCPU and again at a machine reset; keeps nothing in between. On failure RAM holds pieces, and `entry` is untouched.
+ */
+#include "internal.h"
+#include "vmm/platform.h"
+
+static int load_kernel(const struct source *src, struct guest_memory *mem, struct kernel *kernel,
+		       struct error *e)
+{
+	enum image_format format;
+	int r = detect_image(src, &format, e);
+
+	if (r != 0) {
+		return r;
+	}
+	return format == IMAGE_BZIMAGE ? bzimage_load(src, mem, kernel, e) :
+					 elf_load(src, mem, kernel, e);
+}
+
+int loader_load(struct guest_memory *mem, const struct loader_request *request,
+		struct boot_entry *entry, struct error *e)
+{
+	struct boot_entry result = { 0 };
+	struct kernel kernel = { 0 };
+	struct initrd initrd;
+	struct source src;
+	int r;
+
+	if (memmap_low_end(mem) < PLATFORM_MEMORY_MIN) {
+		return error_set(e, ERROR_INTERNAL, 0, "no RAM at address 0");
+	}
+	r = source_init(&src, &request->kernel, "kernel", ERROR_KERNEL_IMAGE, e);
+	if (r == 0) {
+		r = load_kernel(&src, mem, &kernel, e);
+	}
+	if (r == 0) {
+		r = cmdline_write(mem, &kernel, request->cmdline, e);
+	}
+	if (r == 0) {
+		r = initrd_load(&request->initrd, mem, &kernel, &initrd, e);
+	}
+	if (r != 0) {
+		return r;
+	}
+	result.protocol = kernel.protocol;
+	result.entry = kernel.entry;
+	if (kernel.protocol == BOOT_PVH) {
+		r = pvh_write(mem, &initrd, request->rsdp, &result, e);
+	} else {
+		r = boot_params_write(mem, &kernel, &initrd, request->rsdp, &result, e);
+		if (r == 0) {
+			r = longmode_write(mem, &result, e);
+		}
+	}
+	if (r == 0) {
+		*entry = result;
+	}
+	return r;
+}

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Kernel and initrd files. They are opened without ever blocking, and read with pread(2) at offsets: no file position is kept,
+ * so a machine reset loads the same descriptor again, and a file that shrinks is an error and not a SIGBUS.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "internal.h"
+#include "vmm/cleanup.h"
+#include "vmm/overflow.h"
+
+static const char *image_name(enum error_code code)
+{
+	return code == ERROR_INITRD ? "initrd" : "kernel";
+}
+
+/* What a file that cannot be loaded is, or NULL if it can. */
+static const char *unusable_type(mode_t mode)
+{
+	switch (mode & S_IFMT) {
+	case S_IFREG:
+	case S_IFBLK:
+		return NULL;
+	case S_IFDIR:
+		return "a directory";
+	case S_IFIFO:
+		return "a FIFO";
+	case S_IFCHR:
+		return "a character device";
+	case S_IFSOCK:
+		return "a socket";
+	default:
+		return "not a file";
+	}
+}
+
+int loader_open(struct loader_image *image, const char *path, enum error_code code, struct error *e)
+{
+	auto_close int fd = -1;
+	const char *type;
+	struct stat st;
+	int r;
+
+	/* Opening a device can have effects (watchdogs, tapes) and a FIFO's writer would notice: look first. */
+	if (stat(path, &st) == 0) {
+		type = unusable_type(st.st_mode);
+		if (type != NULL) {
+			goto wrong_type;
+		}
+	}
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	if (fd < 0) {
+		r = errno;
+		error_set(e, code, r, "%s '%s': %s", image_name(code), path, strerror(r));
+		if (r == EACCES) {
+			error_hint(e, "Debian and Ubuntu let only root read some files of /boot: "
+				      "copy it, or change its mode");
+		}
+		return -r;
+	}
+	if (fstat(fd, &st) < 0) {
+		return error_set_sys(e, code, errno, "%s '%s': fstat", image_name(code), path);
+	}
+	type = unusable_type(st.st_mode);
+	if (type == NULL) {
+		image->path = path;
+		image->fd = take_fd(&fd);
+		return 0;
+	}
+wrong_type:
+	error_set(e, code, S_ISDIR(st.st_mode) ? EISDIR : EINVAL, "%s '%s': this is %s",
+		  image_name(code), path, type);
+	return error_hint(e, "name a file with a %s image", image_name(code));
+}
+
+int source_error(const struct source *src, struct error *e, const char *fmt, ...)
+{
+	char text[320];
+	va_list args;
+
+	va_start(args, fmt);
+	(void)vsnprintf(text, sizeof(text), fmt, args);
+	va_end(args);
+	return error_set(e, src->code, EINVAL, "%s '%s': %s", src->what, src->path, text);
+}
+
+int source_init(struct source *src, const struct loader_image *image, const char *what,
+		enum error_code code, struct error *e)
+{
+	struct source s = { .fd = image->fd, .what = what, .path = image->path, .code = code };
+	struct stat st;
+	off_t size;
+
+	if (fstat(s.fd, &st) < 0) {
+		return error_set_sys(e, code, errno, "%s '%s': fstat", what, s.path);
+	}
+	size = st.st_size;
+	if (S_ISBLK(st.st_mode)) {
+		size = lseek(s.fd, 0, SEEK_END);
+		if (size < 0) {
+			return error_set_sys(e, code, errno, "%s '%s': size", what, s.path);
+		}
+	}
+	if (size <= 0) {
+		return source_error(&s, e, "the file is empty");
+	}
+	s.size = (uint64_t)size;
+	*src = s;
+	return 0;
+}
+
+int source_read(const struct source *src, uint64_t offset, void *buf, uint64_t len, struct error *e)
+{
+	uint8_t *to = buf;
+	uint64_t done = 0;
+	ssize_t n;
+
+	if (!range_within(offset, len, src->size)) {
+		return source_error(src, e,
+				    "truncated: %llu bytes at %llu are needed, the file has %llu",
+				    (unsigned long long)len, (unsigned long long)offset,
+				    (unsigned long long)src->size);
+	}
+	while (done < len) {
+		/* Linux caps one read at 0x7ffff000 bytes; the cast never truncates on a 64-bit host. */
+		n = pread(src->fd, to + done, (size_t)(len - done), (off_t)(offset + done));
+		if (n < 0 && errno == EINTR) {
+			continue;
+		}
+		if (n < 0) {
+			return error_set_sys(e, src->code, errno, "%s '%s': read at %llu", src->what,
+					     src->path, (unsigned long long)(offset + done));
+		}
+		if (n == 0) {
+			return source_error(src, e, "the file shrank to %llu bytes while it was read",
+					    (unsigned long long)(offset + done));
+		}
+		done += (uint64_t)n;
+	}
+	return 0;
+}
+
+int source_load(const struct source *src, uint64_t offset, struct guest_memory *mem, gpa_t gpa,
+		uint64_t len, struct error *e)
+{
+	uint8_t *host = guest_memory_translate(mem, gpa, len);
+	int r;
+
+	if (host == NULL) {
+		return source_error(src, e, "0x%llx bytes at 0x%llx are outside RAM",
+				    (unsigned long long)len, (unsigned long long)gpa);
+	}
+	r = source_read(src, offset, host, len, e);
+	guest_memory_mark_dirty(mem, host, len);
+	return r;
+}
