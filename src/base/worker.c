@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Worker threads: include/vmm/worker.h is the contract. A worker is an event loop on a thread of its own; everything crosses
+ * over as a posted closure, so there is no lock here besides the loop's. Nothing is saved.
+ */
+#include "vmm/worker.h"
+
+#include <errno.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "vmm/log.h"
+
+/* The exit code for a virtual machine that cannot be run (docs: exit codes). */
+#define WORKER_EXIT_FAILURE 125
+
+static const struct syscall_rule worker_rules[] = {
+	/* The event loop, its eventfds, and irqfds. */
+	SYSCALL("epoll_wait"),
+	SYSCALL("epoll_pwait"),
+	SYSCALL("epoll_ctl"),
+	SYSCALL("read"),
+	SYSCALL("write"),
+	SYSCALL("clock_gettime"),
+	/* Mutexes, semaphores, and a thread that is joined. */
+	SYSCALL("futex"),
+	SYSCALL("restart_syscall"),
+	SYSCALL("rt_sigreturn"),
+	SYSCALL("rt_sigprocmask"),
+	SYSCALL("sched_yield"),
+	/* The end: glibc gives the stack's pages back. */
+	SYSCALL("madvise"),
+	SYSCALL("munmap"),
+	SYSCALL("exit"),
+	SYSCALL("exit_group"),
+};
+
+const struct syscall_list worker_syscalls = SYSCALL_LIST(worker_rules);
+
+struct call {
+	struct loop_post post;
+	void (*fn)(void *arg);
+	void *arg;
+	sem_t done;
+};
+
+int worker_init(struct worker *worker, const char *name, struct error *e)
+{
+	int r;
+
+	memset(worker, 0, sizeof(*worker));
+	(void)snprintf(worker->name, sizeof(worker->name), "%s", name);
+	r = loop_init(&worker->loop, e);
+	if (r < 0) {
+		return error_prefix(e, "worker '%s'", worker->name);
+	}
+	worker->initialised = true;
+	return 0;
+}
+
+/* Asynchronous signals are main's; those that a thread raises by itself must reach their handler here. */
+static void block_signals(sigset_t *old)
+{
+	static const int synchronous[] = { SIGSYS, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT };
+	sigset_t set;
+
+	(void)sigfillset(&set);
+	for (size_t i = 0; i < ARRAY_SIZE(synchronous); i++) {
+		(void)sigdelset(&set, synchronous[i]);
+	}
+	(void)pthread_sigmask(SIG_SETMASK, &set, old);
+}
+
+static void *worker_main(void *arg)
+{
+	struct worker *worker = arg;
+	struct error e = { 0 };
+	int r = 0;
+
+	(void)pthread_setname_np(pthread_self(), worker->name);
+	if (worker->enter != NULL) {
+		r = worker->enter(worker->enter_arg, &e);
+	}
+	if (r >= 0) {
+		r = loop_run(&worker->loop);
+		if (r < 0) {
+			(void)error_set_sys(&e, ERROR_INTERNAL, -r, "event loop");
+		}
+	}
+	if (r < 0) {
+		(void)error_prefix(&e, "thread '%s'", worker->name);
+		log_error_object(&e);
+		_exit(WORKER_EXIT_FAILURE);
+	}
+	return NULL;
+}
+
+int worker_start(struct worker *worker, int (*enter)(void *arg, struct error *e), void *enter_arg,
+		 struct error *e)
+{
+	pthread_attr_t attr;
+	sigset_t old;
+	int r;
+
+	VMM_BUG_ON(!worker->initialised || worker->started);
+	worker->enter = enter;
+	worker->enter_arg = enter_arg;
+	r = pthread_attr_init(&attr);
+	if (r == 0) {
+		(void)pthread_attr_setstacksize(&attr, WORKER_STACK_SIZE);
+		block_signals(&old);
+		r = pthread_create(&worker->thread, &attr, worker_main, worker);
+		(void)pthread_sigmask(SIG_SETMASK, &old, NULL);
+		(void)pthread_attr_destroy(&attr);
+	}
+	if (r != 0) {
+		return error_set_sys(e, ERROR_INTERNAL, r, "start thread '%s'", worker->name);
+	}
+	worker->started = true;
+	return 0;
+}
+
+static void call_run(void *arg)
+{
+	struct call *call = arg;
+
+	call->fn(call->arg);
+	(void)sem_post(&call->done);
+}
+
+void worker_call(struct worker *worker, void (*fn)(void *arg), void *arg)
+{
+	struct call call = { .post = { .run = call_run, .arg = &call }, .fn = fn, .arg = arg };
+
+	VMM_BUG_ON(!worker->initialised || worker_is_current(worker));
+	VMM_BUG_ON(sem_init(&call.done, 0, 0) != 0);
+	loop_post(&worker->loop, &call.post);
+	while (sem_wait(&call.done) != 0) {
+		VMM_BUG_ON(errno != EINTR);
+	}
+	(void)sem_destroy(&call.done);
+}
+
+bool worker_is_current(const struct worker *worker)
+{
+	return worker->started && pthread_equal(worker->thread, pthread_self()) != 0;
+}
+
+void worker_finish(struct worker *worker)
+{
+	if (!worker->initialised) {
+		return;
+	}
+	if (worker->started) {
+		loop_stop(&worker->loop);
+		(void)pthread_join(worker->thread, NULL);
+		worker->started = false;
+	}
+	loop_finish(&worker->loop);
+	worker->initialised = false;
+}
