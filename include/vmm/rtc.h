@@ -3,6 +3,10 @@
  * MC146818A real-time clock and CMOS RAM at ports 0x70/0x71: time of day from the host's CLOCK_REALTIME plus an offset that the
  * guest sets, status registers A-D, alarm and periodic interrupts absent (register C reads 0), 128 bytes of CMOS RAM.
  * Any vCPU thread; one lock inside. Saved: index, RAM, registers, offset.
+ *
+ * The update-in-progress bit is never set: instead, registers read one after the other within a second show one moment (a
+ * register that is read again, or register A, starts a new one). While register B's SET bit stops the clock, the time registers
+ * are plain RAM; clearing it makes a time of them. Values that are no time are brought into range.
  */
 #ifndef VMM_RTC_H
 #define VMM_RTC_H
@@ -21,8 +25,9 @@ struct rtc {
 	int64_t (*now)(void); /* seconds since 1970 UTC; the test clock replaces it */
 	uint8_t index;
 	int64_t offset; /* guest time minus host time, seconds */
-	int64_t frozen; /* guest time while register B's SET bit stops the clock */
-	uint8_t cmos[RTC_CMOS_SIZE];
+	uint8_t cmos[RTC_CMOS_SIZE]; /* the time registers count only while SET stops the clock */
+	int64_t shown;	    /* the moment that the time registers show, seconds of guest time */
+	uint64_t shown_mask; /* which of them have been read of that moment; never saved */
 };
 
 extern const struct bus_ops rtc_bus_ops;

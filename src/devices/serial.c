@@ -138,11 +138,17 @@ static uint8_t interrupt_id(const struct serial *serial)
 	return IIR_NONE;
 }
 
-static void update_irq(struct serial *serial)
+static bool interrupt_level(const struct serial *serial)
 {
 	/* In loop-back mode the chip's outputs are inactive, OUT2 among them. */
 	bool gate = (serial->mcr & (MCR_OUT2 | MCR_LOOP)) == MCR_OUT2;
-	bool level = gate && interrupt_id(serial) != IIR_NONE;
+
+	return gate && interrupt_id(serial) != IIR_NONE;
+}
+
+static void update_irq(struct serial *serial)
+{
+	bool level = interrupt_level(serial);
 
 	if (level != serial->irq_level) {
 		serial->irq_level = level;
@@ -374,7 +380,9 @@ size_t serial_input(struct serial *serial, const uint8_t *data, size_t len)
 			fifo_push(serial, data[taken++]);
 		}
 	}
-	serial->input_blocked = taken < len;
+	if (len != 0) {
+		serial->input_blocked = taken < len;
+	}
 	update_irq(serial);
 	return taken;
 }
@@ -465,7 +473,9 @@ void serial_resume(struct serial *serial)
 
 	{
 		SCOPED_LOCK(&serial->lock);
-		serial->irq_level = false;
+		/* Told even if low: what the line was before is not known here. */
+		serial->irq_level = interrupt_level(serial);
+		irq_set_level(serial->irq, serial->irq_level);
 		serial->input_blocked = true;
 		settle(serial, &work);
 	}

@@ -1,0 +1,388 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Theory of operation: a Motorola MC146818A clock with 128 bytes of RAM, as PCs have it: time registers 0x00-0x09, century at
+ * 0x32 (the FADT names it), registers A-D. There are no interrupts; the alarm registers are RAM.
+ *
+ * While the clock runs, the time registers are made from the host's clock plus an offset. Setting one of them makes a time of all
+ * of them and changes the offset. With SET in register B they are plain RAM, so that a guest can write day and month in any order.
+ * All arithmetic is on seconds within the years 0 to 9999: values of a guest are brought into the range of their register, sums are
+ * clamped.
+ *
+ * Any vCPU thread; `lock` covers all members. The guest controls index, registers and RAM. Saved: index, offset, RAM.
+ */
+#include "vmm/rtc.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+#include <time.h>
+
+#include "byte_ports.h"
+#include "vmm/cleanup.h"
+
+enum {
+	REG_SECONDS = 0x00,
+	REG_MINUTES = 0x02,
+	REG_HOURS = 0x04,
+	REG_WEEKDAY = 0x06,
+	REG_DAY = 0x07,
+	REG_MONTH = 0x08,
+	REG_YEAR = 0x09,
+	REG_A = 0x0a,
+	REG_B = 0x0b,
+	REG_C = 0x0c,
+	REG_D = 0x0d,
+	REG_CENTURY = 0x32,
+};
+
+#define PORT_INDEX 0
+#define INDEX_MASK 0x7f /* bit 7 masks NMIs elsewhere on the board */
+
+#define A_DEFAULT    0x26 /* 32.768 kHz, periodic rate 1.024 kHz */
+#define A_UPDATING   0x80
+#define B_24_HOURS   0x02
+#define B_BINARY     0x04
+#define B_INTERRUPTS 0x70
+#define B_SET	     0x80
+#define D_BATTERY_OK 0x80
+#define HOURS_PM     0x80
+
+#define SECONDS_PER_DAY	 INT64_C(86400)
+#define YEAR_LAST	 9999
+#define TIME_FIRST	 INT64_C(-62167219200) /* 0000-01-01 00:00:00 */
+#define TIME_LAST	 INT64_C(253402300799) /* 9999-12-31 23:59:59 */
+#define OFFSET_LIMIT	 (2 * (TIME_LAST - TIME_FIRST))
+#define SAME_MOMENT_SECS 1
+
+/* One moment in the calendar; fields as people say them (month and day from 1, weekday 1 is Sunday). */
+struct calendar {
+	int64_t year;
+	int month, day, weekday, hour, minute, second;
+};
+
+/* Days since 1970-01-01; the year may run from March so that the leap day comes last. */
+static int64_t days_from_civil(int64_t year, int month, int day)
+{
+	int64_t y = month <= 2 ? year - 1 : year;
+	int64_t era = (y >= 0 ? y : y - 399) / 400;
+	int64_t year_of_era = y - era * 400;
+	int64_t day_of_year = (153 * (month > 2 ? month - 3 : month + 9) + 2) / 5 + day - 1;
+	int64_t day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+
+	return era * 146097 + day_of_era - 719468;
+}
+
+static void civil_from_days(int64_t days, struct calendar *c)
+{
+	int64_t z = days + 719468;
+	int64_t era = (z >= 0 ? z : z - 146096) / 146097;
+	int64_t day_of_era = z - era * 146097;
+	int64_t year_of_era =
+		(day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
+	int64_t day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+	int64_t month_from_march = (5 * day_of_year + 2) / 153;
+
+	c->day = (int)(day_of_year - (153 * month_from_march + 2) / 5 + 1);
+	c->month = (int)(month_from_march < 10 ? month_from_march + 3 : month_from_march - 9);
+	c->year = year_of_era + era * 400 + (c->month <= 2 ? 1 : 0);
+	c->weekday = (int)(((days + 4) % 7 + 7) % 7) + 1; /* day 0 was a Thursday */
+}
+
+static int64_t clamp(int64_t value, int64_t low, int64_t high)
+{
+	return value < low ? low : value > high ? high : value;
+}
+
+static void calendar_from_time(int64_t when, struct calendar *c)
+{
+	int64_t days = when / SECONDS_PER_DAY, rest = when % SECONDS_PER_DAY;
+
+	if (rest < 0) {
+		rest += SECONDS_PER_DAY;
+		days--;
+	}
+	civil_from_days(days, c);
+	c->hour = (int)(rest / 3600);
+	c->minute = (int)(rest / 60 % 60);
+	c->second = (int)(rest % 60);
+}
+
+static int64_t time_from_calendar(const struct calendar *c)
+{
+	return days_from_civil(c->year, c->month, c->day) * SECONDS_PER_DAY + c->hour * 3600 +
+	       c->minute * 60 + c->second;
+}
+
+static int days_in_month(int64_t year, int month)
+{
+	static const uint8_t days[] = { 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 };
+	bool leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
+
+	return days[month - 1] + (month == 2 && leap ? 1 : 0);
+}
+
+static uint8_t encode(const struct rtc *rtc, int value)
+{
+	if ((rtc->cmos[REG_B] & B_BINARY) != 0) {
+		return (uint8_t)value;
+	}
+	return (uint8_t)(value / 10 << 4 | value % 10);
+}
+
+static int decode(const struct rtc *rtc, uint8_t raw, int low, int high)
+{
+	int value = raw;
+
+	if ((rtc->cmos[REG_B] & B_BINARY) == 0) {
+		value = (raw >> 4) * 10 + (raw & 0x0f);
+	}
+	return (int)clamp(value, low, high);
+}
+
+static uint8_t encode_hour(const struct rtc *rtc, int hour)
+{
+	if ((rtc->cmos[REG_B] & B_24_HOURS) != 0) {
+		return encode(rtc, hour);
+	}
+	return encode(rtc, hour % 12 == 0 ? 12 : hour % 12) | (hour >= 12 ? HOURS_PM : 0);
+}
+
+static int decode_hour(const struct rtc *rtc, uint8_t raw)
+{
+	if ((rtc->cmos[REG_B] & B_24_HOURS) != 0) {
+		return decode(rtc, raw, 0, 23);
+	}
+	return decode(rtc, raw & (uint8_t)~HOURS_PM, 1, 12) % 12 + ((raw & HOURS_PM) != 0 ? 12 : 0);
+}
+
+static bool is_time_register(uint8_t index)
+{
+	switch (index) {
+	case REG_SECONDS:
+	case REG_MINUTES:
+	case REG_HOURS:
+	case REG_WEEKDAY:
+	case REG_DAY:
+	case REG_MONTH:
+	case REG_YEAR:
+	case REG_CENTURY:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static void registers_from_time(struct rtc *rtc, int64_t when)
+{
+	struct calendar c;
+
+	calendar_from_time(when, &c);
+	rtc->cmos[REG_SECONDS] = encode(rtc, c.second);
+	rtc->cmos[REG_MINUTES] = encode(rtc, c.minute);
+	rtc->cmos[REG_HOURS] = encode_hour(rtc, c.hour);
+	rtc->cmos[REG_WEEKDAY] = encode(rtc, c.weekday);
+	rtc->cmos[REG_DAY] = encode(rtc, c.day);
+	rtc->cmos[REG_MONTH] = encode(rtc, c.month);
+	rtc->cmos[REG_YEAR] = encode(rtc, (int)(c.year % 100));
+	rtc->cmos[REG_CENTURY] = encode(rtc, (int)(c.year / 100));
+}
+
+static int64_t time_from_registers(const struct rtc *rtc)
+{
+	struct calendar c;
+
+	c.year = decode(rtc, rtc->cmos[REG_CENTURY], 0, 99) * 100 +
+		 decode(rtc, rtc->cmos[REG_YEAR], 0, 99);
+	c.month = decode(rtc, rtc->cmos[REG_MONTH], 1, 12);
+	c.day = decode(rtc, rtc->cmos[REG_DAY], 1, days_in_month(c.year, c.month));
+	c.hour = decode_hour(rtc, rtc->cmos[REG_HOURS]);
+	c.minute = decode(rtc, rtc->cmos[REG_MINUTES], 0, 59);
+	c.second = decode(rtc, rtc->cmos[REG_SECONDS], 0, 59);
+	return time_from_calendar(&c);
+}
+
+static int64_t host_time(const struct rtc *rtc)
+{
+	return clamp(rtc->now(), TIME_FIRST, TIME_LAST);
+}
+
+static int64_t guest_time(const struct rtc *rtc)
+{
+	/* Both are bounded, the sum cannot overflow. */
+	return clamp(host_time(rtc) + rtc->offset, TIME_FIRST, TIME_LAST);
+}
+
+static void set_guest_time(struct rtc *rtc, int64_t when)
+{
+	rtc->offset = when - host_time(rtc);
+	rtc->shown_mask = 0;
+}
+
+static uint64_t register_bit(uint8_t index)
+{
+	return UINT64_C(1) << (index & 63);
+}
+
+/* Brings the time registers to the moment that the guest is reading. */
+static void show_moment(struct rtc *rtc, uint8_t index)
+{
+	int64_t now = guest_time(rtc);
+
+	if (rtc->shown_mask == 0 || (rtc->shown_mask & register_bit(index)) != 0 ||
+	    now < rtc->shown || now - rtc->shown > SAME_MOMENT_SECS) {
+		rtc->shown = now;
+		rtc->shown_mask = 0;
+	}
+	rtc->shown_mask |= register_bit(index);
+	registers_from_time(rtc, rtc->shown);
+}
+
+static uint8_t read_register(struct rtc *rtc, uint8_t index)
+{
+	bool running = (rtc->cmos[REG_B] & B_SET) == 0;
+
+	if (running && is_time_register(index)) {
+		show_moment(rtc, index);
+	} else if (index == REG_A) {
+		/* Software looks here before it reads a time. */
+		rtc->shown_mask = 0;
+	}
+	return rtc->cmos[index];
+}
+
+static void write_register_b(struct rtc *rtc, uint8_t value)
+{
+	bool was_set = (rtc->cmos[REG_B] & B_SET) != 0, set = (value & B_SET) != 0;
+
+	if (set && !was_set) {
+		registers_from_time(rtc, guest_time(rtc));
+	}
+	rtc->cmos[REG_B] = value;
+	if (!set && was_set) {
+		set_guest_time(rtc, time_from_registers(rtc));
+	}
+	rtc->shown_mask = 0;
+}
+
+static void write_register(struct rtc *rtc, uint8_t index, uint8_t value)
+{
+	bool running = (rtc->cmos[REG_B] & B_SET) == 0;
+
+	switch (index) {
+	case REG_A:
+		rtc->cmos[REG_A] = value & (uint8_t)~A_UPDATING;
+		return;
+	case REG_B:
+		write_register_b(rtc, value);
+		return;
+	case REG_C:
+	case REG_D:
+		return;
+	default:
+		break;
+	}
+	if (running && is_time_register(index)) {
+		registers_from_time(rtc, guest_time(rtc));
+		rtc->cmos[index] = value;
+		set_guest_time(rtc, time_from_registers(rtc));
+	} else {
+		rtc->cmos[index] = value;
+	}
+}
+
+static uint8_t read_port(void *device, uint64_t offset)
+{
+	struct rtc *rtc = device;
+
+	/* The index cannot be read back. */
+	if (offset == PORT_INDEX || offset >= RTC_PORTS) {
+		return 0xff;
+	}
+	SCOPED_LOCK(&rtc->lock);
+	return read_register(rtc, rtc->index);
+}
+
+static void write_port(void *device, uint64_t offset, uint8_t value)
+{
+	struct rtc *rtc = device;
+
+	SCOPED_LOCK(&rtc->lock);
+	if (offset == PORT_INDEX) {
+		rtc->index = value & INDEX_MASK;
+	} else if (offset < RTC_PORTS) {
+		write_register(rtc, rtc->index, value);
+	}
+}
+
+static uint64_t rtc_read(void *device, uint64_t offset, unsigned int size)
+{
+	return byte_ports_read(read_port, device, offset, size);
+}
+
+static void rtc_write(void *device, uint64_t offset, unsigned int size, uint64_t value)
+{
+	byte_ports_write(write_port, device, offset, size, value);
+}
+
+const struct bus_ops rtc_bus_ops = { .read = rtc_read, .write = rtc_write };
+
+static int rtc_validate(const void *object, struct error *e)
+{
+	const struct rtc *rtc = object;
+
+	if (rtc->index > INDEX_MASK) {
+		return error_set(e, ERROR_STATE, EINVAL, "rtc: index 0x%02x: beyond 0x%02x",
+				 rtc->index, INDEX_MASK);
+	}
+	if (rtc->offset < -OFFSET_LIMIT || rtc->offset > OFFSET_LIMIT) {
+		return error_set(e, ERROR_STATE, EINVAL,
+				 "rtc: offset %" PRId64 " s: more than the clock can count",
+				 rtc->offset);
+	}
+	if ((rtc->cmos[REG_A] & A_UPDATING) != 0 || rtc->cmos[REG_C] != 0 ||
+	    rtc->cmos[REG_D] != D_BATTERY_OK) {
+		return error_set(e, ERROR_STATE, EINVAL,
+				 "rtc: registers A 0x%02x C 0x%02x D 0x%02x: read-only bits differ",
+				 rtc->cmos[REG_A], rtc->cmos[REG_C], rtc->cmos[REG_D]);
+	}
+	return 0;
+}
+
+static const struct state_field rtc_fields[] = {
+	STATE_FIELD(1, struct rtc, index, 1),
+	STATE_FIELD(2, struct rtc, offset, 1),
+	STATE_BYTES(3, struct rtc, cmos, 1),
+};
+const struct state_desc rtc_state = STATE_DESC("rtc", 1, struct rtc, rtc_fields,
+					       .validate = rtc_validate);
+
+static int64_t realtime_seconds(void)
+{
+	struct timespec now;
+
+	(void)clock_gettime(CLOCK_REALTIME, &now);
+	return now.tv_sec;
+}
+
+void rtc_init(struct rtc *rtc)
+{
+	memset(rtc, 0, sizeof(*rtc));
+	(void)pthread_mutex_init(&rtc->lock, NULL);
+	rtc->now = realtime_seconds;
+	rtc->cmos[REG_A] = A_DEFAULT;
+	rtc->cmos[REG_B] = B_24_HOURS;
+	rtc->cmos[REG_D] = D_BATTERY_OK;
+}
+
+void rtc_finish(struct rtc *rtc)
+{
+	(void)pthread_mutex_destroy(&rtc->lock);
+}
+
+void rtc_reset(struct rtc *rtc)
+{
+	SCOPED_LOCK(&rtc->lock);
+	rtc->index = 0;
+	rtc->cmos[REG_B] &= (uint8_t)~B_INTERRUPTS;
+	rtc->shown_mask = 0;
+}
