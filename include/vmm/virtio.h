@@ -39,7 +39,8 @@ struct virtio_queue {
 	struct worker *worker;	  /* borrowed: given by virtio_device_init()'s caller */
 	int kick_fd;		  /* eventfd: the driver's doorbell (ioeventfd), owned */
 	struct loop_source kick;  /* of the worker's loop while started */
-	bool started;
+	bool started;		  /* the worker owns the ring: written by the worker, or while it does not run */
+	uint32_t passes;	  /* of the current virtio_queue_begin() */
 };
 
 struct virtio_ops {
@@ -51,6 +52,11 @@ struct virtio_ops {
 	const struct state_desc *state;	 /* of the device's own struct; NULL: no state beyond virtio_device */
 	struct syscall_list syscalls;	 /* of its workers, beyond the base list of every worker */
 
+	/*
+	 * Under the lock: may the driver take exactly these (a subset of the offered ones, with VERSION_1)? For features
+	 * that need each other. NULL: any subset will do.
+	 */
+	bool (*features_valid)(const struct virtio_device *dev, uint64_t features);
 	/* Under the lock, on a vCPU. [offset, offset + len) is inside config_size. NULL: reads give zeroes, writes are dropped. */
 	void (*config_read)(struct virtio_device *dev, uint32_t offset, void *buf, uint32_t len);
 	void (*config_write)(struct virtio_device *dev, uint32_t offset, const void *buf, uint32_t len);
@@ -127,7 +133,21 @@ void virtio_device_reset(struct virtio_device *dev);
 void virtio_device_quiesce(struct virtio_device *dev);
 void virtio_device_resume(struct virtio_device *dev);
 
-/* For device types. Worker: publish, and interrupt if the driver wants it. */
+/*
+ * For device types, on the queue's worker: the passes of queue_process().
+ *	virtio_queue_begin(queue);
+ *	do {
+ *		while ((r = virtqueue_pop(&queue->ring, ...)) > 0) {
+ *			... virtqueue_push(), now or later
+ *		}
+ *	} while (virtio_queue_more(queue));
+ * begin: the driver need not kick. more: publishes, interrupts if wanted, asks for kicks again and looks whether work came
+ * meanwhile. A driver that never stops adding does not hold the worker: after some passes `more` says no and kicks by itself, so
+ * that calls and other sources get their turn. A broken ring makes NEEDS_RESET there, too.
+ */
+void virtio_queue_begin(struct virtio_queue *queue);
+bool __must_use virtio_queue_more(struct virtio_queue *queue);
+/* Worker: publish, and interrupt if the driver wants it. */
 void virtio_queue_publish(struct virtio_queue *queue);
 /* Any thread: the device is broken until the driver resets it; rate-limited log line with `why`. */
 void virtio_needs_reset(struct virtio_device *dev, const char *why);

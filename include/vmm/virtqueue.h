@@ -50,7 +50,7 @@ struct virtqueue {
 	uint16_t avail_seen;	/* avail index as of the last read */
 	uint16_t used_next;	/* position of the next entry to fill */
 	uint16_t used_published; /* used index that the driver can see */
-	uint16_t used_signalled; /* used index at the last interrupt decision */
+	bool pass_open;		/* something was taken since the avail index was read */
 	bool kicks_suppressed;
 	uint64_t in_flight[VIRTQUEUE_SIZE_MAX / 64]; /* one bit per head */
 	uint32_t in_flight_count;
@@ -62,14 +62,18 @@ extern const struct state_desc virtqueue_state;
 struct virtqueue_chain {
 	uint16_t head;
 	uint16_t out_count, in_count; /* entries of iov: [0, out_count) readable, then in_count writable */
-	uint64_t out_len, in_len;     /* bytes; each below 2^32 + 2^16 * 2^32 and never overflowing */
-	struct iovec *iov;	      /* the caller's array */
+	uint64_t out_len, in_len;     /* bytes; at most 2^32 together, a longer chain is refused */
+	bool writable_seen;	      /* a writable descriptor was met, maybe of length 0 */
+	struct iovec *iov;	      /* the caller's array; unchanged until virtqueue_push() */
 };
 
 /* Sets size_max, everything else to reset values. */
 void virtqueue_init(struct virtqueue *q, uint16_t size_max);
 /* Back to reset values (keeps size_max). Only while not running. */
 void virtqueue_reset(struct virtqueue *q);
+
+/* What the driver writes as queue size: anything but a power of 2 up to size_max is kept as 0, which virtqueue_start() refuses. */
+void virtqueue_set_size(struct virtqueue *q, uint32_t size);
 
 /*
  * Checks size, alignment and place of the three areas (16, 2 and 4 bytes; wholly in RAM, not overlapping each other) and starts. Returns false, and leaves
@@ -79,11 +83,17 @@ bool __must_use virtqueue_start(struct virtqueue *q, struct guest_memory *mem, u
 /* Nothing touches the rings any more. All popped chains must have been pushed, or be dropped for good (reset). */
 void virtqueue_stop(struct virtqueue *q);
 
-/* True if there is something to pop, reading the avail index anew. False for a broken queue. */
+/*
+ * True if there is something to pop, reading the avail index anew: the next virtqueue_pop() then gives 1 or -EIO. False for a
+ * broken queue.
+ */
 bool virtqueue_has_work(struct virtqueue *q);
+/* How many chains wait, reading the avail index anew; more than q->size if the driver broke it (the next pop says so). */
+uint16_t virtqueue_available(struct virtqueue *q);
 /*
  * Takes the next chain. `iov` has room for `max` entries; a chain that needs more breaks the queue, so give at least q->size. Zero-length descriptors are checked and left out of the list.
- * Returns 1; 0 if there is none; -EIO if the queue is broken (now or before).
+ * Returns 1; 0 at the end of the pass: nothing was left when the pass read the avail index (virtqueue_has_work() looks again);
+ * -EIO if the queue is broken (now or before).
  */
 int virtqueue_pop(struct virtqueue *q, struct virtqueue_chain *chain, struct iovec *iov, size_t max);
 /* Puts the last popped chain back, as if it had not been taken. Only the most recent pop, before any other call. */

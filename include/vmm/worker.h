@@ -10,9 +10,11 @@
 #define VMM_WORKER_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "vmm/error.h"
 #include "vmm/loop.h"
+#include "vmm/syscalls.h"
 #include "vmm/types.h"
 
 #define WORKER_NAME_SIZE 16 /* with the NUL: the kernel's limit for thread names */
@@ -22,11 +24,15 @@ struct worker {
 	char name[WORKER_NAME_SIZE];
 	struct loop loop;
 	pthread_t thread;
+	_Atomic(pthread_t) self; /* `thread`, once it runs; 0 before and after */
 	bool initialised, started;
 	/* Runs first on the new thread: enters the sandbox. A failure ends the process with the error printed. */
 	int (*enter)(void *arg, struct error *e);
 	void *enter_arg;
 };
+
+/* What every worker needs: loop, eventfds and irqfds, mutexes, the end of the thread. */
+extern const struct syscall_list worker_syscalls;
 
 int worker_init(struct worker *worker, const char *name, struct error *e);
 int worker_start(struct worker *worker, int (*enter)(void *arg, struct error *e), void *enter_arg,

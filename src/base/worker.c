@@ -80,6 +80,7 @@ static void *worker_main(void *arg)
 	struct error e = { 0 };
 	int r = 0;
 
+	atomic_store(&worker->self, pthread_self());
 	(void)pthread_setname_np(pthread_self(), worker->name);
 	if (worker->enter != NULL) {
 		r = worker->enter(worker->enter_arg, &e);
@@ -146,7 +147,7 @@ void worker_call(struct worker *worker, void (*fn)(void *arg), void *arg)
 
 bool worker_is_current(const struct worker *worker)
 {
-	return worker->started && pthread_equal(worker->thread, pthread_self()) != 0;
+	return atomic_load(&worker->self) == pthread_self();
 }
 
 void worker_finish(struct worker *worker)
@@ -157,6 +158,7 @@ void worker_finish(struct worker *worker)
 	if (worker->started) {
 		loop_stop(&worker->loop);
 		(void)pthread_join(worker->thread, NULL);
+		atomic_store(&worker->self, 0);
 		worker->started = false;
 	}
 	loop_finish(&worker->loop);

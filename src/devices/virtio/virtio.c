@@ -1,0 +1,468 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A virtio device without its transport (virtio 1.2 §2.1 status, §2.2 features, §2.5 configuration space, §3.1
+ * initialisation): include/vmm/virtio.h is the contract.
+ *
+ * Threads: vCPUs call under dev->lock; queues run on their workers without it; a worker sets bits of status and
+ * interrupt_status atomically. A queue changes hands by worker_call(): before start and after stop the caller owns it.
+ *
+ * The doorbell is an eventfd that nobody reads: the worker waits for edges, and every write is one, so a kick costs the worker one
+ * system call. What was written before the queue started needs no memory either, because a queue is processed once when it
+ * starts.
+ *
+ * The guest controls status, features, queue registers and configuration writes. Saved: all of those.
+ */
+#include "vmm/virtio.h"
+
+#include <errno.h>
+#include <linux/virtio_config.h>
+#include <linux/virtio_ring.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "vmm/cleanup.h"
+#include "vmm/log.h"
+#include "vmm/overflow.h"
+
+LOG_DOMAIN("virtio");
+
+#define STATUS_DRIVER_BITS                                                                         \
+	(VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER | VIRTIO_CONFIG_S_FEATURES_OK |      \
+	 VIRTIO_CONFIG_S_DRIVER_OK | VIRTIO_CONFIG_S_FAILED)
+
+#define INTERRUPT_USED	 1U
+#define INTERRUPT_CONFIG 2U
+
+#define FEATURE(bit) (UINT64_C(1) << (bit))
+#define CORE_FEATURES                                                                              \
+	(FEATURE(VIRTIO_F_VERSION_1) | FEATURE(VIRTIO_RING_F_INDIRECT_DESC) |                      \
+	 FEATURE(VIRTIO_RING_F_EVENT_IDX))
+/* §2.2: bits 24 to 41 belong to queues and transports, not to device types. */
+#define RESERVED_FEATURES (FEATURE(42) - FEATURE(24))
+
+/* Passes over a queue before the worker looks at its other work: with 256 entries some thousand requests. */
+#define PASSES_MAX 16
+
+static const struct state_field queue_fields[] = {
+	STATE_STRUCTS(1, struct virtio_queue, ring, &virtqueue_state, 1, 1),
+};
+
+static const struct state_desc queue_state =
+	STATE_DESC("virtio-queue", 1, struct virtio_queue, queue_fields);
+
+static const struct state_field device_fields[] = {
+	STATE_FIELD(1, struct virtio_device, features, 1),
+	STATE_FIELD(2, struct virtio_device, status, 1),
+	STATE_FIELD(3, struct virtio_device, interrupt_status, 1),
+	STATE_FIELD(4, struct virtio_device, config_generation, 1),
+	STATE_STRUCTS(5, struct virtio_device, queues, &queue_state, VIRTIO_QUEUES_MAX, 1),
+};
+
+static bool features_acceptable(const struct virtio_device *dev)
+{
+	return (dev->features & ~dev->features_offered) == 0 &&
+	       virtio_has_feature(dev, VIRTIO_F_VERSION_1) &&
+	       (dev->ops->features_valid == NULL || dev->ops->features_valid(dev, dev->features));
+}
+
+static int device_validate(const void *object, struct error *e)
+{
+	/* The steps of §3.1.1 without FAILED and NEEDS_RESET, which may join any of them. */
+	static const uint32_t steps[] = { 0x0, 0x1, 0x3, 0xb, 0xf };
+	const struct virtio_device *dev = object;
+	uint32_t status = atomic_load(&dev->status);
+	uint32_t step = status & ~(uint32_t)(VIRTIO_CONFIG_S_FAILED | VIRTIO_CONFIG_S_NEEDS_RESET);
+	uint32_t interrupts = atomic_load(&dev->interrupt_status);
+	bool known = false;
+
+	for (size_t i = 0; i < ARRAY_SIZE(steps); i++) {
+		known |= step == steps[i];
+	}
+	if (!known) {
+		return error_set(e, ERROR_STATE, EINVAL, "virtio device: impossible status 0x%x", status);
+	}
+	if ((step & VIRTIO_CONFIG_S_FEATURES_OK) != 0 && !features_acceptable(dev)) {
+		return error_set(e, ERROR_STATE, EINVAL,
+				 "virtio device: features 0x%llx are not among those offered here, 0x%llx",
+				 (unsigned long long)dev->features,
+				 (unsigned long long)dev->features_offered);
+	}
+	if ((interrupts & ~(INTERRUPT_USED | INTERRUPT_CONFIG)) != 0) {
+		return error_set(e, ERROR_STATE, EINVAL, "virtio device: impossible interrupt status 0x%x",
+				 interrupts);
+	}
+	return 0;
+}
+
+const struct state_desc virtio_device_state =
+	STATE_DESC("virtio-device", 1, struct virtio_device, device_fields, .validate = device_validate);
+
+static bool has_status(const struct virtio_device *dev, uint32_t bits)
+{
+	return (atomic_load(&dev->status) & bits) != 0;
+}
+
+static void notify_config(struct virtio_device *dev)
+{
+	if (dev->transport != NULL) {
+		dev->transport->notify_config(dev);
+	}
+}
+
+void virtio_needs_reset(struct virtio_device *dev, const char *why)
+{
+	uint32_t old = atomic_fetch_or(&dev->status, VIRTIO_CONFIG_S_NEEDS_RESET);
+
+	if ((old & VIRTIO_CONFIG_S_NEEDS_RESET) != 0) {
+		return;
+	}
+	log_guest(LOG_WARN, "%s '%s' stops until its driver resets it: %s", dev->ops->name, dev->name,
+		  why);
+	if ((old & VIRTIO_CONFIG_S_DRIVER_OK) != 0) {
+		atomic_fetch_or(&dev->interrupt_status, INTERRUPT_CONFIG);
+		notify_config(dev);
+	}
+}
+
+/*
+ * A change before DRIVER_OK is shown in interrupt_status at once and interrupts at DRIVER_OK. Here the bit is set before status is
+ * read, there status is set before the bit is read: one of the two sees the other.
+ */
+void virtio_config_changed(struct virtio_device *dev)
+{
+	atomic_fetch_add(&dev->config_generation, 1);
+	if (atomic_load(&dev->status) == 0) {
+		return;
+	}
+	atomic_fetch_or(&dev->interrupt_status, INTERRUPT_CONFIG);
+	if (has_status(dev, VIRTIO_CONFIG_S_DRIVER_OK)) {
+		notify_config(dev);
+	}
+}
+
+static void kick(struct virtio_queue *queue)
+{
+	const uint64_t one = 1;
+
+	/* Fails only when the counter is full, which would still be an edge to come. */
+	while (write(queue->kick_fd, &one, sizeof(one)) < 0 && errno == EINTR) {
+	}
+}
+
+void virtio_kick(struct virtio_device *dev, uint32_t index)
+{
+	if (index < dev->ops->queue_count) {
+		kick(&dev->queues[index]);
+	}
+}
+
+static void process(struct virtio_queue *queue)
+{
+	struct virtio_device *dev = queue->device;
+
+	if (has_status(dev, VIRTIO_CONFIG_S_NEEDS_RESET)) {
+		return;
+	}
+	dev->ops->queue_process(dev, queue);
+	if (queue->ring.broken) {
+		virtio_needs_reset(dev, "the driver broke a virtqueue");
+	}
+}
+
+static void kicked(struct loop_source *source, uint32_t events)
+{
+	(void)events;
+	process(container_of(source, struct virtio_queue, kick));
+}
+
+static void queue_start(void *arg)
+{
+	struct virtio_queue *queue = arg;
+	struct virtio_device *dev = queue->device;
+	struct error e = { 0 };
+
+	queue->started = true;
+	if (loop_source_add(&queue->worker->loop, &queue->kick, queue->kick_fd, EPOLLIN | EPOLLET,
+			    kicked, &e) < 0) {
+		virtio_needs_reset(dev, e.msg);
+	}
+	if (dev->ops->queue_start != NULL) {
+		dev->ops->queue_start(dev, queue);
+	}
+	process(queue);
+}
+
+static void queue_stop(void *arg)
+{
+	struct virtio_queue *queue = arg;
+	struct virtio_device *dev = queue->device;
+
+	loop_source_remove(&queue->kick);
+	if (dev->ops->queue_stop != NULL) {
+		dev->ops->queue_stop(dev, queue);
+	}
+	virtqueue_stop(&queue->ring);
+	queue->started = false;
+}
+
+static void queues_stop(struct virtio_device *dev)
+{
+	for (uint32_t i = 0; i < dev->ops->queue_count; i++) {
+		if (dev->queues[i].started) {
+			worker_call(dev->queues[i].worker, queue_stop, &dev->queues[i]);
+		}
+	}
+}
+
+/* Every ready queue or none. */
+static void queues_start(struct virtio_device *dev)
+{
+	for (uint32_t i = 0; i < dev->ops->queue_count; i++) {
+		struct virtqueue *ring = &dev->queues[i].ring;
+
+		if (ring->ready && !virtqueue_start(ring, dev->mem, dev->features)) {
+			while (i-- > 0) {
+				virtqueue_stop(&dev->queues[i].ring);
+			}
+			virtio_needs_reset(dev, "size or place of a virtqueue is unusable");
+			return;
+		}
+	}
+	for (uint32_t i = 0; i < dev->ops->queue_count; i++) {
+		if (dev->queues[i].ring.running) {
+			worker_call(dev->queues[i].worker, queue_start, &dev->queues[i]);
+		}
+	}
+}
+
+static void device_reset(struct virtio_device *dev)
+{
+	queues_stop(dev);
+	if (dev->ops->reset != NULL) {
+		dev->ops->reset(dev);
+	}
+	for (uint32_t i = 0; i < dev->ops->queue_count; i++) {
+		virtqueue_reset(&dev->queues[i].ring);
+	}
+	dev->features = 0;
+	atomic_store(&dev->interrupt_status, 0);
+	atomic_store(&dev->status, 0);
+}
+
+static void driver_ok(struct virtio_device *dev)
+{
+	if (dev->ops->activate != NULL) {
+		dev->ops->activate(dev);
+	}
+	atomic_fetch_or(&dev->status, VIRTIO_CONFIG_S_DRIVER_OK);
+	if ((atomic_load(&dev->interrupt_status) & INTERRUPT_CONFIG) != 0) {
+		notify_config(dev);
+	}
+	queues_start(dev);
+}
+
+/* Adds the bits of one write in the order of §3.1.1; stops at the first step that is not due or refused. */
+static void status_advance(struct virtio_device *dev, uint32_t added)
+{
+	static const uint32_t order[] = { VIRTIO_CONFIG_S_ACKNOWLEDGE, VIRTIO_CONFIG_S_DRIVER,
+					  VIRTIO_CONFIG_S_FEATURES_OK, VIRTIO_CONFIG_S_DRIVER_OK };
+	uint32_t before = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(order); i++) {
+		if ((added & order[i]) != 0) {
+			if ((atomic_load(&dev->status) & before) != before ||
+			    (order[i] == VIRTIO_CONFIG_S_FEATURES_OK && !features_acceptable(dev))) {
+				return;
+			}
+			if (order[i] == VIRTIO_CONFIG_S_DRIVER_OK) {
+				driver_ok(dev);
+			} else {
+				atomic_fetch_or(&dev->status, order[i]);
+			}
+		}
+		before |= order[i];
+	}
+}
+
+void virtio_set_status(struct virtio_device *dev, uint32_t status)
+{
+	uint32_t old = atomic_load(&dev->status) & STATUS_DRIVER_BITS;
+
+	if (status == 0) {
+		device_reset(dev);
+		return;
+	}
+	status &= ~(uint32_t)VIRTIO_CONFIG_S_NEEDS_RESET; /* ours: a driver writes back what it has read */
+	if ((status & ~(uint32_t)STATUS_DRIVER_BITS) != 0 || (status & old) != old ||
+	    (old & VIRTIO_CONFIG_S_FAILED) != 0) {
+		return;
+	}
+	if ((status & VIRTIO_CONFIG_S_FAILED) != 0) {
+		/* The driver has given up: nothing of it may be touched any more. */
+		atomic_fetch_or(&dev->status, VIRTIO_CONFIG_S_FAILED);
+		queues_stop(dev);
+		return;
+	}
+	if (!has_status(dev, VIRTIO_CONFIG_S_NEEDS_RESET)) {
+		status_advance(dev, status & ~old);
+	}
+}
+
+void virtio_set_features(struct virtio_device *dev, uint32_t select, uint32_t value)
+{
+	if (select > 1 || !has_status(dev, VIRTIO_CONFIG_S_DRIVER) ||
+	    has_status(dev, VIRTIO_CONFIG_S_FEATURES_OK | VIRTIO_CONFIG_S_FAILED)) {
+		return;
+	}
+	dev->features &= ~((uint64_t)UINT32_MAX << (select * 32));
+	dev->features |= (uint64_t)value << (select * 32);
+}
+
+uint32_t virtio_offered_features(const struct virtio_device *dev, uint32_t select)
+{
+	return select > 1 ? 0 : (uint32_t)(dev->features_offered >> (select * 32));
+}
+
+struct virtio_queue *virtio_select_queue(struct virtio_device *dev, uint32_t index, bool for_write)
+{
+	if (index >= dev->ops->queue_count) {
+		return NULL;
+	}
+	if (for_write &&
+	    has_status(dev, VIRTIO_CONFIG_S_DRIVER_OK | VIRTIO_CONFIG_S_FAILED)) {
+		return NULL;
+	}
+	return &dev->queues[index];
+}
+
+/* How many of the `len` bytes at `offset` are inside configuration space. */
+static uint32_t config_inside(const struct virtio_device *dev, uint64_t offset, uint32_t len)
+{
+	if (offset >= dev->config_size) {
+		return 0;
+	}
+	return (uint32_t)MIN((uint64_t)len, dev->config_size - offset);
+}
+
+void virtio_config_read(struct virtio_device *dev, uint64_t offset, void *buf, uint32_t len)
+{
+	uint32_t inside = config_inside(dev, offset, len);
+
+	memset(buf, 0, len);
+	if (inside != 0 && dev->ops->config_read != NULL) {
+		dev->ops->config_read(dev, (uint32_t)offset, buf, inside);
+	}
+}
+
+void virtio_config_write(struct virtio_device *dev, uint64_t offset, const void *buf, uint32_t len)
+{
+	uint32_t inside = config_inside(dev, offset, len);
+
+	if (inside != 0 && dev->ops->config_write != NULL) {
+		dev->ops->config_write(dev, (uint32_t)offset, buf, inside);
+	}
+}
+
+void virtio_device_reset(struct virtio_device *dev)
+{
+	SCOPED_LOCK(&dev->lock);
+	device_reset(dev);
+	atomic_store(&dev->config_generation, 0);
+}
+
+void virtio_device_quiesce(struct virtio_device *dev)
+{
+	SCOPED_LOCK(&dev->lock);
+	queues_stop(dev);
+}
+
+void virtio_device_resume(struct virtio_device *dev)
+{
+	SCOPED_LOCK(&dev->lock);
+	if (has_status(dev, VIRTIO_CONFIG_S_DRIVER_OK) &&
+	    !has_status(dev, VIRTIO_CONFIG_S_FAILED | VIRTIO_CONFIG_S_NEEDS_RESET)) {
+		queues_start(dev);
+	}
+}
+
+void virtio_queue_publish(struct virtio_queue *queue)
+{
+	struct virtio_device *dev = queue->device;
+
+	if (virtqueue_publish(&queue->ring)) {
+		atomic_fetch_or(&dev->interrupt_status, INTERRUPT_USED);
+		dev->transport->notify_queue(dev, queue->index);
+	}
+}
+
+void virtio_queue_begin(struct virtio_queue *queue)
+{
+	queue->passes = 0;
+	virtqueue_suppress_kicks(&queue->ring, true);
+}
+
+bool virtio_queue_more(struct virtio_queue *queue)
+{
+	virtio_queue_publish(queue);
+	if (queue->ring.broken) {
+		virtio_needs_reset(queue->device, "the driver broke a virtqueue");
+		return false;
+	}
+	virtqueue_suppress_kicks(&queue->ring, false);
+	if (!virtqueue_has_work(&queue->ring)) {
+		return false;
+	}
+	if (++queue->passes >= PASSES_MAX) {
+		kick(queue);
+		return false;
+	}
+	virtqueue_suppress_kicks(&queue->ring, true);
+	return true;
+}
+
+int virtio_device_init(struct virtio_device *dev, const struct virtio_ops *ops, const char *name,
+		       struct guest_memory *mem, uint64_t features, uint32_t config_size,
+		       struct worker *workers, struct error *e)
+{
+	VMM_BUG_ON(ops->queue_count > VIRTIO_QUEUES_MAX || (features & RESERVED_FEATURES) != 0);
+	memset(dev, 0, sizeof(*dev));
+	dev->ops = ops;
+	dev->name = name;
+	dev->mem = mem;
+	dev->features_offered = features | CORE_FEATURES;
+	dev->config_size = config_size;
+	(void)pthread_mutex_init(&dev->lock, NULL);
+	for (uint32_t i = 0; i < VIRTIO_QUEUES_MAX; i++) {
+		dev->queues[i].kick_fd = -1;
+	}
+	for (uint32_t i = 0; i < ops->queue_count; i++) {
+		struct virtio_queue *queue = &dev->queues[i];
+
+		queue->device = dev;
+		queue->index = (uint16_t)i;
+		queue->worker = &workers[i];
+		virtqueue_init(&queue->ring, ops->queue_sizes[i]);
+		queue->kick_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+		if (queue->kick_fd < 0) {
+			int sys = errno;
+
+			virtio_device_finish(dev);
+			return error_set_sys(e, ERROR_INTERNAL, sys, "%s '%s': doorbell of queue %u",
+					     ops->name, name, i);
+		}
+	}
+	return 0;
+}
+
+void virtio_device_finish(struct virtio_device *dev)
+{
+	if (dev->ops == NULL) {
+		return;
+	}
+	for (uint32_t i = 0; i < VIRTIO_QUEUES_MAX; i++) {
+		close_fd(&dev->queues[i].kick_fd);
+	}
+	(void)pthread_mutex_destroy(&dev->lock);
+	dev->ops = NULL;
+}
