@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * boot_params, the "zero page" that %rsi points to in the 64-bit boot protocol (Documentation/arch/x86/{boot,zero-page}.rst):
- * all zero except the kernel's own setup header, what a loader has to fill in, and the memory map. A vmlinux brings no
- * setup header; it gets the few fields that Linux looks at.
+ * boot_params, the "zero page" that %rsi points to in the 64-bit boot protocol
+ * (Documentation/arch/x86/{boot,zero-page}.rst): all zero except the kernel's own setup header,
+ * what a loader has to fill in, and the memory map. A vmlinux brings no setup header; it gets the
+ * few fields that Linux looks at.
  */
 #include <string.h>
 

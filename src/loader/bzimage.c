@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Linux/x86 bzImage (Documentation/arch/x86/boot.rst). A boot sector and setup code, which we skip, hold the setup header at
- * 0x1f1; the protected-mode part follows at (setup_sects + 1) * 512 and is started by its 64-bit entry, 0x200 bytes into it.
- * It contains a decompressor and the packed kernel, which unpack.c may unpack here instead.
+ * Linux/x86 bzImage (Documentation/arch/x86/boot.rst). A boot sector and setup code, which we skip,
+ * hold the setup header at 0x1f1; the protected-mode part follows at (setup_sects + 1) * 512 and is
+ * started by its 64-bit entry, 0x200 bytes into it. It contains a decompressor and the packed
+ * kernel, which unpack.c may unpack here instead.
  *
- * It is loaded at pref_address and nowhere else: a relocatable 64-bit kernel that finds itself lower moves up to that
- * address anyway (arch/x86/boot/compressed/head_64.S), so there is nothing to win in a small guest by loading it lower.
+ * It is loaded at pref_address and nowhere else: a relocatable 64-bit kernel that finds itself
+ * lower moves up to that address anyway (arch/x86/boot/compressed/head_64.S), so there is nothing
+ * to win in a small guest by loading it lower.
  */
 #include <string.h>
 
@@ -48,8 +50,8 @@ static int check_version(const struct bzimage *bz, const struct source *src, str
 	unsigned int version = le16toh(hdr->version);
 
 	if (version < PROTOCOL_2_06) {
-		source_error(src, e, "boot protocol %u.%02u is too old, 2.12 is needed", version >> 8,
-			     version & 0xff);
+		source_error(src, e, "boot protocol %u.%02u is too old, 2.12 is needed",
+			     version >> 8, version & 0xff);
 		return error_hint(e, "use a kernel of version 3.8 or later");
 	}
 	if ((hdr->loadflags & LOADED_HIGH) == 0) {
@@ -57,7 +59,8 @@ static int check_version(const struct bzimage *bz, const struct source *src, str
 		return error_hint(e, "build a bzImage");
 	}
 	if (version < PROTOCOL_2_12 || (le16toh(hdr->xloadflags) & XLF_KERNEL_64) == 0) {
-		source_error(src, e, "32-bit only kernel (boot protocol %u.%02u without a 64-bit entry)",
+		source_error(src, e,
+			     "32-bit only kernel (boot protocol %u.%02u without a 64-bit entry)",
 			     version >> 8, version & 0xff);
 		return error_hint(e, "use an x86-64 kernel of version 3.8 or later");
 	}
@@ -73,7 +76,8 @@ static int parse_sizes(struct bzimage *bz, const struct source *src, struct erro
 	uint64_t payload_size = le32toh(hdr->payload_length);
 
 	bz->code_offset = (sects + 1) * SECTOR_SIZE;
-	/* What follows the code (a signature) is none of our business; up to one paragraph may be missing to the rounded size. */
+	/* What follows the code (a signature) is none of our business; up to one paragraph may be
+	 * missing to the rounded size. */
 	if (code_size > PARAGRAPH && bz->code_offset < src->size &&
 	    src->size - bz->code_offset < code_size &&
 	    code_size - (src->size - bz->code_offset) < PARAGRAPH) {
@@ -81,7 +85,8 @@ static int parse_sizes(struct bzimage *bz, const struct source *src, struct erro
 	}
 	bz->code_size = code_size;
 	if (!range_within(bz->code_offset, code_size, src->size)) {
-		return source_error(src, e, "truncated: its header promises %llu bytes, the file has %llu",
+		return source_error(src, e,
+				    "truncated: its header promises %llu bytes, the file has %llu",
 				    (unsigned long long)(bz->code_offset + code_size),
 				    (unsigned long long)src->size);
 	}
@@ -93,7 +98,8 @@ static int parse_sizes(struct bzimage *bz, const struct source *src, struct erro
 	if (payload_offset != 0 && payload_size != 0) {
 		if (!range_within(payload_offset, payload_size, code_size)) {
 			return source_error(src, e,
-					    "its payload (%llu bytes at %llu) lies outside its code (%llu bytes)",
+					    "its payload (%llu bytes at %llu) lies outside its "
+					    "code (%llu bytes)",
 					    (unsigned long long)payload_size,
 					    (unsigned long long)payload_offset,
 					    (unsigned long long)code_size);
@@ -115,16 +121,20 @@ static int parse_address(struct bzimage *bz, const struct source *src, struct er
 	}
 	if (hdr->relocatable_kernel != 0) {
 		if (align < PAGE_SIZE_4K || align > GIB(1) || (align & (align - 1)) != 0) {
-			return source_error(src, e, "kernel_alignment 0x%llx is not a power of two from 4 KiB to 1 GiB",
-					    (unsigned long long)align);
+			return source_error(
+				src, e,
+				"kernel_alignment 0x%llx is not a power of two from 4 KiB to 1 GiB",
+				(unsigned long long)align);
 		}
 		if (load < GIB(4)) {
 			load = ALIGN_UP(load, align);
 		}
 	}
 	if (load < PLATFORM_KERNEL_MIN || load >= PLATFORM_RAM_LOW_END) {
-		return source_error(src, e, "its load address 0x%llx (pref_address) is not in low RAM above 1 MiB",
-				    (unsigned long long)load);
+		return source_error(
+			src, e,
+			"its load address 0x%llx (pref_address) is not in low RAM above 1 MiB",
+			(unsigned long long)load);
 	}
 	bz->load = load;
 	bz->init_size = MAX((uint64_t)le32toh(hdr->init_size), bz->code_size);
@@ -158,12 +168,15 @@ static int load_packed(const struct bzimage *bz, const struct source *src, struc
 	uint64_t end = bz->load + bz->init_size;
 
 	if (guest_memory_translate(mem, bz->load, bz->init_size) == NULL) {
-		source_error(src, e, "it needs RAM at 0x%llx-0x%llx to unpack itself, the guest has 0-0x%llx",
-			     (unsigned long long)bz->load, (unsigned long long)end,
-			     (unsigned long long)memmap_low_end(mem));
+		source_error(
+			src, e,
+			"it needs RAM at 0x%llx-0x%llx to unpack itself, the guest has 0-0x%llx",
+			(unsigned long long)bz->load, (unsigned long long)end,
+			(unsigned long long)memmap_low_end(mem));
 		if (end > PLATFORM_RAM_LOW_END) {
-			return error_hint(e, "no amount of memory helps: init_size in its header is 0x%x",
-					  le32toh(bz->header.init_size));
+			return error_hint(
+				e, "no amount of memory helps: init_size in its header is 0x%x",
+				le32toh(bz->header.init_size));
 		}
 		return error_hint(e, "give the guest more memory: --memory %lluM or more",
 				  (unsigned long long)(ALIGN_UP(end, MIB(1)) >> 20));
@@ -182,8 +195,8 @@ int bzimage_load(const struct source *src, struct guest_memory *mem, struct kern
 	int r = bzimage_parse(&bz, src, e);
 
 	if (r == 0) {
-		r = unpack_supported(&bz, src) ? unpack_load(&bz, src, mem, kernel, e) :
-						 load_packed(&bz, src, mem, kernel, e);
+		r = unpack_supported(&bz, src) ? unpack_load(&bz, src, mem, kernel, e)
+					       : load_packed(&bz, src, mem, kernel, e);
 	}
 	if (r == 0) {
 		kernel->has_header = true;

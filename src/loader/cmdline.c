@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The kernel command line. Words of ours come first and are as few as a stock kernel needs, so that the user's win:
+ * The kernel command line. Words of ours come first and are as few as a stock kernel needs, so that
+ *the user's win:
  *
- *	console=ttyS0		messages and /dev/console go to the serial port; without it a stock kernel is mute
- *	panic=-1		reboot at once after a panic, so that the VMM sees the end; the default waits for ever
+ *	console=ttyS0		messages and /dev/console go to the serial port; without it a stock
+ *kernel is mute panic=-1		reboot at once after a panic, so that the VMM sees the end;
+ *the default waits for ever
  *	root=/dev/vda rw|ro	the first disk; Linux mounts read-only unless told otherwise
  *	quiet			only if asked for: each character on the serial port is an exit
  *
- * Not given, because they would gain nothing: reboot= (ACPI has a reset register), tsc=reliable and no_timer_check (kvm-clock
- * and the KVM guest code settle both), virtio_mmio.device= (the DSDT names the devices; Debian's driver is a module anyway).
+ * Not given, because they would gain nothing: reboot= (ACPI has a reset register), tsc=reliable and
+ *no_timer_check (kvm-clock and the KVM guest code settle both), virtio_mmio.device= (the DSDT names
+ *the devices; Debian's driver is a module anyway).
  */
 #include <errno.h>
 #include <string.h>
@@ -18,7 +21,8 @@
 
 #define WORDS_MAX 6
 
-/* Tabs and newlines too: Linux takes them for spaces, people do not see them, and they would let a script forge words. */
+/* Tabs and newlines too: Linux takes them for spaces, people do not see them, and they would let a
+ * script forge words. */
 static int check_text(const char *option, const char *text, struct error *e)
 {
 	for (size_t i = 0; text[i] != '\0'; i++) {
@@ -92,8 +96,9 @@ int cmdline_build(const struct cmdline_request *request, char *buf, size_t size,
 	}
 	len = join(words, count, NULL);
 	if (len >= size) {
-		error_set(e, ERROR_CMDLINE, E2BIG, "the command line has %zu characters, the limit is %zu",
-			  len, size == 0 ? 0 : size - 1);
+		error_set(e, ERROR_CMDLINE, E2BIG,
+			  "the command line has %zu characters, the limit is %zu", len,
+			  size == 0 ? 0 : size - 1);
 		return error_hint(e, "shorten --cmdline, or drop our words with --cmdline-only");
 	}
 	join(words, count, buf);

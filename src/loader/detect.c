@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Tells by its first bytes what a file given as kernel is. Everything that is not a Linux/x86 bzImage or an x86-64 ELF file is
- * refused by its own name, because "not a kernel" helps nobody: each row below is a mistake that people make.
+ * Tells by its first bytes what a file given as kernel is. Everything that is not a Linux/x86
+ * bzImage or an x86-64 ELF file is refused by its own name, because "not a kernel" helps nobody:
+ * each row below is a mistake that people make.
  */
 #include <elf.h>
 #include <stdio.h>
@@ -11,12 +12,14 @@
 #include "vmm/bytes.h"
 #include "vmm/overflow.h"
 
-#define HEAD_SIZE    4096
-#define HEAD_MIN     64 /* an ELF header; every format below is longer */
-#define HDRS_OFFSET  0x202
-#define HEADER_END   0x250 /* a bzImage whose header ends before payload_length cannot be told from a truncated one */
+#define HEAD_SIZE   4096
+#define HEAD_MIN    64 /* an ELF header; every format below is longer */
+#define HDRS_OFFSET 0x202
+#define HEADER_END                                                                                 \
+	0x250 /* a bzImage whose header ends before payload_length cannot be told from a truncated \
+		 one */
 #define BOOT_SIGNATURE_OFFSET 510
-#define ISO9660_OFFSET 0x8001
+#define ISO9660_OFFSET	      0x8001
 
 struct magic {
 	uint16_t offset;
@@ -27,9 +30,9 @@ struct magic {
 };
 
 #define UNPACK(how) "unpack it first, or use the bzImage as it is: " how
-#define MAGIC(offset, bytes, what, hint)                                                           \
-	{                                                                                          \
-		(offset), sizeof(bytes) - 1, (bytes), (what), (hint)                               \
+#define MAGIC(offset, bytes, what, hint)                             \
+	{                                                            \
+		(offset), sizeof(bytes) - 1, (bytes), (what), (hint) \
 	}
 
 #define HINT_X86  "a kernel for x86-64 is needed: this machine cannot run another architecture's"
@@ -41,11 +44,15 @@ static const struct magic magics[] = {
 	MAGIC(56, "ARM\x64", "an arm64 Image", HINT_X86),
 	MAGIC(56, "RSC\x05", "a RISC-V Image", HINT_X86),
 	MAGIC(48, "RISCV\0\0\0", "a RISC-V Image", HINT_X86),
-	MAGIC(56, "\xcd\x23\x82\x81", "an EFI kernel image without an x86 setup header (LoongArch?)", HINT_X86),
+	MAGIC(56, "\xcd\x23\x82\x81",
+	      "an EFI kernel image without an x86 setup header (LoongArch?)", HINT_X86),
 	MAGIC(0x24, "\x18\x28\x6f\x01", "an ARM zImage", HINT_X86),
 	MAGIC(4, "zimg", "a compressed EFI kernel (zboot)", HINT_X86),
 	MAGIC(0, "\x1f\x8b", "a gzip file", UNPACK("gzip -dc FILE > vmlinux")),
-	MAGIC(0, "\xfd" "7zXZ\0", "an xz file", UNPACK("xz -dc FILE > vmlinux")),
+	MAGIC(0,
+	      "\xfd"
+	      "7zXZ\0",
+	      "an xz file", UNPACK("xz -dc FILE > vmlinux")),
 	MAGIC(0, "\x28\xb5\x2f\xfd", "a zstd file", UNPACK("zstd -dc FILE > vmlinux")),
 	MAGIC(0, "BZh", "a bzip2 file", UNPACK("bzip2 -dc FILE > vmlinux")),
 	MAGIC(0, "\x04\x22\x4d\x18", "an lz4 file", UNPACK("lz4 -dc FILE > vmlinux")),
@@ -61,7 +68,8 @@ static const struct magic magics[] = {
 	MAGIC(0x438, "\x53\xef", "an ext2/3/4 file system", HINT_DISK),
 	MAGIC(0, "070701", "a cpio archive", "an initramfs goes to --initrd"),
 	MAGIC(0, "070702", "a cpio archive", "an initramfs goes to --initrd"),
-	MAGIC(0, "!<arch>\n", "an ar archive (a .deb package?)", "unpack it with dpkg -x and name boot/vmlinuz-*"),
+	MAGIC(0, "!<arch>\n", "an ar archive (a .deb package?)",
+	      "unpack it with dpkg -x and name boot/vmlinuz-*"),
 	MAGIC(0, "\xed\xab\xee\xdb", "an RPM package", "unpack it and name its vmlinuz"),
 	MAGIC(0, "\x27\x05\x19\x56", "a U-Boot uImage", HINT_KIND),
 	MAGIC(0, "\xd0\x0d\xfe\xed", "a device tree or U-Boot FIT image", HINT_KIND),
@@ -70,17 +78,25 @@ static const struct magic magics[] = {
 	MAGIC(257, "ustar", "a tar archive", HINT_KIND),
 	MAGIC(0, "#!", "a script", HINT_KIND),
 	MAGIC(0, "MZ", "an EFI or Windows program without a Linux setup header",
-	      "of a unified kernel image take the kernel: objcopy -O binary --only-section=.linux FILE vmlinuz"),
+	      "of a unified kernel image take the kernel: objcopy -O binary --only-section=.linux "
+	      "FILE vmlinuz"),
 };
 
 static const struct {
 	uint16_t machine;
 	const char *name;
 } machines[] = {
-	{ EM_386, "32-bit x86" }, { EM_ARM, "32-bit Arm" },   { EM_AARCH64, "arm64" },
-	{ EM_RISCV, "RISC-V" },	  { EM_PPC, "PowerPC" },      { EM_PPC64, "64-bit PowerPC" },
-	{ EM_S390, "s390" },	  { EM_SPARCV9, "SPARC" },    { EM_MIPS, "MIPS" },
-	{ EM_IA_64, "Itanium" },  { 258 /* LoongArch */, "LoongArch" },
+	{ EM_386, "32-bit x86" },
+	{ EM_ARM, "32-bit Arm" },
+	{ EM_AARCH64, "arm64" },
+	{ EM_RISCV, "RISC-V" },
+	{ EM_PPC, "PowerPC" },
+	{ EM_PPC64, "64-bit PowerPC" },
+	{ EM_S390, "s390" },
+	{ EM_SPARCV9, "SPARC" },
+	{ EM_MIPS, "MIPS" },
+	{ EM_IA_64, "Itanium" },
+	{ 258 /* LoongArch */, "LoongArch" },
 };
 
 struct head {
@@ -161,7 +177,8 @@ static int refuse(const struct source *src, const struct head *head, struct erro
 		return error_hint(e, HINT_DISK);
 	}
 	if (head_has(head, BOOT_SIGNATURE_OFFSET, "\x55\xaa", 2)) {
-		source_error(src, e, "this is a disk image or a boot sector without a Linux setup header");
+		source_error(src, e,
+			     "this is a disk image or a boot sector without a Linux setup header");
 		return error_hint(e, HINT_DISK);
 	}
 	if (all_bytes(head, is_zero)) {
@@ -189,7 +206,8 @@ int detect_image(const struct source *src, enum image_format *format, struct err
 	}
 	if (head_has(&head, 0, ELFMAG, SELFMAG)) {
 		if (head.len < HEAD_MIN) {
-			return source_error(src, e, "truncated: an ELF file of %zu bytes", head.len);
+			return source_error(src, e, "truncated: an ELF file of %zu bytes",
+					    head.len);
 		}
 		*format = IMAGE_ELF;
 		return check_elf(src, &head, e);

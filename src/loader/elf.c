@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * ELF64 kernels for x86-64 (System V gABI, chapters 4 and 5): every PT_LOAD segment goes to its physical address. The entry is
- * the 32-bit one of the Xen note PHYS32_ENTRY where a kernel has it (PVH), else e_entry in 64-bit mode with boot_params.
+ * ELF64 kernels for x86-64 (System V gABI, chapters 4 and 5): every PT_LOAD segment goes to its
+ * physical address. The entry is the 32-bit one of the Xen note PHYS32_ENTRY where a kernel has it
+ * (PVH), else e_entry in 64-bit mode with boot_params.
  *
- * The same parser serves files and the unpacked payload of a bzImage, which arrives as a stream: everything that decides
- * where bytes go is in the first ELF_HEADERS_MAX bytes. All of a file is hostile; what is not checked here is never used.
+ * The same parser serves files and the unpacked payload of a bzImage, which arrives as a stream:
+ * everything that decides where bytes go is in the first ELF_HEADERS_MAX bytes. All of a file is
+ * hostile; what is not checked here is never used.
  */
 #include <elf.h>
 #include <errno.h>
@@ -28,15 +30,17 @@ static int check_segment(const struct source *src, unsigned int index,
 	uint64_t end;
 
 	if (!range_within(seg->offset, seg->filesz, file_size)) {
-		return source_error(src, e,
-				    "truncated: ELF segment %u is %llu bytes at offset %llu, the file has %llu",
-				    index, (unsigned long long)seg->filesz,
-				    (unsigned long long)seg->offset, (unsigned long long)file_size);
+		return source_error(
+			src, e,
+			"truncated: ELF segment %u is %llu bytes at offset %llu, the file has %llu",
+			index, (unsigned long long)seg->filesz, (unsigned long long)seg->offset,
+			(unsigned long long)file_size);
 	}
 	if (seg->filesz > seg->memsz) {
-		return source_error(src, e,
-				    "ELF segment %u has more bytes in the file (%llu) than in memory (%llu)",
-				    index, (unsigned long long)seg->filesz, memsz);
+		return source_error(
+			src, e,
+			"ELF segment %u has more bytes in the file (%llu) than in memory (%llu)",
+			index, (unsigned long long)seg->filesz, memsz);
 	}
 	if (add_overflow(seg->gpa, seg->memsz, &end)) {
 		return source_error(src, e, "ELF segment %u wraps: 0x%llx bytes at 0x%llx", index,
@@ -44,7 +48,8 @@ static int check_segment(const struct source *src, unsigned int index,
 	}
 	if (seg->gpa < PLATFORM_KERNEL_MIN) {
 		source_error(src, e, "ELF segment %u is at 0x%llx, below 1 MiB", index, gpa);
-		return error_hint(e, "boot structures are there: link the kernel to 0x%llx or higher",
+		return error_hint(e,
+				  "boot structures are there: link the kernel to 0x%llx or higher",
 				  (unsigned long long)PLATFORM_KERNEL_MIN);
 	}
 	if (guest_memory_translate(mem, seg->gpa, seg->memsz) == NULL) {
@@ -68,12 +73,13 @@ static int check_overlaps(const struct source *src, const struct elf_image *elf,
 			const struct elf_segment *b = &elf->segments[j];
 
 			if (ranges_overlap(a->gpa, a->memsz, b->gpa, b->memsz)) {
-				return source_error(src, e,
-						    "ELF segments overlap: 0x%llx-0x%llx and 0x%llx-0x%llx",
-						    (unsigned long long)b->gpa,
-						    (unsigned long long)(b->gpa + b->memsz),
-						    (unsigned long long)a->gpa,
-						    (unsigned long long)(a->gpa + a->memsz));
+				return source_error(
+					src, e,
+					"ELF segments overlap: 0x%llx-0x%llx and 0x%llx-0x%llx",
+					(unsigned long long)b->gpa,
+					(unsigned long long)(b->gpa + b->memsz),
+					(unsigned long long)a->gpa,
+					(unsigned long long)(a->gpa + a->memsz));
 			}
 		}
 	}
@@ -133,7 +139,8 @@ static int check_header(const struct source *src, const Elf64_Ehdr *ehdr, uint64
 
 	if (le16toh(ehdr->e_type) != ET_EXEC && le16toh(ehdr->e_type) != ET_DYN) {
 		source_error(src, e, "ELF type %u is not an executable", le16toh(ehdr->e_type));
-		return error_hint(e, "a vmlinux is needed, not an object file, module or core dump");
+		return error_hint(e,
+				  "a vmlinux is needed, not an object file, module or core dump");
 	}
 	if (le16toh(ehdr->e_phnum) == 0) {
 		return source_error(src, e, "the ELF file has no program headers");
@@ -143,11 +150,10 @@ static int check_header(const struct source *src, const Elf64_Ehdr *ehdr, uint64
 				    le16toh(ehdr->e_phentsize), sizeof(Elf64_Phdr));
 	}
 	if (!range_within(phoff, table, len)) {
-		return source_error(src, e,
-				    "%u ELF program headers at offset %llu are beyond %s of %llu bytes",
-				    le16toh(ehdr->e_phnum), (unsigned long long)phoff,
-				    len < ELF_HEADERS_MAX ? "the file" : "its head",
-				    (unsigned long long)len);
+		return source_error(
+			src, e, "%u ELF program headers at offset %llu are beyond %s of %llu bytes",
+			le16toh(ehdr->e_phnum), (unsigned long long)phoff,
+			len < ELF_HEADERS_MAX ? "the file" : "its head", (unsigned long long)len);
 	}
 	return 0;
 }
@@ -233,15 +239,16 @@ int elf_finish(const struct elf_image *elf, const struct source *src, bool has_p
 	kernel->entry = entry;
 	kernel->start = elf->start;
 	kernel->end = elf->end;
-	/* An ELF file does not say how much its kernel takes (COMMAND_LINE_SIZE, 2048 on x86): the rest is cut by the guest. */
+	/* An ELF file does not say how much its kernel takes (COMMAND_LINE_SIZE, 2048 on x86): the
+	 * rest is cut by the guest. */
 	kernel->cmdline_max = PLATFORM_CMDLINE_MAX - 1;
 	kernel->initrd_end = PLATFORM_RAM_LOW_END;
 	return 0;
 }
 
 /* True with *entry if one of the file's note segments has the PVH entry. */
-static int read_pvh(const struct elf_image *elf, const struct source *src, bool *found, gpa_t *entry,
-		    struct error *e)
+static int read_pvh(const struct elf_image *elf, const struct source *src, bool *found,
+		    gpa_t *entry, struct error *e)
 {
 	auto_free uint8_t *notes = NULL;
 	int r;
@@ -251,7 +258,8 @@ static int read_pvh(const struct elf_image *elf, const struct source *src, bool 
 		free(notes);
 		notes = malloc(elf->notes[i].len + 1);
 		if (notes == NULL) {
-			return error_set(e, ERROR_NO_MEMORY, ENOMEM, "kernel '%s': no memory", src->path);
+			return error_set(e, ERROR_NO_MEMORY, ENOMEM, "kernel '%s': no memory",
+					 src->path);
 		}
 		r = source_read(src, elf->notes[i].offset, notes, elf->notes[i].len, e);
 		if (r != 0) {
@@ -281,7 +289,8 @@ int elf_load(const struct source *src, struct guest_memory *mem, struct kernel *
 	if (r == 0) {
 		r = elf_finish(&elf, src, has_pvh, pvh_entry, kernel, e);
 	}
-	/* What memsz has beyond filesz is zero already: RAM is fresh, and untouched pages cost nothing. */
+	/* What memsz has beyond filesz is zero already: RAM is fresh, and untouched pages cost
+	 * nothing. */
 	for (uint32_t i = 0; r == 0 && i < elf.segment_count; i++) {
 		r = source_load(src, elf.segments[i].offset, mem, elf.segments[i].gpa,
 				elf.segments[i].filesz, e);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The initrd goes as high as it can in low RAM: below what the kernel allows, page aligned, clear of the kernel and of the first
- * MiB. Where a big kernel leaves no room above itself in a small guest, it goes below the kernel.
+ * The initrd goes as high as it can in low RAM: below what the kernel allows, page aligned, clear
+ * of the kernel and of the first MiB. Where a big kernel leaves no room above itself in a small
+ * guest, it goes below the kernel.
  */
 #include "internal.h"
 #include "vmm/platform.h"
@@ -29,7 +30,8 @@ static int too_large(const struct source *src, const struct guest_memory *mem,
 			     (unsigned long long)src->size, (unsigned long long)mem->size);
 	} else {
 		source_error(src, e,
-			     "its %llu bytes do not fit beside the kernel (%llu bytes) into RAM of %llu below 0x%llx",
+			     "its %llu bytes do not fit beside the kernel (%llu bytes) into RAM of "
+			     "%llu below 0x%llx",
 			     (unsigned long long)src->size, (unsigned long long)kernel_size,
 			     (unsigned long long)mem->size,
 			     (unsigned long long)MIN(kernel->initrd_end, memmap_low_end(mem)));
@@ -39,8 +41,9 @@ static int too_large(const struct source *src, const struct guest_memory *mem,
 		return error_hint(e, "no amount of memory helps: the initrd has to be smaller");
 	}
 	/* Linux unpacks it beside itself; twice its size is what it takes at least. */
-	return error_hint(e, "give the guest more memory, --memory %lluM or more, or make the initrd smaller",
-			  (unsigned long long)(mib + (src->size >> 20)));
+	return error_hint(
+		e, "give the guest more memory, --memory %lluM or more, or make the initrd smaller",
+		(unsigned long long)(mib + (src->size >> 20)));
 }
 
 int initrd_load(const struct loader_image *image, struct guest_memory *mem,

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the files of src/loader share. A load goes: source (the file) -> detect -> bzimage or elf (the kernel into RAM) ->
- * initrd -> command line, memory map and boot_params or start_info -> long mode tables. Nothing is kept between two loads.
+ * What the files of src/loader share. A load goes: source (the file) -> detect -> bzimage or elf
+ * (the kernel into RAM) -> initrd -> command line, memory map and boot_params or start_info -> long
+ * mode tables. Nothing is kept between two loads.
  */
 #ifndef VMM_LOADER_INTERNAL_H
 #define VMM_LOADER_INTERNAL_H
@@ -44,7 +45,7 @@ int detect_image(const struct source *src, enum image_format *format, struct err
 struct kernel {
 	enum boot_protocol protocol;
 	gpa_t entry;
-	gpa_t start, end;    /* occupied while the kernel starts */
+	gpa_t start, end;     /* occupied while the kernel starts */
 	uint64_t cmdline_max; /* characters without the NUL */
 	uint64_t initrd_end;  /* no byte of the initrd at or above */
 	bool has_header;
@@ -52,9 +53,10 @@ struct kernel {
 };
 
 /* elf.c */
+#define ELF_HEADER_SIZE	 64
 #define ELF_SEGMENTS_MAX 64
-#define ELF_HEADERS_MAX 8192 /* the ELF header and the program headers end below this offset */
-#define ELF_NOTES_MAX 65536
+#define ELF_HEADERS_MAX	 8192 /* the ELF header and the program headers end below this offset */
+#define ELF_NOTES_MAX	 65536
 
 struct elf_segment {
 	uint64_t offset, filesz; /* in the file */
@@ -75,13 +77,14 @@ struct elf_image {
 };
 
 /*
- * Parses `len` bytes from the start of an ELF file of `size` bytes (len is size or ELF_HEADERS_MAX) and checks everything that
- * can be checked without the rest of the file, against `mem` too.
+ * Parses `len` bytes from the start of an ELF file of `size` bytes (len is size or ELF_HEADERS_MAX)
+ * and checks everything that can be checked without the rest of the file, against `mem` too.
  */
 int elf_parse(struct elf_image *elf, const struct source *src, const uint8_t *head, uint64_t len,
 	      uint64_t size, const struct guest_memory *mem, struct error *e);
 /*
- * The 32-bit PVH entry in `len` bytes of notes: true if XEN_ELFNOTE_PHYS32_ENTRY is there. Safe for any bytes.
+ * The 32-bit PVH entry in `len` bytes of notes: true if XEN_ELFNOTE_PHYS32_ENTRY is there. Safe for
+ * any bytes.
  */
 bool elf_find_pvh(const uint8_t *notes, uint64_t len, uint64_t align, gpa_t *entry);
 /* Chooses the protocol and checks that its entry point lies in a segment. */
@@ -93,9 +96,9 @@ int elf_load(const struct source *src, struct guest_memory *mem, struct kernel *
 /* bzimage.c */
 struct bzimage {
 	struct setup_header header;
-	uint64_t code_offset, code_size; /* the protected-mode part in the file */
+	uint64_t code_offset, code_size;       /* the protected-mode part in the file */
 	uint64_t payload_offset, payload_size; /* in the file; size 0: none */
-	gpa_t load; /* where the protected-mode part goes */
+	gpa_t load;			       /* where the protected-mode part goes */
 	uint64_t init_size;
 };
 
@@ -109,6 +112,15 @@ bool unpack_supported(const struct bzimage *bz, const struct source *src);
 int unpack_load(const struct bzimage *bz, const struct source *src, struct guest_memory *mem,
 		struct kernel *kernel, struct error *e);
 
+/* Takes the unpacked bytes in order. */
+struct unpack_sink {
+	int (*write)(struct unpack_sink *sink, const uint8_t *data, size_t len, struct error *e);
+};
+
+/* lz4.c: unpacks `len` bytes at `offset` of the file. */
+int lz4_unpack(const struct source *src, uint64_t offset, uint64_t len, struct unpack_sink *sink,
+	       struct error *e);
+
 /* initrd.c */
 struct initrd {
 	gpa_t gpa;
@@ -118,7 +130,8 @@ struct initrd {
 int initrd_load(const struct loader_image *image, struct guest_memory *mem,
 		const struct kernel *kernel, struct initrd *initrd, struct error *e);
 
-/* memmap.c: the memory map that E820 and PVH share; types are those of the ACPI specification §15. */
+/* memmap.c: the memory map that E820 and PVH share; types are those of the ACPI specification §15.
+ */
 #define MEMMAP_RAM	   1
 #define MEMMAP_RESERVED	   2
 #define MEMMAP_ENTRIES_MAX 4

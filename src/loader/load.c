@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Loads kernel, initrd, command line and boot structures, in that order, into fresh RAM. Runs on the main thread before the
- * first vCPU and again at a machine reset; keeps nothing in between. On failure RAM holds pieces, and `entry` is untouched.
+ * Loads kernel, initrd, command line and boot structures, in that order, into fresh RAM. Runs on
+ * the main thread before the first vCPU and again at a machine reset; keeps nothing in between. On
+ * failure RAM holds pieces, and `entry` is untouched.
  */
 #include "internal.h"
 #include "vmm/platform.h"
@@ -15,8 +16,8 @@ static int load_kernel(const struct source *src, struct guest_memory *mem, struc
 	if (r != 0) {
 		return r;
 	}
-	return format == IMAGE_BZIMAGE ? bzimage_load(src, mem, kernel, e) :
-					 elf_load(src, mem, kernel, e);
+	return format == IMAGE_BZIMAGE ? bzimage_load(src, mem, kernel, e)
+				       : elf_load(src, mem, kernel, e);
 }
 
 int loader_load(struct guest_memory *mem, const struct loader_request *request,

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the 64-bit boot protocol wants the CPU to start with: paging that maps the kernel, boot_params and the command line
- * to themselves, and flat segments __BOOT_CS 0x10 and __BOOT_DS 0x18 (boot.rst "64-bit Boot Protocol"). The first 4 GiB are
- * mapped with 2 MiB pages (Intel SDM 3A §4.5; 1 GiB pages are not on every CPU). Only the boot vCPU uses these tables, and
- * only until the kernel has its own.
+ * What the 64-bit boot protocol wants the CPU to start with: paging that maps the kernel,
+ * boot_params and the command line to themselves, and flat segments __BOOT_CS 0x10 and __BOOT_DS
+ * 0x18 (boot.rst "64-bit Boot Protocol"). The first 4 GiB are mapped with 2 MiB pages (Intel SDM 3A
+ * §4.5; 1 GiB pages are not on every CPU). Only the boot vCPU uses these tables, and only until the
+ * kernel has its own.
  */
 #include "internal.h"
 #include "vmm/bytes.h"
@@ -14,7 +15,8 @@
 #define PAGE_LARGE	   0x80ULL
 #define MAPPED_GIB	   4
 
-/* Segment descriptors (SDM 3A §3.4.5), with the accessed bit set so that the CPU need not write them. */
+/* Segment descriptors (SDM 3A §3.4.5), with the accessed bit set so that the CPU need not write
+ * them. */
 #define GDT_CODE64 0x00af9b000000ffffULL
 #define GDT_DATA   0x00cf93000000ffffULL
 
@@ -38,10 +40,11 @@ int longmode_write(struct guest_memory *mem, struct boot_entry *entry, struct er
 	ok = ok && write_table(mem, pdpt, table, ARRAY_SIZE(table));
 	for (unsigned int i = 0; i < MAPPED_GIB; i++) {
 		for (unsigned int j = 0; j < PAGE_TABLE_ENTRIES; j++) {
-			table[j] = htole64((GIB(i) + MIB(2ULL * j)) | PAGE_PRESENT_WRITE |
-					   PAGE_LARGE);
+			table[j] =
+				htole64((GIB(i) + MIB(2ULL * j)) | PAGE_PRESENT_WRITE | PAGE_LARGE);
 		}
-		ok = ok && write_table(mem, pdpt + (i + 1) * PAGE_SIZE_4K, table, ARRAY_SIZE(table));
+		ok = ok &&
+		     write_table(mem, pdpt + (i + 1) * PAGE_SIZE_4K, table, ARRAY_SIZE(table));
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(gdt); i++) {
 		gdt_le[i] = htole64(gdt[i]);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The memory map that the guest is told: RAM regions without the EBDA and the BIOS area below 1 MiB, where the ACPI tables
- * are. What the loader puts below 640 KiB stays usable RAM: Linux copies it or reserves the first MiB before it allocates.
+ * The memory map that the guest is told: RAM regions without the EBDA and the BIOS area below 1
+ * MiB, where the ACPI tables are. What the loader puts below 640 KiB stays usable RAM: Linux copies
+ * it or reserves the first MiB before it allocates.
  */
 #include "internal.h"
 #include "vmm/platform.h"
@@ -24,13 +25,14 @@ uint32_t memmap_build(const struct guest_memory *mem, struct memmap_entry *entri
 		const struct guest_memory_region *region = &mem->regions[i];
 
 		if (region->gpa != 0) {
-			entries[n++] = (struct memmap_entry){ region->gpa, region->size, MEMMAP_RAM };
+			entries[n++] =
+				(struct memmap_entry){ region->gpa, region->size, MEMMAP_RAM };
 			continue;
 		}
 		entries[n++] = (struct memmap_entry){ 0, PLATFORM_EBDA, MEMMAP_RAM };
-		entries[n++] = (struct memmap_entry){ PLATFORM_EBDA,
-						      PLATFORM_KERNEL_MIN - PLATFORM_EBDA,
-						      MEMMAP_RESERVED };
+		entries[n++] =
+			(struct memmap_entry){ PLATFORM_EBDA, PLATFORM_KERNEL_MIN - PLATFORM_EBDA,
+					       MEMMAP_RESERVED };
 		if (region->size > PLATFORM_KERNEL_MIN) {
 			entries[n++] = (struct memmap_entry){ PLATFORM_KERNEL_MIN,
 							      region->size - PLATFORM_KERNEL_MIN,

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The PVH start info, version 1: the structure that %ebx points to, followed by the list of modules (the initrd) and the memory
- * map (xen/include/public/arch-x86/hvm/start_info.h, whose layout the offsets below repeat).
+ * The PVH start info, version 1: the structure that %ebx points to, followed by the list of modules
+ * (the initrd) and the memory map (xen/include/public/arch-x86/hvm/start_info.h, whose layout the
+ * offsets below repeat).
  */
 #include "internal.h"
 #include "vmm/bytes.h"

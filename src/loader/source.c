@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Kernel and initrd files. They are opened without ever blocking, and read with pread(2) at offsets: no file position is kept,
- * so a machine reset loads the same descriptor again, and a file that shrinks is an error and not a SIGBUS.
+ * Kernel and initrd files. They are opened without ever blocking, and read with pread(2) at
+ * offsets: no file position is kept, so a machine reset loads the same descriptor again, and a file
+ * that shrinks is an error and not a SIGBUS.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -47,7 +48,8 @@ int loader_open(struct loader_image *image, const char *path, enum error_code co
 	struct stat st;
 	int r;
 
-	/* Opening a device can have effects (watchdogs, tapes) and a FIFO's writer would notice: look first. */
+	/* Opening a device can have effects (watchdogs, tapes) and a FIFO's writer would notice:
+	 * look first. */
 	if (stat(path, &st) == 0) {
 		type = unusable_type(st.st_mode);
 		if (type != NULL) {
@@ -128,17 +130,20 @@ int source_read(const struct source *src, uint64_t offset, void *buf, uint64_t l
 				    (unsigned long long)src->size);
 	}
 	while (done < len) {
-		/* Linux caps one read at 0x7ffff000 bytes; the cast never truncates on a 64-bit host. */
+		/* Linux caps one read at 0x7ffff000 bytes; the cast never truncates on a 64-bit
+		 * host. */
 		n = pread(src->fd, to + done, (size_t)(len - done), (off_t)(offset + done));
 		if (n < 0 && errno == EINTR) {
 			continue;
 		}
 		if (n < 0) {
-			return error_set_sys(e, src->code, errno, "%s '%s': read at %llu", src->what,
-					     src->path, (unsigned long long)(offset + done));
+			return error_set_sys(e, src->code, errno, "%s '%s': read at %llu",
+					     src->what, src->path,
+					     (unsigned long long)(offset + done));
 		}
 		if (n == 0) {
-			return source_error(src, e, "the file shrank to %llu bytes while it was read",
+			return source_error(src, e,
+					    "the file shrank to %llu bytes while it was read",
 					    (unsigned long long)(offset + done));
 		}
 		done += (uint64_t)n;
