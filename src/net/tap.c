@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Tap interfaces (Linux, Documentation/networking/tuntap.rst): readv() takes a frame that the host
+ * sends into the interface, writev() lets one arrive from it, each behind a virtio_net_hdr_v1. The
+ * kernel computes checksums and segments as the header asks, and leaves to the reader what
+ * TUNSETOFFLOAD allows. It writes the header in the host's byte order, which is the little-endian
+ * of virtio here.
+ *
+ * What the kernel says: EIO from writev() - the interface is down, EPOLLOUT comes with the next
+ * "up". EBADFD - it has been deleted (epoll: EPOLLERR for ever). EINVAL - the header does not fit
+ * the frame. Reading from an interface that is down is EAGAIN.
+ *
+ * Frames and headers are checked by the caller. Nothing is saved.
+ */
+#include "vmm/netdev.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if.h>
+#include <linux/if_tun.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#include "netdev_internal.h"
+#include "vmm/cleanup.h"
+
+#define TUN_PATH "/dev/net/tun"
+
+_Static_assert(__BYTE_ORDER == __LITTLE_ENDIAN, "big-endian hosts need TUNSETVNETLE");
+_Static_assert(IFNAMSIZ == NETDEV_NAME_SIZE, "interface names");
+
+static ssize_t tap_receive(struct netdev *netdev, const struct iovec *iov, int count)
+{
+	ssize_t n = readv(netdev->fd, iov, count);
+
+	if (n >= 0) {
+		return n;
+	}
+	return errno == EBADFD ? -ENODEV : -errno;
+}
+
+static int tap_send(struct netdev *netdev, const struct iovec *iov, int count)
+{
+	if (writev(netdev->fd, iov, count) >= 0) {
+		return 0;
+	}
+	switch (errno) {
+	case EIO:
+		return -ENETDOWN;
+	case EBADFD:
+		return -ENODEV;
+	default:
+		return -errno;
+	}
+}
+
+static int tap_set_offloads(struct netdev *netdev, uint32_t offloads)
+{
+	unsigned long flags = 0;
+
+	flags |= (offloads & NETDEV_OFFLOAD_CSUM) != 0 ? TUN_F_CSUM : 0;
+	flags |= (offloads & NETDEV_OFFLOAD_TSO4) != 0 ? TUN_F_TSO4 : 0;
+	flags |= (offloads & NETDEV_OFFLOAD_TSO6) != 0 ? TUN_F_TSO6 : 0;
+	flags |= (offloads & NETDEV_OFFLOAD_ECN) != 0 ? TUN_F_TSO_ECN : 0;
+	if (ioctl(netdev->fd, TUNSETOFFLOAD, flags) != 0) {
+		return errno == EBADFD ? -ENODEV : -errno;
+	}
+	return 0;
+}
+
+static const struct syscall_rule tap_rules[] = {
+	SYSCALL("readv"),
+	SYSCALL("writev"),
+	SYSCALL_IOCTL(TUNSETOFFLOAD),
+};
+
+const struct netdev_ops netdev_tap_ops = {
+	.kind = "tap",
+	.syscalls = SYSCALL_LIST(tap_rules),
+	.receive = tap_receive,
+	.send = tap_send,
+	.set_offloads = tap_set_offloads,
+};
+
+/* Common end of both ways to a tap: `netdev->fd` is attached to an interface. */
+static int tap_prepare(struct netdev *netdev, struct error *e)
+{
+	struct pollfd writable = { .fd = netdev->fd, .events = POLLOUT };
+	int header = NETDEV_HEADER_SIZE;
+
+	if (ioctl(netdev->fd, TUNSETVNETHDRSZ, &header) != 0) {
+		return error_set_sys(e, ERROR_NET, errno, "tap '%s': set the header's size",
+				     netdev->name);
+	}
+	netdev->offloads = NETDEV_OFFLOAD_ALL;
+	/* Writable means "up". Asked this way, it works for an interface of another network
+	 * namespace too. */
+	netdev->link_up = poll(&writable, 1, 0) > 0 && (writable.revents & POLLOUT) != 0;
+	return 0;
+}
+
+/* TUNSETIFF would make a missing interface for those who may: look first. */
+static int check_exists(const char *name, struct error *e)
+{
+	auto_close int sock = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	struct ifreq ifr = { 0 };
+
+	if (sock < 0) {
+		return error_set_sys(e, ERROR_NET, errno, "tap '%s': socket", name);
+	}
+	memcpy(ifr.ifr_name, name, strlen(name));
+	if (ioctl(sock, SIOCGIFFLAGS, &ifr) == 0) {
+		return 0;
+	}
+	if (errno != ENODEV) {
+		return error_set_sys(e, ERROR_NET, errno, "tap '%s'", name);
+	}
+	(void)error_set(e, ERROR_NET, ENODEV, "tap '%s': there is no such interface", name);
+	return error_hint(e,
+			  "create it: sudo ip tuntap add %s mode tap user $USER vnet_hdr && sudo "
+			  "ip link set %s up",
+			  name, name);
+}
+
+static int open_tun(int *ret, const char *name, struct error *e)
+{
+	int fd = open(TUN_PATH, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+
+	if (fd >= 0) {
+		*ret = fd;
+		return 0;
+	}
+	(void)error_set_sys(e, ERROR_NET, errno, "tap '%s': open '%s'", name, TUN_PATH);
+	switch (e != NULL ? e->sys : 0) {
+	case EACCES:
+	case EPERM:
+		return error_hint(e, "let users open it, each sees only interfaces of their own: "
+				     "sudo chmod 0666 " TUN_PATH);
+	case ENOENT:
+	case ENODEV:
+	case ENXIO:
+		return error_hint(e, "load the driver: sudo modprobe tun");
+	default:
+		return -(e != NULL ? e->sys : EINVAL);
+	}
+}
+
+static int attach_error(int sys, const char *name, struct error *e)
+{
+	switch (sys) {
+	case EPERM:
+		(void)error_set(e, ERROR_NET, sys,
+				"tap '%s': no permission, it belongs to another user", name);
+		return error_hint(e,
+				  "make it yours: sudo ip tuntap del %s mode tap; sudo ip tuntap "
+				  "add %s mode tap user $USER vnet_hdr",
+				  name, name);
+	case EBUSY:
+		(void)error_set(e, ERROR_NET, sys, "tap '%s' is in use by another program", name);
+		return error_hint(e, "give each VM a tap of its own");
+	case EINVAL:
+		(void)error_set(e, ERROR_NET, sys, "'%s' is an interface, but not a tap", name);
+		return error_hint(
+			e,
+			"taps are made with: sudo ip tuntap add NAME mode tap user $USER vnet_hdr");
+	default:
+		return error_set_sys(e, ERROR_NET, sys, "tap '%s': attach", name);
+	}
+}
+
+static int attach(int fd, const char *name, struct error *e)
+{
+	struct ifreq ifr = { .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR };
+
+	memcpy(ifr.ifr_name, name, strlen(name));
+	if (ioctl(fd, TUNSETIFF, &ifr) == 0) {
+		return 0;
+	}
+	if (errno == EINVAL) {
+		/* An interface that was made for several queues wants to be asked for one of them.
+		 */
+		ifr.ifr_flags = (short)(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE);
+		if (ioctl(fd, TUNSETIFF, &ifr) == 0) {
+			return 0;
+		}
+	}
+	return attach_error(errno, name, e);
+}
+
+int netdev_open_tap(struct netdev **ret, const char *name, struct error *e)
+{
+	struct netdev *netdev;
+	int r;
+
+	r = netdev_check_name(name, e);
+	if (r < 0) {
+		return r;
+	}
+	r = check_exists(name, e);
+	if (r < 0) {
+		return r;
+	}
+	netdev = netdev_new(&netdev_tap_ops, e, "%s", name);
+	if (netdev == NULL) {
+		return -ENOMEM;
+	}
+	r = open_tun(&netdev->fd, name, e);
+	if (r == 0) {
+		r = attach(netdev->fd, name, e);
+	}
+	if (r == 0) {
+		r = tap_prepare(netdev, e);
+	}
+	if (r < 0) {
+		netdev_destroy(netdev);
+		return r;
+	}
+	*ret = netdev;
+	return 0;
+}
+
+/* The descriptor is a tap's, and set up in the way that we need. */
+static int check_adopted(int fd, struct ifreq *ifr, struct error *e)
+{
+	if (ioctl(fd, TUNGETIFF, ifr) != 0) {
+		if (errno == EBADFD) {
+			return error_set(e, ERROR_NET, errno,
+					 "network fd %d: a tap descriptor without an interface "
+					 "(TUNSETIFF comes first)",
+					 fd);
+		}
+		return error_set(e, ERROR_NET, ENOTTY,
+				 "network fd %d: neither a tap nor a datagram socket", fd);
+	}
+	ifr->ifr_name[IFNAMSIZ - 1] = '\0';
+	if ((ifr->ifr_flags & IFF_TAP) == 0) {
+		(void)error_set(e, ERROR_NET, EINVAL,
+				"network fd %d: '%s' is a tun interface, not a tap", fd,
+				ifr->ifr_name);
+		return error_hint(e, "open it with IFF_TAP");
+	}
+	if ((ifr->ifr_flags & IFF_VNET_HDR) == 0 || (ifr->ifr_flags & IFF_NO_PI) == 0) {
+		(void)error_set(e, ERROR_NET, EINVAL,
+				"network fd %d: tap '%s' was opened without %s", fd, ifr->ifr_name,
+				(ifr->ifr_flags & IFF_VNET_HDR) == 0 ? "IFF_VNET_HDR"
+								     : "IFF_NO_PI");
+		return error_hint(e, "open it with IFF_TAP | IFF_NO_PI | IFF_VNET_HDR");
+	}
+	return 0;
+}
+
+int netdev_adopt_tap(struct netdev **ret, int fd, struct error *e)
+{
+	struct ifreq ifr = { 0 };
+	struct netdev *netdev;
+	int r;
+
+	r = check_adopted(fd, &ifr, e);
+	if (r < 0) {
+		return r;
+	}
+	netdev = netdev_new(&netdev_tap_ops, e, "%s", ifr.ifr_name);
+	if (netdev == NULL) {
+		return -ENOMEM;
+	}
+	netdev->fd = fd;
+	r = tap_prepare(netdev, e);
+	if (r == 0 && (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) != 0 ||
+		       fcntl(fd, F_SETFD, FD_CLOEXEC) != 0)) {
+		r = error_set_sys(e, ERROR_NET, errno, "network fd %d", fd);
+	}
+	if (r < 0) {
+		netdev->fd = -1; /* stays the caller's */
+		netdev_destroy(netdev);
+		return r;
+	}
+	*ret = netdev;
+	return 0;
+}
