@@ -10,7 +10,7 @@
 
 #include "vmm/types.h"
 
-/* Sum of lengths; callers' lists come from virtq_pop(), whose totals cannot overflow. */
+/* Sum of lengths; callers' lists come from virtqueue_pop(), whose totals cannot overflow. */
 uint64_t iov_length(const struct iovec *iov, size_t count);
 /* Copy `len` bytes at `offset`; returns bytes copied: less than `len` if the list ends first. */
 size_t iov_read(const struct iovec *iov, size_t count, uint64_t offset, void *buf, size_t len);
