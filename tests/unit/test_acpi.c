@@ -1,0 +1,439 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The ACPI tables: structure and checksums as a guest would check them, bounds, and the judgement of ACPICA's own compiler, which has
+ * to disassemble every table and translate the DSDT back to the same bytes.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <spawn.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "harness/check_main.h"
+#include "vmm/acpi.h"
+#include "vmm/acpi_power.h"
+#include "vmm/bytes.h"
+#include "vmm/platform.h"
+
+#define AREA_SIZE (PLATFORM_ACPI_END - PLATFORM_ACPI)
+
+extern char **environ;
+
+static uint8_t area[AREA_SIZE];
+static size_t used;
+static uint32_t apic_ids[PLATFORM_VCPUS_MAX];
+static struct acpi_virtio_mmio virtio[PLATFORM_VIRTIO_MMIO_MAX];
+static struct error error;
+
+static const struct size_row {
+	uint32_t vcpus, apic_step, virtio;
+	bool serial, pvpanic;
+} machines[] = {
+	{ 1, 1, 0, false, false },
+	{ 1, 1, 4, true, true },
+	{ 4, 2, 3, true, false },
+	{ PLATFORM_VCPUS_MAX, 1, PLATFORM_VIRTIO_MMIO_MAX, true, true },
+	{ PLATFORM_VCPUS_MAX, 16, PLATFORM_VIRTIO_MMIO_MAX, true, true }, /* ids up to 496 */
+};
+
+static struct acpi_machine describe(const struct size_row *row)
+{
+	static const uint32_t gsis[] = PLATFORM_VIRTIO_GSIS;
+
+	for (uint32_t i = 0; i < row->vcpus; i++) {
+		apic_ids[i] = i * row->apic_step;
+	}
+	for (uint32_t i = 0; i < row->virtio; i++) {
+		virtio[i] = (struct acpi_virtio_mmio){
+			.base = PLATFORM_VIRTIO_MMIO + i * PLATFORM_VIRTIO_MMIO_SIZE,
+			.size = PLATFORM_VIRTIO_MMIO_SIZE,
+			.gsi = gsis[i],
+		};
+	}
+	return (struct acpi_machine){
+		.vcpus = row->vcpus,
+		.apic_ids = apic_ids,
+		.virtio = virtio,
+		.virtio_count = row->virtio,
+		.serial = row->serial,
+		.pvpanic = row->pvpanic,
+	};
+}
+
+static void build(const struct size_row *row)
+{
+	struct acpi_machine machine = describe(row);
+
+	memset(area, 0xee, sizeof(area));
+	check_ok(acpi_build_tables(area, sizeof(area), PLATFORM_ACPI, &machine, &used, &error),
+		 &error);
+	ck_assert_uint_gt(used, 0);
+	ck_assert_uint_lt(used, sizeof(area));
+}
+
+static uint8_t sum(const uint8_t *bytes, size_t len)
+{
+	uint8_t total = 0;
+
+	for (size_t i = 0; i < len; i++) {
+		total += bytes[i];
+	}
+	return total;
+}
+
+/* The table at a guest address, after the checks that every reader makes. */
+static const uint8_t *table_at(uint64_t address, const char *signature)
+{
+	const uint8_t *table;
+	uint32_t len;
+
+	ck_assert_uint_ge(address, PLATFORM_ACPI);
+	ck_assert_uint_le(address - PLATFORM_ACPI + 36, used);
+	table = area + (address - PLATFORM_ACPI);
+	len = load_le32(table + 4);
+	ck_assert_msg(memcmp(table, signature, 4) == 0, "'%.4s', expected '%s'",
+		      (const char *)table, signature);
+	ck_assert_uint_le(address - PLATFORM_ACPI + len, used);
+	ck_assert_uint_eq(sum(table, len), 0);
+	return table;
+}
+
+static const uint8_t *xsdt(void)
+{
+	ck_assert_int_eq(memcmp(area, "RSD PTR ", 8), 0);
+	ck_assert_uint_eq(sum(area, 20), 0);
+	ck_assert_uint_eq(sum(area, 36), 0);
+	ck_assert_uint_eq(area[15], 2);
+	ck_assert_uint_eq(load_le32(area + 20), 36);
+	return table_at(load_le64(area + 24), "XSDT");
+}
+
+static const uint8_t *fadt(void)
+{
+	return table_at(load_le64(xsdt() + 36), "FACP");
+}
+
+static const uint8_t *madt(void)
+{
+	return table_at(load_le64(xsdt() + 44), "APIC");
+}
+
+static const uint8_t *dsdt(void)
+{
+	return table_at(load_le64(fadt() + 140), "DSDT");
+}
+
+START_TEST(test_fadt_describes_reduced_hardware)
+{
+	const uint8_t *table;
+
+	build(&machines[1]);
+	table = fadt();
+	ck_assert_uint_eq(load_le32(table + 4), 276);
+	ck_assert_uint_eq(table[8], 6);
+	ck_assert_uint_ne(load_le32(table + 112) & 1U << 20, 0); /* hardware-reduced */
+	ck_assert_uint_ne(load_le32(table + 112) & 1U << 10, 0); /* reset register */
+	ck_assert_uint_ne(load_le32(table + 112) & 1U << 4, 0);	 /* no fixed power button */
+	ck_assert_uint_eq(load_le16(table + 109) & 7, 7);	 /* legacy, 8042, no VGA */
+	ck_assert_uint_eq(table[108], 0x32);
+	ck_assert_uint_eq(table[116], 1);
+	ck_assert_uint_eq(load_le64(table + 120), PLATFORM_PORT_ACPI + ACPI_POWER_RESET);
+	ck_assert_uint_eq(table[128], ACPI_POWER_RESET_VALUE);
+	ck_assert_uint_eq(load_le64(table + 248), PLATFORM_PORT_ACPI + ACPI_POWER_SLEEP_CONTROL);
+	ck_assert_uint_eq(load_le64(table + 260), PLATFORM_PORT_ACPI + ACPI_POWER_SLEEP_STATUS);
+	ck_assert_uint_eq(load_le32(table + 40), load_le64(table + 140));
+	/* No fixed hardware: SCI, PM1, PM timer, GPE. */
+	ck_assert_uint_eq(sum(table + 46, 108 - 46), 0);
+}
+END_TEST
+
+START_TEST(test_madt_lists_every_processor)
+{
+	const struct size_row *row = &machines[_i];
+	const uint8_t *table, *entry, *end;
+	uint32_t processors = 0, ioapics = 0;
+
+	build(row);
+	table = madt();
+	ck_assert_uint_eq(load_le32(table + 36), PLATFORM_LAPIC);
+	end = table + load_le32(table + 4);
+	for (entry = table + 44; entry < end; entry += entry[1]) {
+		ck_assert_uint_ge(entry[1], 8);
+		switch (entry[0]) {
+		case 0:
+			ck_assert_uint_eq(entry[2], processors);
+			ck_assert_uint_eq(entry[3], processors * row->apic_step);
+			ck_assert_uint_lt(entry[3], 255);
+			ck_assert_uint_eq(load_le32(entry + 4), 1);
+			processors++;
+			break;
+		case 1:
+			ck_assert_uint_eq(load_le32(entry + 4), PLATFORM_IOAPIC);
+			ck_assert_uint_eq(load_le32(entry + 8), 0);
+			ioapics++;
+			break;
+		case 9:
+			ck_assert_uint_eq(load_le32(entry + 4), processors * row->apic_step);
+			ck_assert_uint_ge(load_le32(entry + 4), 255);
+			ck_assert_uint_eq(load_le32(entry + 8), 1);
+			ck_assert_uint_eq(load_le32(entry + 12), processors);
+			processors++;
+			break;
+		default:
+			ck_abort_msg("unexpected MADT entry of type %u", entry[0]);
+		}
+	}
+	ck_assert_ptr_eq(entry, end);
+	ck_assert_uint_eq(processors, row->vcpus);
+	ck_assert_uint_eq(ioapics, 1);
+}
+END_TEST
+
+static size_t count_bytes(const uint8_t *table, const void *bytes, size_t len)
+{
+	const uint8_t *end = table + load_le32(table + 4);
+	size_t count = 0;
+
+	for (const uint8_t *p = memmem(table, (size_t)(end - table), bytes, len); p != NULL;
+	     p = memmem(p + 1, (size_t)(end - p - 1), bytes, len)) {
+		count++;
+	}
+	return count;
+}
+
+START_TEST(test_dsdt_has_the_devices_of_the_machine)
+{
+	const struct size_row *row = &machines[_i];
+	const uint8_t com1[] = { 0x0c, 0x41, 0xd0, 0x05, 0x01 }, off[] = "_S5_\x12\x07\x04\x0a\x05";
+	const uint8_t *table;
+
+	build(row);
+	table = dsdt();
+	ck_assert_uint_eq(table[8], 2);
+	ck_assert_uint_eq(count_bytes(table, "LNRO0005", 9), row->virtio);
+	ck_assert_uint_eq(count_bytes(table, "ACPI0007", 9), row->vcpus);
+	ck_assert_uint_eq(count_bytes(table, "QEMU0001", 9), row->pvpanic ? 1 : 0);
+	ck_assert_uint_eq(count_bytes(table, "ACPI0013", 9), 1);
+	ck_assert_uint_eq(count_bytes(table, com1, sizeof(com1)), row->serial ? 1 : 0);
+	ck_assert_uint_eq(count_bytes(table, off, sizeof(off) - 1), 1);
+	for (uint32_t i = 0; i < row->virtio; i++) {
+		uint8_t window[12] = { 0x86, 9, 0, 1 }, interrupt[9] = { 0x89, 6, 0, 3, 1 };
+
+		store_le32(window + 4, (uint32_t)virtio[i].base);
+		store_le32(window + 8, (uint32_t)virtio[i].size);
+		store_le32(interrupt + 5, virtio[i].gsi);
+		ck_assert_uint_eq(count_bytes(table, window, sizeof(window)), 1);
+		ck_assert_uint_eq(count_bytes(table, interrupt, sizeof(interrupt)), 1);
+	}
+}
+END_TEST
+
+/* Nothing beyond the given size is touched, whatever the size; the sanitizers watch the heap block. */
+START_TEST(test_every_size_too_small_fails_cleanly)
+{
+	struct acpi_machine machine = describe(&machines[ARRAY_SIZE(machines) - 1]);
+	size_t needed = 0, taken;
+
+	check_ok(acpi_build_tables(area, sizeof(area), PLATFORM_ACPI, &machine, &needed, &error),
+		 &error);
+	for (size_t size = 0; size < needed; size++) {
+		uint8_t *block = malloc(size + 1);
+
+		ck_assert_ptr_nonnull(block);
+		block[size] = 0x5a;
+		taken = 12345;
+		ck_assert_int_eq(acpi_build_tables(block, size, PLATFORM_ACPI, &machine, &taken,
+						   &error),
+				 -ENOSPC);
+		check_error(&error, ERROR_INTERNAL, "does not fit");
+		ck_assert_uint_eq(taken, 12345);
+		ck_assert_uint_eq(block[size], 0x5a);
+		free(block);
+	}
+	ck_assert_int_eq(acpi_build_tables(area, needed, PLATFORM_ACPI, &machine, &taken, &error),
+			 0);
+	ck_assert_uint_eq(taken, needed);
+}
+END_TEST
+
+START_TEST(test_untouched_beyond_what_is_used)
+{
+	build(&machines[3]);
+	for (size_t i = used; i < sizeof(area); i++) {
+		ck_assert_uint_eq(area[i], 0xee);
+	}
+}
+END_TEST
+
+START_TEST(test_impossible_machines_are_refused)
+{
+	struct acpi_machine machine = describe(&machines[1]);
+	size_t taken;
+
+	machine.vcpus = 0;
+	ck_assert_int_lt(
+		acpi_build_tables(area, sizeof(area), PLATFORM_ACPI, &machine, &taken, &error), 0);
+	check_error(&error, ERROR_INTERNAL, "0 vCPUs");
+	machine.vcpus = PLATFORM_VCPUS_MAX + 1;
+	ck_assert_int_lt(
+		acpi_build_tables(area, sizeof(area), PLATFORM_ACPI, &machine, &taken, &error), 0);
+	machine = describe(&machines[1]);
+	machine.virtio_count = PLATFORM_VIRTIO_MMIO_MAX + 1;
+	ck_assert_int_lt(
+		acpi_build_tables(area, sizeof(area), PLATFORM_ACPI, &machine, &taken, &error), 0);
+	machine = describe(&machines[1]);
+	virtio[2].base = UINT64_C(0xfffff001);
+	ck_assert_int_lt(
+		acpi_build_tables(area, sizeof(area), PLATFORM_ACPI, &machine, &taken, &error), 0);
+	check_error(&error, ERROR_INTERNAL, "virtio device 2");
+	virtio[2].base = UINT64_MAX - 5;
+	ck_assert_int_lt(
+		acpi_build_tables(area, sizeof(area), PLATFORM_ACPI, &machine, &taken, &error), 0);
+}
+END_TEST
+
+START_TEST(test_tables_land_in_guest_memory)
+{
+	struct acpi_machine machine = describe(&machines[1]);
+	struct guest_memory mem = { .fd = -1 };
+	gpa_t rsdp = 0;
+
+	check_ok(guest_memory_init(&mem, MIB(64), GUEST_MEMORY_AUTO, &error), &error);
+	check_ok(acpi_write_tables(&mem, &machine, &rsdp, &error), &error);
+	ck_assert_uint_eq(rsdp, PLATFORM_ACPI);
+	ck_assert(guest_memory_read(&mem, rsdp, area, sizeof(area)));
+	used = sizeof(area);
+	(void)madt();
+	(void)dsdt();
+	guest_memory_finish(&mem);
+}
+END_TEST
+
+static bool run(char *const argv[], const char *directory)
+{
+	posix_spawn_file_actions_t actions;
+	int status = -1, r;
+	pid_t pid;
+
+	ck_assert_int_eq(posix_spawn_file_actions_init(&actions), 0);
+	ck_assert_int_eq(posix_spawn_file_actions_addchdir_np(&actions, directory), 0);
+	ck_assert_int_eq(posix_spawn_file_actions_addopen(&actions, 1, "log",
+							  O_WRONLY | O_CREAT | O_TRUNC, 0600),
+			 0);
+	ck_assert_int_eq(posix_spawn_file_actions_adddup2(&actions, 1, 2), 0);
+	r = posix_spawnp(&pid, argv[0], &actions, NULL, argv, environ);
+	(void)posix_spawn_file_actions_destroy(&actions);
+	if (r != 0) {
+		return false;
+	}
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+static size_t read_file(const char *directory, const char *name, uint8_t *buf, size_t size)
+{
+	char path[128];
+	FILE *file;
+	size_t len;
+
+	(void)snprintf(path, sizeof(path), "%s/%s", directory, name);
+	file = fopen(path, "rb");
+	if (file == NULL) {
+		return 0;
+	}
+	len = fread(buf, 1, size, file);
+	(void)fclose(file);
+	return len;
+}
+
+static void write_file(const char *directory, const char *name, const uint8_t *table)
+{
+	size_t len = load_le32(table + 4);
+	char path[128];
+	FILE *file;
+
+	(void)snprintf(path, sizeof(path), "%s/%s", directory, name);
+	file = fopen(path, "wb");
+	ck_assert_ptr_nonnull(file);
+	ck_assert_uint_eq(fwrite(table, 1, len, file), len);
+	ck_assert_int_eq(fclose(file), 0);
+}
+
+static void expect_clean_log(const char *directory, const char *what)
+{
+	static uint8_t log[65536];
+	size_t len = read_file(directory, "log", log, sizeof(log) - 1);
+	const char *text = (const char *)log;
+	bool compiled;
+
+	log[len] = '\0';
+	compiled = strstr(text, " 0 Errors, 0 Warnings") != NULL;
+	ck_assert_msg(strstr(text, "rror") == NULL || compiled, "%s: %s", what, text);
+	ck_assert_msg(strstr(text, "arning") == NULL || compiled, "%s: %s", what, text);
+}
+
+static void remove_files(const char *directory)
+{
+	static const char *const names[] = { "dsdt.aml", "dsdt.dsl", "dsdt.hex", "dsdt2.aml",
+					     "dsdt2.hex", "facp.aml", "facp.dsl", "apic.aml",
+					     "apic.dsl", "xsdt.aml", "xsdt.dsl", "log" };
+	char path[128];
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		(void)snprintf(path, sizeof(path), "%s/%s", directory, names[i]);
+		(void)unlink(path);
+	}
+	(void)rmdir(directory);
+}
+
+static void judge_table(const char *directory, const char *name, const uint8_t *table)
+{
+	char arg0[] = "iasl", arg1[] = "-d", file[32];
+	char *argv[] = { arg0, arg1, file, NULL };
+
+	(void)snprintf(file, sizeof(file), "%s.aml", name);
+	write_file(directory, file, table);
+	ck_assert_msg(run(argv, directory), "iasl -d %s failed", file);
+	expect_clean_log(directory, name);
+}
+
+START_TEST(test_acpica_accepts_the_tables)
+{
+	char directory[] = "/tmp/vmm-test-acpi-XXXXXX";
+	char arg0[] = "iasl", version[] = "-v", hex[] = "-tc", plain[] = "-oa", prefix[] = "-p", out[] = "dsdt2",
+	     source[] = "dsdt.dsl";
+	char *probe[] = { arg0, version, NULL };
+	char *compile[] = { arg0, hex, plain, prefix, out, source, NULL };
+	static uint8_t again[AREA_SIZE];
+	size_t len;
+
+	ck_assert_ptr_nonnull(mkdtemp(directory));
+	if (!run(probe, directory)) {
+		remove_files(directory);
+		CHECK_SKIP("iasl (package acpica-tools) is not installed");
+	}
+	build(&machines[_i]);
+	judge_table(directory, "xsdt", xsdt());
+	judge_table(directory, "facp", fadt());
+	judge_table(directory, "apic", madt());
+	judge_table(directory, "dsdt", dsdt());
+	ck_assert_msg(run(compile, directory), "iasl -tc dsdt.dsl failed");
+	expect_clean_log(directory, "compiling the DSDT again");
+	/* Everything but the header's compiler fields and checksum comes back as it was. */
+	len = read_file(directory, "dsdt2.aml", again, sizeof(again));
+	ck_assert_uint_eq(len, load_le32(dsdt() + 4));
+	ck_assert_mem_eq(again + 36, dsdt() + 36, len - 36);
+	remove_files(directory);
+}
+END_TEST
+
+CHECK_MAIN("acpi", CHECK_TEST(test_fadt_describes_reduced_hardware);
+	   CHECK_TABLE(test_madt_lists_every_processor, machines);
+	   CHECK_TABLE(test_dsdt_has_the_devices_of_the_machine, machines);
+	   CHECK_TEST(test_every_size_too_small_fails_cleanly);
+	   CHECK_TEST(test_untouched_beyond_what_is_used);
+	   CHECK_TEST(test_impossible_machines_are_refused);
+	   CHECK_TEST(test_tables_land_in_guest_memory);
+	   CHECK_TABLE(test_acpica_accepts_the_tables, machines))
