@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The entropy device (virtio 1.2 §5.4): include/vmm/virtio_entropy.h.
+ *
+ * Threads: the queue's worker only; no lock of its own. The guest controls how many buffers there are and how they are cut: a
+ * request costs one getrandom(2) of bounded size into our buffer, and a copy. Nothing is saved beyond the core's state.
+ */
+#include "vmm/virtio_entropy.h"
+
+#include <errno.h>
+#include <linux/virtio_ids.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "vmm/iov.h"
+
+struct virtio_entropy {
+	struct virtio_device dev;
+};
+
+/* One request. Returns the bytes written. */
+static uint32_t fill(const struct virtqueue_chain *chain)
+{
+	uint8_t bytes[VIRTIO_ENTROPY_REQUEST_MAX];
+	size_t want = (size_t)MIN(chain->in_len, (uint64_t)sizeof(bytes));
+	ssize_t got = 0;
+
+	if (want == 0) {
+		return 0;
+	}
+	do {
+		got = getrandom(bytes, want, 0);
+	} while (got < 0 && errno == EINTR);
+	if (got < 0) {
+		return 0;
+	}
+	got = (ssize_t)iov_write(chain->iov + chain->out_count, chain->in_count, 0, bytes, (size_t)got);
+	explicit_bzero(bytes, want);
+	return (uint32_t)got;
+}
+
+static void entropy_process(struct virtio_device *dev, struct virtio_queue *queue)
+{
+	struct iovec iov[VIRTIO_ENTROPY_QUEUE_SIZE];
+	struct virtqueue_chain chain;
+
+	(void)dev;
+	virtio_queue_begin(queue);
+	do {
+		while (virtqueue_pop(&queue->ring, &chain, iov, ARRAY_SIZE(iov)) > 0) {
+			virtqueue_push(&queue->ring, &chain, fill(&chain));
+		}
+	} while (virtio_queue_more(queue));
+}
+
+static void entropy_destroy(struct virtio_device *dev)
+{
+	struct virtio_entropy *entropy = container_of(dev, struct virtio_entropy, dev);
+
+	virtio_device_finish(dev);
+	free(entropy);
+}
+
+static const uint16_t entropy_queue_sizes[] = { VIRTIO_ENTROPY_QUEUE_SIZE };
+static const char *const entropy_queue_names[] = { "rng" };
+static const struct syscall_rule entropy_rules[] = { SYSCALL("getrandom") };
+
+static const struct virtio_ops entropy_ops = {
+	.name = "virtio-rng",
+	.id = VIRTIO_ID_RNG,
+	.queue_count = ARRAY_SIZE(entropy_queue_sizes),
+	.queue_sizes = entropy_queue_sizes,
+	.queue_names = entropy_queue_names,
+	.syscalls = SYSCALL_LIST(entropy_rules),
+	.queue_process = entropy_process,
+	.destroy = entropy_destroy,
+};
+
+int virtio_entropy_create(struct virtio_device **ret, const char *name, struct guest_memory *mem,
+			  struct worker *workers, struct error *e)
+{
+	struct virtio_entropy *entropy = calloc(1, sizeof(*entropy));
+	int r;
+
+	if (entropy == NULL) {
+		return error_set_sys(e, ERROR_NO_MEMORY, ENOMEM, "virtio-rng '%s'", name);
+	}
+	r = virtio_device_init(&entropy->dev, &entropy_ops, name, mem, 0, 0, workers, e);
+	if (r < 0) {
+		free(entropy);
+		return r;
+	}
+	*ret = &entropy->dev;
+	return 0;
+}
