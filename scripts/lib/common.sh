@@ -42,9 +42,9 @@ need() {
 	done
 }
 
-# A directory that goes with the script. Beside a result ($1 = where), one rename publishes what was made in it.
+# A directory below $1 that goes when the script ends. Beside a result, one rename publishes what was made in it.
 make_scratch() {
-	scratch=$(mktemp -d "${1:-${TMPDIR:-/tmp}}/.vmm-XXXXXX")
+	scratch=$(mktemp -d "$1/.vmm-XXXXXX")
 	trap 'rm -rf "$scratch"' EXIT
 	trap 'exit 129' HUP
 	trap 'exit 130' INT
