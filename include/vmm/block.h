@@ -1,23 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * An open disk: bytes [0, capacity) that are read, written, flushed, discarded and zeroed, behind a table of operations.
+ * An open disk: bytes [0, capacity) that are read, written, flushed, discarded and zeroed, behind a
+ * table of operations.
  *
- * Life: opened by main before the sandbox is entered; then owned by exactly one worker thread, which attaches it to its loop
- * (block_attach), and only that thread calls block_submit(), block_commit(), block_drain() and block_detach(). Another
- * thread may take over after block_detach(), in the same process; an io_uring, once it has been used, stays with the first
+ * Life: opened by main before the sandbox is entered; then owned by exactly one worker thread,
+ * which attaches it to its loop (block_attach), and only that thread calls block_submit(),
+ * block_commit(), block_drain() and block_detach(). Another thread may take over after
+ * block_detach(), in the same process; an io_uring, once it has been used, stays with the first
  * worker. block_close() is called when no worker uses the disk any more.
  *
- * Batches: block_submit() only queues; block_commit() hands everything queued to the kernel, with one system call if the
- * engine can. done() is called exactly once for each request, on the worker's thread: inside block_commit() if the
- * request completed at once, else from the loop or from block_drain(). done() may submit more (also its own request again); what it submits is
+ * Batches: block_submit() only queues; block_commit() hands everything queued to the kernel, with
+ * one system call if the engine can. done() is called exactly once for each request, on the
+ * worker's thread: inside block_commit() if the request completed at once, else from the loop or
+ * from block_drain(). done() may submit more (also its own request again); what it submits is
  * committed by whoever called it.
  *
- * Nothing in a request can make the disk grow: ranges beyond the capacity, writes to a read-only disk and abilities that the
- * disk does not have are answered with an error, whatever the caller has checked before.
+ * Nothing in a request can make the disk grow: ranges beyond the capacity, writes to a read-only
+ * disk and abilities that the disk does not have are answered with an error, whatever the caller
+ * has checked before.
  *
- * Durability: a write is stable after a FLUSH that was submitted after the write's done(), or at its own done() if it had
- * `fua`. Once the host has failed a sync, it may have dropped the data, so every later FLUSH fails, until the disk is opened
- * anew; writes with `fua` are still judged one by one.
+ * Durability: a write is stable after a FLUSH that was submitted after the write's done(), or at
+ * its own done() if it had `fua`. Once the host has failed a sync, it may have dropped the data, so
+ * every later FLUSH fails, until the disk is opened anew; writes with `fua` are still judged one by
+ * one.
  */
 #ifndef VMM_BLOCK_H
 #define VMM_BLOCK_H
@@ -35,7 +40,8 @@
 #define BLOCK_SERIAL_SIZE 20
 /* Segments of one request: UIO_MAXIOV of the kernel. */
 #define BLOCK_IOV_MAX 1024
-/* Bytes of one read or write: the kernel transfers at most 2 GiB - 4 KiB at a time. Longer requests are cut by the engine. */
+/* Bytes of one read or write: the kernel transfers at most 2 GiB - 4 KiB at a time. Longer requests
+ * are cut by the engine. */
 #define BLOCK_TRANSFER_MAX (GIB(2) - KIB(4))
 
 enum block_engine {
@@ -45,8 +51,9 @@ enum block_engine {
 };
 
 enum block_format {
-	BLOCK_FORMAT_AUTO = 0, /* raw; refused if the first bytes are those of a known image format */
-	BLOCK_FORMAT_RAW,      /* raw, the user insists */
+	BLOCK_FORMAT_AUTO =
+		0,	  /* raw; refused if the first bytes are those of a known image format */
+	BLOCK_FORMAT_RAW, /* raw, the user insists */
 };
 
 enum block_lock {
@@ -64,7 +71,8 @@ struct block_config {
 	int lock;   /* enum block_lock */
 };
 
-/* PATH[,ro][,serial=...][,engine=auto|sync|uring][,format=auto|raw][,lock=off] of the flag --disk, into a struct block_config. */
+/* PATH[,ro][,serial=...][,engine=auto|sync|uring][,format=auto|raw][,lock=off] of the flag --disk,
+ * into a struct block_config. */
 extern const struct option_table block_options;
 
 enum block_op { BLOCK_READ, BLOCK_WRITE, BLOCK_FLUSH, BLOCK_DISCARD, BLOCK_WRITE_ZEROES };
@@ -76,14 +84,17 @@ struct block_request {
 	bool fua;   /* WRITE, DISCARD, WRITE_ZEROES: on stable storage before done() */
 	bool unmap; /* WRITE_ZEROES: the range may be deallocated; it reads as zeroes either way */
 	uint64_t offset, len; /* bytes; READ and WRITE: len is the sum of iov; FLUSH: 0 */
-	const struct iovec *iov; /* READ, WRITE: unchanged by the engine; entries stay valid until done() */
-	uint32_t iov_count;	 /* at most BLOCK_IOV_MAX */
-	/* `result` is 0 or a negative errno. On failure of a READ any part of the buffers may have been written. */
+	const struct iovec
+		*iov; /* READ, WRITE: unchanged by the engine; entries stay valid until done() */
+	uint32_t iov_count; /* at most BLOCK_IOV_MAX */
+	/* `result` is 0 or a negative errno. On failure of a READ any part of the buffers may have
+	 * been written. */
 	void (*done)(struct block_request *req, int result);
 
 	/* The engine's from here. */
 	struct block_request *next;
-	uint64_t transferred; /* bytes moved so far; after done() of a READ: bytes known good from the start */
+	uint64_t transferred; /* bytes moved so far; after done() of a READ: bytes known good from
+				 the start */
 	uint8_t stage;
 };
 
@@ -95,48 +106,59 @@ struct block;
 
 struct block_ops {
 	const char *name; /* "sync", "io_uring", "memory", "fault" */
-	/* Worker. NULL: nothing to attach. */
+	/* Worker. NULL: nothing to do. */
 	int (*attach)(struct block *b, struct loop *loop, struct error *e);
 	void (*detach)(struct block *b);
-	/* Worker. Takes all of b->pending; may call done(). */
+	/* Worker. Starts all that block_next() gives; may call done(). */
 	void (*commit)(struct block *b);
-	/* Worker, only while requests are in flight: waits until at least one more is done. NULL: never in flight after commit. */
+	/* Worker, only while requests are in flight: waits until at least one more is done. NULL:
+	 * never in flight after commit. */
 	void (*wait)(struct block *b);
 	void (*close)(struct block *b); /* frees `b` */
 };
 
 struct block {
 	const struct block_ops *ops;
-	uint64_t capacity; /* bytes, multiple of BLOCK_SECTOR, constant */
+	uint64_t capacity;	/* bytes, multiple of BLOCK_SECTOR, constant */
 	uint32_t logical_block; /* bytes: 512..4096, power of 2 */
-	uint32_t physical_block; /* bytes: preferred alignment, power of 2, at least logical_block */
+	uint32_t
+		physical_block; /* bytes: preferred alignment, power of 2, at least logical_block */
 	bool read_only;
 	bool can_discard, can_write_zeroes;
 	char serial[BLOCK_SERIAL_SIZE]; /* NUL padded */
 
 	/* Worker. */
 	struct block_queue pending; /* submitted, not committed */
-	uint32_t in_flight;	    /* committed, not done */
+	uint32_t in_flight;	    /* submitted, not done */
 	bool committing;
+	void (*completed)(void *arg); /* see block_attach() */
+	void *completed_arg;
 };
 
 /*
- * Opens, checks and locks a raw disk: a regular file or a block device. A read-only disk takes a read lock on the whole file, another a
- * write lock (open file description locks), so a disk has one writer or any number of readers. Reads the first bytes and writes nothing. Errors name path, reason and cure; ERROR_DISK_LOCKED names the
- * process that holds the disk if it can be found.
+ * Opens, checks and locks a raw disk: a regular file or a block device. A read-only disk takes a
+ * read lock on the whole file, another a write lock (open file description locks), so a disk has
+ * one writer or any number of readers. Reads the first bytes and writes nothing. Errors name path,
+ * reason and cure; ERROR_DISK_LOCKED names the process that holds the disk if it can be found.
  */
 int block_open(struct block **ret, const struct block_config *config, struct error *e);
 /* Accepts NULL. Nothing may be in flight. */
 void block_close(struct block *b);
 
-/* Worker: from now on completions arrive through `loop`. */
-int block_attach(struct block *b, struct loop *loop, struct error *e);
+/*
+ * Worker: from now on completions arrive through `loop`. After a group of done() calls from the
+ * loop, completed(arg) is called once (not after block_commit() and block_drain(), whose callers
+ * know): the place to publish the group and to submit more.
+ */
+int block_attach(struct block *b, struct loop *loop, void (*completed)(void *arg), void *arg,
+		 struct error *e);
 /* Worker: drains first. Accepts a disk that is not attached. */
 void block_detach(struct block *b);
 
 /* Queues a request. Never calls done(). */
 void block_submit(struct block *b, struct block_request *req);
-/* Starts what is queued. Called from within done() it does nothing: the caller of done() does it. */
+/* Starts what is queued. Called from within done() it does nothing: the caller of done() does it.
+ */
 void block_commit(struct block *b);
 /* Commits, and waits until nothing is in flight. */
 void block_drain(struct block *b);
@@ -146,19 +168,26 @@ void block_init(struct block *b, const struct block_ops *ops, uint64_t capacity)
 void block_queue_init(struct block_queue *q);
 void block_queue_push(struct block_queue *q, struct block_request *req);
 struct block_request *block_queue_pop(struct block_queue *q);
-/* 0, or what a request with this range and operation must be answered with. */
-int block_check(const struct block *b, const struct block_request *req);
+/* The next request to start, NULL if there is none. Requests that the disk cannot do are answered
+ * here and never seen. */
+struct block_request *block_next(struct block *b);
+/* As block_next(), and leaves it queued. */
+struct block_request *block_peek(struct block *b);
 /* Counts the request out and calls done(). */
 void block_complete(struct block *b, struct block_request *req, int result);
+/* Around a group of block_complete() calls from the loop: what they submit is committed at its end,
+ * then completed() called. */
+void block_group_begin(struct block *b);
+void block_group_end(struct block *b);
 
 /*
- * What the thread that owns a disk of either engine calls at run time (vmm/syscalls.h), for `struct syscall_rule` arrays. The ring of io_uring is made by
- * block_open() with the disk as its only registered file, restricted to the operations below, and disabled: its first user
- * enables it. liburing makes no other call than these.
+ * What the thread that owns a disk of either engine calls at run time, for arrays of `struct
+ * syscall_rule`. The ring of io_uring is made by block_open(), disabled, with the disk as its only
+ * registered file and restricted to operations on it; the first worker enables it.
  */
-#define BLOCK_SYSCALL_RULES                                                                        \
-	SYSCALL("preadv2"), SYSCALL("pwritev2"), SYSCALL("fdatasync"), SYSCALL("fallocate"),       \
-		SYSCALL_IOCTL(0x1277 /* BLKDISCARD */), SYSCALL("io_uring_enter"),                 \
+#define BLOCK_SYSCALL_RULES                                                                  \
+	SYSCALL("preadv2"), SYSCALL("pwritev2"), SYSCALL("fdatasync"), SYSCALL("fallocate"), \
+		SYSCALL_IOCTL(0x1277 /* BLKDISCARD */), SYSCALL("io_uring_enter"),           \
 		SYSCALL_IF("io_uring_register", 1, 12 /* IORING_REGISTER_ENABLE_RINGS */)
 
 #endif

@@ -18,11 +18,13 @@ int block_memory_create(struct block_memory **ret, uint64_t capacity, struct err
 enum block_fault_kind {
 	BLOCK_FAULT_NONE = 0,
 	BLOCK_FAULT_ERROR, /* fails with `error`, nothing is transferred */
-	BLOCK_FAULT_SHORT, /* the first half, rounded down to sectors, is transferred, then `error` */
+	BLOCK_FAULT_SHORT, /* the first half, rounded down to sectors, is transferred, then `error`
+			    */
 	BLOCK_FAULT_HOLD,  /* stays in flight until block_fault_release() or a drain */
 };
 
-/* Applies to requests with op in `ops` (bit mask of 1 << enum block_op): skips `skip` of them, then hits `count`. */
+/* Applies to requests with op in `ops` (bit mask of 1 << enum block_op): skips `skip` of them, then
+ * hits `count`. */
 struct block_fault_rule {
 	uint32_t ops;
 	uint32_t skip, count;
@@ -31,7 +33,8 @@ struct block_fault_rule {
 };
 #define BLOCK_FAULT_RULES_MAX 8
 
-/* Passes requests on to another disk, except what rules say. Takes the inner disk over on success; it must complete at commit. */
+/* Passes requests on to another disk, except what rules say. Takes the inner disk over on success;
+ * it must complete at commit. */
 struct block_fault {
 	struct block block;
 	struct block *inner;

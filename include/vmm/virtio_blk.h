@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The block device (virtio 1.2 §5.2) with one queue of 256: IN, OUT, FLUSH, GET_ID, DISCARD, WRITE_ZEROES. Everything else is
- * answered UNSUPP.
+ * The block device (virtio 1.2 §5.2) with one queue of 256: IN, OUT, FLUSH, GET_ID, DISCARD,
+ * WRITE_ZEROES. Everything else is answered UNSUPP.
  *
- * Answers: IOERR for what the disk cannot do (range beyond capacity, length no multiple of 512, a write to a read-only disk, an
- * error of the host), UNSUPP for what the device does not know. A chain without room for a status byte is given back with 0
- * bytes written. The used length counts the bytes from the first writable one on that have been written, without a gap.
+ * Answers: IOERR for what the disk cannot do (range beyond capacity, length no multiple of 512, a
+ * write to a read-only disk, an error of the host), UNSUPP for what the device does not know. A
+ * chain without room for a status byte is given back with 0 bytes written. The used length counts
+ * the bytes from the first writable one on that have been written, without a gap.
  *
- * Write cache: with FLUSH accepted writes may be cached by the host until a FLUSH; without it, or with the `writeback` field
- * set to 0 (CONFIG_WCE), every write is on stable storage before its completion.
+ * Write cache: with FLUSH accepted writes may be cached by the host until a FLUSH; without it, or
+ * with the `writeback` field set to 0 (CONFIG_WCE), every write is on stable storage before its
+ * completion.
  *
- * Threads: configuration space under the device's lock on a vCPU, requests on the queue's worker. Saved: writeback.
- * Requests in flight are completed before a save.
+ * Threads: configuration space under the device's lock on a vCPU, requests on the queue's worker.
+ * Saved: writeback. Requests in flight are completed before a save.
  */
 #ifndef VMM_VIRTIO_BLK_H
 #define VMM_VIRTIO_BLK_H
@@ -30,19 +32,21 @@
 
 /* Written by the worker with relaxed stores, readable by any thread. Never saved, never reset. */
 struct virtio_blk_metrics {
-	_Atomic uint64_t reads, writes, flushes, discards; /* completed with OK; WRITE_ZEROES counts as a discard */
+	_Atomic uint64_t reads, writes, flushes,
+		discards; /* completed with OK; WRITE_ZEROES counts as a discard */
 	_Atomic uint64_t read_bytes, written_bytes;
 	_Atomic uint64_t errors;      /* completed with IOERR */
 	_Atomic uint64_t unsupported; /* completed with UNSUPP */
 	_Atomic uint64_t malformed;   /* chains without header or status */
-	_Atomic uint64_t batches;     /* publications of used buffers: requests per batch = sum of the above / batches */
+	_Atomic uint64_t batches; /* publications of used buffers: requests per batch = sum of the
+				     above / batches */
 };
 
 extern const struct virtio_ops virtio_blk_ops;
 
 /*
- * Takes `block` over on success. `workers` is one initialised worker. `name` ("vda") is borrowed. Allocates what all requests
- * of the queue need, as address space only.
+ * Takes `block` over on success. `workers` is one initialised worker. `name` ("vda") is borrowed.
+ * Allocates what all requests of the queue need, as address space only.
  */
 int virtio_blk_create(struct virtio_device **ret, const char *name, struct block *block,
 		      struct guest_memory *mem, struct worker *workers, struct error *e);

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The lock on a disk: an open file description lock over the whole file (fcntl(2), F_OFD_SETLK), so
+ * that it lives and dies with the open disk, survives threads and is seen by every program that
+ * locks images this way. Main thread, before the sandbox.
+ *
+ * Such locks have no owner's pid (F_OFD_GETLK and /proc/locks say -1); who holds one is found in
+ * /proc/PID/fdinfo, as far as we may read it.
+ */
+#include "raw.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "vmm/cleanup.h"
+
+#define COMM_SIZE 16
+
+static int set_lock(int fd, short type)
+{
+	struct flock lock = { .l_type = type, .l_whence = SEEK_SET };
+	int r;
+
+	do {
+		r = fcntl(fd, F_OFD_SETLK, &lock);
+	} while (r < 0 && errno == EINTR);
+	return r < 0 ? -errno : 0;
+}
+
+static bool is_number(const char *text)
+{
+	return text[0] != '\0' && strspn(text, "0123456789") == strlen(text);
+}
+
+/* Small files of /proc. An empty string if it cannot be read. */
+static void read_text(int dir, const char *path, char *buf, size_t size)
+{
+	auto_close int fd = openat(dir, path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	ssize_t n = fd >= 0 ? read(fd, buf, size - 1) : -1;
+
+	buf[n > 0 ? n : 0] = '\0';
+}
+
+/* True if a descriptor of the process whose /proc directory is `dir` is the file and has a lock on
+ * it. */
+static bool process_holds(int dir, const struct stat *file)
+{
+	int fds = openat(dir, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *list = fds >= 0 ? fdopendir(fds) : NULL;
+	const struct dirent *entry;
+	bool holds = false;
+
+	if (list == NULL) {
+		if (fds >= 0) {
+			(void)close(fds);
+		}
+		return false;
+	}
+	while (!holds && (entry = readdir(list)) != NULL) {
+		char path[64], text[1024];
+		struct stat st;
+
+		if (!is_number(entry->d_name) || fstatat(fds, entry->d_name, &st, 0) != 0 ||
+		    st.st_dev != file->st_dev || st.st_ino != file->st_ino) {
+			continue;
+		}
+		(void)snprintf(path, sizeof(path), "fdinfo/%.20s", entry->d_name);
+		read_text(dir, path, text, sizeof(text));
+		holds = strstr(text, "\nlock:") != NULL;
+	}
+	(void)closedir(list);
+	return holds;
+}
+
+/* The process that has a lock on the file, 0 if it cannot be found. */
+static pid_t find_holder(int fd, char comm[COMM_SIZE])
+{
+	struct stat file;
+	const struct dirent *entry;
+	pid_t holder = 0;
+	DIR *proc;
+
+	if (fstat(fd, &file) != 0 || (proc = opendir("/proc")) == NULL) {
+		return 0;
+	}
+	while (holder == 0 && (entry = readdir(proc)) != NULL) {
+		auto_close int dir = -1;
+
+		if (!is_number(entry->d_name)) {
+			continue;
+		}
+		dir = openat(dirfd(proc), entry->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		if (dir >= 0 && process_holds(dir, &file)) {
+			holder = (pid_t)strtol(entry->d_name, NULL, 10);
+			read_text(dir, "comm", comm, COMM_SIZE);
+			comm[strcspn(comm, "\n")] = '\0';
+		}
+	}
+	(void)closedir(proc);
+	return holder;
+}
+
+static int locked_error(int fd, const char *path, bool read_only, struct error *e)
+{
+	char comm[COMM_SIZE] = "";
+	pid_t holder = find_holder(fd, comm);
+	const char *mode = read_only ? "a process that writes to it" : "another process";
+	int r;
+
+	if (holder == getpid()) {
+		r = error_set(e, ERROR_DISK_LOCKED, EAGAIN,
+			      "'%s' is given twice, and not read-only both times", path);
+		(void)error_hint(e, "give each disk once, or with ',ro' each time");
+		return r;
+	}
+	if (holder != 0) {
+		r = error_set(e, ERROR_DISK_LOCKED, EAGAIN, "'%s' is in use by process %d (%s)",
+			      path, (int)holder, comm);
+	} else {
+		r = error_set(e, ERROR_DISK_LOCKED, EAGAIN, "'%s' is in use by %s", path, mode);
+	}
+	(void)error_hint(
+		e, "stop the other machine first; many can share a disk if all use it with ',ro'");
+	return r;
+}
+
+int lock_disk(int fd, const char *path, bool read_only, struct error *e)
+{
+	int r = set_lock(fd, read_only ? F_RDLCK : F_WRLCK);
+
+	if (r == -EAGAIN || r == -EACCES) {
+		return locked_error(fd, path, read_only, e);
+	}
+	if (r < 0) {
+		r = error_set_sys(e, ERROR_DISK, -r, "'%s' cannot be locked", path);
+		(void)error_hint(e,
+				 "its file system has no locks: ',lock=off' does without, but then "
+				 "nothing stops two machines from writing to the disk");
+	}
+	return r;
+}

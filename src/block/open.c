@@ -1,0 +1,332 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Opening a raw disk: a regular file or a block device. Main thread, before the sandbox. Everything
+ * the file says is hostile: its content is looked at once, and only to refuse what is an image of
+ * another format by mistake (a guest may write any header into its own raw disk, so content never
+ * chooses a format). Nothing is written.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "raw.h"
+#include "vmm/bytes.h"
+#include "vmm/cleanup.h"
+
+static const struct option_value engines[] = {
+	{ "auto", BLOCK_ENGINE_AUTO },
+	{ "sync", BLOCK_ENGINE_SYNC },
+	{ "uring", BLOCK_ENGINE_URING },
+	{ NULL, 0 },
+};
+static const struct option_value formats[] = {
+	{ "auto", BLOCK_FORMAT_AUTO },
+	{ "raw", BLOCK_FORMAT_RAW },
+	{ NULL, 0 },
+};
+static const struct option_value locks[] = {
+	{ "on", BLOCK_LOCK_ON },
+	{ "off", BLOCK_LOCK_OFF },
+	{ NULL, 0 },
+};
+
+static const struct option options[] = {
+	{ .name = "path",
+	  .type = OPTION_STRING,
+	  .offset = offsetof(struct block_config, path),
+	  .argument = "PATH",
+	  .first = true,
+	  .help = "raw image file or block device" },
+	{ .name = "ro",
+	  .type = OPTION_FLAG,
+	  .offset = offsetof(struct block_config, read_only),
+	  .help = "the guest cannot write; several machines can share the disk" },
+	{ .name = "serial",
+	  .type = OPTION_STRING,
+	  .offset = offsetof(struct block_config, serial),
+	  .argument = "TEXT",
+	  .help = "serial number, up to 20 characters" },
+	{ .name = "engine",
+	  .type = OPTION_ENUM,
+	  .offset = offsetof(struct block_config, engine),
+	  .values = engines,
+	  .argument = "auto|sync|uring",
+	  .fallback = "auto",
+	  .help = "how the host does the work" },
+	{ .name = "format",
+	  .type = OPTION_ENUM,
+	  .offset = offsetof(struct block_config, format),
+	  .values = formats,
+	  .argument = "auto|raw",
+	  .fallback = "auto",
+	  .help = "raw: it is raw, whatever its first bytes look like" },
+	{ .name = "lock",
+	  .type = OPTION_ENUM,
+	  .offset = offsetof(struct block_config, lock),
+	  .values = locks,
+	  .argument = "on|off",
+	  .fallback = "on",
+	  .help = "keep other machines from using the disk" },
+};
+const struct option_table block_options = {
+	.name = "disk",
+	.options = options,
+	.count = ARRAY_SIZE(options),
+};
+
+/* First bytes of images that are not raw. */
+static const struct magic {
+	uint32_t offset;
+	uint32_t len;
+	const char *bytes;
+	const char *name;
+} magics[] = {
+	{ 0, 4, "QFI\xfb", "qcow2" },
+	{ 0, 8, "vhdxfile", "vhdx" },
+	{ 0, 8, "conectix", "vpc" },
+	{ 0, 4, "KDMV", "vmdk" },
+	{ 0, 4, "COWD", "vmdk" },
+	{ 0, 21, "# Disk DescriptorFile", "vmdk" },
+	{ 0x40, 4, "\x7f\x10\xda\xbe", "vdi" },
+	{ 0, 4, "QED\0", "qed" },
+};
+#define HEADER_SIZE 512
+
+static int describe_open_error(const char *path, bool read_only, int sys, struct error *e)
+{
+	int r = error_set_sys(e, ERROR_DISK, sys, "open '%s'", path);
+
+	if (sys == ENOENT) {
+		(void)error_hint(e, "'truncate -s 4G %s' makes an empty disk", path);
+	} else if (sys == EISDIR) {
+		r = error_set(e, ERROR_DISK, EISDIR, "'%s' is a directory", path);
+		(void)error_hint(e, "a disk is a raw image file or a block device");
+	} else if (sys == ENXIO) {
+		r = error_set(e, ERROR_DISK, ENXIO,
+			      "'%s' is a socket or a device that is not there", path);
+		(void)error_hint(e, "a disk is a raw image file or a block device");
+	} else if (!read_only &&
+		   (sys == EACCES || sys == EPERM || sys == EROFS || sys == ETXTBSY)) {
+		auto_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+
+		if (fd >= 0) {
+			(void)error_hint(e, "it can be read: ',ro' uses it read-only");
+		} else {
+			(void)error_hint(e, "'ls -l %s' shows who may use it", path);
+		}
+	} else if (sys == EACCES) {
+		(void)error_hint(e, "'ls -l %s' shows who may use it", path);
+	}
+	return r;
+}
+
+static const char *type_name(mode_t mode)
+{
+	switch (mode & S_IFMT) {
+	case S_IFDIR:
+		return "directory";
+	case S_IFCHR:
+		return "character device";
+	case S_IFIFO:
+		return "named pipe";
+	case S_IFSOCK:
+		return "socket";
+	default:
+		return "special file";
+	}
+}
+
+/* Sizes of a block device. O_EXCL is how the kernel says that nobody else (a mount, RAID, LVM) has
+ * it. */
+static int examine_device(struct raw_disk *disk, const char *path, struct error *e)
+{
+	int logical = 0;
+	unsigned int physical = 0;
+
+	if (!disk->read_only) {
+		char self[40];
+		int fd;
+
+		(void)snprintf(self, sizeof(self), "/proc/self/fd/%d", disk->fd);
+		fd = open(self, O_RDWR | O_CLOEXEC | O_EXCL);
+		if (fd < 0 && errno == EBUSY) {
+			int r = error_set(
+				e, ERROR_DISK_LOCKED, EBUSY,
+				"'%s' is in use by this host: mounted, or part of another device",
+				path);
+
+			(void)error_hint(e, "unmount it first, or use it with ',ro'");
+			return r;
+		}
+		if (fd >= 0) {
+			close_fd(&disk->fd);
+			disk->fd = fd;
+		}
+	}
+	if (ioctl(disk->fd, BLKGETSIZE64, &disk->capacity) < 0 ||
+	    ioctl(disk->fd, BLKSSZGET, &logical) < 0) {
+		return error_set_sys(e, ERROR_DISK, errno, "size of block device '%s'", path);
+	}
+	if (logical < BLOCK_SECTOR || logical > 4096 || (logical & (logical - 1)) != 0) {
+		return error_set(e, ERROR_DISK, EINVAL,
+				 "'%s' has blocks of %d bytes: 512 to 4096 work", path, logical);
+	}
+	disk->logical_block = (uint32_t)logical;
+	disk->physical_block = disk->logical_block;
+	if (ioctl(disk->fd, BLKPBSZGET, &physical) == 0 && physical > disk->logical_block &&
+	    physical <= KIB(64) && (physical & (physical - 1)) == 0) {
+		disk->physical_block = physical;
+	}
+	disk->is_device = true;
+	return 0;
+}
+
+static int examine(struct raw_disk *disk, const char *path, struct error *e)
+{
+	struct stat st;
+	int r = 0;
+
+	if (fstat(disk->fd, &st) != 0) {
+		return error_set_sys(e, ERROR_DISK, errno, "stat '%s'", path);
+	}
+	if (S_ISBLK(st.st_mode)) {
+		r = examine_device(disk, path, e);
+	} else if (S_ISREG(st.st_mode)) {
+		disk->capacity = (uint64_t)st.st_size;
+		disk->logical_block = BLOCK_SECTOR;
+		disk->physical_block = PAGE_SIZE_4K;
+	} else {
+		r = error_set(e, ERROR_DISK, EINVAL, "'%s' is a %s", path, type_name(st.st_mode));
+		(void)error_hint(e, "a disk is a raw image file or a block device");
+	}
+	if (r < 0) {
+		return r;
+	}
+	if (disk->capacity == 0) {
+		r = error_set(e, ERROR_DISK, EINVAL, "'%s' is empty", path);
+		(void)error_hint(e, "'truncate -s 4G %s' gives it a size", path);
+	} else if (disk->capacity % disk->logical_block != 0) {
+		r = error_set(e, ERROR_DISK, EINVAL, "'%s' has %llu bytes, not a multiple of %u",
+			      path, (unsigned long long)disk->capacity, disk->logical_block);
+		(void)error_hint(e, "'truncate -s %%%u %s' rounds it up", disk->logical_block,
+				 path);
+	}
+	return r;
+}
+
+static int refuse_formats(const struct raw_disk *disk, const char *path, struct error *e)
+{
+	uint8_t header[HEADER_SIZE] = { 0 };
+	ssize_t n;
+
+	do {
+		n = pread(disk->fd, header, sizeof(header), 0);
+	} while (n < 0 && errno == EINTR);
+	if (n < 0) {
+		return error_set_sys(e, ERROR_DISK, errno, "read '%s'", path);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(magics); i++) {
+		const struct magic *magic = &magics[i];
+
+		if (memcmp(header + magic->offset, magic->bytes, magic->len) == 0) {
+			int r = error_set(e, ERROR_DISK, EINVAL, "'%s' looks like %s, not raw",
+					  path, magic->name);
+
+			(void)error_hint(e,
+					 "'qemu-img convert -f %s -O raw %s NEW.img' converts it; "
+					 "',format=raw' if it is a raw disk",
+					 magic->name, path);
+			return r;
+		}
+	}
+	return 0;
+}
+
+static int set_serial(struct raw_disk *disk, const char *serial, struct error *e)
+{
+	size_t len = serial != NULL ? strlen(serial) : 0;
+
+	if (len > BLOCK_SERIAL_SIZE) {
+		return error_set(e, ERROR_CONFIG, EINVAL,
+				 "serial number '%s' has %zu characters, at most %d work", serial,
+				 len, BLOCK_SERIAL_SIZE);
+	}
+	for (size_t i = 0; i < len; i++) {
+		if (serial[i] < 0x20 || serial[i] > 0x7e) {
+			return error_set(e, ERROR_CONFIG, EINVAL,
+					 "serial number has a character that is not printable "
+					 "ASCII, at place %zu",
+					 i + 1);
+		}
+	}
+	if (len != 0) {
+		memcpy(disk->serial, serial, len);
+	}
+	return 0;
+}
+
+/* O_NONBLOCK keeps open() from waiting for the other end of a named pipe; it must not stay,
+ * io_uring would obey it. */
+static int open_file(struct raw_disk *disk, const char *path, struct error *e)
+{
+	int mode = disk->read_only ? O_RDONLY : O_RDWR;
+
+	disk->fd = open(path, mode | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | O_LARGEFILE);
+	if (disk->fd < 0) {
+		return describe_open_error(path, disk->read_only, errno, e);
+	}
+	if (fcntl(disk->fd, F_SETFL, mode | O_LARGEFILE) < 0) {
+		return error_set_sys(e, ERROR_DISK, errno, "open '%s'", path);
+	}
+	return 0;
+}
+
+static int create(struct block **ret, struct raw_disk *disk, int engine, struct error *e)
+{
+	if (engine != BLOCK_ENGINE_SYNC) {
+		struct error ignored;
+		bool insist = engine == BLOCK_ENGINE_URING;
+		int r = uring_create(ret, disk, insist ? e : &ignored);
+
+		if (r == 0 || insist) {
+			return r;
+		}
+	}
+	return sync_create(ret, disk, e);
+}
+
+int block_open(struct block **ret, const struct block_config *config, struct error *e)
+{
+	struct raw_disk disk = { .fd = -1, .read_only = config->read_only };
+	int r;
+
+	if (config->path == NULL || config->path[0] == '\0') {
+		r = error_set(e, ERROR_CONFIG, EINVAL, "a disk needs a path");
+		goto out;
+	}
+	r = set_serial(&disk, config->serial, e);
+	if (r == 0) {
+		r = open_file(&disk, config->path, e);
+	}
+	if (r == 0) {
+		r = examine(&disk, config->path, e);
+	}
+	if (r == 0 && config->lock == BLOCK_LOCK_ON) {
+		r = lock_disk(disk.fd, config->path, config->read_only, e);
+	}
+	if (r == 0 && config->format == BLOCK_FORMAT_AUTO) {
+		r = refuse_formats(&disk, config->path, e);
+	}
+	if (r == 0) {
+		r = create(ret, &disk, config->engine, e);
+	}
+
+out:
+	close_fd(&disk.fd);
+	return r;
+}

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the engines for raw files and block devices share. Private to src/block and its tests. */
+#ifndef VMM_BLOCK_RAW_H
+#define VMM_BLOCK_RAW_H
+
+#include "vmm/block.h"
+
+/* The system calls of the synchronous paths: tests put their own in to fail, interrupt and shorten
+ * them. Return as the calls do. */
+struct raw_io {
+	ssize_t (*preadv2)(int fd, const struct iovec *iov, int count, off_t offset, int flags);
+	ssize_t (*pwritev2)(int fd, const struct iovec *iov, int count, off_t offset, int flags);
+	int (*fdatasync)(int fd);
+	int (*fallocate)(int fd, int mode, off_t offset, off_t len);
+};
+extern const struct raw_io raw_io;
+
+/* A disk that has been opened and checked, without its engine. */
+struct raw_disk {
+	int fd;
+	uint64_t capacity;
+	uint32_t logical_block, physical_block;
+	bool read_only;
+	bool is_device;
+	char serial[BLOCK_SERIAL_SIZE];
+};
+
+struct raw {
+	struct block block;
+	int fd; /* owned */
+	bool is_device;
+	bool no_zero_range; /* the file system has no FALLOC_FL_ZERO_RANGE */
+	bool no_punch_hole;
+	bool sync_failed; /* the host may have dropped data that a guest believes written: no FLUSH
+			     succeeds any more */
+	struct block_queue sync_waiting; /* FLUSH, and FUA writes that have been transferred */
+	const struct raw_io *io;
+};
+
+/* Takes disk->fd over on success. */
+void raw_init(struct raw *raw, const struct block_ops *ops, struct raw_disk *disk);
+
+/* Blocking; continue from req->transferred. 0 or a negative errno. */
+int raw_transfer(struct raw *raw, struct block_request *req);
+/* Blocking: DISCARD or WRITE_ZEROES by whatever way the file has. */
+int raw_deallocate(struct raw *raw, const struct block_request *req);
+/* The fallocate() mode that does `req` best; -1 if only slower ways are left. */
+int raw_fallocate_mode(const struct raw *raw, const struct block_request *req);
+/* Blocking. */
+int raw_sync(struct raw *raw);
+/* Completes all of `synced` (FLUSH and FUA requests) with what a sync that was started after they
+ * were queued returned. */
+void raw_synced(struct raw *raw, struct block_queue *synced, int result);
+/* A request has been carried out with `result`: completes it, or queues it for the next sync. */
+void raw_done(struct raw *raw, struct block_request *req, int result);
+
+int sync_create(struct block **ret, struct raw_disk *disk, struct error *e);
+/* -ENOSYS, -EPERM and so on, with the error filled, if this host has no usable io_uring. */
+int uring_create(struct block **ret, struct raw_disk *disk, struct error *e);
+
+/* Locks the whole file. ERROR_DISK_LOCKED if somebody else has it. */
+int lock_disk(int fd, const char *path, bool read_only, struct error *e);
+
+#endif

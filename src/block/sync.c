@@ -1,0 +1,333 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Raw disks by plain system calls: the synchronous engine, and the blocking steps that the io_uring
+ * engine falls back to.
+ *
+ * Runs on the worker that owns the disk; no locks. The guest controls order, sizes and content of
+ * requests, not their place: block.c has checked ranges.
+ *
+ * Neighbours in one batch that continue each other on the disk are moved by one call. Durability is
+ * done in groups: a FLUSH and a write with `fua` wait until everything else of the batch has been
+ * transferred, then one fdatasync() serves them all. That keeps errors apart, too: a failed write
+ * is the write's own failure, a failed sync spoils the disk's promise (F2: Linux reports a lost
+ * page once and forgets it), which O_DSYNC writes could not tell.
+ *
+ * The file may be truncated by others at any time: a read beyond its end is -EIO. It is never
+ * mapped, so there is no SIGBUS.
+ */
+#include "raw.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#define PARTIAL_IOV 128 /* entries of a list that is continued in the middle; on the stack */
+
+const struct raw_io raw_io = {
+	.preadv2 = preadv2,
+	.pwritev2 = pwritev2,
+	.fdatasync = fdatasync,
+	.fallocate = fallocate,
+};
+
+static const uint8_t zero_page[PAGE_SIZE_4K];
+
+struct sync {
+	struct raw raw;
+	struct iovec
+		*merged; /* BLOCK_IOV_MAX entries: allocated, untouched until neighbours meet */
+};
+
+void raw_init(struct raw *raw, const struct block_ops *ops, struct raw_disk *disk)
+{
+	block_init(&raw->block, ops, disk->capacity);
+	raw->block.logical_block = disk->logical_block;
+	raw->block.physical_block = disk->physical_block;
+	raw->block.read_only = disk->read_only;
+	raw->block.can_discard = !disk->read_only;
+	raw->block.can_write_zeroes = !disk->read_only;
+	memcpy(raw->block.serial, disk->serial, sizeof(disk->serial));
+	raw->fd = disk->fd;
+	disk->fd = -1;
+	raw->is_device = disk->is_device;
+	raw->io = &raw_io;
+	block_queue_init(&raw->sync_waiting);
+}
+
+/* The part of the list from `skip` on, as far as it fits. Returns the entries used. */
+static int list_from(const struct iovec *iov, uint32_t count, uint64_t skip, struct iovec *ret)
+{
+	int used = 0;
+
+	for (uint32_t i = 0; i < count && used < PARTIAL_IOV; i++) {
+		if (skip >= iov[i].iov_len) {
+			skip -= iov[i].iov_len;
+			continue;
+		}
+		ret[used].iov_base = (uint8_t *)iov[i].iov_base + skip;
+		ret[used].iov_len = iov[i].iov_len - skip;
+		used++;
+		skip = 0;
+	}
+	return used;
+}
+
+/* One call; the number of bytes moved, or a negative errno. */
+static ssize_t move(const struct raw *raw, enum block_op op, const struct iovec *iov, int count,
+		    uint64_t offset)
+{
+	ssize_t r;
+
+	do {
+		if (op == BLOCK_READ) {
+			r = raw->io->preadv2(raw->fd, iov, count, (off_t)offset, 0);
+		} else {
+			r = raw->io->pwritev2(raw->fd, iov, count, (off_t)offset, 0);
+		}
+	} while (r < 0 && errno == EINTR);
+	return r < 0 ? -errno : r;
+}
+
+int raw_transfer(struct raw *raw, struct block_request *req)
+{
+	struct iovec part[PARTIAL_IOV];
+
+	while (req->transferred < req->len) {
+		const struct iovec *iov = req->iov;
+		int count = (int)req->iov_count;
+		ssize_t moved;
+
+		if (req->transferred != 0) {
+			iov = part;
+			count = list_from(req->iov, req->iov_count, req->transferred, part);
+		}
+		moved = move(raw, req->op, iov, count, req->offset + req->transferred);
+		if (moved < 0) {
+			return (int)moved;
+		}
+		if (moved == 0) {
+			return -EIO; /* the file has become shorter than the disk */
+		}
+		req->transferred += (uint64_t)moved;
+	}
+	return 0;
+}
+
+/* Zeroes by writing: always works. */
+static int write_zeroes(struct raw *raw, uint64_t offset, uint64_t len)
+{
+	struct iovec iov[PARTIAL_IOV];
+
+	while (len != 0) {
+		uint64_t step = 0;
+		int count = 0;
+		ssize_t moved;
+
+		while (count < PARTIAL_IOV && step < len) {
+			uint64_t n = MIN(len - step, (uint64_t)sizeof(zero_page));
+
+			iov[count].iov_base = (void *)(uintptr_t)zero_page;
+			iov[count].iov_len = n;
+			step += n;
+			count++;
+		}
+		moved = move(raw, BLOCK_WRITE, iov, count, offset);
+		if (moved <= 0) {
+			return moved < 0 ? (int)moved : -EIO;
+		}
+		offset += (uint64_t)moved;
+		len -= (uint64_t)moved;
+	}
+	return 0;
+}
+
+int raw_fallocate_mode(const struct raw *raw, const struct block_request *req)
+{
+	if (req->op == BLOCK_DISCARD || req->unmap) {
+		return raw->no_punch_hole ? -1 : FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+	}
+	return raw->no_zero_range ? -1 : FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE;
+}
+
+static int allocate(const struct raw *raw, int mode, const struct block_request *req)
+{
+	int r;
+
+	do {
+		r = raw->io->fallocate(raw->fd, mode, (off_t)req->offset, (off_t)req->len);
+	} while (r < 0 && errno == EINTR);
+	return r < 0 ? -errno : 0;
+}
+
+int raw_deallocate(struct raw *raw, const struct block_request *req)
+{
+	int mode = raw_fallocate_mode(raw, req);
+
+	if (mode >= 0) {
+		int r = allocate(raw, mode, req);
+
+		if (r != -EOPNOTSUPP) {
+			return r;
+		}
+		if ((mode & FALLOC_FL_PUNCH_HOLE) != 0) {
+			raw->no_punch_hole = true;
+		} else {
+			raw->no_zero_range = true;
+		}
+	}
+	if (req->op == BLOCK_WRITE_ZEROES) {
+		return write_zeroes(raw, req->offset, req->len);
+	}
+	if (raw->is_device) {
+		/* A device that can discard but promises no zeroes afterwards has no hole to punch.
+		 */
+		uint64_t range[2] = { req->offset, req->len };
+
+		if (ioctl(raw->fd, BLKDISCARD, range) < 0 && errno == EIO) {
+			return -EIO;
+		}
+	}
+	return 0; /* a discard is advice */
+}
+
+int raw_sync(struct raw *raw)
+{
+	int r;
+
+	do {
+		r = raw->io->fdatasync(raw->fd);
+	} while (r < 0 && errno == EINTR);
+	return r < 0 ? -errno : 0;
+}
+
+void raw_synced(struct raw *raw, struct block_queue *synced, int result)
+{
+	struct block_request *req;
+
+	if (result < 0) {
+		raw->sync_failed = true;
+	}
+	while ((req = block_queue_pop(synced)) != NULL) {
+		int r = result;
+
+		if (req->op == BLOCK_FLUSH && raw->sync_failed) {
+			r = result < 0 ? result : -EIO;
+		}
+		block_complete(&raw->block, req, r);
+	}
+}
+
+void raw_done(struct raw *raw, struct block_request *req, int result)
+{
+	if (result == 0 && req->fua && req->op != BLOCK_READ && req->op != BLOCK_FLUSH) {
+		block_queue_push(&raw->sync_waiting, req);
+	} else {
+		block_complete(&raw->block, req, result);
+	}
+}
+
+/* True if one call can move `next` together with the `len` bytes at `offset` before it. */
+static bool continues(const struct block_request *next, enum block_op op, uint64_t offset,
+		      uint64_t len, uint32_t count)
+{
+	return next != NULL && next->op == op && next->offset == offset + len &&
+	       next->iov_count <= BLOCK_IOV_MAX - count && next->len <= BLOCK_TRANSFER_MAX - len;
+}
+
+/* Moves `req` and the pending requests that continue it. */
+static void transfer_run(struct sync *sync, struct block_request *req)
+{
+	struct raw *raw = &sync->raw;
+	struct block_queue run;
+	uint32_t count = req->iov_count;
+	uint64_t total = MIN(req->len, BLOCK_TRANSFER_MAX);
+	uint64_t offset = req->offset;
+
+	block_queue_init(&run);
+	block_queue_push(&run, req);
+	while (continues(block_peek(&raw->block), req->op, offset, total, count)) {
+		struct block_request *next = block_next(&raw->block);
+
+		if (run.head->next == NULL) {
+			memcpy(sync->merged, req->iov, req->iov_count * sizeof(*req->iov));
+		}
+		memcpy(sync->merged + count, next->iov, next->iov_count * sizeof(*next->iov));
+		count += next->iov_count;
+		total += next->len;
+		block_queue_push(&run, next);
+	}
+	if (run.head->next != NULL) {
+		ssize_t moved = move(raw, req->op, sync->merged, (int)count, offset);
+		uint64_t left = moved > 0 ? (uint64_t)moved : 0;
+
+		for (struct block_request *r = run.head; r != NULL; r = r->next) {
+			r->transferred = MIN(left, r->len);
+			left -= r->transferred;
+		}
+	}
+	/* What the common call has left undone is done one by one, so that each request gets its
+	 * own answer. */
+	while ((req = block_queue_pop(&run)) != NULL) {
+		raw_done(raw, req, raw_transfer(raw, req));
+	}
+}
+
+static void sync_commit(struct block *b)
+{
+	struct sync *sync = container_of(b, struct sync, raw.block);
+	struct raw *raw = &sync->raw;
+	struct block_request *req;
+
+	while ((req = block_next(b)) != NULL) {
+		switch (req->op) {
+		case BLOCK_READ:
+		case BLOCK_WRITE:
+			transfer_run(sync, req);
+			break;
+		case BLOCK_FLUSH:
+			block_queue_push(&raw->sync_waiting, req);
+			break;
+		default:
+			raw_done(raw, req, raw_deallocate(raw, req));
+			break;
+		}
+	}
+	if (raw->sync_waiting.head != NULL) {
+		raw_synced(raw, &raw->sync_waiting, raw_sync(raw));
+	}
+}
+
+static void sync_close(struct block *b)
+{
+	struct sync *sync = container_of(b, struct sync, raw.block);
+
+	(void)close(sync->raw.fd);
+	free(sync->merged);
+	free(sync);
+}
+
+static const struct block_ops sync_ops = {
+	.name = "sync",
+	.commit = sync_commit,
+	.close = sync_close,
+};
+
+int sync_create(struct block **ret, struct raw_disk *disk, struct error *e)
+{
+	struct sync *sync = calloc(1, sizeof(*sync));
+
+	if (sync == NULL ||
+	    (sync->merged = malloc(BLOCK_IOV_MAX * sizeof(*sync->merged))) == NULL) {
+		free(sync);
+		return error_set_sys(e, ERROR_NO_MEMORY, ENOMEM, "disk");
+	}
+	raw_init(&sync->raw, &sync_ops, disk);
+	*ret = &sync->raw.block;
+	return 0;
+}
