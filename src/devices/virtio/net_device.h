@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The virtio-net device, shared by net.c (the device), net_rx.c and net_tx.c (its queues). */
+#ifndef VMM_NET_DEVICE_H
+#define VMM_NET_DEVICE_H
+
+#include <limits.h>
+#include <linux/virtio_config.h>
+#include <linux/virtio_net.h>
+#include <stdatomic.h>
+
+#include "vmm/netdev.h"
+#include "vmm/virtio.h"
+#include "vmm/virtio_net.h"
+
+/* readv() and writev() take this many; header and spill included. */
+#define NET_RX_IOV IOV_MAX
+
+struct net_counters {
+	_Atomic uint64_t rx_frames, rx_bytes, rx_invalid, rx_no_room, rx_errors;
+	_Atomic uint64_t tx_frames, tx_bytes, tx_invalid, tx_errors, tx_waits;
+};
+
+/*
+ * Receive worker only. Chains are popped ahead and kept in order, so that a frame of any length is
+ * read straight into them; iov [iov_first, iov_end) is their flat list, `capacity` its bytes. What
+ * does not fit goes to `spill` and waits as `pending` frame until the driver has given more.
+ * Stopping the queue puts the chains back.
+ */
+struct net_rx {
+	struct loop_source source; /* the back end: a frame waits */
+	struct loop_timer timer;   /* a pending frame has waited long enough */
+	bool mergeable;
+	uint32_t offloads; /* NETDEV_OFFLOAD_* that the driver can take */
+	uint32_t mtu;	   /* negotiated; 0: none */
+	uint32_t want;	   /* bytes of buffers to have at hand before reading */
+	bool waiting;	   /* for the driver's buffers: the back end is not polled */
+	bool full;	   /* no room to take more chains */
+	uint32_t failures; /* of the back end, in a row */
+	uint32_t pending;  /* bytes of the frame with its header; 0: none */
+	uint32_t direct;   /* of these, bytes that lie in the chains already */
+	uint64_t capacity;
+	uint32_t chain_first, chain_end;
+	uint32_t iov_first, iov_end; /* iov_first >= 1: the slot before is for the header */
+	struct virtio_net_hdr_v1 header;
+	struct virtqueue_chain chains[VIRTIO_NET_QUEUE_SIZE];
+	struct iovec iov[NET_RX_IOV];
+	uint8_t spill[NETDEV_FRAME_MAX + 1]; /* one more, to see that a frame is too long */
+};
+
+/* Transmit worker only. */
+struct net_tx {
+	struct loop_source
+		source;	   /* the back end: can take frames again, or its link is up again */
+	uint32_t offloads; /* NETDEV_OFFLOAD_* that the driver may ask for */
+	bool waiting;	   /* the next chain waits for the back end */
+	struct virtio_net_hdr_v1 header;
+	struct iovec iov[1 + VIRTIO_NET_QUEUE_SIZE]; /* the first is for the header */
+};
+
+struct virtio_net {
+	struct virtio_device dev;
+	struct netdev *netdev; /* owned */
+	uint8_t mac[NETDEV_MAC_SIZE];
+	uint16_t mtu;
+	_Atomic bool link_up;
+	_Atomic bool gone; /* the back end will not come back */
+	struct net_counters counters;
+	struct net_tx tx;
+	struct net_rx rx;
+};
+
+static inline struct virtio_net *net_of(struct virtio_device *dev)
+{
+	return container_of(dev, struct virtio_net, dev);
+}
+
+/* Nothing happens until the driver resets the device. */
+static inline bool net_broken(struct virtio_net *net)
+{
+	return (atomic_load(&net->dev.status) & VIRTIO_CONFIG_S_NEEDS_RESET) != 0;
+}
+
+/* Each counter has one writer. */
+static inline void net_count(_Atomic uint64_t *counter, uint64_t n)
+{
+	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n,
+			      memory_order_relaxed);
+}
+
+/* Either worker. */
+void net_set_link(struct virtio_net *net, bool up);
+void net_set_gone(struct virtio_net *net);
+/* NETDEV_OFFLOAD_* of the bits for one direction. */
+uint32_t net_offloads(uint64_t features, unsigned int csum, unsigned int tso4, unsigned int tso6,
+		      unsigned int ecn);
+/* Whether a header asks for no more than `offloads`, within a frame of `len` bytes; cleans the
+ * fields that mean nothing. */
+bool net_check_header(struct virtio_net_hdr_v1 *header, uint64_t len, uint32_t offloads);
+/*
+ * Makes a list for one frame out of `list`, whose first bytes are the header's place in guest
+ * memory: `header`, then what follows them. Writes list[-1] at the lowest. Returns the list's first
+ * entry and adds to *count. `saved`, if given, undoes it.
+ */
+struct net_split {
+	struct iovec *at;
+	struct iovec before, after;
+	bool cut;
+};
+struct iovec *net_split_header(struct iovec *list, uint32_t *count, void *header,
+			       struct net_split *saved);
+void net_unsplit(const struct net_split *saved);
+
+void net_rx_start(struct virtio_net *net, struct virtio_queue *queue);
+void net_rx_process(struct virtio_net *net, struct virtio_queue *queue);
+void net_rx_stop(struct virtio_net *net, struct virtio_queue *queue);
+void net_tx_start(struct virtio_net *net, struct virtio_queue *queue);
+void net_tx_process(struct virtio_net *net, struct virtio_queue *queue);
+void net_tx_stop(struct virtio_net *net, struct virtio_queue *queue);
+
+#endif

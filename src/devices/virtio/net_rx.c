@@ -1,0 +1,371 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * virtio-net's receive queue (virtio 1.2 §5.1.6.3, §5.1.6.4): one system call per frame, straight
+ * into guest memory.
+ *
+ * The length of a frame is known only after it has been read. With mergeable buffers, chains for
+ * the longest possible frame are therefore taken ahead and kept from frame to frame; a frame that
+ * is longer than what the driver has given ends in `spill` and waits for more, but not for ever: a
+ * driver with a small ring may have nothing to add. Without mergeable buffers a frame has to fit
+ * one chain.
+ *
+ * While the driver has no buffers the back end is not polled: frames wait, and are dropped, in the
+ * host. Used buffers become visible once per pass, all those of a frame together. A header comes
+ * from the back end into a buffer of our own, is checked and cut down to what the driver has
+ * accepted, and only then written to the guest.
+ *
+ * Receive worker only, no lock. Guest-controlled: the chains. Back end: frames and headers. Chains
+ * taken ahead go back into the ring, and a waiting frame is lost, when the queue stops: nothing is
+ * in flight then.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "net_device.h"
+#include "vmm/iov.h"
+#include "vmm/log.h"
+
+LOG_DOMAIN("virtio-net");
+
+/* Frames per pass: what follows in the back end waits until the driver has been told and other work
+ * done. */
+#define RX_BATCH 64
+/* How long a frame may wait for the driver to give enough buffers. */
+#define RX_PENDING_NS UINT64_C(20000000)
+/* A full Ethernet frame with two VLAN tags; longer ones are taken in two steps. */
+#define RX_FRAME_USUAL (1500 + 14 + 2 * 4)
+/* A back end that only fails is given up, or its descriptor would keep the worker busy for nothing.
+ */
+#define RX_FAILURES_MAX 64
+
+static void rx_ready(struct loop_source *source, uint32_t events);
+
+static void stash_clear(struct net_rx *rx)
+{
+	rx->chain_first = 0;
+	rx->chain_end = 0;
+	rx->iov_first = 1;
+	rx->iov_end = 1;
+	rx->capacity = 0;
+}
+
+/* Moves what is left to the front. */
+static void stash_compact(struct net_rx *rx)
+{
+	uint32_t chains = rx->chain_end - rx->chain_first;
+	uint32_t moved = rx->iov_first - 1;
+
+	memmove(rx->chains, rx->chains + rx->chain_first, chains * sizeof(rx->chains[0]));
+	memmove(rx->iov + 1, rx->iov + rx->iov_first,
+		(rx->iov_end - rx->iov_first) * sizeof(rx->iov[0]));
+	rx->chain_first = 0;
+	rx->chain_end = chains;
+	rx->iov_first -= moved;
+	rx->iov_end -= moved;
+	for (uint32_t i = 0; i < chains; i++) {
+		rx->chains[i].iov -= moved;
+	}
+}
+
+/* Room for one more chain of any shape. The last entry of iov stays free for the spill. */
+static bool stash_has_room(const struct net_rx *rx, const struct virtqueue *ring)
+{
+	return rx->chain_end < ARRAY_SIZE(rx->chains) &&
+	       ARRAY_SIZE(rx->iov) - 1 - rx->iov_end >= ring->size;
+}
+
+/* Takes chains until `need` bytes are at hand or there are no more. False if the driver broke the
+ * ring. */
+static bool stash_fill(struct virtio_net *net, struct virtio_queue *queue, uint64_t need)
+{
+	struct net_rx *rx = &net->rx;
+
+	rx->full = false;
+	while (rx->capacity < need && (rx->mergeable || rx->chain_first == rx->chain_end)) {
+		struct virtqueue_chain *chain;
+		int r;
+
+		if (!stash_has_room(rx, &queue->ring)) {
+			stash_compact(rx);
+			if (!stash_has_room(rx, &queue->ring)) {
+				rx->full = true;
+				return true;
+			}
+		}
+		chain = &rx->chains[rx->chain_end];
+		r = virtqueue_pop(&queue->ring, chain, rx->iov + rx->iov_end,
+				  ARRAY_SIZE(rx->iov) - 1 - rx->iov_end);
+		if (r <= 0) {
+			return r == 0;
+		}
+		if (chain->in_count == 0) {
+			/* Nothing to write to: not a buffer, but it goes back. */
+			virtqueue_push(&queue->ring, chain, 0);
+			net_count(&net->counters.rx_invalid, 1);
+			continue;
+		}
+		/* Readable parts mean nothing here. */
+		memmove(chain->iov, chain->iov + chain->out_count,
+			chain->in_count * sizeof(chain->iov[0]));
+		chain->out_count = 0;
+		chain->out_len = 0;
+		rx->iov_end += chain->in_count;
+		rx->capacity += chain->in_len;
+		rx->chain_end++;
+	}
+	return true;
+}
+
+/* Reads a frame to where it belongs, header to rx->header. */
+static ssize_t read_frame(struct virtio_net *net)
+{
+	struct net_rx *rx = &net->rx;
+	uint32_t count = rx->iov_end - rx->iov_first;
+	struct net_split saved;
+	struct iovec *list;
+	ssize_t n;
+
+	rx->iov[rx->iov_end] =
+		(struct iovec){ .iov_base = rx->spill, .iov_len = sizeof(rx->spill) };
+	list = net_split_header(rx->iov + rx->iov_first, &count, &rx->header, &saved);
+	n = net->netdev->ops->receive(net->netdev, list, (int)count + 1);
+	net_unsplit(&saved);
+	rx->direct = (uint32_t)MIN(MAX(rx->capacity, (uint64_t)NETDEV_HEADER_SIZE),
+				   (uint64_t)NETDEV_HEADER_SIZE + NETDEV_FRAME_MAX);
+	return n;
+}
+
+/* Whether the driver can be given this frame; makes its header fit what the driver has accepted. */
+static bool frame_valid(struct virtio_net *net, size_t size)
+{
+	struct net_rx *rx = &net->rx;
+	struct virtio_net_hdr_v1 *header = &rx->header;
+	size_t len;
+
+	if (size < NETDEV_HEADER_SIZE + NETDEV_FRAME_MIN ||
+	    size > NETDEV_HEADER_SIZE + NETDEV_FRAME_MAX) {
+		return false;
+	}
+	len = size - NETDEV_HEADER_SIZE;
+	header->flags &= VIRTIO_NET_HDR_F_NEEDS_CSUM | VIRTIO_NET_HDR_F_DATA_VALID;
+	if (!net_check_header(header, len, rx->offloads)) {
+		return false;
+	}
+	if ((rx->offloads & NETDEV_OFFLOAD_CSUM) == 0) {
+		header->flags = 0;
+	}
+	return rx->mtu == 0 || header->gso_type != VIRTIO_NET_HDR_GSO_NONE ||
+	       len <= rx->mtu + NETDEV_FRAME_MIN;
+}
+
+/* The waiting frame fills the first chains: header, what spilled, and back to the driver. */
+static void deliver(struct virtio_net *net, struct virtio_queue *queue)
+{
+	struct net_rx *rx = &net->rx;
+	const struct iovec *list = rx->iov + rx->iov_first;
+	uint32_t count = rx->iov_end - rx->iov_first;
+	uint64_t left = rx->pending;
+	uint16_t buffers = 0;
+
+	if (rx->pending > rx->direct) {
+		(void)iov_write(list, count, rx->direct, rx->spill, rx->pending - rx->direct);
+	}
+	for (uint64_t covered = 0; covered < rx->pending; buffers++) {
+		covered += rx->chains[rx->chain_first + buffers].in_len;
+	}
+	rx->header.num_buffers = htole16(rx->mergeable ? buffers : 1);
+	(void)iov_write(list, count, 0, &rx->header, sizeof(rx->header));
+	while (left != 0) {
+		const struct virtqueue_chain *chain = &rx->chains[rx->chain_first];
+		uint32_t written = (uint32_t)MIN(left, chain->in_len);
+
+		virtqueue_push(&queue->ring, chain, written);
+		left -= written;
+		rx->capacity -= chain->in_len;
+		rx->iov_first += chain->in_count;
+		rx->chain_first++;
+	}
+	if (rx->chain_first == rx->chain_end) {
+		stash_clear(rx);
+	}
+	net_count(&net->counters.rx_frames, 1);
+	net_count(&net->counters.rx_bytes, rx->pending - NETDEV_HEADER_SIZE);
+	rx->pending = 0;
+}
+
+/* No buffers: true if the driver has added some meanwhile, else its kick is waited for. */
+static bool buffers_came(struct net_rx *rx, struct virtio_queue *queue)
+{
+	virtqueue_suppress_kicks(&queue->ring, false);
+	if (virtqueue_has_work(&queue->ring)) {
+		virtqueue_suppress_kicks(&queue->ring, true);
+		return true;
+	}
+	rx->waiting = true;
+	return false;
+}
+
+static void receive_failed(struct virtio_net *net, ssize_t r)
+{
+	if (r == -EAGAIN) {
+		return;
+	}
+	if (r == -ENODEV || ++net->rx.failures >= RX_FAILURES_MAX) {
+		net_set_gone(net);
+		return;
+	}
+	net_count(&net->counters.rx_errors, 1);
+}
+
+/* One frame, one step nearer to it, or false: nothing more can be done now. */
+static bool rx_step(struct virtio_net *net, struct virtio_queue *queue)
+{
+	struct net_rx *rx = &net->rx;
+
+	if (!stash_fill(net, queue, MAX(rx->want, rx->pending))) {
+		return false;
+	}
+	if (rx->pending == 0) {
+		ssize_t n;
+
+		if (rx->chain_first == rx->chain_end) {
+			return buffers_came(rx, queue);
+		}
+		n = read_frame(net);
+		if (n < 0) {
+			receive_failed(net, n);
+			return false;
+		}
+		rx->failures = 0;
+		if (!frame_valid(net, (size_t)n)) {
+			net_count(&net->counters.rx_invalid, 1);
+			return true;
+		}
+		rx->pending = (uint32_t)n;
+	}
+	if (rx->pending <= rx->capacity) {
+		deliver(net, queue);
+		return true;
+	}
+	if (!rx->mergeable || rx->full) {
+		net_count(&net->counters.rx_no_room, 1);
+		rx->pending = 0;
+		return true;
+	}
+	return buffers_came(rx, queue);
+}
+
+static void pending_expired(struct loop_timer *timer);
+
+static void rx_run(struct virtio_net *net, struct virtio_queue *queue)
+{
+	struct net_rx *rx = &net->rx;
+
+	rx->waiting = false;
+	loop_timer_cancel(&rx->timer);
+	virtqueue_suppress_kicks(&queue->ring, true);
+	for (uint32_t i = 0; i < RX_BATCH && !net_broken(net); i++) {
+		if (!rx_step(net, queue)) {
+			break;
+		}
+	}
+	virtio_queue_publish(queue);
+	if (queue->ring.broken) {
+		virtio_needs_reset(&net->dev, "the driver broke the receive queue");
+	}
+	if (atomic_load(&net->gone) || net_broken(net)) {
+		loop_source_remove(&rx->source);
+		return;
+	}
+	if (rx->waiting && rx->pending != 0) {
+		loop_timer_set(&queue->worker->loop, &rx->timer, RX_PENDING_NS, pending_expired);
+	}
+	if (loop_source_modify(&rx->source, rx->waiting ? 0 : EPOLLIN) < 0) {
+		net_set_gone(net);
+	}
+}
+
+/* The driver had its time and still has no room for the frame. */
+static void pending_expired(struct loop_timer *timer)
+{
+	struct virtio_net *net = container_of(timer, struct virtio_net, rx.timer);
+
+	net_count(&net->counters.rx_no_room, 1);
+	net->rx.pending = 0;
+	rx_run(net, &net->dev.queues[VIRTIO_NET_QUEUE_RX]);
+}
+
+static void rx_ready(struct loop_source *source, uint32_t events)
+{
+	struct virtio_net *net = container_of(source, struct virtio_net, rx.source);
+
+	/* An error that reading does not take away, as of a deleted tap. */
+	if ((events & EPOLLIN) == 0 && ++net->rx.failures >= RX_FAILURES_MAX) {
+		net_set_gone(net);
+	}
+	rx_run(net, &net->dev.queues[VIRTIO_NET_QUEUE_RX]);
+}
+
+void net_rx_process(struct virtio_net *net, struct virtio_queue *queue)
+{
+	/* Buffers are taken when frames come; a kick matters only while they are missing. */
+	if (net->rx.waiting) {
+		rx_run(net, queue);
+	}
+}
+
+void net_rx_start(struct virtio_net *net, struct virtio_queue *queue)
+{
+	struct net_rx *rx = &net->rx;
+	uint64_t features = net->dev.features;
+	struct error e = { 0 };
+	int r;
+
+	rx->mergeable = virtio_has_feature(&net->dev, VIRTIO_NET_F_MRG_RXBUF);
+	rx->mtu = virtio_has_feature(&net->dev, VIRTIO_NET_F_MTU) ? net->mtu : 0;
+	rx->offloads = net_offloads(features, VIRTIO_NET_F_GUEST_CSUM, VIRTIO_NET_F_GUEST_TSO4,
+				    VIRTIO_NET_F_GUEST_TSO6, VIRTIO_NET_F_GUEST_ECN);
+	rx->want = NETDEV_HEADER_SIZE +
+		   ((rx->offloads & (NETDEV_OFFLOAD_TSO4 | NETDEV_OFFLOAD_TSO6)) != 0
+			    ? NETDEV_FRAME_MAX
+			    : RX_FRAME_USUAL);
+	rx->waiting = false;
+	rx->failures = 0;
+	rx->pending = 0;
+	stash_clear(rx);
+	virtqueue_suppress_kicks(&queue->ring, true);
+	if (atomic_load(&net->gone)) {
+		return;
+	}
+	r = netdev_set_offloads(net->netdev, rx->offloads);
+	if (r == -ENODEV) {
+		net_set_gone(net);
+		return;
+	}
+	if (r < 0) {
+		/* Frames that ask for more than was set are dropped one by one. */
+		log_guest(LOG_WARN, "%s: offloads of '%s' cannot be set: %s", net->dev.name,
+			  net->netdev->name, strerror(-r));
+	}
+	if (loop_source_add(&queue->worker->loop, &rx->source, net->netdev->fd, EPOLLIN, rx_ready,
+			    &e) < 0) {
+		virtio_needs_reset(&net->dev, e.msg);
+	}
+}
+
+void net_rx_stop(struct virtio_net *net, struct virtio_queue *queue)
+{
+	struct net_rx *rx = &net->rx;
+
+	loop_source_remove(&rx->source);
+	loop_timer_cancel(&rx->timer);
+	if (rx->pending != 0) {
+		net_count(&net->counters.rx_no_room, 1);
+		rx->pending = 0;
+	}
+	while (rx->chain_end > rx->chain_first) {
+		virtqueue_unpop(&queue->ring, &rx->chains[--rx->chain_end]);
+	}
+	stash_clear(rx);
+	rx->waiting = false;
+}
