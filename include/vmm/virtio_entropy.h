@@ -15,6 +15,8 @@
 #define VIRTIO_ENTROPY_QUEUE_SIZE  64
 #define VIRTIO_ENTROPY_REQUEST_MAX KIB(4)
 
+extern const struct virtio_ops virtio_entropy_ops;
+
 /* `name` and `mem` are borrowed; `workers` is one initialised worker. Freed by (*ret)->ops->destroy(). */
 int virtio_entropy_create(struct virtio_device **ret, const char *name, struct guest_memory *mem,
 			  struct worker *workers, struct error *e);

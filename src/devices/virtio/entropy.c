@@ -66,7 +66,7 @@ static const uint16_t entropy_queue_sizes[] = { VIRTIO_ENTROPY_QUEUE_SIZE };
 static const char *const entropy_queue_names[] = { "rng" };
 static const struct syscall_rule entropy_rules[] = { SYSCALL("getrandom") };
 
-static const struct virtio_ops entropy_ops = {
+const struct virtio_ops virtio_entropy_ops = {
 	.name = "virtio-rng",
 	.id = VIRTIO_ID_RNG,
 	.queue_count = ARRAY_SIZE(entropy_queue_sizes),
@@ -86,7 +86,7 @@ int virtio_entropy_create(struct virtio_device **ret, const char *name, struct g
 	if (entropy == NULL) {
 		return error_set_sys(e, ERROR_NO_MEMORY, ENOMEM, "virtio-rng '%s'", name);
 	}
-	r = virtio_device_init(&entropy->dev, &entropy_ops, name, mem, 0, 0, workers, e);
+	r = virtio_device_init(&entropy->dev, &virtio_entropy_ops, name, mem, 0, 0, workers, e);
 	if (r < 0) {
 		free(entropy);
 		return r;
