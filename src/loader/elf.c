@@ -108,6 +108,10 @@ static int parse_program_header(struct elf_image *elf, const struct source *src,
 	};
 	int r;
 
+	if (le32toh(phdr->p_type) == PT_INTERP) {
+		source_error(src, e, "this is a program for an operating system, not a kernel");
+		return error_hint(e, "name a bzImage (/boot/vmlinuz-*) or an ELF vmlinux");
+	}
 	if (le32toh(phdr->p_type) == PT_NOTE && elf->note_count < ARRAY_SIZE(elf->notes) &&
 	    range_within(seg.offset, seg.filesz, elf->size)) {
 		elf->notes[elf->note_count].offset = seg.offset;

@@ -64,6 +64,9 @@ int loader_open(struct loader_image *image, const char *path, enum error_code co
 			error_hint(e, "Debian and Ubuntu let only root read some files of /boot: "
 				      "copy it, or change its mode");
 		}
+		if (r == ENOENT) {
+			error_hint(e, "check the path of the %s", image_name(code));
+		}
 		return -r;
 	}
 	if (fstat(fd, &st) < 0) {

@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The kernel command line: what it is made of, what it refuses, and that each kernel gets all of it
+ * or an error (T-K6). */
+#include "harness/check_main.h"
+#include "harness/fake_kernel.h"
+
+static const struct {
+	struct cmdline_request request;
+	const char *expected;
+} lines[] = {
+	{ { 0 }, "panic=-1" },
+	{ { .serial = true }, "console=ttyS0 panic=-1" },
+	{ { .serial = true, .root_disk = true }, "console=ttyS0 panic=-1 root=/dev/vda rw" },
+	{ { .root_disk = true, .root_read_only = true }, "panic=-1 root=/dev/vda ro" },
+	{ { .root_read_only = true }, "panic=-1" },
+	{ { .serial = true, .quiet = true, .initrd = true }, "console=ttyS0 panic=-1 quiet" },
+	{ { .serial = true, .hvc = true }, "console=ttyS0 panic=-1" },
+	{ { .root_disk = true, .append = "root=/dev/vdb init=/bin/sh -- a b" },
+	  "panic=-1 root=/dev/vda rw root=/dev/vdb init=/bin/sh -- a b" },
+	{ { .append = "" }, "panic=-1" },
+	{ { .only = "x", .serial = true, .root_disk = true, .quiet = true }, "x" },
+	{ { .only = "", .serial = true }, "" },
+	{ { .append = "name=\xc3\xa9" }, "panic=-1 name=\xc3\xa9" },
+};
+
+START_TEST(test_words)
+{
+	char buf[128];
+	struct error e;
+
+	check_ok(cmdline_build(&lines[_i].request, buf, sizeof(buf), &e), &e);
+	ck_assert_str_eq(buf, lines[_i].expected);
+}
+END_TEST
+
+static const struct {
+	struct cmdline_request request;
+	const char *text;
+} bad[] = {
+	{ { .append = "a\nb" }, "--cmdline: control character 0x0a at offset 1" },
+	{ { .append = "\ta" }, "0x09 at offset 0" },
+	{ { .append = "abc\x7f" }, "0x7f at offset 3" },
+	{ { .only = "ab\x1b[0m" }, "--cmdline-only: control character 0x1b at offset 2" },
+};
+
+START_TEST(test_control_characters)
+{
+	char buf[128] = "old";
+	struct error e;
+
+	ck_assert_int_lt(cmdline_build(&bad[_i].request, buf, sizeof(buf), &e), 0);
+	check_error(&e, ERROR_CMDLINE, bad[_i].text);
+	ck_assert_str_eq(buf, "old");
+}
+END_TEST
+
+START_TEST(test_size)
+{
+	const struct cmdline_request request = { .only = "12345678" };
+	char buf[16];
+	struct error e;
+
+	for (size_t size = 0; size < sizeof(buf); size++) {
+		memset(buf, 'x', sizeof(buf));
+		if (size > 8) {
+			check_ok(cmdline_build(&request, buf, size, &e), &e);
+			ck_assert_str_eq(buf, "12345678");
+		} else {
+			ck_assert_int_lt(cmdline_build(&request, buf, size, &e), 0);
+			check_error(&e, ERROR_CMDLINE, "8 characters");
+			ck_assert_int_eq(buf[0], 'x');
+		}
+		ck_assert_int_eq(buf[size > 8 ? 9 : 0], 'x');
+	}
+}
+END_TEST
+
+/* A command line of `len` characters is wholly in the guest, with its NUL, or refused. */
+static void check_length(const uint8_t *image, size_t image_len, size_t len, size_t limit)
+{
+	char *line = malloc(len + 1);
+	struct fake_guest g;
+	int r;
+
+	memset(line, 'a', len);
+	line[len] = '\0';
+	fake_guest_init(&g, MIB(64));
+	memset(fake_guest_at(&g, PLATFORM_CMDLINE, PLATFORM_CMDLINE_MAX), 'z',
+	       PLATFORM_CMDLINE_MAX);
+	g.request.cmdline = line;
+	r = fake_guest_load(&g, image, image_len);
+	if (len <= limit) {
+		check_ok(r, &g.e);
+		ck_assert_int_eq(
+			memcmp(fake_guest_at(&g, PLATFORM_CMDLINE, len + 1), line, len + 1), 0);
+	} else {
+		ck_assert_int_lt(r, 0);
+		check_error(&g.e, ERROR_CMDLINE, "characters, the kernel takes");
+	}
+	fake_guest_finish(&g);
+	free(line);
+}
+
+static const struct {
+	uint32_t cmdline_size;
+	size_t limit;
+} limits[] = {
+	{ 2047, 2047 },
+	{ 255, 255 },
+	{ 0, 0 },
+	{ 0x10000, PLATFORM_CMDLINE_MAX - 1 },
+	{ 0xffffffff, PLATFORM_CMDLINE_MAX - 1 },
+};
+
+START_TEST(test_bzimage_limit)
+{
+	uint8_t image[FAKE_BZIMAGE_SIZE];
+	struct setup_header hdr;
+	size_t limit = limits[_i].limit;
+
+	fake_bzimage(image, sizeof(image));
+	hdr = fake_header_get(image);
+	hdr.cmdline_size = limits[_i].cmdline_size;
+	fake_header_put(image, &hdr);
+	if (limit > 0) {
+		check_length(image, sizeof(image), limit - 1, limit);
+	}
+	check_length(image, sizeof(image), limit, limit);
+	check_length(image, sizeof(image), limit + 1, limit);
+}
+END_TEST
+
+START_TEST(test_elf_limit)
+{
+	uint8_t image[FAKE_ELF_SIZE];
+	size_t limit = PLATFORM_CMDLINE_MAX - 1;
+
+	fake_elf(image, _i == 1);
+	check_length(image, sizeof(image), 0, limit);
+	check_length(image, sizeof(image), limit, limit);
+	check_length(image, sizeof(image), limit + 1, limit);
+}
+END_TEST
+
+CHECK_MAIN("cmdline", CHECK_TABLE(test_words, lines); CHECK_TABLE(test_control_characters, bad);
+	   CHECK_TEST(test_size); CHECK_TABLE(test_bzimage_limit, limits);
+	   CHECK_LOOP(test_elf_limit, 2))
