@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A virtual machine: the only contract of src/vmm towards what lies above it. One VM per process.
+ *
+ * Life (all functions on the main thread):
+ *
+ *	            vm_create          vm_start           power event, vm_stop
+ *	(nothing) ------------> CREATED --------> RUNNING ---------------------> STOPPED
+ *	                                          |     ^
+ *	                                 vm_pause v     | vm_resume
+ *	                                          PAUSED -----------------------> STOPPED
+ *
+ *	CREATED	  everything is open and allocated, no thread runs guest code
+ *	RUNNING	  vCPU threads in KVM_RUN, workers serve queues
+ *	PAUSED	  vCPUs parked, workers quiesced: state is readable
+ *	STOPPED	  final; `stopped` was called once with the reason
+ *
+ * Order of a start: vm_create() opens everything; the caller enters the process sandbox; vm_start() starts threads, each of
+ * which enters its own filter before it touches guest data.
+ */
+#ifndef VMM_VM_H
+#define VMM_VM_H
+
+#include "vmm/console.h"
+#include "vmm/error.h"
+#include "vmm/loop.h"
+#include "vmm/power.h"
+#include "vmm/types.h"
+#include "vmm/vm_config.h"
+
+enum vm_state { VM_CREATED, VM_RUNNING, VM_PAUSED, VM_STOPPED };
+
+/* Why a VM stopped. */
+enum vm_stop_reason {
+	VM_STOP_NONE = 0,
+	VM_STOP_POWER_OFF,
+	VM_STOP_REBOOT,	      /* with VM_ON_REBOOT_EXIT */
+	VM_STOP_PANIC,
+	VM_STOP_TRIPLE_FAULT,
+	VM_STOP_DEBUG_EXIT,   /* `code` is the guest's byte */
+	VM_STOP_REQUESTED,    /* vm_stop() */
+	VM_STOP_ERROR,	      /* KVM refused to go on: `error` says why */
+};
+
+struct vm_stop {
+	enum vm_stop_reason reason;
+	uint8_t code;
+	struct error error;
+};
+
+struct vm;
+
+struct vm_host {
+	struct loop *loop; /* main's; borrowed */
+	/* Main thread, once. vm_destroy() may not be called from within. */
+	void (*stopped)(struct vm_host *host, const struct vm_stop *stop);
+	/* Guest output and room for input; NULL members are not allowed, a NULL channel is: output vanishes. */
+	struct console_channel *serial; /* COM1 */
+	struct console_channel *hvc;	/* virtio console */
+};
+
+struct vm_stats {
+	uint64_t resets;	/* since start */
+	uint64_t exits_io, exits_mmio, exits_other;
+};
+
+int vm_create(struct vm **ret, const struct vm_config *config, struct vm_host *host, struct error *e);
+int vm_start(struct vm *vm, struct error *e);
+int vm_pause(struct vm *vm, struct error *e);
+int vm_resume(struct vm *vm, struct error *e);
+/* Machine reset: RAM is emptied, the kernel loaded again. */
+int vm_reset(struct vm *vm, struct error *e);
+/* Stops for good; `stopped` is called with VM_STOP_REQUESTED from the loop. */
+void vm_stop(struct vm *vm);
+void vm_destroy(struct vm *vm);
+
+/* What the guest sees as somebody pressing the power button. -ENOTCONN if the VM does not run. */
+int vm_press_power_button(struct vm *vm, struct error *e);
+int vm_press_ctrl_alt_del(struct vm *vm, struct error *e);
+/* Console input; returns the bytes taken, channel->input_ready() tells when there is room again. */
+size_t vm_serial_input(struct vm *vm, const uint8_t *data, size_t len);
+size_t vm_hvc_input(struct vm *vm, const uint8_t *data, size_t len);
+void vm_console_resize(struct vm *vm, uint16_t columns, uint16_t rows);
+
+enum vm_state vm_state(const struct vm *vm);
+void vm_stats(const struct vm *vm, struct vm_stats *stats);
+
+/* What this host's KVM can do; for `vmm doctor`. Fills `lines` through `say`; returns negative if no VM can run at all. */
+struct kvm_report {
+	bool opened;	  /* /dev/kvm could be opened and is new enough */
+	bool hardware;	  /* guest kernel code runs at native speed */
+	uint64_t guest_instructions_per_second; /* measured; 0 if no VM could run */
+	uint64_t create_vm_ns;
+	char missing[512]; /* "irqfd: ...; ..." consequences of absent capabilities, empty if none */
+	struct error error; /* why not, if !opened */
+};
+void kvm_probe(struct kvm_report *report);
+
+#endif

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The option table of `vmm run`. Ranges that depend on the machine (memory, vCPUs) are checked by vm_config_validate(), which all doors
+ * share; the table only knows syntax.
+ */
+#include "run_config.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vmm/cleanup.h"
+
+static const struct option_value backings[] = {
+	{ "auto", GUEST_MEMORY_AUTO },
+	{ "memfd", GUEST_MEMORY_MEMFD },
+	{ "anon", GUEST_MEMORY_ANON },
+	{ "hugetlb", GUEST_MEMORY_HUGETLB },
+	{ NULL, 0 },
+};
+static const struct option_value reboots[] = {
+	{ "restart", VM_ON_REBOOT_RESTART },
+	{ "exit", VM_ON_REBOOT_EXIT },
+	{ NULL, 0 },
+};
+static const struct option_value sandboxes[] = {
+	{ "on", SANDBOX_ON },
+	{ "log", SANDBOX_LOG },
+	{ "off", SANDBOX_OFF },
+	{ NULL, 0 },
+};
+static const struct option_value consoles[] = {
+	{ "serial", RUN_CONSOLE_SERIAL },
+	{ "hvc", RUN_CONSOLE_HVC },
+	{ NULL, 0 },
+};
+
+static int copy_string(struct run_config *config, const char *value, char **ret, struct error *e)
+{
+	char *copy = strdup(value);
+
+	if (copy == NULL) {
+		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "out of memory");
+	}
+	config->strings[config->string_count++] = copy;
+	*ret = copy;
+	return 0;
+}
+
+static int add_disk(void *object, const char *value, struct error *e)
+{
+	struct run_config *config = object;
+	char *text = NULL;
+	int r;
+
+	if (config->vm.disk_count == VM_DISKS_MAX) {
+		return error_set(e, ERROR_USAGE, E2BIG, "--disk %s: more than %d disks", value, VM_DISKS_MAX);
+	}
+	r = copy_string(config, value, &text, e);
+	if (r == 0) {
+		r = options_defaults(&block_options, &config->vm.disks[config->vm.disk_count], e);
+	}
+	if (r == 0) {
+		r = options_parse_keys(&block_options, &config->vm.disks[config->vm.disk_count], "--disk", text,
+				       e);
+	}
+	if (r == 0) {
+		config->vm.disk_count++;
+	}
+	return r;
+}
+
+static const struct option net_option_list[] = {
+	{ .name = "tap", .type = OPTION_STRING, .offset = offsetof(struct vm_net_config, tap),
+	  .argument = "NAME", .help = "existing tap interface" },
+	{ .name = "fd", .type = OPTION_FD, .offset = offsetof(struct vm_net_config, fd), .argument = "N",
+	  .fallback = NULL, .help = "open descriptor of a tap or a packet socket" },
+	{ .name = "mac", .type = OPTION_MAC, .offset = offsetof(struct vm_net_config, mac),
+	  .present = offsetof(struct vm_net_config, has_mac) + 1, .argument = "MAC",
+	  .help = "address of the card" },
+};
+static const struct option_table net_options = {
+	.name = "net",
+	.options = net_option_list,
+	.count = ARRAY_SIZE(net_option_list),
+};
+
+static int add_net(void *object, const char *value, struct error *e)
+{
+	struct run_config *config = object;
+	struct vm_net_config *net = &config->vm.nets[config->vm.net_count];
+	char *text = NULL;
+	int r;
+
+	if (strcmp(value, "none") == 0) {
+		return 0;
+	}
+	if (config->vm.net_count == VM_NETS_MAX) {
+		return error_set(e, ERROR_USAGE, E2BIG, "--net %s: more than %d network cards", value, VM_NETS_MAX);
+	}
+	r = copy_string(config, value, &text, e);
+	if (r < 0) {
+		return r;
+	}
+	*net = (struct vm_net_config){ .fd = -1 };
+	r = options_parse_keys(&net_options, net, "--net", text, e);
+	if (r < 0) {
+		return r;
+	}
+	if ((net->tap != NULL) == (net->fd >= 0)) {
+		(void)error_set(e, ERROR_USAGE, EINVAL, "--net %s: neither or both of tap= and fd=", value);
+		return error_hint(e, "--net none, --net tap=NAME[,mac=MAC] or --net fd=N[,mac=MAC]");
+	}
+	net->kind = net->tap != NULL ? VM_NET_TAP : VM_NET_FD;
+	config->vm.net_count++;
+	return 0;
+}
+
+#define AT(member) .offset = offsetof(struct run_config, member)
+
+static const struct option option_list[] = {
+	{ .name = "kernel", .type = OPTION_STRING, AT(vm.kernel), .argument = "FILE",
+	  .help = "bzImage or vmlinux to boot" },
+	{ .name = "initrd", .type = OPTION_STRING, AT(vm.initrd), .argument = "FILE",
+	  .help = "initial RAM disk" },
+	{ .name = "cmdline", .type = OPTION_STRING, AT(vm.cmdline), .argument = "TEXT",
+	  .help = "kernel command line, after the words made from the devices" },
+	{ .name = "cmdline-only", .type = OPTION_STRING, AT(vm.cmdline_only), .argument = "TEXT",
+	  .help = "kernel command line, whole" },
+	{ .name = "memory", .letter = 'm', .type = OPTION_SIZE, AT(vm.memory_size), .argument = "SIZE",
+	  .fallback = "512M", .help = "guest memory" },
+	{ .name = "cpus", .letter = 'c', .type = OPTION_U32, AT(vm.vcpus), .argument = "N",
+	  .fallback = "2", .help = "virtual CPUs" },
+	{ .name = "disk", .type = OPTION_LIST, .add = add_disk, .argument = "PATH[,ro][,serial=S]",
+	  .help = "raw image or block device; may be repeated" },
+	{ .name = "net", .type = OPTION_LIST, .add = add_net, .argument = "none|tap=NAME|fd=N[,mac=M]",
+	  .help = "network card; may be repeated" },
+	{ .name = "name", .letter = 'n', .type = OPTION_STRING, AT(vm.name), .argument = "NAME",
+	  .help = "name of the VM in messages and reports" },
+	{ .name = "console", .type = OPTION_ENUM, AT(console), .values = consoles,
+	  .argument = "serial|hvc", .fallback = "serial",
+	  .help = "which console is on standard input and output" },
+	{ .name = "timeout", .type = OPTION_DURATION, AT(timeout_ns), .argument = "TIME",
+	  .help = "stop after this time, exit code 124" },
+	{ .name = "stop-timeout", .type = OPTION_DURATION, AT(stop_timeout_ns), .argument = "TIME",
+	  .fallback = "30s", .help = "after SIGTERM and the power button, how long the guest has" },
+	{ .name = "on-reboot", .type = OPTION_ENUM, AT(on_reboot), .values = reboots,
+	  .argument = "restart|exit", .fallback = "restart", .help = "what a guest's reboot does" },
+	{ .name = "exit-report", .type = OPTION_STRING, AT(exit_report), .argument = "FILE",
+	  .help = "write the reason of the end there as JSON" },
+	{ .name = "sandbox", .type = OPTION_ENUM, AT(sandbox), .values = sandboxes,
+	  .argument = "on|log|off", .fallback = "on", .help = "system call filters and dropped privileges" },
+	{ .name = "memory-backing", .type = OPTION_ENUM, AT(memory_backing), .values = backings,
+	  .argument = "auto|memfd|anon|hugetlb", .fallback = "auto", .help = "what guest memory is made of" },
+	{ .name = "debug-exit", .type = OPTION_FLAG, AT(vm.debug_exit),
+	  .help = "port 0xf4: the byte a guest writes is the exit code" },
+	{ .name = "quiet", .letter = 'q', .type = OPTION_FLAG, AT(quiet), .help = "errors only" },
+	{ .name = "help", .letter = 'h', .type = OPTION_FLAG, AT(help), .help = "show this" },
+};
+const struct option_table run_options = {
+	.name = "run",
+	.options = option_list,
+	.count = ARRAY_SIZE(option_list),
+};
+
+int run_config_parse(struct run_config *config, int argc, char **argv, struct error *e)
+{
+	int r;
+
+	*config = (struct run_config){ .vm = { .console = true, .entropy = true } };
+	r = options_defaults(&run_options, config, e);
+	if (r == 0) {
+		r = options_parse(&run_options, config, argc, argv, e);
+	}
+	if (r < 0) {
+		return r;
+	}
+	if (r < argc) {
+		(void)error_set(e, ERROR_USAGE, EINVAL, "'%s': no operand expected", argv[r]);
+		return error_hint(e, "vmm run --kernel FILE [OPTIONS]");
+	}
+	config->vm.memory_backing = (enum guest_memory_backing)config->memory_backing;
+	config->vm.on_reboot = (enum vm_on_reboot)config->on_reboot;
+	config->vm.sandbox = (enum sandbox_mode)config->sandbox;
+	return 0;
+}
+
+void run_config_finish(struct run_config *config)
+{
+	for (uint32_t i = 0; i < config->string_count; i++) {
+		free(take_ptr(config->strings[i]));
+	}
+	config->string_count = 0;
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What `vmm run` was told: the VM's configuration and what only this command knows. */
+#ifndef VMM_SRC_CLI_RUN_CONFIG_H
+#define VMM_SRC_CLI_RUN_CONFIG_H
+
+#include "vmm/options.h"
+#include "vmm/vm_config.h"
+
+enum run_console { RUN_CONSOLE_SERIAL = 0, RUN_CONSOLE_HVC };
+
+struct run_config {
+	struct vm_config vm;
+	const char *exit_report; /* NULL: none */
+	uint64_t timeout_ns;	 /* 0: none */
+	uint64_t stop_timeout_ns; /* between the power button and the end */
+	int console;		 /* enum run_console: what standard input and output are */
+	int memory_backing, on_reboot, sandbox; /* enums, as the option table stores them */
+	bool quiet;
+	bool help;
+	/* Copies of device strings, which the configuration points into. */
+	char *strings[VM_DISKS_MAX + VM_NETS_MAX];
+	uint32_t string_count;
+};
+
+extern const struct option_table run_options;
+
+/* argv[0] is "run". */
+int run_config_parse(struct run_config *config, int argc, char **argv, struct error *e);
+void run_config_finish(struct run_config *config);
+
+#endif

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * See terminal.h. The guardian is a child in the same session, with all signals blocked; it owns copies of the terminal and of one
+ * end of a pipe. The pipe's end of file comes when the last copy of the other end is closed: when vmm ends, however it ends. Restoring twice does no harm.
+ */
+#include "terminal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "vmm/cleanup.h"
+
+static void guard(int fd, const struct termios *saved)
+{
+	sigset_t all;
+	char byte;
+
+	(void)sigfillset(&all);
+	(void)sigprocmask(SIG_BLOCK, &all, NULL);
+	(void)prctl(PR_SET_NAME, "vmm-terminal");
+	/* The terminal stays; what else vmm was given must not be held open by us. */
+	(void)close_range(STDOUT_FILENO, (unsigned int)fd - 1, 0);
+	(void)close_range((unsigned int)fd + 1, ~0U, 0);
+	while (read(fd, &byte, 1) < 0 && errno == EINTR) {
+	}
+	/* As a background process we would be stopped here, were SIGTTOU not blocked. */
+	(void)tcsetattr(STDIN_FILENO, TCSADRAIN, saved);
+	_exit(0);
+}
+
+static int start_guardian(struct terminal *terminal, struct error *e)
+{
+	int fds[2];
+	pid_t pid;
+
+	if (pipe2(fds, O_CLOEXEC) < 0) {
+		return error_set_sys(e, ERROR_CONSOLE, errno, "terminal: pipe");
+	}
+	pid = fork();
+	if (pid < 0) {
+		int sys = errno;
+
+		(void)close(fds[0]);
+		(void)close(fds[1]);
+		return error_set_sys(e, ERROR_CONSOLE, sys, "terminal: fork");
+	}
+	if (pid == 0) {
+		(void)close(fds[1]);
+		guard(fds[0], &terminal->saved);
+	}
+	(void)close(fds[0]);
+	terminal->guardian = pid;
+	terminal->guardian_fd = fds[1];
+	return 0;
+}
+
+int terminal_enter_raw(struct terminal *terminal, struct error *e)
+{
+	struct termios raw;
+	int r;
+
+	*terminal = (struct terminal){ .guardian_fd = -1 };
+	if (tcgetattr(STDIN_FILENO, &terminal->saved) < 0) {
+		return 0;
+	}
+	r = start_guardian(terminal, e);
+	if (r < 0) {
+		return r;
+	}
+	raw = terminal->saved;
+	cfmakeraw(&raw);
+	/* Messages of ours still begin at the left edge; the guest's carriage returns do no harm. */
+	raw.c_oflag |= OPOST;
+	terminal->raw = true;
+	if (tcsetattr(STDIN_FILENO, TCSANOW, &raw) < 0) {
+		r = error_set_sys(e, ERROR_CONSOLE, errno, "terminal: set raw mode");
+		terminal_leave_raw(terminal);
+		return r;
+	}
+	return 0;
+}
+
+void terminal_leave_raw(struct terminal *terminal)
+{
+	if (!terminal->raw) {
+		return;
+	}
+	terminal->raw = false;
+	(void)tcsetattr(STDIN_FILENO, TCSADRAIN, &terminal->saved);
+	/* The guardian sees the end of file and goes; init reaps it, for the sandbox gives us no wait. */
+	close_fd(&terminal->guardian_fd);
+}
+
+bool terminal_window_size(unsigned short *columns, unsigned short *rows)
+{
+	struct winsize size;
+
+	if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) < 0 && ioctl(STDIN_FILENO, TIOCGWINSZ, &size) < 0) {
+		return false;
+	}
+	if (size.ws_col == 0 || size.ws_row == 0) {
+		return false;
+	}
+	*columns = size.ws_col;
+	*rows = size.ws_row;
+	return true;
+}

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The roles' policies: only references, the lists stand where the calls are made. A list that many threads need (a worker's
+ * loop) comes from the room that makes the calls as well.
+ */
+#include "policy.h"
+
+#include "vmm/netdev.h"
+#include "vmm/run_syscalls.h"
+#include "vmm/virtio_blk.h"
+#include "vmm/virtio_console.h"
+#include "vmm/virtio_entropy.h"
+#include "vmm/virtio_net.h"
+#include "vmm/vm_syscalls.h"
+#include "vmm/worker.h"
+
+const struct policy sandbox_policies[SANDBOX_ROLES] = {
+	[SANDBOX_ROLE_MAIN] = { { &vm_main_syscalls, &run_syscalls, &worker_syscalls } },
+	[SANDBOX_ROLE_VCPU] = { { &vcpu_syscalls } },
+	[SANDBOX_ROLE_BLOCK] = { { &worker_syscalls, &virtio_blk_ops.syscalls } },
+	[SANDBOX_ROLE_NET] = { { &worker_syscalls, &virtio_net_ops.syscalls, &netdev_tap_ops.syscalls,
+				 &netdev_socket_ops.syscalls } },
+	[SANDBOX_ROLE_CONSOLE] = { { &worker_syscalls, &virtio_console_ops.syscalls } },
+	[SANDBOX_ROLE_ENTROPY] = { { &worker_syscalls, &virtio_entropy_ops.syscalls } },
+};

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The guest's machine: platform devices and virtio devices on the two buses, with their interrupt lines and workers. Private to
+ * src/vmm. Built by main before any vCPU runs; reset, quiesced and resumed by main while all vCPUs are parked.
+ */
+#ifndef VMM_SRC_MACHINE_H
+#define VMM_SRC_MACHINE_H
+
+#include "kvm.h"
+#include "vmm/acpi_power.h"
+#include "vmm/bus.h"
+#include "vmm/i8042.h"
+#include "vmm/platform.h"
+#include "vmm/pvpanic.h"
+#include "vmm/rtc.h"
+#include "vmm/sandbox.h"
+#include "vmm/serial.h"
+#include "vmm/virtio.h"
+#include "vmm/virtio_mmio.h"
+#include "vmm/vm.h"
+#include "vmm/worker.h"
+
+#define MACHINE_DEVICE_NAME_SIZE 16
+
+struct machine_device {
+	char name[MACHINE_DEVICE_NAME_SIZE];
+	struct virtio_device *virtio;
+	struct virtio_mmio mmio;
+	struct worker workers[VIRTIO_QUEUES_MAX];
+	uint32_t worker_count;
+	enum sandbox_mode sandbox;
+	enum sandbox_role role;
+	gpa_t base;
+	uint32_t gsi;
+};
+
+struct machine {
+	struct kvm *kvm;
+	struct irqchip *irqchip;
+	struct guest_memory *mem;
+	struct bus ports, mmio;
+	struct serial serial;
+	struct rtc rtc;
+	struct i8042 kbc;
+	struct acpi_power acpi_power;
+	struct pvpanic pvpanic;
+	struct debug_exit debug_exit;
+	bool platform_ready;
+	uint32_t device_count;
+	struct machine_device devices[PLATFORM_VIRTIO_MMIO_MAX];
+	struct machine_device *console; /* NULL: none */
+};
+
+int machine_init(struct machine *machine, const struct vm_config *config, struct kvm *kvm, struct irqchip *irqchip,
+		 struct guest_memory *mem, struct vm_host *host, struct power_sink *power, struct error *e);
+/* Starts the workers' threads: after the sandbox of the process, at any time before or while vCPUs run. */
+int machine_start_workers(struct machine *machine, struct error *e);
+void machine_reset(struct machine *machine);
+void machine_quiesce(struct machine *machine);
+void machine_resume(struct machine *machine);
+/* vCPUs are gone. Accepts a zeroed or half-made machine. */
+void machine_finish(struct machine *machine);
+
+/* Writes the ACPI tables for what is in the machine. */
+int machine_write_acpi(struct machine *machine, uint32_t vcpus, gpa_t *rsdp, struct error *e);
+
+#endif

@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * vCPU threads: set-up, the run loop, parking. See vcpu.h for the gate.
+ *
+ * A running vCPU is interrupted by kvm_run.immediate_exit (which covers the moment before KVM_RUN) and a signal (which covers KVM_RUN
+ * itself); the handler is empty. The signal is blocked in all other threads.
+ *
+ * Before it parks, a vCPU enters KVM_RUN once more with immediate_exit set: KVM then completes the access of the last exit, and the
+ * registers are whole.
+ */
+#include "vcpu.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+
+#include "vmm/cleanup.h"
+
+#define VCPU_STACK_SIZE KIB(256)
+#define VCPU_SIGNAL SIGUSR1
+
+static void ignore_signal(int number)
+{
+	(void)number;
+}
+
+static int install_signal(struct error *e)
+{
+	struct sigaction action = { .sa_handler = ignore_signal };
+
+	if (sigaction(VCPU_SIGNAL, &action, NULL) < 0) {
+		return error_set_sys(e, ERROR_INTERNAL, errno, "sigaction");
+	}
+	return 0;
+}
+
+static int create_vcpu(struct vcpus *all, struct vcpu *vcpu, struct error *e)
+{
+	struct kvm *kvm = all->kvm;
+	void *run;
+
+	vcpu->fd = kvm_ioctl(kvm->vm_fd, KVM_CREATE_VCPU, (void *)(uintptr_t)vcpu->index);
+	if (vcpu->fd < 0) {
+		int sys = -vcpu->fd;
+
+		vcpu->fd = -1;
+		return error_set_sys(e, ERROR_KVM, sys, "KVM_CREATE_VCPU %u of %u", vcpu->index, all->count);
+	}
+	run = mmap(NULL, (size_t)kvm->vcpu_mmap_size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->fd, 0);
+	if (run == MAP_FAILED) {
+		return error_set_sys(e, ERROR_KVM, errno, "map the run page of vCPU %u", vcpu->index);
+	}
+	vcpu->run = run;
+	return 0;
+}
+
+int vcpus_init(struct vcpus *all, struct kvm *kvm, uint32_t count, struct error *e)
+{
+	int r;
+
+	all->kvm = kvm;
+	all->count = count;
+	all->list = calloc(count, sizeof(all->list[0]));
+	if (all->list == NULL) {
+		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "%u vCPUs: out of memory", count);
+	}
+	(void)pthread_mutex_init(&all->lock, NULL);
+	(void)pthread_cond_init(&all->moved, NULL);
+	(void)pthread_cond_init(&all->arrived, NULL);
+	for (uint32_t i = 0; i < count; i++) {
+		all->list[i] = (struct vcpu){ .all = all, .index = i, .fd = -1 };
+	}
+	for (uint32_t i = 0; i < count; i++) {
+		r = create_vcpu(all, &all->list[i], e);
+		if (r < 0) {
+			return r;
+		}
+	}
+	return install_signal(e);
+}
+
+static int set_up(struct vcpu *vcpu, struct error *e)
+{
+	struct vcpus *all = vcpu->all;
+	int r = cpuid_apply(&all->cpuid, vcpu->fd, vcpu->index, e);
+
+	if (r == 0) {
+		r = vcpu_set_power_on(vcpu->fd, e);
+	}
+	if (r == 0) {
+		r = vcpu_state_get(&vcpu->power_on, all->kvm, &all->msrs, vcpu->fd, e);
+	}
+	if (r == 0) {
+		r = sandbox_enter_thread(all->sandbox, SANDBOX_ROLE_VCPU, e);
+	}
+	return r < 0 ? error_prefix(e, "vCPU %u", vcpu->index) : 0;
+}
+
+/* Waits at the gate. False: the thread has to end. */
+static bool park(struct vcpu *vcpu)
+{
+	struct vcpus *all = vcpu->all;
+	bool open;
+
+	(void)pthread_mutex_lock(&all->lock);
+	all->parked++;
+	(void)pthread_cond_signal(&all->arrived);
+	while (atomic_load_explicit(&all->wanted, memory_order_relaxed) == GATE_HOLD) {
+		(void)pthread_cond_wait(&all->moved, &all->lock);
+	}
+	open = atomic_load_explicit(&all->wanted, memory_order_relaxed) == GATE_OPEN;
+	all->parked--;
+	vcpu->run->immediate_exit = 0;
+	(void)pthread_mutex_unlock(&all->lock);
+	return open;
+}
+
+static void complete_exit(struct vcpu *vcpu)
+{
+	vcpu->run->immediate_exit = 1;
+	(void)ioctl(vcpu->fd, KVM_RUN, NULL);
+}
+
+/* Runs guest code until the gate moves. False: this vCPU has failed and stays parked until the end. */
+static bool run_guest(struct vcpu *vcpu)
+{
+	struct vcpus *all = vcpu->all;
+
+	while (atomic_load_explicit(&all->wanted, memory_order_acquire) == GATE_OPEN) {
+		if (ioctl(vcpu->fd, KVM_RUN, NULL) < 0) {
+			if (errno == EINTR || errno == EAGAIN) {
+				continue;
+			}
+			(void)error_set_sys(&vcpu->error, ERROR_KVM, errno, "vCPU %u: KVM_RUN", vcpu->index);
+			all->failed(all, vcpu);
+			return false;
+		}
+		if (!vcpu_handle_exit(vcpu)) {
+			return false;
+		}
+	}
+	complete_exit(vcpu);
+	return true;
+}
+
+static void wait_for_quit(struct vcpu *vcpu)
+{
+	struct vcpus *all = vcpu->all;
+
+	(void)pthread_mutex_lock(&all->lock);
+	all->parked++;
+	(void)pthread_cond_signal(&all->arrived);
+	while (atomic_load_explicit(&all->wanted, memory_order_relaxed) != GATE_QUIT) {
+		(void)pthread_cond_wait(&all->moved, &all->lock);
+	}
+	(void)pthread_mutex_unlock(&all->lock);
+}
+
+static void *vcpu_main(void *arg)
+{
+	struct vcpu *vcpu = arg;
+	sigset_t set;
+	char name[16];
+
+	(void)snprintf(name, sizeof(name), "vcpu%u", vcpu->index);
+	(void)prctl(PR_SET_NAME, name);
+	(void)sigfillset(&set);
+	(void)sigdelset(&set, VCPU_SIGNAL);
+	(void)sigdelset(&set, SIGSYS);
+	(void)pthread_sigmask(SIG_SETMASK, &set, NULL);
+	if (set_up(vcpu, &vcpu->error) < 0) {
+		wait_for_quit(vcpu);
+		return NULL;
+	}
+	while (park(vcpu)) {
+		if (!run_guest(vcpu)) {
+			wait_for_quit(vcpu);
+			break;
+		}
+	}
+	return NULL;
+}
+
+static int start_thread(struct vcpu *vcpu, struct error *e)
+{
+	pthread_attr_t attr;
+	int r;
+
+	(void)pthread_attr_init(&attr);
+	(void)pthread_attr_setstacksize(&attr, VCPU_STACK_SIZE);
+	r = pthread_create(&vcpu->thread, &attr, vcpu_main, vcpu);
+	(void)pthread_attr_destroy(&attr);
+	if (r != 0) {
+		return error_set_sys(e, ERROR_INTERNAL, r, "start the thread of vCPU %u", vcpu->index);
+	}
+	vcpu->thread_started = true;
+	return 0;
+}
+
+static void wait_until_parked(struct vcpus *all)
+{
+	(void)pthread_mutex_lock(&all->lock);
+	while (all->parked < all->count) {
+		(void)pthread_cond_wait(&all->arrived, &all->lock);
+	}
+	(void)pthread_mutex_unlock(&all->lock);
+}
+
+int vcpus_start(struct vcpus *all, struct error *e)
+{
+	for (uint32_t i = 0; i < all->count; i++) {
+		int r = start_thread(&all->list[i], e);
+
+		if (r < 0) {
+			return r;
+		}
+	}
+	wait_until_parked(all);
+	for (uint32_t i = 0; i < all->count; i++) {
+		if (all->list[i].error.code != ERROR_NONE) {
+			*e = all->list[i].error;
+			return e->sys != 0 ? -e->sys : -EINVAL;
+		}
+	}
+	return 0;
+}
+
+static void move_gate(struct vcpus *all, enum gate_position position)
+{
+	(void)pthread_mutex_lock(&all->lock);
+	if (atomic_load_explicit(&all->wanted, memory_order_relaxed) != GATE_QUIT) {
+		atomic_store_explicit(&all->wanted, position, memory_order_release);
+	}
+	(void)pthread_cond_broadcast(&all->moved);
+	(void)pthread_mutex_unlock(&all->lock);
+}
+
+static void interrupt_all(struct vcpus *all)
+{
+	for (uint32_t i = 0; i < all->count; i++) {
+		struct vcpu *vcpu = &all->list[i];
+
+		if (vcpu->thread_started) {
+			__atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_RELEASE);
+			(void)pthread_kill(vcpu->thread, VCPU_SIGNAL);
+		}
+	}
+}
+
+void vcpus_release(struct vcpus *all)
+{
+	move_gate(all, GATE_OPEN);
+}
+
+void vcpus_want_hold(struct vcpus *all)
+{
+	move_gate(all, GATE_HOLD);
+}
+
+void vcpus_hold(struct vcpus *all)
+{
+	move_gate(all, GATE_HOLD);
+	interrupt_all(all);
+	wait_until_parked(all);
+}
+
+int vcpus_reset(struct vcpus *all, struct error *e)
+{
+	for (uint32_t i = 0; i < all->count; i++) {
+		struct vcpu *vcpu = &all->list[i];
+		int r = vcpu_state_set(&vcpu->power_on, all->kvm, vcpu->fd, true, e);
+
+		if (r < 0) {
+			return error_prefix(e, "reset vCPU %u", i);
+		}
+	}
+	return 0;
+}
+
+static void finish_vcpu(struct vcpus *all, struct vcpu *vcpu)
+{
+	if (vcpu->thread_started) {
+		(void)pthread_join(vcpu->thread, NULL);
+	}
+	vcpu_state_finish(&vcpu->power_on);
+	if (vcpu->run != NULL) {
+		(void)munmap(vcpu->run, (size_t)all->kvm->vcpu_mmap_size);
+	}
+	close_fd(&vcpu->fd);
+}
+
+void vcpus_finish(struct vcpus *all)
+{
+	if (all->list == NULL) {
+		return;
+	}
+	move_gate(all, GATE_QUIT);
+	interrupt_all(all);
+	for (uint32_t i = 0; i < all->count; i++) {
+		finish_vcpu(all, &all->list[i]);
+	}
+	(void)pthread_cond_destroy(&all->arrived);
+	(void)pthread_cond_destroy(&all->moved);
+	(void)pthread_mutex_destroy(&all->lock);
+	free(take_ptr(all->list));
+}

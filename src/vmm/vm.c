@@ -1,0 +1,443 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The life cycle of a VM; states in vmm/vm.h. Everything here runs on main, except report_event() and report_failure(), which vCPU
+ * threads call: they write down the first event, close the gate so that the guest does not run on, and post to main's loop.
+ *
+ * The guest controls when events come and which; nothing else. Saved: nothing here yet, the parts save themselves.
+ */
+#include "vmm/vm.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kvm.h"
+#include "machine.h"
+#include "vcpu.h"
+#include "vmm/cleanup.h"
+#include "vmm/loader.h"
+#include "vmm/log.h"
+#include "vmm/platform.h"
+#include "vmm/virtio_console.h"
+
+LOG_DOMAIN("vm");
+
+struct vm {
+	struct vm_config config;
+	struct vm_host *host;
+	enum vm_state state;
+	struct kvm kvm;
+	struct guest_memory mem;
+	struct irqchip irqchip;
+	struct machine machine;
+	struct vcpus vcpus;
+	struct loader_request load;
+	struct boot_entry entry;
+	char cmdline[PLATFORM_CMDLINE_MAX];
+	uint64_t resets;
+
+	/*
+	 * From vCPU threads to main. The first event since start or reset is written down (EVENT_WORD), the gate is
+	 * closed, and main is posted to unless a post is on its way. A reset forgets the event; a post that then
+	 * arrives finds nothing.
+	 */
+	struct power_sink power;
+	_Atomic uint32_t event_word; /* 0: none */
+	_Atomic bool event_posted;
+	_Atomic(struct vcpu *) failed; /* of an EVENT_FAILURE */
+	struct loop_post event_post;
+	struct loop_post stop_post;
+	struct vm_stop stop;
+};
+
+#define EVENT_WORD(event, code) ((uint32_t)(event) << 8 | (code))
+#define EVENT_FAILURE 0xff /* beside enum power_event: a vCPU cannot go on */
+
+/* vCPU threads. */
+static void report(struct vm *vm, uint32_t word)
+{
+	uint32_t none = 0;
+
+	if (!atomic_compare_exchange_strong(&vm->event_word, &none, word)) {
+		return;
+	}
+	vcpus_want_hold(&vm->vcpus);
+	if (!atomic_exchange(&vm->event_posted, true)) {
+		loop_post(vm->host->loop, &vm->event_post);
+	}
+}
+
+static void report_event(struct power_sink *sink, enum power_event event, uint8_t code)
+{
+	report(container_of(sink, struct vm, power), EVENT_WORD(event, code));
+}
+
+static void report_failure(struct vcpus *all, struct vcpu *vcpu)
+{
+	struct vm *vm = container_of(all, struct vm, vcpus);
+
+	atomic_store(&vm->failed, vcpu);
+	report(vm, EVENT_WORD(EVENT_FAILURE, 0));
+}
+
+static void call_stopped(void *arg)
+{
+	struct vm *vm = arg;
+
+	vm->host->stopped(vm->host, &vm->stop);
+}
+
+/* All vCPUs are parked. The host hears of it from the loop, so that it may destroy the VM. */
+static void stop_for(struct vm *vm, enum vm_stop_reason reason)
+{
+	if (vm->state == VM_STOPPED) {
+		return;
+	}
+	vm->state = VM_STOPPED;
+	vm->stop.reason = reason;
+	loop_post(vm->host->loop, &vm->stop_post);
+}
+
+static void stop_with_error(struct vm *vm, const struct error *e)
+{
+	vm->stop.error = *e;
+	stop_for(vm, VM_STOP_ERROR);
+}
+
+static void reboot(struct vm *vm)
+{
+	struct error e = { 0 };
+
+	if (vm->config.on_reboot == VM_ON_REBOOT_EXIT) {
+		stop_for(vm, VM_STOP_REBOOT);
+	} else if (vm_reset(vm, &e) < 0) {
+		(void)error_prefix(&e, "reset");
+		stop_with_error(vm, &e);
+	}
+}
+
+static void act_on_event(struct vm *vm)
+{
+	uint32_t word = atomic_load(&vm->event_word);
+
+	if (word == 0) {
+		return;
+	}
+	vcpus_hold(&vm->vcpus);
+	switch (word >> 8) {
+	case POWER_OFF:
+		stop_for(vm, VM_STOP_POWER_OFF);
+		break;
+	case POWER_RESET:
+		reboot(vm);
+		break;
+	case POWER_PANIC:
+		stop_for(vm, VM_STOP_PANIC);
+		break;
+	case POWER_TRIPLE_FAULT:
+		stop_for(vm, VM_STOP_TRIPLE_FAULT);
+		break;
+	case POWER_DEBUG_EXIT:
+		vm->stop.code = (uint8_t)word;
+		stop_for(vm, VM_STOP_DEBUG_EXIT);
+		break;
+	case EVENT_FAILURE:
+		stop_with_error(vm, &atomic_load(&vm->failed)->error);
+		break;
+	default:
+		break;
+	}
+}
+
+static void event_arrived(void *arg)
+{
+	struct vm *vm = arg;
+
+	atomic_store(&vm->event_posted, false);
+	if (vm->state == VM_RUNNING) {
+		act_on_event(vm);
+	}
+	/* While PAUSED it waits for vm_resume(). */
+}
+
+static int build_cmdline(struct vm *vm, struct error *e)
+{
+	const struct vm_config *config = &vm->config;
+	const struct cmdline_request request = {
+		.append = config->cmdline,
+		.only = config->cmdline_only,
+		.serial = true,
+		.hvc = config->console,
+		.root_disk = config->disk_count > 0,
+		.root_read_only = config->disk_count > 0 && config->disks[0].read_only,
+		.initrd = config->initrd != NULL,
+	};
+
+	return cmdline_build(&request, vm->cmdline, sizeof(vm->cmdline), e);
+}
+
+static int open_images(struct vm *vm, struct error *e)
+{
+	int r = loader_open(&vm->load.kernel, vm->config.kernel, ERROR_KERNEL_IMAGE, e);
+
+	if (r == 0 && vm->config.initrd != NULL) {
+		r = loader_open(&vm->load.initrd, vm->config.initrd, ERROR_INITRD, e);
+	}
+	return r;
+}
+
+/* Fills RAM for the first instruction: at start and at every machine reset. */
+static int load_guest(struct vm *vm, struct error *e)
+{
+	int r = machine_write_acpi(&vm->machine, vm->config.vcpus, &vm->load.rsdp, e);
+
+	return r == 0 ? loader_load(&vm->mem, &vm->load, &vm->entry, e) : r;
+}
+
+/* The order is KVM's: memory slots, then interrupt controllers, then vCPUs. */
+static int create_kvm_objects(struct vm *vm, struct error *e)
+{
+	int r = kvm_create_vm(&vm->kvm, e);
+
+	if (r == 0) {
+		r = memslots_register(&vm->kvm, &vm->mem, e);
+	}
+	if (r == 0) {
+		r = irqchip_init(&vm->irqchip, &vm->kvm, e);
+	}
+	if (r == 0) {
+		r = vcpus_init(&vm->vcpus, &vm->kvm, vm->config.vcpus, e);
+	}
+	if (r == 0) {
+		r = cpuid_prepare(&vm->vcpus.cpuid, vm->kvm.fd, vm->config.vcpus, e);
+	}
+	return r == 0 ? msr_list_read(&vm->vcpus.msrs, vm->kvm.fd, e) : r;
+}
+
+static int create(struct vm *vm, struct error *e)
+{
+	int r = open_images(vm, e);
+
+	if (r == 0) {
+		r = build_cmdline(vm, e);
+	}
+	if (r == 0) {
+		r = kvm_open(&vm->kvm, e);
+	}
+	if (r == 0) {
+		r = guest_memory_init(&vm->mem, vm->config.memory_size, vm->config.memory_backing, e);
+	}
+	if (r == 0) {
+		r = create_kvm_objects(vm, e);
+	}
+	if (r == 0) {
+		r = machine_init(&vm->machine, &vm->config, &vm->kvm, &vm->irqchip, &vm->mem, vm->host,
+				 &vm->power, e);
+	}
+	return r == 0 ? load_guest(vm, e) : r;
+}
+
+int vm_create(struct vm **ret, const struct vm_config *config, struct vm_host *host, struct error *e)
+{
+	struct vm *vm;
+	int r = vm_config_validate(config, e);
+
+	if (r < 0) {
+		return r;
+	}
+	vm = calloc(1, sizeof(*vm));
+	if (vm == NULL) {
+		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "create the VM: out of memory");
+	}
+	vm->config = *config;
+	vm->host = host;
+	vm->kvm.fd = vm->kvm.vm_fd = vm->mem.fd = -1;
+	vm->load.kernel.fd = vm->load.initrd.fd = -1;
+	vm->load.cmdline = vm->cmdline;
+	vm->power.event = report_event;
+	vm->event_post = (struct loop_post){ .run = event_arrived, .arg = vm };
+	vm->stop_post = (struct loop_post){ .run = call_stopped, .arg = vm };
+	vm->vcpus.ports = &vm->machine.ports;
+	vm->vcpus.mmio = &vm->machine.mmio;
+	vm->vcpus.power = &vm->power;
+	vm->vcpus.failed = report_failure;
+	vm->vcpus.sandbox = config->sandbox;
+	r = create(vm, e);
+	if (r < 0) {
+		vm_destroy(vm);
+		return r;
+	}
+	*ret = vm;
+	return 0;
+}
+
+int vm_start(struct vm *vm, struct error *e)
+{
+	int r;
+
+	if (vm->state != VM_CREATED) {
+		return error_set(e, ERROR_CONFIG, EBUSY, "start: the VM was started before");
+	}
+	r = vcpus_start(&vm->vcpus, e);
+	if (r == 0) {
+		r = vcpu_set_entry(vm->vcpus.list[0].fd, &vm->entry, e);
+	}
+	if (r == 0) {
+		r = machine_start_workers(&vm->machine, e);
+	}
+	if (r == 0) {
+		r = sandbox_enter_thread(vm->config.sandbox, SANDBOX_ROLE_MAIN, e);
+	}
+	if (r < 0) {
+		return r;
+	}
+	vm->state = VM_RUNNING;
+	vcpus_release(&vm->vcpus);
+	return 0;
+}
+
+int vm_pause(struct vm *vm, struct error *e)
+{
+	if (vm->state != VM_RUNNING) {
+		return error_set(e, ERROR_CONFIG, ENOTCONN, "pause: the VM does not run");
+	}
+	vcpus_hold(&vm->vcpus);
+	machine_quiesce(&vm->machine);
+	vm->state = VM_PAUSED;
+	return 0;
+}
+
+int vm_resume(struct vm *vm, struct error *e)
+{
+	if (vm->state != VM_PAUSED) {
+		return error_set(e, ERROR_CONFIG, ENOTCONN, "resume: the VM is not paused");
+	}
+	vm->state = VM_RUNNING;
+	machine_resume(&vm->machine);
+	if (atomic_load(&vm->event_word) != 0) {
+		act_on_event(vm);
+		return 0;
+	}
+	vcpus_release(&vm->vcpus);
+	return 0;
+}
+
+int vm_reset(struct vm *vm, struct error *e)
+{
+	int r;
+
+	if (vm->state != VM_RUNNING) {
+		return error_set(e, ERROR_CONFIG, ENOTCONN, "reset: the VM does not run");
+	}
+	vcpus_hold(&vm->vcpus);
+	machine_reset(&vm->machine);
+	r = guest_memory_discard(&vm->mem, e);
+	if (r == 0) {
+		r = irqchip_reset(&vm->irqchip, e);
+	}
+	if (r == 0) {
+		r = vcpus_reset(&vm->vcpus, e);
+	}
+	if (r == 0) {
+		r = load_guest(vm, e);
+	}
+	if (r == 0) {
+		r = vcpu_set_entry(vm->vcpus.list[0].fd, &vm->entry, e);
+	}
+	if (r < 0) {
+		return r;
+	}
+	vm->resets++;
+	atomic_store(&vm->event_word, 0);
+	vcpus_release(&vm->vcpus);
+	return 0;
+}
+
+void vm_stop(struct vm *vm)
+{
+	if (vm->state == VM_RUNNING) {
+		vcpus_hold(&vm->vcpus);
+	}
+	stop_for(vm, VM_STOP_REQUESTED);
+}
+
+void vm_destroy(struct vm *vm)
+{
+	if (vm == NULL) {
+		return;
+	}
+	vcpus_finish(&vm->vcpus);
+	machine_finish(&vm->machine);
+	irqchip_finish(&vm->irqchip);
+	kvm_close(&vm->kvm);
+	guest_memory_finish(&vm->mem);
+	close_fd(&vm->load.kernel.fd);
+	close_fd(&vm->load.initrd.fd);
+	free(vm);
+}
+
+static int check_running(const struct vm *vm, const char *what, struct error *e)
+{
+	if (vm->state != VM_RUNNING) {
+		return error_set(e, ERROR_CONFIG, ENOTCONN, "%s: the VM does not run", what);
+	}
+	return 0;
+}
+
+int vm_press_power_button(struct vm *vm, struct error *e)
+{
+	int r = check_running(vm, "power button", e);
+
+	if (r == 0) {
+		acpi_power_notify(&vm->machine.acpi_power, ACPI_EVENT_POWER_BUTTON);
+	}
+	return r;
+}
+
+int vm_press_ctrl_alt_del(struct vm *vm, struct error *e)
+{
+	int r = check_running(vm, "Ctrl-Alt-Del", e);
+
+	if (r == 0 && !i8042_ctrl_alt_del(&vm->machine.kbc)) {
+		(void)error_set(e, ERROR_CONFIG, EAGAIN, "Ctrl-Alt-Del: the guest has not enabled its keyboard");
+		r = error_hint(e, "its kernel needs the i8042 and atkbd drivers");
+	}
+	return r;
+}
+
+size_t vm_serial_input(struct vm *vm, const uint8_t *data, size_t len)
+{
+	return serial_input(&vm->machine.serial, data, len);
+}
+
+size_t vm_hvc_input(struct vm *vm, const uint8_t *data, size_t len)
+{
+	if (vm->machine.console == NULL) {
+		return len;
+	}
+	return virtio_console_input(vm->machine.console->virtio, data, len);
+}
+
+void vm_console_resize(struct vm *vm, uint16_t columns, uint16_t rows)
+{
+	if (vm->machine.console != NULL) {
+		virtio_console_resize(vm->machine.console->virtio, columns, rows);
+	}
+}
+
+enum vm_state vm_state(const struct vm *vm)
+{
+	return vm->state;
+}
+
+void vm_stats(const struct vm *vm, struct vm_stats *stats)
+{
+	*stats = (struct vm_stats){ .resets = vm->resets };
+	for (uint32_t i = 0; i < vm->vcpus.count; i++) {
+		const struct vcpu *vcpu = &vm->vcpus.list[i];
+
+		stats->exits_io += atomic_load_explicit(&vcpu->exits_io, memory_order_relaxed);
+		stats->exits_mmio += atomic_load_explicit(&vcpu->exits_mmio, memory_order_relaxed);
+		stats->exits_other += atomic_load_explicit(&vcpu->exits_other, memory_order_relaxed);
+	}
+}

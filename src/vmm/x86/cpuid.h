@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* CPUID as the guest sees it. Private to src/vmm. */
+#ifndef VMM_SRC_X86_CPUID_H
+#define VMM_SRC_X86_CPUID_H
+
+#include <linux/kvm.h>
+
+#include "../kvm.h"
+
+#define CPUID_ENTRIES_MAX 128
+
+/* struct kvm_cpuid2 with room for its entries. */
+struct cpuid {
+	uint32_t count;
+	uint32_t padding;
+	struct kvm_cpuid_entry2 entries[CPUID_ENTRIES_MAX];
+};
+
+/* What KVM supports, edited for a guest of `vcpus` (1-32) one-thread cores in one package. Any thread: a system ioctl. */
+int cpuid_prepare(struct cpuid *cpuid, int kvm_fd, uint32_t vcpus, struct error *e);
+/* Gives the vCPU its copy, with its own APIC id and the frequency of its TSC. */
+int cpuid_apply(const struct cpuid *cpuid, int vcpu_fd, uint32_t apic_id, struct error *e);
+/* For tests: edits a table in place as cpuid_prepare() does. */
+void cpuid_edit(struct cpuid *cpuid, uint32_t vcpus);
+void cpuid_set_apic_id(struct cpuid *cpuid, uint32_t apic_id);
+void cpuid_set_frequencies(struct cpuid *cpuid, uint32_t tsc_khz);
+
+#endif
