@@ -430,7 +430,7 @@ START_TEST(test_damaged_payload)
 		}
 	}
 	end = payload + fake_header_get(bytes).payload_length;
-	for (size_t cut = payload + 5; cut < end; cut++) {
+	for (size_t cut = payload + 9; cut < end; cut++) {
 		struct setup_header hdr = fake_header_get(bytes);
 		int r;
 
