@@ -5,7 +5,8 @@
  * that several vCPUs or a worker can reach brings its own lock.
  *
  * The guest controls address, width (1, 2, 4, 8; ports: 1, 2, 4) and value. An access that no window covers wholly reads as all
- * ones and its write is dropped; an access never reaches a device with offset + size beyond its window.
+ * ones and its write is dropped; an access never reaches a device with offset + size beyond its window. The same for widths
+ * that no instruction has: KVM cuts accesses at page borders into pieces of any size.
  */
 #ifndef VMM_BUS_H
 #define VMM_BUS_H

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation: see vmm/acpi_power.h for the ports (ACPI 6.4 §4.8.3.7 sleep registers, §4.8.3.6 reset register, §5.6.9 event
- * device). All registers are bytes, also the four of the event word: a read takes the pending bits of the bytes it covers, so no
- * width can lose an event.
+ * Theory of operation: see vmm/acpi_power.h for the ports (ACPI 6.4 §4.8.3.7 sleep registers,
+ * §4.8.3.6 reset register, §5.6.9 event device). All registers are bytes, also the four of the
+ * event word: a read takes the pending bits of the bytes it covers, so no width can lose an event.
  *
- * vCPU threads read and write ports, main raises events; the only shared state is one atomic word. An event is set before its
- * interrupt is raised, so the guest's handler finds it. The guest controls all accesses. Saved: the pending events; the interrupt
- * itself is in the interrupt controller's state.
+ * vCPU threads read and write ports, main raises events; the only shared state is one atomic word.
+ * An event is set before its interrupt is raised, so the guest's handler finds it. The guest
+ * controls all accesses. Saved: the pending events; the interrupt itself is in the interrupt
+ * controller's state.
  */
 #include "vmm/acpi_power.h"
 
@@ -15,10 +16,10 @@
 
 #include "byte_ports.h"
 
-#define SLP_EN 0x20
+#define SLP_EN	      0x20
 #define SLP_TYP_SHIFT 2
-#define SLP_TYP_MASK 7
-#define EVENTS_KNOWN ACPI_EVENT_POWER_BUTTON
+#define SLP_TYP_MASK  7
+#define EVENTS_KNOWN  ACPI_EVENT_POWER_BUTTON
 
 static uint8_t read_port(void *device, uint64_t offset)
 {
@@ -74,9 +75,8 @@ static int acpi_power_validate(const void *object, struct error *e)
 static const struct state_field acpi_power_fields[] = {
 	STATE_FIELD(1, struct acpi_power, events, 1),
 };
-const struct state_desc acpi_power_state = STATE_DESC("acpi-power", 1, struct acpi_power,
-						      acpi_power_fields,
-						      .validate = acpi_power_validate);
+const struct state_desc acpi_power_state = STATE_DESC(
+	"acpi-power", 1, struct acpi_power, acpi_power_fields, .validate = acpi_power_validate);
 
 void acpi_power_init(struct acpi_power *pm, struct irq_line *irq, struct power_sink *power)
 {

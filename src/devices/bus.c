@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation: a bus is a sorted array of disjoint windows. It is filled on the main thread before the first vCPU runs and
- * only read afterwards, so look-ups are a binary search without a lock.
+ * Theory of operation: a bus is a sorted array of disjoint windows. It is filled on the main thread
+ * before the first vCPU runs and only read afterwards, so look-ups are a binary search without a
+ * lock.
  *
- * The guest controls address, width and value. Nothing of it is saved: the machine's configuration rebuilds it.
+ * The guest controls address, width and value. Nothing of it is saved: the machine's configuration
+ * rebuilds it.
  */
 #include "vmm/bus.h"
 
@@ -49,7 +51,8 @@ static int refuse_overlap(struct error *e, const struct bus_window *old, uint64_
 int bus_add(struct bus *bus, uint64_t base, uint64_t len, const struct bus_ops *ops, void *device,
 	    const char *name, struct error *e)
 {
-	uint64_t last_in_space = bus->limit - 1; /* 0 stands for 2^64 and wraps to the last address */
+	/* A limit of 0 stands for 2^64 and wraps to the last address. */
+	uint64_t last_in_space = bus->limit - 1;
 	uint32_t at = windows_from(bus, base);
 
 	if (len == 0 || base > last_in_space || len - 1 > last_in_space - base) {

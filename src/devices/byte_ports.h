@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Devices whose registers are one byte wide. As on an ISA bus, a wider access becomes one access per byte, lowest address first.
- * The bus has already checked that offset + size lies inside the window.
+ * Devices whose registers are one byte wide. As on an ISA bus, a wider access becomes one access
+ * per byte, lowest address first. The bus has already checked that offset + size lies inside the
+ * window.
  */
 #ifndef DEVICES_BYTE_PORTS_H
 #define DEVICES_BYTE_PORTS_H

@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation: an 8042 keyboard controller as IBM's PC/AT and PS/2 technical references describe it, with an AT keyboard
- * behind it and nothing at the auxiliary port. Two sources feed the data port: the controller's own answer (one byte, a newer one
- * replaces it) and the queue of bytes from the keyboard, which waits while the keyboard interface is disabled. "Output buffer full"
- * and the interrupt follow from the two; nothing takes time, so "input buffer full" is never set.
+ * Theory of operation: an 8042 keyboard controller as IBM's PC/AT and PS/2 technical references
+ * describe it, with an AT keyboard behind it and nothing at the auxiliary port. Two sources feed
+ * the data port: the controller's own answer (one byte, a newer one replaces it) and the queue of
+ * bytes from the keyboard, which waits while the keyboard interface is disabled. "Output buffer
+ * full" and the interrupt follow from the two; nothing takes time, so "input buffer full" is never
+ * set.
  *
- * Machines start without firmware, so power-on values are those a BIOS leaves: self-test passed, translation on, keyboard
- * interface and interrupt off until the guest's driver enables them.
+ * Machines start without firmware, so power-on values are those a BIOS leaves: self-test passed,
+ * translation on, keyboard interface and interrupt off until the guest's driver enables them.
  *
- * vCPU threads and main; `lock` covers all members. The guest controls every byte in any order. Everything is saved but the line's
- * level, which i8042_resume() computes.
+ * vCPU threads and main; `lock` covers all members. The guest controls every byte in any order.
+ * Everything is saved but the line's level, which i8042_resume() computes.
  */
 #include "vmm/i8042.h"
 
@@ -294,7 +296,7 @@ static void write_data(struct i8042 *kbc, uint8_t value)
 		break;
 	case COMMAND_KEYBOARD_LOOP:
 	case COMMAND_AUX_LOOP:
-		/* Never marked as from the auxiliary port: Linux sees at once that there is none. */
+		/* Never marked as from the auxiliary port: Linux sees at once that it is absent. */
 		controller_answer(kbc, value);
 		break;
 	default: /* RAM of the controller, auxiliary device: nobody there */
@@ -503,13 +505,13 @@ static const struct state_field i8042_fields[] = {
 	STATE_FIELD(13, struct i8042, queue_head, 1),
 	STATE_FIELD(14, struct i8042, queue_len, 1),
 };
-const struct state_desc i8042_state = STATE_DESC("i8042", 1, struct i8042, i8042_fields,
-						 .validate = i8042_validate);
+const struct state_desc i8042_state =
+	STATE_DESC("i8042", 1, struct i8042, i8042_fields, .validate = i8042_validate);
 
 static void set_power_on_values(struct i8042 *kbc)
 {
-	kbc->command_byte = BYTE_TRANSLATE | BYTE_AUX_DISABLE | BYTE_KEYBOARD_DISABLE |
-			    BYTE_SELF_TEST;
+	kbc->command_byte =
+		BYTE_TRANSLATE | BYTE_AUX_DISABLE | BYTE_KEYBOARD_DISABLE | BYTE_SELF_TEST;
 	kbc->pending_command = 0;
 	kbc->output_port = OUTPUT_PORT_DEFAULT | OUTPUT_PORT_A20;
 	kbc->last_was_command = false;

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation: the pvpanic port (QEMU docs/specs/pvpanic) tells the host that the guest panicked; the debug-exit port ends the
- * process with the byte written. Both only pass the event on to the life cycle. vCPU threads; no lock, nothing saved.
+ * Theory of operation: the pvpanic port (QEMU docs/specs/pvpanic) tells the host that the guest
+ * panicked; the debug-exit port ends the process with the byte written. Both only pass the event on
+ * to the life cycle. vCPU threads; no lock, nothing saved.
  *
- * "Crash kernel loaded" means that a kdump kernel takes over: the guest is still busy saving its dump, so the machine goes on.
- * The guest controls the value; only the low byte counts whatever the width.
+ * "Crash kernel loaded" means that a kdump kernel takes over: the guest is still busy saving its
+ * dump, so the machine goes on. The guest controls the value; only the low byte counts whatever the
+ * width.
  */
 #include "vmm/pvpanic.h"
 

@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation: a Motorola MC146818A clock with 128 bytes of RAM, as PCs have it: time registers 0x00-0x09, century at
- * 0x32 (the FADT names it), registers A-D. There are no interrupts; the alarm registers are RAM.
+ * Theory of operation: a Motorola MC146818A clock with 128 bytes of RAM, as PCs have it: time
+ * registers 0x00-0x09, century at 0x32 (the FADT names it), registers A-D. There are no interrupts;
+ * the alarm registers are RAM.
  *
- * While the clock runs, the time registers are made from the host's clock plus an offset. Setting one of them makes a time of all
- * of them and changes the offset. With SET in register B they are plain RAM, so that a guest can write day and month in any order.
- * All arithmetic is on seconds within the years 0 to 9999: values of a guest are brought into the range of their register, sums are
- * clamped.
+ * While the clock runs, the time registers are made from the host's clock plus an offset. Setting
+ * one of them makes a time of all of them and changes the offset. With SET in register B they are
+ * plain RAM, so that a guest can write day and month in any order. All arithmetic is on seconds
+ * within the years 0 to 9999: values of a guest are brought into the range of their register, sums
+ * are clamped.
  *
- * Any vCPU thread; `lock` covers all members. The guest controls index, registers and RAM. Saved: index, offset, RAM.
+ * Any vCPU thread; `lock` covers all members. The guest controls index, registers and RAM. Saved:
+ * index, offset, RAM.
  */
 #include "vmm/rtc.h"
 
@@ -54,7 +57,8 @@ enum {
 #define OFFSET_LIMIT	 (2 * (TIME_LAST - TIME_FIRST))
 #define SAME_MOMENT_SECS 1
 
-/* One moment in the calendar; fields as people say them (month and day from 1, weekday 1 is Sunday). */
+/* One moment in the calendar; fields as people say them (month and day from 1, weekday 1 is
+ * Sunday). */
 struct calendar {
 	int64_t year;
 	int month, day, weekday, hour, minute, second;
@@ -79,7 +83,8 @@ static void civil_from_days(int64_t days, struct calendar *c)
 	int64_t day_of_era = z - era * 146097;
 	int64_t year_of_era =
 		(day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
-	int64_t day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+	int64_t day_of_year =
+		day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
 	int64_t month_from_march = (5 * day_of_year + 2) / 153;
 
 	c->day = (int)(day_of_year - (153 * month_from_march + 2) / 5 + 1);
@@ -353,8 +358,8 @@ static const struct state_field rtc_fields[] = {
 	STATE_FIELD(2, struct rtc, offset, 1),
 	STATE_BYTES(3, struct rtc, cmos, 1),
 };
-const struct state_desc rtc_state = STATE_DESC("rtc", 1, struct rtc, rtc_fields,
-					       .validate = rtc_validate);
+const struct state_desc rtc_state =
+	STATE_DESC("rtc", 1, struct rtc, rtc_fields, .validate = rtc_validate);
 
 static int64_t realtime_seconds(void)
 {

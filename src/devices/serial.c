@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation: a 16550A (TL16C550C data sheet) at the end of a cable with hardware flow control. The transmitter is always
- * empty: a byte written goes to the channel at once and the "holding register empty" interrupt is pending again. The receiver
- * takes bytes only while the guest listens and its FIFO has room, so overruns do not happen (except in loop-back mode, where the
- * guest overruns itself).
+ * Theory of operation: a 16550A (TL16C550C data sheet) at the end of a cable with hardware flow
+ * control. The transmitter is always empty: a byte written goes to the channel at once and the
+ * "holding register empty" interrupt is pending again. The receiver takes bytes only while the
+ * guest listens and its FIFO has room, so overruns do not happen (except in loop-back mode, where
+ * the guest overruns itself).
  *
- * Registers run on vCPU threads, serial_input() on main; `lock` covers all members. The channel is called after the lock is
- * released, because its owner calls serial_input() under locks of its own. The interrupt line is driven under the lock, on changes
- * only; OUT2 gates it as on a PC's card.
+ * Registers run on vCPU threads, serial_input() on main; `lock` covers all members. The channel is
+ * called after the lock is released, because its owner calls serial_input() under locks of its own.
+ * The interrupt line is driven under the lock, on changes only; OUT2 gates it as on a PC's card.
  *
- * The guest controls every register, order and width of access. Saved: registers, FIFO, pending transmit interrupt. Not saved:
- * whether the channel waits (serial_resume() invites it again) and the line's level (computed from the registers).
+ * The guest controls every register, order and width of access. Saved: registers, FIFO, pending
+ * transmit interrupt. Not saved: whether the channel waits (serial_resume() invites it again) and
+ * the line's level (computed from the registers).
  */
 #include "vmm/serial.h"
 
@@ -126,7 +128,8 @@ static uint8_t interrupt_id(const struct serial *serial)
 		return IIR_LINE_STATUS;
 	}
 	if ((serial->ier & IER_RDI) != 0 && serial->fifo_len != 0) {
-		/* Fewer bytes than the trigger level: the sender's pause has always been long enough. */
+		/* Fewer bytes than the trigger level: the sender's pause has always been long
+		 * enough. */
 		return serial->fifo_len >= rx_trigger(serial) ? IIR_RX_DATA : IIR_RX_TIMEOUT;
 	}
 	if ((serial->ier & IER_THRI) != 0 && serial->thr_empty_pending) {
@@ -185,7 +188,8 @@ static void update_modem_status(struct serial *serial)
 
 static void write_data(struct serial *serial, uint8_t value, struct host_work *work)
 {
-	/* Full for an instant: a driver that never reads IIR still sees an edge for the next empty register. */
+	/* Full for an instant: a driver that never reads IIR still sees an edge for the next empty
+	 * register. */
 	serial->thr_empty_pending = false;
 	update_irq(serial);
 	if ((serial->mcr & MCR_LOOP) == 0) {
@@ -201,7 +205,8 @@ static void write_data(struct serial *serial, uint8_t value, struct host_work *w
 
 static void write_ier(struct serial *serial, uint8_t value)
 {
-	/* Enabling the transmit interrupt while the register is empty raises it anew; Linux tests for that. */
+	/* Enabling the transmit interrupt while the register is empty raises it anew; Linux tests
+	 * for that. */
 	if ((value & ~serial->ier & IER_THRI) != 0) {
 		serial->thr_empty_pending = true;
 	}
@@ -427,8 +432,8 @@ static const struct state_field serial_fields[] = {
 	STATE_FIELD(12, struct serial, fifo_head, 1),
 	STATE_FIELD(13, struct serial, fifo_len, 1),
 };
-const struct state_desc serial_state = STATE_DESC("serial", 1, struct serial, serial_fields,
-						  .validate = serial_validate);
+const struct state_desc serial_state =
+	STATE_DESC("serial", 1, struct serial, serial_fields, .validate = serial_validate);
 
 static void set_power_on_values(struct serial *serial)
 {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * An interrupt line that counts. `line.ops->set_level` is there unless the test asks for an edge-only line; pulses and rising
- * edges are counted atomically, so that worker threads may raise it too.
+ * An interrupt line that counts. `line.ops->set_level` is there unless the test asks for an
+ * edge-only line; pulses and rising edges are counted atomically, so that worker threads may raise
+ * it too.
  */
 #ifndef TESTS_FAKE_IRQ_H
 #define TESTS_FAKE_IRQ_H
@@ -11,7 +12,7 @@
 #include "vmm/irq.h"
 
 struct fake_irq {
-	struct irq_line line; /* hand &fake.line to the device */
+	struct irq_line line;	      /* hand &fake.line to the device */
 	_Atomic unsigned int pulses;  /* trigger() */
 	_Atomic unsigned int edges;   /* set_level() from low to high */
 	_Atomic unsigned int changes; /* every call of set_level() */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The ACPI tables: structure and checksums as a guest would check them, bounds, and the judgement of ACPICA's own compiler, which has
- * to disassemble every table and translate the DSDT back to the same bytes.
+ * The ACPI tables: structure and checksums as a guest would check them, bounds, and the judgement
+ * of ACPICA's own compiler, which has to disassemble every table and translate the DSDT back to the
+ * same bytes.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -230,7 +231,8 @@ START_TEST(test_dsdt_has_the_devices_of_the_machine)
 }
 END_TEST
 
-/* Nothing beyond the given size is touched, whatever the size; the sanitizers watch the heap block. */
+/* Nothing beyond the given size is touched, whatever the size; the sanitizers watch the heap block.
+ */
 START_TEST(test_every_size_too_small_fails_cleanly)
 {
 	struct acpi_machine machine = describe(&machines[ARRAY_SIZE(machines) - 1]);
@@ -244,9 +246,9 @@ START_TEST(test_every_size_too_small_fails_cleanly)
 		ck_assert_ptr_nonnull(block);
 		block[size] = 0x5a;
 		taken = 12345;
-		ck_assert_int_eq(acpi_build_tables(block, size, PLATFORM_ACPI, &machine, &taken,
-						   &error),
-				 -ENOSPC);
+		ck_assert_int_eq(
+			acpi_build_tables(block, size, PLATFORM_ACPI, &machine, &taken, &error),
+			-ENOSPC);
 		check_error(&error, ERROR_INTERNAL, "does not fit");
 		ck_assert_uint_eq(taken, 12345);
 		ck_assert_uint_eq(block[size], 0x5a);
@@ -376,9 +378,9 @@ static void expect_clean_log(const char *directory, const char *what)
 
 static void remove_files(const char *directory)
 {
-	static const char *const names[] = { "dsdt.aml", "dsdt.dsl", "dsdt.hex", "dsdt2.aml",
+	static const char *const names[] = { "dsdt.aml",  "dsdt.dsl", "dsdt.hex", "dsdt2.aml",
 					     "dsdt2.hex", "facp.aml", "facp.dsl", "apic.aml",
-					     "apic.dsl", "xsdt.aml", "xsdt.dsl", "log" };
+					     "apic.dsl",  "xsdt.aml", "xsdt.dsl", "log" };
 	char path[128];
 
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
@@ -402,8 +404,8 @@ static void judge_table(const char *directory, const char *name, const uint8_t *
 START_TEST(test_acpica_accepts_the_tables)
 {
 	char directory[] = "/tmp/vmm-test-acpi-XXXXXX";
-	char arg0[] = "iasl", version[] = "-v", hex[] = "-tc", plain[] = "-oa", prefix[] = "-p", out[] = "dsdt2",
-	     source[] = "dsdt.dsl";
+	char arg0[] = "iasl", version[] = "-v", hex[] = "-tc", plain[] = "-oa", prefix[] = "-p",
+	     out[] = "dsdt2", source[] = "dsdt.dsl";
 	char *probe[] = { arg0, version, NULL };
 	char *compile[] = { arg0, hex, plain, prefix, out, source, NULL };
 	static uint8_t again[AREA_SIZE];

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The power block's ports, the event device's register, and the two small ports that end a machine: pvpanic and debug exit. */
+/* The power block's ports, the event device's register, and the two small ports that end a machine:
+ * pvpanic and debug exit. */
 #include "harness/check_main.h"
 #include "harness/fake_irq.h"
 #include "harness/fake_power.h"
@@ -160,5 +161,5 @@ CHECK_MAIN("acpi_power", CHECK_FIXTURE(setup, NULL);
 	   CHECK_TEST(test_only_type_5_with_enable_powers_off);
 	   CHECK_TEST(test_only_the_reset_value_resets); CHECK_TEST(test_sleep_status_is_quiet);
 	   CHECK_TEST(test_power_button); CHECK_TEST(test_no_width_loses_events);
-	   CHECK_TEST(test_wide_writes_are_split); CHECK_TEST(test_state);
-	   CHECK_TEST(test_pvpanic); CHECK_TEST(test_debug_exit))
+	   CHECK_TEST(test_wide_writes_are_split); CHECK_TEST(test_state); CHECK_TEST(test_pvpanic);
+	   CHECK_TEST(test_debug_exit))

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The bus: which windows it takes, and that no access, whatever its address and width, reaches beyond a window. */
+/* The bus: which windows it takes, and that no access, whatever its address and width, reaches
+ * beyond a window. */
 #include <errno.h>
 
 #include "harness/check_main.h"
@@ -79,18 +80,12 @@ static const struct refuse_row {
 	uint64_t limit, base, len;
 	const char *text;
 } refused[] = {
-	{ PORTS, 0x100, 0, "'new'" },
-	{ PORTS, 0x10000, 1, "beyond" },
-	{ PORTS, 0xffff, 2, "beyond" },
-	{ PORTS, 0, 0x10001, "beyond" },
-	{ PORTS, 1, UINT64_MAX, "beyond" },
-	{ PORTS, 0x200, 0x10, "'old'" },
-	{ PORTS, 0x20f, 1, "'old'" },
-	{ PORTS, 0x1ff, 2, "'old'" },
-	{ PORTS, 0x1f0, 0x100, "'old'" },
-	{ PORTS, 0x204, 4, "'old'" },
-	{ 0, UINT64_MAX, 2, "beyond" },
-	{ 0, 1, UINT64_MAX, "'old'" },
+	{ PORTS, 0x100, 0, "'new'" },	    { PORTS, 0x10000, 1, "beyond" },
+	{ PORTS, 0xffff, 2, "beyond" },	    { PORTS, 0, 0x10001, "beyond" },
+	{ PORTS, 1, UINT64_MAX, "beyond" }, { PORTS, 0x200, 0x10, "'old'" },
+	{ PORTS, 0x20f, 1, "'old'" },	    { PORTS, 0x1ff, 2, "'old'" },
+	{ PORTS, 0x1f0, 0x100, "'old'" },   { PORTS, 0x204, 4, "'old'" },
+	{ 0, UINT64_MAX, 2, "beyond" },	    { 0, 1, UINT64_MAX, "'old'" },
 	{ 0, 0, UINT64_MAX, "'old'" },
 };
 

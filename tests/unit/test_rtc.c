@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The real-time clock with a clock of the test's own: every format, setting, freezing, and values that are no time. */
+/* The real-time clock with a clock of the test's own: every format, setting, freezing, and values
+ * that are no time. */
 #include <time.h>
 
 #include "harness/check_main.h"
@@ -58,7 +59,8 @@ static void expect(const uint8_t *fields)
 	}
 }
 
-/* Values that differ between the formats: a quarter to eleven at night on 31 December 2034, a Sunday. */
+/* Values that differ between the formats: a quarter to eleven at night on 31 December 2034, a
+ * Sunday. */
 #define LATE INT64_C(2051217899)
 
 static const struct format_row {
@@ -210,7 +212,8 @@ START_TEST(test_setting_in_12_hours_and_binary)
 	set(B, 0x84);
 	set(HOUR, 12);
 	set(B, 0x06);
-	ck_assert_uint_eq(get(HOUR), 12); /* decoded in the format that the clock has when it starts */
+	ck_assert_uint_eq(get(HOUR),
+			  12); /* decoded in the format that the clock has when it starts */
 }
 END_TEST
 

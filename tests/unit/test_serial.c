@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The serial port as drivers see it: how Linux tells chips apart, interrupts, flow of input, widths, and input or output floods that
- * must stay bounded (T-C2).
+ * The serial port as drivers see it: how Linux tells chips apart, interrupts, flow of input,
+ * widths, and input or output floods that must stay bounded (T-C2).
  */
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+
 #include "harness/check_main.h"
 #include "harness/fake_irq.h"
 #include "harness/state_round_trip.h"
@@ -63,7 +67,8 @@ static void out(unsigned int reg, uint8_t value)
 	serial_bus_ops.write(&serial, reg, 1, value);
 }
 
-/* As a driver leaves the port when it is open: FIFO on, interrupts gated through, ready to receive. */
+/* As a driver leaves the port when it is open: FIFO on, interrupts gated through, ready to receive.
+ */
 static void open_port(uint8_t ier)
 {
 	out(FCR, 0x81);
@@ -95,14 +100,14 @@ START_TEST(test_linux_finds_a_16550a)
 	uint8_t first, second;
 
 	out(IER, 0);
-	ck_assert_uint_eq(in(IER) & 0x0f, 0);
+	ck_assert_uint_eq(in(IER)&0x0f, 0);
 	out(IER, 0x0f);
-	ck_assert_uint_eq(in(IER) & 0x0f, 0x0f);
+	ck_assert_uint_eq(in(IER)&0x0f, 0x0f);
 	out(IER, 0);
 
 	/* Loop-back: OUT2 and RTS come back as DCD and CTS. */
 	out(MCR, 0x10 | 0x0a);
-	ck_assert_uint_eq(in(MSR) & 0xf0, 0x90);
+	ck_assert_uint_eq(in(MSR)&0xf0, 0x90);
 	out(MCR, 0);
 
 	out(LCR, 0xbf);
@@ -111,7 +116,8 @@ START_TEST(test_linux_finds_a_16550a)
 	out(FCR, 0x01);
 	ck_assert_uint_eq(in(IIR) >> 6, 3);
 
-	/* None of the better chips: EFR of a 16650 reads 0 at this place, an NS16550's EXCR1 mirrors MCR. */
+	/* None of the better chips: EFR of a 16650 reads 0 at this place, an NS16550's EXCR1
+	 * mirrors MCR. */
 	out(LCR, 0x80);
 	ck_assert_uint_ne(in(2), 0);
 	out(LCR, 0xbf);
@@ -138,19 +144,20 @@ START_TEST(test_linux_finds_a_16550a)
 }
 END_TEST
 
-/* serial8250_do_startup(): a chip that does not raise the transmit interrupt again gets a polling timer. */
+/* serial8250_do_startup(): a chip that does not raise the transmit interrupt again gets a polling
+ * timer. */
 START_TEST(test_linux_finds_no_transmit_bugs)
 {
 	open_port(0);
 	out(IER, 0x02);
-	ck_assert_uint_eq(in(IIR) & 1, 0);
+	ck_assert_uint_eq(in(IIR)&1, 0);
 	out(IER, 0);
 	out(IER, 0x02);
-	ck_assert_uint_eq(in(IIR) & 1, 0);
+	ck_assert_uint_eq(in(IIR)&1, 0);
 	out(IER, 0);
 	out(IER, 0x02);
-	ck_assert_uint_eq(in(LSR) & 0x40, 0x40);
-	ck_assert_uint_eq(in(IIR) & 1, 0);
+	ck_assert_uint_eq(in(LSR)&0x40, 0x40);
+	ck_assert_uint_eq(in(IIR)&1, 0);
 }
 END_TEST
 
@@ -300,7 +307,7 @@ START_TEST(test_receive_before_transmit_in_priority)
 	ck_assert_uint_eq(type("12345678"), 8);
 	ck_assert_uint_eq(in(IIR), 0xc4);
 	ck_assert_uint_eq(in(IIR), 0xc4);
-	while ((in(LSR) & 1) != 0) {
+	while ((in(LSR)&1) != 0) {
 		(void)in(DATA);
 	}
 	/* The transmit interrupt was not acknowledged by what it hid behind. */
@@ -335,7 +342,7 @@ START_TEST(test_full_receiver_holds_input_back)
 	ck_assert_uint_eq(type("0123456789abcdefREST"), 16);
 	ck_assert_uint_eq(type("REST"), 0);
 	ck_assert_uint_eq(host.ready, 0);
-	ck_assert_uint_eq(in(LSR) & 0x02, 0); /* no overrun */
+	ck_assert_uint_eq(in(LSR)&0x02, 0); /* no overrun */
 	ck_assert_uint_eq(in(DATA), '0');
 	ck_assert_uint_eq(host.ready, 1);
 	/* Invited once, not for every byte. */
@@ -430,13 +437,13 @@ START_TEST(test_loop_back)
 	/* All lines come back crossed, with deltas. */
 	(void)in(MSR);
 	out(MCR, 0x10 | 0x0f);
-	ck_assert_uint_eq(in(MSR) & 0xf0, 0xf0);
+	ck_assert_uint_eq(in(MSR)&0xf0, 0xf0);
 	out(MCR, 0x10);
 	ck_assert_uint_eq(in(MSR), 0x0f);
 	ck_assert_uint_eq(in(MSR), 0x00);
 	out(MCR, 0x0b);
 	ck_assert_uint_eq(host.ready, 1);
-	ck_assert_uint_eq(in(MSR) & 0xf0, 0xb0);
+	ck_assert_uint_eq(in(MSR)&0xf0, 0xb0);
 }
 END_TEST
 
@@ -455,7 +462,8 @@ START_TEST(test_modem_and_line_status_interrupts)
 }
 END_TEST
 
-/* Each byte of a wide access is an access of its own, lowest port first, never beyond the window. */
+/* Each byte of a wide access is an access of its own, lowest port first, never beyond the window.
+ */
 START_TEST(test_wide_accesses_are_split)
 {
 	static const unsigned int widths[] = { 1, 2, 4, 8 };
@@ -496,6 +504,66 @@ START_TEST(test_floods_stay_bounded)
 }
 END_TEST
 
+#define STREAM_LEN 50000U
+
+static _Atomic unsigned int invitations;
+
+static void count_invitation(struct console_channel *channel)
+{
+	(void)channel;
+	atomic_fetch_add(&invitations, 1);
+}
+
+/* A guest that polls: echoes what it reads. Returns how many bytes came out of order. */
+static void *guest_thread(void *arg)
+{
+	size_t *wrong = arg;
+
+	for (unsigned int next = 0; next < STREAM_LEN;) {
+		if ((in(LSR)&1) == 0) {
+			(void)sched_yield();
+			continue;
+		}
+		*wrong += in(DATA) != (uint8_t)next ? 1 : 0;
+		out(DATA, (uint8_t)next);
+		next++;
+	}
+	return NULL;
+}
+
+/* The host feeds as the contract says: it offers again only when invited. No byte is lost and no
+ * invitation missing. */
+START_TEST(test_two_threads)
+{
+	unsigned int seen = 0;
+	size_t sent = 0, wrong = 0;
+	pthread_t guest;
+
+	host.channel.input_ready = count_invitation;
+	atomic_store(&invitations, 0);
+	open_port(0x03);
+	ck_assert_int_eq(pthread_create(&guest, NULL, guest_thread, &wrong), 0);
+	while (sent < STREAM_LEN) {
+		uint8_t chunk[64];
+		size_t len = MIN(sizeof(chunk), STREAM_LEN - sent);
+		size_t taken;
+
+		for (size_t i = 0; i < len; i++) {
+			chunk[i] = (uint8_t)(sent + i);
+		}
+		taken = serial_input(&serial, chunk, len);
+		sent += taken;
+		while (taken < len && atomic_load(&invitations) == seen) {
+			(void)sched_yield();
+		}
+		seen += taken < len ? 1 : 0;
+	}
+	ck_assert_int_eq(pthread_join(guest, NULL), 0);
+	ck_assert_uint_eq(wrong, 0);
+	ck_assert_uint_eq(host.output_total, STREAM_LEN);
+}
+END_TEST
+
 START_TEST(test_reset)
 {
 	open_port(0x0f);
@@ -515,7 +583,8 @@ START_TEST(test_reset)
 }
 END_TEST
 
-/* Also in the middle of a transmission: a pending transmit interrupt must arrive after loading (T-C3). */
+/* Also in the middle of a transmission: a pending transmit interrupt must arrive after loading
+ * (T-C3). */
 START_TEST(test_state_round_trip)
 {
 	struct serial restored;
@@ -583,5 +652,5 @@ CHECK_MAIN("serial", CHECK_FIXTURE(setup, teardown); CHECK_TEST(test_power_on);
 	   CHECK_TEST(test_clearing_invites_input); CHECK_TEST(test_loop_back);
 	   CHECK_TEST(test_modem_and_line_status_interrupts);
 	   CHECK_TEST(test_wide_accesses_are_split); CHECK_TEST(test_floods_stay_bounded);
-	   CHECK_TEST(test_reset); CHECK_TEST(test_state_round_trip);
+	   CHECK_TEST(test_two_threads); CHECK_TEST(test_reset); CHECK_TEST(test_state_round_trip);
 	   CHECK_TEST(test_hostile_state_is_refused); CHECK_TEST(test_finish_of_zeroes))

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation: the tables of a hardware-reduced ACPI machine (ACPI 6.4 §5.2), built one after the other in the area that the
- * firmware of a PC would use: RSDP, DSDT, FADT, MADT, XSDT. Runs on the main thread before the first instruction; guests only
- * read the result, nothing is saved (the tables are part of guest RAM).
+ * Theory of operation: the tables of a hardware-reduced ACPI machine (ACPI 6.4 §5.2), built one
+ * after the other in the area that the firmware of a PC would use: RSDP, DSDT, FADT, MADT, XSDT.
+ * Runs on the main thread before the first instruction; guests only read the result, nothing is
+ * saved (the tables are part of guest RAM).
  *
- * Hardware-reduced means for Linux: no PM timer, no SCI, no 8259 and no PIT. Interrupts below 16 exist only as far as a device's
- * _CRS names them, which is why every device of the board is described in the DSDT.
+ * Hardware-reduced means for Linux: no PM timer, no SCI, no 8259 and no PIT. Interrupts below 16
+ * exist only as far as a device's _CRS names them, which is why every device of the board is
+ * described in the DSDT.
  */
 #include "vmm/acpi.h"
 
@@ -25,37 +27,37 @@
 
 #define TABLE_ALIGNMENT 16
 
-#define HEADER_SIZE	     36
-#define HEADER_LENGTH	     4
-#define HEADER_REVISION	     8
-#define HEADER_CHECKSUM	     9
-#define HEADER_OEM_ID	     10
-#define HEADER_OEM_TABLE_ID  16
-#define HEADER_OEM_REVISION  24
-#define HEADER_CREATOR	     28
-#define HEADER_CREATOR_REV   32
-#define OEM_ID		     "VMM   "
-#define OEM_TABLE_ID	     "VMM     "
-#define CREATOR_ID	     "VMM "
-#define OEM_REVISION	     1
+#define HEADER_SIZE	    36
+#define HEADER_LENGTH	    4
+#define HEADER_REVISION	    8
+#define HEADER_CHECKSUM	    9
+#define HEADER_OEM_ID	    10
+#define HEADER_OEM_TABLE_ID 16
+#define HEADER_OEM_REVISION 24
+#define HEADER_CREATOR	    28
+#define HEADER_CREATOR_REV  32
+#define OEM_ID		    "VMM   "
+#define OEM_TABLE_ID	    "VMM     "
+#define CREATOR_ID	    "VMM "
+#define OEM_REVISION	    1
 
-#define RSDP_SIZE	     36
-#define RSDP_V1_SIZE	     20
-#define DSDT_REVISION	     2 /* 64-bit integers */
-#define FADT_REVISION	     6
-#define FADT_MINOR_REVISION  4
-#define FADT_SIZE	     276
-#define MADT_REVISION	     5
-#define XSDT_REVISION	     1
+#define RSDP_SIZE	    36
+#define RSDP_V1_SIZE	    20
+#define DSDT_REVISION	    2 /* 64-bit integers */
+#define FADT_REVISION	    6
+#define FADT_MINOR_REVISION 4
+#define FADT_SIZE	    276
+#define MADT_REVISION	    5
+#define XSDT_REVISION	    1
 
 /* FADT flags (table 5.10) */
-#define FADT_WBINVD	  (1U << 0)
-#define FADT_PROC_C1	  (1U << 2)
-#define FADT_PWR_BUTTON	  (1U << 4) /* a device, not a fixed register */
-#define FADT_SLP_BUTTON	  (1U << 5) /* not a fixed register either: there is none */
-#define FADT_FIX_RTC	  (1U << 6) /* the RTC does not wake through a fixed register */
-#define FADT_RESET_REG	  (1U << 10)
-#define FADT_HW_REDUCED	  (1U << 20)
+#define FADT_WBINVD	(1U << 0)
+#define FADT_PROC_C1	(1U << 2)
+#define FADT_PWR_BUTTON (1U << 4) /* a device, not a fixed register */
+#define FADT_SLP_BUTTON (1U << 5) /* not a fixed register either: there is none */
+#define FADT_FIX_RTC	(1U << 6) /* the RTC does not wake through a fixed register */
+#define FADT_RESET_REG	(1U << 10)
+#define FADT_HW_REDUCED (1U << 20)
 
 /* IA-PC boot architecture flags (table 5.11) */
 #define BOOT_LEGACY_DEVICES (1U << 0)
@@ -67,11 +69,11 @@
 #define GAS_SYSTEM_IO	1
 #define GAS_BYTE_ACCESS 1
 
-#define MADT_LAPIC	   0
-#define MADT_IOAPIC	   1
-#define MADT_X2APIC	   9
-#define MADT_CPU_ENABLED   1
-#define LAPIC_ID_LAST	   254 /* 255 is the broadcast address */
+#define MADT_LAPIC	 0
+#define MADT_IOAPIC	 1
+#define MADT_X2APIC	 9
+#define MADT_CPU_ENABLED 1
+#define LAPIC_ID_LAST	 254 /* 255 is the broadcast address */
 
 #define NOTIFY_POWER_BUTTON 0x80
 #define STATUS_PRESENT	    0x0f
@@ -203,7 +205,8 @@ static void describe_power_button(struct aml *aml)
 	aml_end(aml, device);
 }
 
-/* The Generic Event Device (§5.6.9): its one interrupt means "look at the event register", which reading clears. */
+/* The Generic Event Device (§5.6.9): its one interrupt means "look at the event register", which
+ * reading clears. */
 static void describe_events(struct aml *aml)
 {
 	size_t device = aml_device_begin(aml, "GED"), resources, method, branch;

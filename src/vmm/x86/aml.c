@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation: bytecode is appended to the caller's buffer. A package length (ACPI 6.4 §20.2.4) stands in front of what
- * it measures and has one to four bytes itself, so it is inserted when the body is closed, which moves the body up.
+ * Theory of operation: bytecode is appended to the caller's buffer. A package length (ACPI 6.4
+ * §20.2.4) stands in front of what it measures and has one to four bytes itself, so it is inserted
+ * when the body is closed, which moves the body up.
  */
 #include "aml.h"
 
@@ -388,7 +389,8 @@ void aml_resource_memory32(struct aml *aml, uint32_t base, uint32_t len)
 
 void aml_resource_interrupt(struct aml *aml, uint32_t gsi)
 {
-	uint8_t bytes[9] = { 0x89, 6, 0, 0x03, 1 }; /* consumer, edge, active high, exclusive; one */
+	uint8_t bytes[9] = { 0x89, 6, 0, 0x03,
+			     1 }; /* consumer, edge, active high, exclusive; one */
 
 	store_le32(bytes + 5, gsi);
 	aml_bytes(aml, bytes, sizeof(bytes));

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Writes ACPI Machine Language (ACPI 6.4 §20) into a fixed buffer. A writer that has run out of room stays `failed` and writes
- * nothing more, so a caller checks once, at the end.
+ * Writes ACPI Machine Language (ACPI 6.4 §20) into a fixed buffer. A writer that has run out of
+ * room stays `failed` and writes nothing more, so a caller checks once, at the end.
  *
- * Things with a body are opened and closed: the _begin functions return where the body starts, which goes to aml_end(). Names are
- * paths as ASL spells them ("\\_SB.PWRB", "_HID"); segments shorter than four characters are padded.
+ * Things with a body are opened and closed: the _begin functions return where the body starts,
+ * which goes to aml_end(). Names are paths as ASL spells them ("\\_SB.PWRB", "_HID"); segments
+ * shorter than four characters are padded.
  */
 #ifndef VMM_X86_AML_H
 #define VMM_X86_AML_H
