@@ -106,6 +106,25 @@ static pid_t find_holder(int fd, char comm[COMM_SIZE])
 	return holder;
 }
 
+/*
+ * A lock may outlive its process for a moment: the kernel ends an io_uring, which holds the disk's file, some milliseconds after
+ * the process that was killed. So a lock whose holder cannot be found is asked for again for a while.
+ */
+#define ORPHAN_TRIES 9
+#define ORPHAN_PAUSE_US 10000
+
+static int wait_for_orphan(int fd, short type)
+{
+	char comm[COMM_SIZE];
+	int r = -EAGAIN;
+
+	for (int i = 0; i < ORPHAN_TRIES && r == -EAGAIN && find_holder(fd, comm) == 0; i++) {
+		(void)usleep(ORPHAN_PAUSE_US);
+		r = set_lock(fd, type);
+	}
+	return r;
+}
+
 static int locked_error(int fd, const char *path, bool read_only, struct error *e)
 {
 	char comm[COMM_SIZE] = "";
@@ -132,8 +151,12 @@ static int locked_error(int fd, const char *path, bool read_only, struct error *
 
 int lock_disk(int fd, const char *path, bool read_only, struct error *e)
 {
-	int r = set_lock(fd, read_only ? F_RDLCK : F_WRLCK);
+	short type = read_only ? F_RDLCK : F_WRLCK;
+	int r = set_lock(fd, type);
 
+	if (r == -EAGAIN || r == -EACCES) {
+		r = wait_for_orphan(fd, type);
+	}
 	if (r == -EAGAIN || r == -EACCES) {
 		return locked_error(fd, path, read_only, e);
 	}
@@ -144,4 +167,9 @@ int lock_disk(int fd, const char *path, bool read_only, struct error *e)
 				 "nothing stops two machines from writing to the disk");
 	}
 	return r;
+}
+
+void unlock_disk(int fd)
+{
+	(void)set_lock(fd, F_UNLCK);
 }

@@ -60,5 +60,7 @@ int uring_create(struct block **ret, struct raw_disk *disk, struct error *e);
 
 /* Locks the whole file. ERROR_DISK_LOCKED if somebody else has it. */
 int lock_disk(int fd, const char *path, bool read_only, struct error *e);
+/* Before closing: an io_uring keeps the file, and with it the lock, for a moment longer. */
+void unlock_disk(int fd);
 
 #endif

@@ -30,8 +30,19 @@
 
 #define RETRY_NS 1000000 /* when the kernel has no memory for a submission */
 
-/* user_data of the sync; others are request addresses. */
-#define TAG_SYNC 1
+/* liburing 2.1 and 2.2 do not know these; without them completions need no call to become visible.
+ */
+#ifdef IORING_SETUP_DEFER_TASKRUN
+#define SETUP_DEFERRED	  (IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN) /* Linux 6.1 */
+#define SETUP_COOPERATIVE IORING_SETUP_COOP_TASKRUN				    /* Linux 5.19 */
+#define submit_and_look	  io_uring_submit_and_get_events
+#define look		  io_uring_get_events
+#else
+#define SETUP_DEFERRED	  0
+#define SETUP_COOPERATIVE 0
+#define submit_and_look	  io_uring_submit
+#define look(ring)	  0
+#endif
 
 struct uring {
 	struct raw raw;
@@ -59,7 +70,7 @@ static bool enter(struct uring *u, unsigned int wait)
 		if (wait != 0) {
 			r = io_uring_submit_and_wait(&u->ring, wait);
 		} else {
-			r = io_uring_submit_and_get_events(&u->ring);
+			r = submit_and_look(&u->ring);
 		}
 	} while (r == -EINTR || (r > 0 && io_uring_sq_ready(&u->ring) != 0));
 	return io_uring_sq_ready(&u->ring) == 0;
@@ -76,10 +87,11 @@ static struct io_uring_sqe *next_entry(struct uring *u)
 	return sqe;
 }
 
-static void queue_entry(struct uring *u, struct io_uring_sqe *sqe, uint64_t tag)
+/* `tag` is the request, or the ring itself for the sync. */
+static void queue_entry(struct uring *u, struct io_uring_sqe *sqe, void *tag)
 {
 	sqe->flags |= IOSQE_FIXED_FILE;
-	io_uring_sqe_set_data64(sqe, tag);
+	io_uring_sqe_set_data(sqe, tag);
 	u->in_ring++;
 }
 
@@ -127,7 +139,7 @@ static void start(struct uring *u, struct block_request *req)
 		io_uring_prep_fallocate(sqe, 0, mode, (off_t)req->offset, (off_t)req->len);
 		break;
 	}
-	queue_entry(u, sqe, (uint64_t)(uintptr_t)req);
+	queue_entry(u, sqe, req);
 }
 
 /* One sync at a time, for all that wait when it starts. */
@@ -146,7 +158,7 @@ static void start_sync(struct uring *u)
 		return;
 	}
 	io_uring_prep_fsync(sqe, 0, IORING_FSYNC_DATASYNC);
-	queue_entry(u, sqe, TAG_SYNC);
+	queue_entry(u, sqe, u);
 }
 
 static void complete_sync(struct uring *u, int result)
@@ -186,16 +198,16 @@ static bool reap(struct uring *u)
 	bool any = false;
 
 	while (io_uring_peek_cqe(&u->ring, &cqe) == 0 && cqe != NULL) {
-		uint64_t tag = io_uring_cqe_get_data64(cqe);
+		void *tag = io_uring_cqe_get_data(cqe);
 		int result = cqe->res;
 
 		io_uring_cqe_seen(&u->ring, cqe);
 		u->in_ring--;
 		any = true;
-		if (tag == TAG_SYNC) {
+		if (tag == u) {
 			complete_sync(u, result);
 		} else {
-			complete(u, (struct block_request *)(uintptr_t)tag, result);
+			complete(u, tag, result);
 		}
 	}
 	return any;
@@ -240,7 +252,7 @@ static void ring_ready(struct loop_source *source, uint32_t events)
 	(void)events;
 	block_group_begin(&u->raw.block);
 	if (io_uring_cq_ready(&u->ring) == 0) {
-		(void)io_uring_get_events(&u->ring);
+		(void)look(&u->ring);
 	}
 	(void)reap(u);
 	commit_syncs(u);
@@ -297,6 +309,7 @@ static void uring_close(struct block *b)
 {
 	struct uring *u = to_uring(b);
 
+	unlock_disk(u->raw.fd);
 	io_uring_queue_exit(&u->ring);
 	(void)close(u->raw.fd);
 	free(u);
@@ -331,8 +344,8 @@ static int restrict_ring(struct io_uring *ring)
 static int make_ring(struct io_uring *ring)
 {
 	static const unsigned int flags[] = {
-		IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN, /* 6.1 */
-		IORING_SETUP_COOP_TASKRUN,				 /* 5.19 */
+		SETUP_DEFERRED,
+		SETUP_COOPERATIVE,
 		0,
 	};
 	int r = -EINVAL;

@@ -3,6 +3,7 @@
  * The system calls of vCPU threads and of main's life cycle. A file of its own because the filter compiler links it without the
  * rest of the room.
  */
+#include <fcntl.h>
 #include <linux/kvm.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -59,6 +60,8 @@ static const struct syscall_rule main_rules[] = {
 	SYSCALL_IF_MASKED("mprotect", 2, PROT_EXEC, 0),
 	SYSCALL("mremap"),
 	SYSCALL("brk"),
+	/* The end: disks are unlocked and closed. */
+	SYSCALL_IF("fcntl", 1, F_OFD_SETLK),
 	SYSCALL("close"),
 };
 const struct syscall_list vm_main_syscalls = SYSCALL_LIST(main_rules);
