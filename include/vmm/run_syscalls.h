@@ -6,5 +6,7 @@
 #include "vmm/syscalls.h"
 
 extern const struct syscall_list run_syscalls;
+/* Console output, on any thread that a guest writes from: vCPUs (serial port) and the console's worker. */
+extern const struct syscall_list run_output_syscalls;
 
 #endif

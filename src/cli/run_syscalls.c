@@ -6,8 +6,7 @@
 #include <termios.h>
 
 static const struct syscall_rule rules[] = {
-	/* Console (output that nobody takes at once) and terminal (restored at the end, window size). */
-	SYSCALL("poll"),
+	/* The terminal: restored at the end, window size. */
 	SYSCALL_IOCTL(TCGETS),
 	SYSCALL_IOCTL(TCSETS),
 	SYSCALL_IOCTL(TCSETSW),
@@ -16,3 +15,11 @@ static const struct syscall_rule rules[] = {
 	SYSCALL("close"),
 };
 const struct syscall_list run_syscalls = SYSCALL_LIST(rules);
+
+/* What console_channel.output() may call on the thread of whichever device it serves. */
+static const struct syscall_rule output_rules[] = {
+	SYSCALL("poll"),
+	SYSCALL("write"),
+	SYSCALL("futex"),
+};
+const struct syscall_list run_output_syscalls = SYSCALL_LIST(output_rules);
