@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../../src/vmm/x86/aml.h"
 #include "harness/check_main.h"
 #include "vmm/acpi.h"
 #include "vmm/acpi_power.h"
@@ -313,6 +314,98 @@ START_TEST(test_tables_land_in_guest_memory)
 }
 END_TEST
 
+static const struct integer_row {
+	uint64_t value;
+	size_t len;
+	uint8_t bytes[9];
+} integers[] = {
+	{ 0, 1, { 0x00 } },
+	{ 1, 1, { 0x01 } },
+	{ 2, 2, { 0x0a, 2 } },
+	{ 0xff, 2, { 0x0a, 0xff } },
+	{ 0x100, 3, { 0x0b, 0x00, 0x01 } },
+	{ 0x10000, 5, { 0x0c, 0, 0, 1, 0 } },
+	{ UINT64_C(0x123456789a), 9, { 0x0e, 0x9a, 0x78, 0x56, 0x34, 0x12, 0, 0, 0 } },
+};
+
+START_TEST(test_aml_integers)
+{
+	const struct integer_row *row = &integers[_i];
+	struct aml aml;
+
+	aml_init(&aml, area, sizeof(area));
+	aml_integer(&aml, row->value);
+	ck_assert(!aml.failed);
+	ck_assert_uint_eq(aml.len, row->len);
+	ck_assert_mem_eq(area, row->bytes, row->len);
+}
+END_TEST
+
+static const struct path_row {
+	const char *path;
+	size_t len; /* 0: cannot be spelled */
+	const char *bytes;
+} paths[] = {
+	{ "_HID", 4, "_HID" },
+	{ "GED", 4, "GED_" },
+	{ "\\", 2, "\\\0" },
+	{ "\\_SB.PWRB", 10, "\\\x2e_SB_PWRB" },
+	{ "A.B.C", 14,
+	  "\x2f\x03"
+	  "A___B___C___" },
+	{ "TOOLONG", 0, "" },
+	{ "A..B", 0, "" },
+};
+
+START_TEST(test_aml_paths)
+{
+	const struct path_row *row = &paths[_i];
+	struct aml aml;
+
+	aml_init(&aml, area, sizeof(area));
+	aml_path(&aml, row->path);
+	ck_assert(aml.failed == (row->len == 0));
+	if (!aml.failed) {
+		ck_assert_uint_eq(aml.len, row->len);
+		ck_assert_mem_eq(area, row->bytes, row->len);
+	}
+}
+END_TEST
+
+/* The body's size at which the length takes one more byte, and its neighbours. */
+static const struct length_row {
+	size_t body, bytes;
+} lengths[] = {
+	{ 1, 1 },    { 61, 1 },	  { 62, 1 },   { 63, 2 },
+	{ 4092, 2 }, { 4093, 2 }, { 4094, 3 }, { 70000, 3 },
+};
+
+START_TEST(test_aml_package_lengths)
+{
+	const struct length_row *row = &lengths[_i];
+	size_t start, length;
+	struct aml aml;
+
+	aml_init(&aml, area, sizeof(area));
+	start = aml_if_begin(&aml);
+	for (size_t i = 0; i < row->body; i++) {
+		aml_byte(&aml, (uint8_t)(i * 7));
+	}
+	aml_end(&aml, start);
+	ck_assert(!aml.failed);
+	ck_assert_uint_eq(aml.len, 1 + row->bytes + row->body);
+	ck_assert_uint_eq(area[1] >> 6, row->bytes - 1);
+	length = row->bytes == 1 ? area[1] & 0x3f : area[1] & 0x0f;
+	for (size_t i = 1; i < row->bytes; i++) {
+		length |= (size_t)area[1 + i] << (8 * i - 4);
+	}
+	ck_assert_uint_eq(length, row->bytes + row->body);
+	for (size_t i = 0; i < row->body; i++) {
+		ck_assert_uint_eq(area[1 + row->bytes + i], (uint8_t)(i * 7));
+	}
+}
+END_TEST
+
 static bool run(char *const argv[], const char *directory)
 {
 	posix_spawn_file_actions_t actions;
@@ -437,5 +530,6 @@ CHECK_MAIN("acpi", CHECK_TEST(test_fadt_describes_reduced_hardware);
 	   CHECK_TEST(test_every_size_too_small_fails_cleanly);
 	   CHECK_TEST(test_untouched_beyond_what_is_used);
 	   CHECK_TEST(test_impossible_machines_are_refused);
-	   CHECK_TEST(test_tables_land_in_guest_memory);
+	   CHECK_TEST(test_tables_land_in_guest_memory); CHECK_TABLE(test_aml_integers, integers);
+	   CHECK_TABLE(test_aml_paths, paths); CHECK_TABLE(test_aml_package_lengths, lengths);
 	   CHECK_TABLE(test_acpica_accepts_the_tables, machines))
