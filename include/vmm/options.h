@@ -22,7 +22,7 @@ enum option_type {
 	OPTION_DURATION, /* uint64_t nanoseconds: 30s, 500ms, 5m, 1h; plain numbers are seconds */
 	OPTION_ENUM,	 /* int: one of .values */
 	OPTION_MAC,	 /* uint8_t[6]; unicast only; sets the bool at .present if given */
-	OPTION_FD,	 /* int: number of an open descriptor */
+	OPTION_FD,	 /* int: number of an open descriptor; -1 by default */
 	OPTION_LIST,	 /* repeatable: calls .add(object, value, e) for each occurrence */
 };
 
@@ -50,21 +50,26 @@ struct option {
 struct option_table {
 	const char *name; /* "run", "disk", "net" */
 	const struct option *options;
-	size_t count;
+	size_t count; /* at most 64 for device strings */
+	bool keys;    /* describes a device string: help shows "key=VALUE" instead of "--key VALUE" */
 };
 
-/* Fills the defaults of every option. */
+/* Fills the defaults of every option and clears the `present` flags. */
 int options_defaults(const struct option_table *table, void *object, struct error *e);
-/* Sets one option from text. `what` names it in messages: "--memory" or "--disk key 'serial'". */
+/*
+ * Sets one option from text, NULL for an OPTION_FLAG. Empty text and control characters are refused. `what` names it in
+ * messages: "--memory" or "--disk key 'serial'".
+ */
 int options_set(const struct option *option, void *object, const char *what, const char *text, struct error *e);
 /*
- * GNU-style: long flags with "=" or a following argument, bundled short flags, "--" ends. Returns the index of the first
- * operand in argv, or a negative errno. Unknown flags get the nearest name as a hint. Operands after the first are untouched.
+ * GNU-style: long flags with "=" or a following argument, bundled short flags, "--" ends. argv[0] is the command's name and is
+ * skipped; of a flag given twice the last one counts. Returns the index of the first operand in argv, or a negative errno.
+ * Unknown flags get the nearest name as a hint. Operands after the first are untouched.
  */
 int options_parse(const struct option_table *table, void *object, int argc, char *const argv[], struct error *e);
 /*
  * "value,key=value,flag": `text` is modified in place and must outlive the object. `what` is the flag's name. A comma inside a
- * value is written as two commas.
+ * value is written as two commas. A key given twice is an error.
  */
 int options_parse_keys(const struct option_table *table, void *object, const char *what, char *text,
 		       struct error *e);
