@@ -40,6 +40,24 @@ static void pulse_ioctl(struct irq_line *line)
 static const struct irq_ops edge_ops = { .trigger = trigger_irqfd };
 static const struct irq_ops level_ops = { .trigger = pulse_ioctl, .set_level = set_level_ioctl };
 
+/*
+ * Firmware leaves the two PICs masked. Unmasked and without a vector base, as KVM makes them, they would answer a guest that uses the
+ * IOAPIC only with a second interrupt, at an exception's vector.
+ */
+static int mask_pics(struct irqchip *chip, struct error *e)
+{
+	for (uint32_t i = KVM_IRQCHIP_PIC_MASTER; i <= KVM_IRQCHIP_PIC_SLAVE; i++) {
+		int r;
+
+		chip->power_on[i].chip.pic.imr = 0xff;
+		r = kvm_ioctl(chip->kvm->vm_fd, KVM_SET_IRQCHIP, &chip->power_on[i]);
+		if (r < 0) {
+			return error_set_sys(e, ERROR_KVM, -r, "KVM_SET_IRQCHIP %u", i);
+		}
+	}
+	return 0;
+}
+
 int irqchip_init(struct irqchip *chip, struct kvm *kvm, struct error *e)
 {
 	struct kvm_pit_config pit = { .flags = KVM_PIT_SPEAKER_DUMMY };
@@ -68,7 +86,7 @@ int irqchip_init(struct irqchip *chip, struct kvm *kvm, struct error *e)
 	if (r < 0) {
 		return error_set_sys(e, ERROR_KVM, -r, "KVM_GET_PIT2");
 	}
-	return 0;
+	return mask_pics(chip, e);
 }
 
 void irqchip_finish(struct irqchip *chip)
