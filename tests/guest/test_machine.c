@@ -2,7 +2,8 @@
 /* Tests of the machine itself: ways to end, memory, CPUID, timers, clock, power button, reboot. */
 #include "guest.h"
 
-#define MIB (1UL << 20)
+#define MIB  (1UL << 20)
+#define SEED 0x5eedUL
 
 static uint64_t ring0_triple_fault(uint64_t unused)
 {
@@ -76,18 +77,20 @@ static uint64_t pattern(uint64_t address, uint64_t seed)
 	return (address ^ seed) * 0x9e3779b97f4a7c15ULL;
 }
 
-/* One word in each 4 KiB page; all of a page in each MiB. */
-static void fill(uint64_t start, uint64_t end, uint64_t seed, bool check)
+/* One word in each page that is looked at, and all of each 256th page. */
+static void fill(uint64_t start, uint64_t end, uint64_t step, bool check)
 {
-	for (uint64_t at = start; at < end; at += 4096) {
-		uint64_t words = at & (MIB - 1) ? 1 : 512;
+	uint64_t page = 0;
+
+	for (uint64_t at = start; at < end; at += step, page++) {
+		uint64_t words = page % 256 ? 1 : 512;
 
 		for (uint64_t i = 0; i < words; i++) {
 			uint64_t *word = (uint64_t *)(at + i * 8);
 
 			if (!check) {
-				*word = pattern((uint64_t)word, seed);
-			} else if (*word != pattern((uint64_t)word, seed)) {
+				*word = pattern((uint64_t)word, SEED);
+			} else if (*word != pattern((uint64_t)word, SEED)) {
 				guest_printf("at %lx: %lx\n", (uint64_t)word, *word);
 				guest_require(!"memory holds what was written");
 			}
@@ -105,11 +108,12 @@ static void check_hole(uint64_t address)
 	guest_check(guest_read32(address) == 0xffffffff);
 }
 
+/* step=BYTES from one page that is touched to the next; high=1: there must be RAM above 4 GiB. */
 int test_memory(void)
 {
 	struct guest_memory map[32];
 	unsigned count = guest_memory_map(map, GUEST_ARRAY_SIZE(map));
-	uint64_t tested = 0, low_end = 0, high_end = 0;
+	uint64_t tested = 0, low_end = 0, high_end = 0, step = guest_option_number("step", 4096);
 
 	for (int check = 0; check < 2; check++) {
 		for (unsigned i = 0; i < count; i++) {
@@ -120,7 +124,7 @@ int test_memory(void)
 			if (map[i].type != GUEST_RAM || start >= end) {
 				continue;
 			}
-			fill((start + 4095) & ~4095ULL, end & ~4095ULL, 0x5eed, check);
+			fill((start + 4095) & ~4095UL, end & ~4095UL, step, check);
 			if (!check) {
 				tested += end - start;
 			}

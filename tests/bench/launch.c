@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Measures the time from exec to the first sign of life: launch [-c] [-k] [-m MARK] [-t SECONDS]
+ * COMMAND...
+ *
+ * The command gets a new terminal (-c: with it as its controlling one) as standard input and
+ * output. The clock starts in the child right before exec, and stops when MARK (default "!") has
+ * been read from the terminal. Prints the microseconds and the process id. The command is then
+ * killed, with -k not before end of file on standard input, so that the process can be looked at.
+ * Exit code 1: no mark in time, or the command ended without it.
+ */
+#define _GNU_SOURCE
+#include <err.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pty.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <time.h>
+#include <unistd.h>
+
+#define TAIL 4096
+
+static double microseconds(const struct timespec *from, const struct timespec *to)
+{
+	return (double)(to->tv_sec - from->tv_sec) * 1e6 +
+	       (double)(to->tv_nsec - from->tv_nsec) / 1e3;
+}
+
+/* Reads until the mark; keeps the last half of the buffer, which is longer than any mark. */
+static bool wait_for_mark(int fd, const char *mark, double seconds, struct timespec *now)
+{
+	static char text[TAIL + 1];
+	size_t used = 0;
+	struct timespec start;
+
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	for (;;) {
+		struct pollfd p = { .fd = fd, .events = POLLIN };
+		ssize_t got;
+
+		clock_gettime(CLOCK_MONOTONIC, now);
+		if (microseconds(&start, now) > seconds * 1e6 ||
+		    poll(&p, 1, (int)(seconds * 1e3)) <= 0) {
+			return false;
+		}
+		got = read(fd, text + used, TAIL - used);
+		clock_gettime(CLOCK_MONOTONIC, now);
+		if (got <= 0) {
+			return false;
+		}
+		used += (size_t)got;
+		if (memmem(text, used, mark, strlen(mark))) {
+			return true;
+		}
+		if (used > TAIL / 2) {
+			memmove(text, text + used - TAIL / 2, TAIL / 2);
+			used = TAIL / 2;
+		}
+	}
+}
+
+int main(int argc, char **argv)
+{
+	const char *mark = "!";
+	double seconds = 60;
+	bool keep = false, control = false, seen;
+	struct timespec *start, now;
+	int option, master, slave;
+	pid_t child;
+
+	while ((option = getopt(argc, argv, "+ckm:t:")) != -1) {
+		switch (option) {
+		case 'c':
+			control = true;
+			break;
+		case 'k':
+			keep = true;
+			break;
+		case 'm':
+			mark = optarg;
+			break;
+		case 't':
+			seconds = atof(optarg);
+			break;
+		default:
+			return 2;
+		}
+	}
+	if (optind == argc || strlen(mark) > TAIL / 2) {
+		errx(2, "usage: launch [-c] [-k] [-m MARK] [-t SECONDS] COMMAND...");
+	}
+	start = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (start == MAP_FAILED || openpty(&master, &slave, NULL, NULL, NULL)) {
+		err(1, "pseudo terminal");
+	}
+	if (fcntl(master, F_SETFD, FD_CLOEXEC)) {
+		err(1, "pseudo terminal");
+	}
+	child = fork();
+	if (child == 0) {
+		if (control) {
+			setsid();
+			ioctl(slave, TIOCSCTTY, 0);
+		}
+		dup2(slave, 0);
+		dup2(slave, 1);
+		if (slave > 2) {
+			close(slave);
+		}
+		clock_gettime(CLOCK_MONOTONIC, start);
+		execvp(argv[optind], argv + optind);
+		_exit(127);
+	}
+	if (child < 0) {
+		err(1, "fork");
+	}
+	close(slave);
+	seen = wait_for_mark(master, mark, seconds, &now);
+	if (seen) {
+		printf("%.0f %d\n", microseconds(start, &now), (int)child);
+		fflush(stdout);
+	}
+	while (seen && keep) {
+		char c;
+		struct pollfd p[2] = { { .fd = 0, .events = POLLIN },
+				       { .fd = master, .events = POLLIN } };
+
+		/* What the guest goes on to say is read, so that it does not stop for want of room.
+		 */
+		if (poll(p, 2, -1) < 0 || (p[0].revents && read(0, &c, 1) <= 0)) {
+			break;
+		}
+		if (p[1].revents) {
+			char drop[TAIL];
+
+			if (read(master, drop, sizeof(drop)) <= 0) {
+				break;
+			}
+		}
+	}
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+	return seen ? 0 : 1;
+}
