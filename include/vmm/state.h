@@ -6,13 +6,14 @@
  *	static const struct state_field serial_fields[] = {
  *		STATE_FIELD(1, struct serial, lcr, 1),
  *		STATE_BYTES(2, struct serial, fifo, 1),			uint8_t fifo[N], whole
- *		STATE_ARRAY(3, struct serial, queues, queue_state, 1),	array of structs with a table of their own
+ *		STATE_STRUCTS(3, struct serial, queues, &queue_state, N, 1),	N structs with a table of their own
  *	};
- *	const struct state_desc serial_state = STATE_DESC("serial", 1, serial_fields, .validate = serial_validate);
+ *	const struct state_desc serial_state =
+ *		STATE_DESC("serial", 1, struct serial, serial_fields, .validate = serial_validate);
  *
  * Only uint8_t, uint16_t, uint32_t, uint64_t, int64_t and bool members (atomic ones included) compile as STATE_FIELD: the width
  * on the wire is the type's. Tags are unique within a table and never reused. Encoding: for each field u16 tag, u32 length,
- * little-endian value; nested tables nest the same encoding. A field that is absent keeps the object's current value (load into
+ * little-endian value; each element of a nested table is a u32 length and the same encoding. A field that is absent keeps the object's current value (load into
  * a freshly reset object); an unknown tag, a wrong length or a failed validate() refuses the whole section and names the field.
  * Loading is done into a scratch copy first by the caller if the object must stay untouched on failure: state_load() itself
  * validates framing of everything before it writes the first member.
@@ -96,9 +97,9 @@ struct state_buf {
 };
 void state_buf_finish(struct state_buf *buf);
 
-/* Appends the encoding of `object`. The owner must be quiesced. */
+/* Appends the encoding of `object`; on failure `buf` ends where it did. The owner must be quiesced. */
 int state_save(const struct state_desc *desc, const void *object, struct state_buf *buf, struct error *e);
-/* Decodes exactly `len` bytes into `object`, written by version `version` of the table. */
+/* Decodes exactly `len` bytes into `object`, written by version `version` (from 1) of the table. ERROR_STATE. */
 int state_load(const struct state_desc *desc, void *object, const uint8_t *data, size_t len,
 	       uint16_t version, struct error *e);
 /* Checks the table itself (unique tags, members inside the object): used by tests on every table. */

@@ -29,10 +29,11 @@ struct unit {
 };
 
 static const struct unit size_units[] = {
-	{ "", 1 },	   { "K", KIB(1) },    { "KiB", KIB(1) },
-	{ "M", MIB(1) },   { "MiB", MIB(1) },  { "G", GIB(1) },
-	{ "GiB", GIB(1) }, { "T", GIB(1024) }, { "TiB", GIB(1024) },
-	{ NULL, 0 },
+	{ "", 1 },	    { "K", KIB(1) },	{ "KiB", KIB(1) },
+	{ "M", MIB(1) },    { "MiB", MIB(1) },	{ "G", GIB(1) },
+	{ "GiB", GIB(1) },  { "T", GIB(1024) }, { "TiB", GIB(1024) },
+	{ "k", KIB(1) },    { "m", MIB(1) },	{ "g", GIB(1) },
+	{ "t", GIB(1024) }, { NULL, 0 },
 };
 static const struct unit duration_units[] = {
 	{ "", NS_PER_S },	{ "s", NS_PER_S },	  { "ms", NS_PER_MS },
