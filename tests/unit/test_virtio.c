@@ -28,7 +28,7 @@ struct echo {
 	uint8_t config[CONFIG_SIZE];
 	_Atomic uint32_t processed[2], started[2], stopped[2];
 	uint32_t resets, activations;
-	bool wrong_thread;
+	_Atomic bool wrong_thread;
 	_Atomic bool endless; /* the driver adds again whatever it gets back */
 	struct fake_ring *ring;
 };
@@ -62,16 +62,23 @@ static void echo_activate(struct virtio_device *dev)
 	echo_of(dev)->activations++;
 }
 
+static void check_thread(const struct virtio_queue *queue)
+{
+	if (!worker_is_current(queue->worker)) {
+		atomic_store(&echo_of(queue->device)->wrong_thread, true);
+	}
+}
+
 static void echo_start(struct virtio_device *dev, struct virtio_queue *queue)
 {
-	echo_of(dev)->wrong_thread |= !worker_is_current(queue->worker);
+	check_thread(queue);
 	ck_assert(queue->ring.running);
 	atomic_fetch_add(&echo_of(dev)->started[queue->index], 1);
 }
 
 static void echo_stop(struct virtio_device *dev, struct virtio_queue *queue)
 {
-	echo_of(dev)->wrong_thread |= !worker_is_current(queue->worker);
+	check_thread(queue);
 	ck_assert(queue->ring.running);
 	atomic_fetch_add(&echo_of(dev)->stopped[queue->index], 1);
 }
@@ -82,7 +89,7 @@ static void echo_process(struct virtio_device *dev, struct virtio_queue *queue)
 	struct virtqueue_chain chain;
 	struct iovec iov[64];
 
-	echo->wrong_thread |= !worker_is_current(queue->worker);
+	check_thread(queue);
 	ck_assert((atomic_load(&dev->status) & DRIVER_OK) != 0);
 	atomic_fetch_add(&echo->processed[queue->index], 1);
 	virtio_queue_begin(queue);
