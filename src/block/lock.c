@@ -16,11 +16,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "vmm/cleanup.h"
 
 #define COMM_SIZE 16
+
+/* How long to wait for a holder that no process is. */
+#define GONE_TRIES 90
+#define GONE_NS	   1000000
 
 static int set_lock(int fd, short type)
 {
@@ -106,30 +111,9 @@ static pid_t find_holder(int fd, char comm[COMM_SIZE])
 	return holder;
 }
 
-/*
- * A lock may outlive its process for a moment: the kernel ends an io_uring, which holds the disk's file, some milliseconds after
- * the process that was killed. So a lock whose holder cannot be found is asked for again for a while.
- */
-#define ORPHAN_TRIES 9
-#define ORPHAN_PAUSE_US 10000
-
-static int wait_for_orphan(int fd, short type)
+static int locked_error(const char *path, bool read_only, pid_t holder, const char *comm,
+			struct error *e)
 {
-	char comm[COMM_SIZE];
-	int r = -EAGAIN;
-
-	for (int i = 0; i < ORPHAN_TRIES && r == -EAGAIN && find_holder(fd, comm) == 0; i++) {
-		(void)usleep(ORPHAN_PAUSE_US);
-		r = set_lock(fd, type);
-	}
-	return r;
-}
-
-static int locked_error(int fd, const char *path, bool read_only, struct error *e)
-{
-	char comm[COMM_SIZE] = "";
-	pid_t holder = find_holder(fd, comm);
-	const char *mode = read_only ? "a process that writes to it" : "another process";
 	int r;
 
 	if (holder == getpid()) {
@@ -142,23 +126,37 @@ static int locked_error(int fd, const char *path, bool read_only, struct error *
 		r = error_set(e, ERROR_DISK_LOCKED, EAGAIN, "'%s' is in use by process %d (%s)",
 			      path, (int)holder, comm);
 	} else {
-		r = error_set(e, ERROR_DISK_LOCKED, EAGAIN, "'%s' is in use by %s", path, mode);
+		r = error_set(e, ERROR_DISK_LOCKED, EAGAIN, "'%s' is in use by %s", path,
+			      read_only ? "a process that writes to it" : "another process");
 	}
 	(void)error_hint(
 		e, "stop the other machine first; many can share a disk if all use it with ',ro'");
 	return r;
 }
 
+/*
+ * A lock that no process has belongs to one that has just ended, whose io_uring the kernel is still
+ * taking apart: that takes some milliseconds, longer if it has to wait for the last writes.
+ */
 int lock_disk(int fd, const char *path, bool read_only, struct error *e)
 {
-	short type = read_only ? F_RDLCK : F_WRLCK;
-	int r = set_lock(fd, type);
+	const struct timespec pause = { .tv_nsec = GONE_NS };
+	char comm[COMM_SIZE] = "";
+	pid_t holder = 0;
+	int r = -EAGAIN;
 
-	if (r == -EAGAIN || r == -EACCES) {
-		r = wait_for_orphan(fd, type);
+	for (int i = 0; i < GONE_TRIES && holder == 0; i++) {
+		if (i != 0) {
+			(void)nanosleep(&pause, NULL);
+		}
+		r = set_lock(fd, read_only ? F_RDLCK : F_WRLCK);
+		if (r != -EAGAIN && r != -EACCES) {
+			break;
+		}
+		holder = find_holder(fd, comm);
 	}
 	if (r == -EAGAIN || r == -EACCES) {
-		return locked_error(fd, path, read_only, e);
+		return locked_error(path, read_only, holder, comm, e);
 	}
 	if (r < 0) {
 		r = error_set_sys(e, ERROR_DISK, -r, "'%s' cannot be locked", path);

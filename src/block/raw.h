@@ -39,6 +39,8 @@ struct raw {
 
 /* Takes disk->fd over on success. */
 void raw_init(struct raw *raw, const struct block_ops *ops, struct raw_disk *disk);
+/* Unlocks and closes the file. */
+void raw_finish(struct raw *raw);
 
 /* Blocking; continue from req->transferred. 0 or a negative errno. */
 int raw_transfer(struct raw *raw, struct block_request *req);

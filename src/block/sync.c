@@ -27,6 +27,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "vmm/cleanup.h"
+
 #define PARTIAL_IOV 128 /* entries of a list that is continued in the middle; on the stack */
 
 const struct raw_io raw_io = {
@@ -58,6 +60,16 @@ void raw_init(struct raw *raw, const struct block_ops *ops, struct raw_disk *dis
 	raw->is_device = disk->is_device;
 	raw->io = &raw_io;
 	block_queue_init(&raw->sync_waiting);
+}
+
+/*
+ * Unlocked by word: a registered file outlives its descriptor until the kernel has taken the ring
+ * apart, which it does later, and the next machine may be waiting for the disk.
+ */
+void raw_finish(struct raw *raw)
+{
+	unlock_disk(raw->fd);
+	close_fd(&raw->fd);
 }
 
 /* The part of the list from `skip` on, as far as it fits. Returns the entries used. */
@@ -307,7 +319,7 @@ static void sync_close(struct block *b)
 {
 	struct sync *sync = container_of(b, struct sync, raw.block);
 
-	(void)close(sync->raw.fd);
+	raw_finish(&sync->raw);
 	free(sync->merged);
 	free(sync);
 }

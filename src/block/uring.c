@@ -7,8 +7,12 @@
  * file, and restricts it to reads, writes, fsync and fallocate on registered files: a worker that
  * has been taken over cannot open or connect anything through it. The first worker enables it and
  * owns it from then on (SINGLE_ISSUER); its filter allows io_uring_enter and that one registration
- * call. No eventfd: the worker's loop polls the ring's descriptor, which needs no read to become
- * silent.
+ * call.
+ *
+ * Completions are looked at directly in the shared ring. An eventfd wakes the worker's loop for
+ * those that come later; the kernel is told to be silent while the worker is looking anyway
+ * (IORING_CQ_EVENTFD_DISABLED), and since the loop waits for edges, the eventfd is never read.
+ * (Polling the ring's own descriptor would not do: with DEFER_TASKRUN it does not become ready.)
  *
  * What does not go smoothly - short transfers, interruptions, file systems without a fallocate mode
  * - is finished by the blocking steps of sync.c. Durability is grouped as there: one fsync at a
@@ -23,7 +27,9 @@
 #include <liburing.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/eventfd.h>
+
+#include "vmm/cleanup.h"
 
 #define SQ_ENTRIES 128
 #define CQ_ENTRIES 512 /* more than the requests of one queue (256) and a sync */
@@ -33,13 +39,16 @@
 /* liburing 2.1 and 2.2 do not know these; without them completions need no call to become visible.
  */
 #ifdef IORING_SETUP_DEFER_TASKRUN
-#define SETUP_DEFERRED	  (IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN) /* Linux 6.1 */
-#define SETUP_COOPERATIVE IORING_SETUP_COOP_TASKRUN				    /* Linux 5.19 */
+#define SETUP_DEFERRED /* Linux 6.1 */ \
+	(IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG)
+#define SETUP_COOPERATIVE (IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG) /* Linux 5.19 */
+#define SQ_TASKRUN	  IORING_SQ_TASKRUN
 #define submit_and_look	  io_uring_submit_and_get_events
 #define look		  io_uring_get_events
 #else
 #define SETUP_DEFERRED	  0
 #define SETUP_COOPERATIVE 0
+#define SQ_TASKRUN	  0
 #define submit_and_look	  io_uring_submit
 #define look(ring)	  0
 #endif
@@ -48,8 +57,9 @@ struct uring {
 	struct raw raw;
 	struct io_uring ring;
 	bool enabled;
+	int event_fd; /* the kernel's: completions have come while it was not silent */
 	struct loop *loop;
-	struct loop_source source;  /* the ring has completions */
+	struct loop_source source;  /* event_fd */
 	struct loop_timer retry;    /* the kernel did not take all submissions */
 	uint32_t in_ring;	    /* submission entries whose completion has not been seen */
 	struct block_queue syncing; /* served by the sync that is in the ring */
@@ -191,13 +201,25 @@ static void complete(struct uring *u, struct block_request *req, int result)
 	}
 }
 
+/* True if a look would find completions. */
+static bool has_completions(struct uring *u)
+{
+	unsigned int flags = __atomic_load_n(u->ring.sq.kflags, __ATOMIC_ACQUIRE);
+
+	return io_uring_cq_ready(&u->ring) != 0 ||
+	       (flags & (IORING_SQ_CQ_OVERFLOW | SQ_TASKRUN)) != 0;
+}
+
 /* Takes what has completed. Returns true if anything had. */
 static bool reap(struct uring *u)
 {
 	struct io_uring_cqe *cqe;
 	bool any = false;
 
-	while (io_uring_peek_cqe(&u->ring, &cqe) == 0 && cqe != NULL) {
+	if (io_uring_cq_ready(&u->ring) == 0 && has_completions(u)) {
+		(void)look(&u->ring);
+	}
+	while (io_uring_cq_ready(&u->ring) != 0 && io_uring_peek_cqe(&u->ring, &cqe) == 0) {
 		void *tag = io_uring_cqe_get_data(cqe);
 		int result = cqe->res;
 
@@ -213,59 +235,76 @@ static bool reap(struct uring *u)
 	return any;
 }
 
+/* The kernel need not tell: we look. */
+static void disarm(struct uring *u)
+{
+	(void)io_uring_cq_eventfd_toggle(&u->ring, false);
+}
+
+/* The kernel shall tell what completes from now on. False if something has completed already. */
+static bool arm(struct uring *u)
+{
+	if (u->in_ring == 0) {
+		return true;
+	}
+	(void)io_uring_cq_eventfd_toggle(&u->ring, true);
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	if (has_completions(u)) {
+		disarm(u);
+		return false;
+	}
+	return true;
+}
+
 static void retry_expired(struct loop_timer *timer);
 
 /* Starts and reaps until nothing is left that could be done without waiting. */
 static void uring_commit(struct block *b)
 {
 	struct uring *u = to_uring(b);
-	bool taken = true;
+	bool taken;
 
+	disarm(u);
 	do {
-		struct block_request *req;
+		do {
+			struct block_request *req;
 
-		while ((req = block_next(b)) != NULL) {
-			start(u, req);
-		}
-		start_sync(u);
-		if (io_uring_sq_ready(&u->ring) != 0) {
-			taken = enter(u, 0);
-		}
-	} while (reap(u) && (b->pending.head != NULL || u->raw.sync_waiting.head != NULL));
-	if (!taken && io_uring_sq_ready(&u->ring) != 0 && u->loop != NULL) {
+			while ((req = block_next(b)) != NULL) {
+				start(u, req);
+			}
+			start_sync(u);
+			taken = io_uring_sq_ready(&u->ring) == 0 || enter(u, 0);
+		} while (reap(u));
+	} while (!arm(u));
+	if (!taken && u->loop != NULL) {
 		loop_timer_set(u->loop, &u->retry, RETRY_NS, retry_expired);
 	}
 }
 
-/* The syncs that completions have queued, after a reap outside uring_commit(). */
-static void commit_syncs(struct uring *u)
+/* Looks, commits what follows from it, and tells the owner, until nothing more has completed. */
+static void look_around(struct uring *u)
 {
-	if (u->raw.sync_waiting.head != NULL) {
-		uring_commit(&u->raw.block);
-	}
+	struct block *b = &u->raw.block;
+
+	do {
+		disarm(u);
+		block_group_begin(b);
+		if (reap(u) || io_uring_sq_ready(&u->ring) != 0) {
+			uring_commit(b);
+		}
+		block_group_end(b);
+	} while (!arm(u));
 }
 
 static void ring_ready(struct loop_source *source, uint32_t events)
 {
-	struct uring *u = container_of(source, struct uring, source);
-
 	(void)events;
-	block_group_begin(&u->raw.block);
-	if (io_uring_cq_ready(&u->ring) == 0) {
-		(void)look(&u->ring);
-	}
-	(void)reap(u);
-	commit_syncs(u);
-	block_group_end(&u->raw.block);
+	look_around(container_of(source, struct uring, source));
 }
 
 static void retry_expired(struct loop_timer *timer)
 {
-	struct uring *u = container_of(timer, struct uring, retry);
-
-	block_group_begin(&u->raw.block);
-	uring_commit(&u->raw.block);
-	block_group_end(&u->raw.block);
+	look_around(container_of(timer, struct uring, retry));
 }
 
 static void uring_wait(struct block *b)
@@ -273,8 +312,9 @@ static void uring_wait(struct block *b)
 	struct uring *u = to_uring(b);
 
 	(void)enter(u, 1);
-	(void)reap(u);
-	commit_syncs(u);
+	if (reap(u)) {
+		uring_commit(b);
+	}
 }
 
 static int uring_attach(struct block *b, struct loop *loop, struct error *e)
@@ -289,7 +329,7 @@ static int uring_attach(struct block *b, struct loop *loop, struct error *e)
 		}
 		u->enabled = true;
 	}
-	r = loop_source_add(loop, &u->source, u->ring.ring_fd, EPOLLIN, ring_ready, e);
+	r = loop_source_add(loop, &u->source, u->event_fd, EPOLLIN | EPOLLET, ring_ready, e);
 	if (r == 0) {
 		u->loop = loop;
 	}
@@ -309,9 +349,9 @@ static void uring_close(struct block *b)
 {
 	struct uring *u = to_uring(b);
 
-	unlock_disk(u->raw.fd);
 	io_uring_queue_exit(&u->ring);
-	(void)close(u->raw.fd);
+	close_fd(&u->event_fd);
+	raw_finish(&u->raw);
 	free(u);
 }
 
@@ -361,27 +401,45 @@ static int make_ring(struct io_uring *ring)
 	return r;
 }
 
+static int prepare_ring(struct uring *u, int fd, const char **step)
+{
+	int r;
+
+	*step = "register the disk";
+	r = io_uring_register_files(&u->ring, &fd, 1);
+	if (r == 0) {
+		*step = "register an eventfd";
+		r = io_uring_register_eventfd(&u->ring, u->event_fd);
+	}
+	if (r == 0) {
+		*step = "restrict the ring";
+		r = restrict_ring(&u->ring);
+	}
+	return r;
+}
+
 int uring_create(struct block **ret, struct raw_disk *disk, struct error *e)
 {
 	struct uring *u = calloc(1, sizeof(*u));
-	const char *step = "make a ring";
+	const char *step = "make an eventfd";
 	int r;
 
 	if (u == NULL) {
 		return error_set_sys(e, ERROR_NO_MEMORY, ENOMEM, "disk");
 	}
-	r = make_ring(&u->ring);
-	if (r < 0) {
-		goto fail;
-	}
-	step = "register the disk";
-	r = io_uring_register_files(&u->ring, &disk->fd, 1);
+	u->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	r = u->event_fd < 0 ? -errno : 0;
 	if (r == 0) {
-		step = "restrict the ring";
-		r = restrict_ring(&u->ring);
+		step = "make a ring";
+		r = make_ring(&u->ring);
+	}
+	if (r == 0) {
+		r = prepare_ring(u, disk->fd, &step);
+		if (r < 0) {
+			io_uring_queue_exit(&u->ring);
+		}
 	}
 	if (r < 0) {
-		io_uring_queue_exit(&u->ring);
 		goto fail;
 	}
 	raw_init(&u->raw, &uring_ops, disk);
@@ -390,6 +448,7 @@ int uring_create(struct block **ret, struct raw_disk *disk, struct error *e)
 	return 0;
 
 fail:
+	close_fd(&u->event_fd);
 	free(u);
 	(void)error_set_sys(e, ERROR_DISK, -r, "io_uring is not usable on this host: %s", step);
 	if (r == -EPERM) {
