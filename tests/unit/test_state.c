@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "harness/check_main.h"
+
+#include "vmm/bytes.h"
+#include "vmm/state.h"
+
+struct inner {
+	uint16_t index;
+	_Atomic bool ready;
+	uint32_t not_saved;
+};
+
+struct outer {
+	uint8_t u8;
+	_Atomic uint16_t u16;
+	uint32_t u32;
+	_Atomic uint64_t u64;
+	int64_t i64;
+	bool flag;
+	uint8_t bytes[5];
+	struct inner inner[2];
+	void *pointer;
+	uint32_t young;
+};
+
+static int inner_validate(const void *object, struct error *e)
+{
+	const struct inner *inner = object;
+
+	return inner->index < 1000 ? 0 : error_set(e, ERROR_STATE, 0, "index %u", inner->index);
+}
+
+static const struct state_field inner_fields[] = {
+	STATE_FIELD(1, struct inner, index, 1),
+	STATE_FIELD(2, struct inner, ready, 1),
+};
+static const struct state_desc inner_state =
+	STATE_DESC("inner", 1, struct inner, inner_fields, .validate = inner_validate);
+
+static int outer_validate(const void *object, struct error *e)
+{
+	const struct outer *outer = object;
+
+	return outer->u8 != 0xee ? 0 : error_set(e, ERROR_STATE, 0, "u8 is 0xee");
+}
+
+static const struct state_field outer_fields[] = {
+	STATE_FIELD(1, struct outer, u8, 1),
+	STATE_FIELD(2, struct outer, u16, 1),
+	STATE_FIELD(3, struct outer, u32, 1),
+	STATE_FIELD(4, struct outer, u64, 1),
+	STATE_FIELD(5, struct outer, i64, 1),
+	STATE_FIELD(6, struct outer, flag, 1),
+	STATE_BYTES(7, struct outer, bytes, 1),
+	STATE_STRUCTS(8, struct outer, inner, &inner_state, 2, 1),
+	STATE_FIELD(9, struct outer, young, 2),
+};
+static const struct state_desc outer_state =
+	STATE_DESC("outer", 2, struct outer, outer_fields, .validate = outer_validate);
+
+static struct error err;
+static struct state_buf buf;
+
+static void setup(void)
+{
+	buf = (struct state_buf){ 0 };
+}
+
+static void teardown(void)
+{
+	state_buf_finish(&buf);
+	state_buf_finish(&buf);
+}
+
+static void fill(struct outer *o)
+{
+	memset(o, 0, sizeof(*o));
+	o->u8 = 0xa1;
+	o->u16 = 0xb2b1;
+	o->u32 = 0xc4c3c2c1;
+	o->u64 = 0xd8d7d6d5d4d3d2d1;
+	o->i64 = -2;
+	o->flag = true;
+	memcpy(o->bytes, "hello", 5);
+	o->inner[0].index = 7;
+	o->inner[1].index = 999;
+	o->inner[1].ready = true;
+	o->inner[1].not_saved = 5;
+	o->pointer = o;
+	o->young = 3;
+}
+
+/* The format, byte by byte: what is written today has to be read for ever. */
+static const uint8_t golden[] = {
+	1,    0,    1,	  0,	0,    0,    0xa1, 2,	0,    2,  0,	0, 0, 0xb1, 0xb2, 3,
+	0,    4,    0,	  0,	0,    0xc1, 0xc2, 0xc3, 0xc4, 4,  0,	8, 0, 0,    0,	  0xd1,
+	0xd2, 0xd3, 0xd4, 0xd5, 0xd6, 0xd7, 0xd8, 5,	0,    8,  0,	0, 0, 0xfe, 0xff, 0xff,
+	0xff, 0xff, 0xff, 0xff, 0xff, 6,    0,	  1,	0,    0,  0,	1, 7, 0,    5,	  0,
+	0,    0,    'h',  'e',	'l',  'l',  'o',  8,	0,    38, 0,	0, 0, 15,   0,	  0,
+	0,    1,    0,	  2,	0,    0,    0,	  7,	0,    2,  0,	1, 0, 0,    0,	  0,
+	15,   0,    0,	  0,	1,    0,    2,	  0,	0,    0,  0xe7, 3, 2, 0,    1,	  0,
+	0,    0,    1,	  9,	0,    4,    0,	  0,	0,    3,  0,	0, 0,
+};
+
+START_TEST(test_golden)
+{
+	struct outer o;
+
+	fill(&o);
+	check_ok(state_save(&outer_state, &o, &buf, &err), &err);
+	ck_assert_uint_eq(buf.len, sizeof(golden));
+	ck_assert_mem_eq(buf.data, golden, sizeof(golden));
+	/* Appends. */
+	check_ok(state_save(&outer_state, &o, &buf, &err), &err);
+	ck_assert_uint_eq(buf.len, 2 * sizeof(golden));
+	ck_assert_mem_eq(buf.data + sizeof(golden), golden, sizeof(golden));
+}
+END_TEST
+
+START_TEST(test_load)
+{
+	struct outer o = { .pointer = &buf, .inner[1].not_saved = 77 };
+
+	check_ok(state_load(&outer_state, &o, golden, sizeof(golden), 2, &err), &err);
+	ck_assert_uint_eq(o.u8, 0xa1);
+	ck_assert_uint_eq(o.u16, 0xb2b1);
+	ck_assert_uint_eq(o.u32, 0xc4c3c2c1);
+	ck_assert_uint_eq(o.u64, 0xd8d7d6d5d4d3d2d1);
+	ck_assert_int_eq(o.i64, -2);
+	ck_assert(o.flag);
+	ck_assert_mem_eq(o.bytes, "hello", 5);
+	ck_assert_uint_eq(o.inner[0].index, 7);
+	ck_assert(!o.inner[0].ready);
+	ck_assert_uint_eq(o.inner[1].index, 999);
+	ck_assert(o.inner[1].ready);
+	ck_assert_uint_eq(o.inner[1].not_saved, 77);
+	ck_assert_ptr_eq(o.pointer, &buf);
+	ck_assert_uint_eq(o.young, 3);
+}
+END_TEST
+
+START_TEST(test_absent_keeps)
+{
+	struct outer o;
+
+	fill(&o);
+	check_ok(state_load(&outer_state, &o, NULL, 0, 1, &err), &err);
+	check_ok(state_load(&outer_state, &o, golden + 7, 8, 1, &err), &err);
+	ck_assert_uint_eq(o.u8, 0xa1);
+	ck_assert_uint_eq(o.young, 3);
+}
+END_TEST
+
+#define GOLDEN_V1 (sizeof(golden) - 10) /* without `young` */
+
+START_TEST(test_versions)
+{
+	struct outer o = { .young = 42 };
+
+	check_ok(state_load(&outer_state, &o, golden, GOLDEN_V1, 1, &err), &err);
+	ck_assert_uint_eq(o.young, 42);
+	ck_assert_int_lt(state_load(&outer_state, &o, golden, sizeof(golden), 1, &err), 0);
+	check_error(&err, ERROR_STATE, "'young'");
+	ck_assert_int_lt(state_load(&outer_state, &o, golden, sizeof(golden), 3, &err), 0);
+	check_error(&err, ERROR_STATE, "version 3");
+	check_error(&err, ERROR_STATE, "newer");
+	ck_assert_int_lt(state_load(&outer_state, &o, golden, sizeof(golden), 0, &err), 0);
+}
+END_TEST
+
+/* A change of the golden bytes that has to be refused before anything is stored. */
+static const struct {
+	size_t offset;
+	uint8_t value;
+	const char *text;
+} damages[] = {
+	{ 0, 99, "tag 99" },
+	{ 0, 0, "tag 0" },
+	{ 1, 1, "tag 257" },
+	{ 0, 3, "'u32' has 1 bytes, expected 4" },
+	{ 0, 2, "'u16' has 1 bytes" },
+	{ 2, 0, "'u8' has 0 bytes" },
+	{ 2, 2, "'u8' has 2 bytes" },
+	{ 5, 0xff, "cut off at byte 0" },
+	{ 7, 1, "'u8' is there twice" },
+	{ 59, 2, "'flag' is 2" },
+	{ 62, 4, "bytes" },
+	{ 73, 37, "" },
+	{ 77, 14, "" },
+	{ 77, 255, "element 0 of 2 is cut off" },
+	{ 77, 34, "" },
+	{ 81, 2, "inner" },
+};
+
+START_TEST(test_damage)
+{
+	uint8_t data[sizeof(golden)];
+	struct outer o = { 0 };
+	static const struct outer untouched;
+	int r;
+
+	memcpy(data, golden, sizeof(golden));
+	data[damages[_i].offset] = damages[_i].value;
+	r = state_load(&outer_state, &o, data, sizeof(data), 2, &err);
+	ck_assert_int_lt(r, 0);
+	check_error(&err, ERROR_STATE, damages[_i].text);
+	check_error(&err, ERROR_STATE, "outer");
+	ck_assert_mem_eq(&o, &untouched, sizeof(o));
+}
+END_TEST
+
+START_TEST(test_truncated)
+{
+	static const size_t whole[] = { 0, 7, 15, 25, 39, 53, 60, 71, 115, 125 };
+
+	for (size_t len = 0; len < sizeof(golden); len++) {
+		/* On the heap, so that the sanitizer sees a read behind the end. */
+		uint8_t *data = malloc(len + 1);
+		struct outer o = { 0 };
+		bool valid = false;
+
+		ck_assert_ptr_nonnull(data);
+		data = realloc(data, len != 0 ? len : 1);
+		memcpy(data, golden, len);
+		for (size_t i = 0; i < ARRAY_SIZE(whole); i++) {
+			valid |= whole[i] == len;
+		}
+		ck_assert_int_eq(state_load(&outer_state, &o, data, len, 2, &err) == 0, valid);
+		free(data);
+	}
+}
+END_TEST
+
+START_TEST(test_twice)
+{
+	uint8_t data[14];
+	struct outer o = { 0 };
+
+	memcpy(data, golden, 7);
+	memcpy(data + 7, golden, 7);
+	ck_assert_int_lt(state_load(&outer_state, &o, data, sizeof(data), 2, &err), 0);
+	check_error(&err, ERROR_STATE, "'u8' is there twice");
+}
+END_TEST
+
+START_TEST(test_validate)
+{
+	uint8_t data[sizeof(golden)];
+	struct outer o = { 0 };
+
+	memcpy(data, golden, sizeof(golden));
+	data[6] = 0xee;
+	ck_assert_int_lt(state_load(&outer_state, &o, data, sizeof(data), 2, &err), 0);
+	ck_assert_str_eq(err.msg, "outer: u8 is 0xee");
+	memcpy(data, golden, sizeof(golden));
+	data[107] = 0xff;
+	ck_assert_int_lt(state_load(&outer_state, &o, data, sizeof(data), 2, &err), 0);
+	check_error(&err, ERROR_STATE, "outer: field 'inner', element 1: inner: index");
+}
+END_TEST
+
+/* Every single byte changed to every value: no crash, and what was accepted can be saved and loaded
+ * again. */
+START_TEST(test_every_byte)
+{
+	uint8_t data[sizeof(golden)];
+
+	for (size_t i = 0; i < sizeof(golden); i++) {
+		for (int value = 0; value < 256; value++) {
+			struct outer o = { 0 }, again = { 0 };
+
+			memcpy(data, golden, sizeof(golden));
+			data[i] = (uint8_t)value;
+			if (state_load(&outer_state, &o, data, sizeof(data), 2, NULL) != 0) {
+				continue;
+			}
+			buf.len = 0;
+			check_ok(state_save(&outer_state, &o, &buf, &err), &err);
+			check_ok(state_load(&outer_state, &again, buf.data, buf.len, 2, &err),
+				 &err);
+			ck_assert_mem_eq(&o, &again, sizeof(o));
+		}
+	}
+}
+END_TEST
+
+START_TEST(test_failed_sticks)
+{
+	struct outer o = { 0 };
+
+	buf.failed = true;
+	ck_assert_int_eq(state_save(&outer_state, &o, &buf, &err), -12);
+	check_error(&err, ERROR_NO_MEMORY, "outer");
+	ck_assert_uint_eq(buf.len, 0);
+}
+END_TEST
+
+START_TEST(test_tables_are_good)
+{
+	check_ok(state_desc_check(&outer_state, &err), &err);
+	check_ok(state_desc_check(&inner_state, &err), &err);
+}
+END_TEST
+
+/* One field of a good table spoiled. */
+static const struct {
+	struct state_field field;
+	const char *text;
+} bad_tables[] = {
+	{ { 0, 1, STATE_KIND_U8, "x", 0, 1, 1, NULL }, "start at 1" },
+	{ { 7, 1, STATE_KIND_U8, "x", 0, 1, 1, NULL }, "tag is used twice" },
+	{ { 1, 0, STATE_KIND_U8, "x", 0, 1, 1, NULL }, "since" },
+	{ { 1, 3, STATE_KIND_U8, "x", 0, 1, 1, NULL }, "since" },
+	{ { 1, 1, STATE_KIND_U8, NULL, 0, 1, 1, NULL }, "no name" },
+	{ { 1, 1, STATE_KIND_U8, "x", sizeof(struct outer), 1, 1, NULL }, "inside" },
+	{ { 1, 1, STATE_KIND_BYTES, "x", 1, 1, sizeof(struct outer), NULL }, "inside" },
+	{ { 1, 1, STATE_KIND_BYTES, "x", SIZE_MAX, 1, 2, NULL }, "inside" },
+	{ { 1, 1, STATE_KIND_BYTES, "x", 0, SIZE_MAX, 2, NULL }, "inside" },
+	{ { 1, 1, STATE_KIND_BYTES, "x", 0, 2, 1, NULL }, "other than bytes" },
+	{ { 1, 1, STATE_KIND_U32, "x", 0, 2, 1, NULL }, "size" },
+	{ { 1, 1, STATE_KIND_U32, "x", 2, 4, 1, NULL }, "alignment" },
+	{ { 1, 1, STATE_KIND_STRUCTS, "x", 0, 8, 1, NULL }, "nested" },
+	{ { 1, 1, STATE_KIND_STRUCTS, "x", 0, 4, 1, &inner_state }, "nested" },
+	{ { 1, 1, STATE_KIND_U8, "x", 0, 1, 1, &inner_state }, "nested" },
+	{ { 1, 1, (enum state_kind)99, "x", 0, 1, 1, NULL }, "kind" },
+	{ { 1, 1, STATE_KIND_U8, "x", offsetof(struct outer, bytes), 1, 1, NULL }, "overlaps" },
+};
+
+START_TEST(test_bad_table)
+{
+	struct state_field fields[] = { STATE_BYTES(7, struct outer, bytes, 1),
+					bad_tables[_i].field };
+	const struct state_desc desc = STATE_DESC("bad", 2, struct outer, fields);
+
+	ck_assert_int_lt(state_desc_check(&desc, &err), 0);
+	check_error(&err, ERROR_INTERNAL, bad_tables[_i].text);
+}
+END_TEST
+
+CHECK_MAIN("state", CHECK_FIXTURE(setup, teardown); CHECK_TEST(test_golden); CHECK_TEST(test_load);
+	   CHECK_TEST(test_absent_keeps); CHECK_TEST(test_versions);
+	   CHECK_TABLE(test_damage, damages); CHECK_TEST(test_truncated); CHECK_TEST(test_twice);
+	   CHECK_TEST(test_validate); CHECK_TEST(test_every_byte); CHECK_TEST(test_failed_sticks);
+	   CHECK_TEST(test_tables_are_good); CHECK_TABLE(test_bad_table, bad_tables))
