@@ -1,16 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A virtio device independent of its transport (virtio 1.2 §2, §3): status machine, features, configuration space, queues with their
- * workers. Device types are ops tables; transports (MMIO now, PCI later) call the virtio_* functions below.
+ * A virtio device independent of its transport (virtio 1.2 §2, §3): status machine, features,
+ * configuration space, queues with their workers. Device types are ops tables; transports (MMIO
+ * now, PCI later) call the virtio_* functions below.
  *
- * Threads and locks: registers are driven by vCPU threads under `lock` (rank: device). Each queue is served by its own worker:
- * queue_* ops run there, without the lock, between start and stop. Starting and stopping are worker_call()s made by the vCPU that wrote
- * the status, under the lock; a worker never takes `lock`. `status`, `interrupt_status` and `config_generation` are atomic because workers set bits in them.
+ * Threads and locks: registers are driven by vCPU threads under `lock` (rank: device). Each queue
+ * is served by its own worker: queue_* ops run there, without the lock, between start and stop.
+ * Starting and stopping are worker_call()s made by the vCPU that wrote the status, under the lock;
+ * a worker never takes `lock`. `status`, `interrupt_status` and `config_generation` are atomic
+ * because workers set bits in them.
  *
- * Status machine (§2.1, §3.1), strict: 0 -> ACKNOWLEDGE -> DRIVER -> FEATURES_OK (refused unless the features are a subset of
- * ours with VERSION_1) -> DRIVER_OK (every ready queue is started; an unusable one makes NEEDS_RESET). Bits can only be
- * added, in that order; FAILED may be added any time; writing 0 resets: queues stopped and drained, everything back to power-on.
- * Illegal writes are ignored. Features cannot change after FEATURES_OK, queue registers not after DRIVER_OK.
+ * Status machine (§2.1, §3.1), strict: 0 -> ACKNOWLEDGE -> DRIVER -> FEATURES_OK (refused unless
+ * the features are a subset of ours with VERSION_1) -> DRIVER_OK (every ready queue is started; an
+ * unusable one makes NEEDS_RESET). Bits can only be added, in that order; FAILED may be added any
+ * time; writing 0 resets: queues stopped and drained, everything back to power-on. Illegal writes
+ * are ignored. Features cannot change after FEATURES_OK, queue registers not after DRIVER_OK.
  */
 #ifndef VMM_VIRTIO_H
 #define VMM_VIRTIO_H
@@ -36,46 +40,53 @@ struct virtio_queue {
 	struct virtio_device *device;
 	uint16_t index;
 	struct virtqueue ring;
-	struct worker *worker;	  /* borrowed: given by virtio_device_init()'s caller */
-	int kick_fd;		  /* eventfd: the driver's doorbell (ioeventfd), owned */
-	struct loop_source kick;  /* of the worker's loop while started */
-	bool started;		  /* the worker owns the ring: written by the worker, or while it does not run */
-	uint32_t passes;	  /* of the current virtio_queue_begin() */
+	struct worker *worker;	 /* borrowed: given by virtio_device_init()'s caller */
+	int kick_fd;		 /* eventfd: the driver's doorbell (ioeventfd), owned */
+	struct loop_source kick; /* of the worker's loop while started */
+	bool started;		 /* the worker owns the ring; changes on the worker only */
+	uint32_t passes;	 /* of the current virtio_queue_begin() */
 };
 
 struct virtio_ops {
-	const char *name;  /* "virtio-blk" */
-	uint32_t id;	   /* VIRTIO_ID_* of <linux/virtio_ids.h> */
+	const char *name; /* "virtio-blk" */
+	uint32_t id;	  /* VIRTIO_ID_* of <linux/virtio_ids.h> */
 	uint32_t queue_count;
-	const uint16_t *queue_sizes;	 /* size_max of each */
-	const char *const *queue_names;	 /* short, for thread names: "disk", "net-rx" */
-	const struct state_desc *state;	 /* of the device's own struct; NULL: no state beyond virtio_device */
-	struct syscall_list syscalls;	 /* of its workers, beyond the base list of every worker */
+	const uint16_t *queue_sizes;	/* size_max of each */
+	const char *const *queue_names; /* short, for thread names: "disk", "net-rx" */
+	const struct state_desc *state; /* of the device's own struct; NULL: no such state */
+	struct syscall_list syscalls;	/* of its workers, beyond the base list of every worker */
 
 	/*
-	 * Under the lock: may the driver take exactly these (a subset of the offered ones, with VERSION_1)? For features
-	 * that need each other. NULL: any subset will do.
+	 * Under the lock: may the driver take exactly these (a subset of the offered ones, with
+	 * VERSION_1)? For features that need each other. NULL: any subset will do.
 	 */
 	bool (*features_valid)(const struct virtio_device *dev, uint64_t features);
-	/* Under the lock, on a vCPU. [offset, offset + len) is inside config_size. NULL: reads give zeroes, writes are dropped. */
+	/*
+	 * Under the lock, on a vCPU. [offset, offset + len) is inside config_size. NULL: reads give
+	 * zeroes, writes are dropped.
+	 */
 	void (*config_read)(struct virtio_device *dev, uint32_t offset, void *buf, uint32_t len);
-	void (*config_write)(struct virtio_device *dev, uint32_t offset, const void *buf, uint32_t len);
+	void (*config_write)(struct virtio_device *dev, uint32_t offset, const void *buf,
+			     uint32_t len);
 	/* Under the lock, queues stopped. NULL: nothing beyond the core's reset. */
 	void (*reset)(struct virtio_device *dev);
 	/* Under the lock, features are final, queues not started yet. NULL: nothing. */
 	void (*activate)(struct virtio_device *dev);
 
-	/* On the queue's worker. start: register sources, after virtqueue_start(). NULL: nothing. */
+	/* On the queue's worker, the ring has just started: register sources. NULL: nothing. */
 	void (*queue_start)(struct virtio_device *dev, struct virtio_queue *queue);
 	/* The driver has kicked, or the queue has just started. Must never be NULL. */
 	void (*queue_process)(struct virtio_device *dev, struct virtio_queue *queue);
 	/*
-	 * Drain: unregister sources; every chain that a back end still works on is waited for and pushed. After it the ring is
-	 * not touched. NULL: nothing is ever in flight.
+	 * Drain: unregister sources; every chain that a back end still works on is waited for and
+	 * pushed. After it the ring is not touched. NULL: nothing is ever in flight.
 	 */
 	void (*queue_stop)(struct virtio_device *dev, struct virtio_queue *queue);
 
-	/* Frees the device (container of `dev`): workers are gone already, queues are stopped. Never NULL. */
+	/*
+	 * Frees the device (container of `dev`): workers are gone already, queues are stopped.
+	 * Never NULL.
+	 */
 	void (*destroy)(struct virtio_device *dev);
 };
 
@@ -98,7 +109,7 @@ struct virtio_device {
 	uint64_t features; /* what the driver accepted */
 	uint32_t config_size;
 	_Atomic uint32_t status;
-	_Atomic uint32_t interrupt_status; /* bit 0 used buffers, bit 1 configuration: meaning of §4.2.2 InterruptStatus */
+	_Atomic uint32_t interrupt_status; /* §4.2.2: bit 0 used buffers, bit 1 configuration */
 	_Atomic uint32_t config_generation;
 	struct virtio_queue queues[VIRTIO_QUEUES_MAX];
 };
@@ -106,8 +117,8 @@ struct virtio_device {
 extern const struct state_desc virtio_device_state;
 
 /*
- * `features` is what this instance offers besides VERSION_1, INDIRECT_DESC and EVENT_IDX, which the core adds. `workers` holds
- * one initialised worker per queue.
+ * `features` is what this instance offers besides VERSION_1, INDIRECT_DESC and EVENT_IDX, which the
+ * core adds. `workers` holds one initialised worker per queue.
  */
 int virtio_device_init(struct virtio_device *dev, const struct virtio_ops *ops, const char *name,
 		       struct guest_memory *mem, uint64_t features, uint32_t config_size,
@@ -127,23 +138,27 @@ void virtio_config_write(struct virtio_device *dev, uint64_t offset, const void 
 /* Machine reset; vCPUs are parked. Takes the lock. */
 void virtio_device_reset(struct virtio_device *dev);
 /*
- * Stops workers from touching the rings while keeping the device's state (pause, snapshot); resume starts them again and
- * processes what came meanwhile. vCPUs are parked. Main thread. Take the lock.
+ * Stops workers from touching the rings while keeping the device's state (pause, snapshot); resume
+ * starts them again and processes what came meanwhile. vCPUs are parked. Main thread. Take the
+ * lock.
  */
 void virtio_device_quiesce(struct virtio_device *dev);
 void virtio_device_resume(struct virtio_device *dev);
 
 /*
  * For device types, on the queue's worker: the passes of queue_process().
+ *
  *	virtio_queue_begin(queue);
  *	do {
  *		while ((r = virtqueue_pop(&queue->ring, ...)) > 0) {
  *			... virtqueue_push(), now or later
  *		}
  *	} while (virtio_queue_more(queue));
- * begin: the driver need not kick. more: publishes, interrupts if wanted, asks for kicks again and looks whether work came
- * meanwhile. A driver that never stops adding does not hold the worker: after some passes `more` says no and kicks by itself, so
- * that calls and other sources get their turn. A broken ring makes NEEDS_RESET there, too.
+ *
+ * begin: the driver need not kick. more: publishes, interrupts if wanted, asks for kicks again and
+ * looks whether work came meanwhile. A driver that never stops adding does not hold the worker:
+ * after some passes `more` says no and kicks by itself, so that calls and other sources get their
+ * turn. A broken ring makes NEEDS_RESET there, too.
  */
 void virtio_queue_begin(struct virtio_queue *queue);
 bool __must_use virtio_queue_more(struct virtio_queue *queue);

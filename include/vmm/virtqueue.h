@@ -2,25 +2,31 @@
 /*
  * A split virtqueue seen from the device (virtio 1.2 §2.7), with INDIRECT_DESC and EVENT_IDX.
  *
- * Life: the transport writes size and addresses while the driver configures (device lock held); virtqueue_start() checks and
- * translates them once, at DRIVER_OK; from then on only the owning worker touches the run-time part, until virtqueue_stop().
+ * Life: the transport writes size and addresses while the driver configures (device lock held);
+ * virtqueue_start() checks and translates them once, at DRIVER_OK; from then on only the owning
+ * worker touches the run-time part, until virtqueue_stop().
  *
- * The guest controls everything in the three areas, at any time. Therefore: the avail index is read once per pass and a pass is
- * bounded by the queue size; each descriptor is copied once; a chain has at most `size` descriptors, direct and indirect
- * together; a head that is in flight cannot be taken again; used index and used ring positions come from our own shadow. Anything
- * else makes the queue broken: virtqueue_pop() returns -EIO for ever and the device asks for a reset, nothing more happens.
+ * The guest controls everything in the three areas, at any time. Therefore: the avail index is read
+ * once per pass and a pass is bounded by the queue size; each descriptor is copied once; a chain
+ * has at most `size` buffers, direct and indirect together; a head that is in flight cannot be
+ * taken again; used index and used ring positions come from our own shadow. Anything else makes the
+ * queue broken: virtqueue_pop() returns -EIO for ever and the device asks for a reset, nothing more
+ * happens, and what was in flight is not given back.
  *
- * Pass of a worker:
+ * Pass of a worker (virtio_queue_begin() and virtio_queue_more() in vmm/virtio.h do it for devices,
+ * and bound the outer loop as well):
+ *
  *	virtqueue_suppress_kicks(q, true);
  *	do {
  *		while ((r = virtqueue_pop(q, &chain, iov, max)) > 0) {
  *			... later, in any order: virtqueue_push(q, &chain, written);
  *		}
- *		virtqueue_publish(q)		-> true: interrupt the driver
+ *		virtqueue_publish(q)              -> true: interrupt the driver
  *		virtqueue_suppress_kicks(q, false);
- *	} while (virtqueue_has_work(q));	-> the driver may have added before it saw the new setting
+ *	} while (virtqueue_has_work(q));          -> it may have added before it saw the setting
  *
- * Saved: configuration, next avail and used positions. In-flight heads are drained before a save.
+ * Saved: configuration, next avail and used positions, broken. In-flight heads are drained before
+ * a save.
  */
 #ifndef VMM_VIRTQUEUE_H
 #define VMM_VIRTQUEUE_H
@@ -46,11 +52,11 @@ struct virtqueue {
 	bool running, broken;
 	bool event_idx, indirect;
 	uint8_t *desc, *avail, *used; /* translated */
-	uint16_t avail_next;	/* position of the next entry to take */
-	uint16_t avail_seen;	/* avail index as of the last read */
-	uint16_t used_next;	/* position of the next entry to fill */
-	uint16_t used_published; /* used index that the driver can see */
-	bool pass_open;		/* something was taken since the avail index was read */
+	uint16_t avail_next;	      /* position of the next entry to take */
+	uint16_t avail_seen;	      /* avail index as of the last read */
+	uint16_t used_next;	      /* position of the next entry to fill */
+	uint16_t used_published;      /* used index that the driver can see */
+	bool pass_open;		      /* something was taken since the avail index was read */
 	bool kicks_suppressed;
 	uint64_t in_flight[VIRTQUEUE_SIZE_MAX / 64]; /* one bit per head */
 	uint32_t in_flight_count;
@@ -61,10 +67,11 @@ extern const struct state_desc virtqueue_state;
 /* One request: the driver's readable buffers first, then the writable ones, all translated. */
 struct virtqueue_chain {
 	uint16_t head;
-	uint16_t out_count, in_count; /* entries of iov: [0, out_count) readable, then in_count writable */
-	uint64_t out_len, in_len;     /* bytes; at most 2^32 together, a longer chain is refused */
-	bool writable_seen;	      /* a writable descriptor was met, maybe of length 0 */
-	struct iovec *iov;	      /* the caller's array; unchanged until virtqueue_push() */
+	uint16_t out_count;	  /* iov[0 ... out_count - 1]: readable */
+	uint16_t in_count;	  /* the entries after them: writable */
+	uint64_t out_len, in_len; /* bytes; at most 2^32 together, a longer chain is refused */
+	bool writable_seen;	  /* a writable descriptor was met, maybe of length 0 */
+	struct iovec *iov;	  /* the caller's array; unchanged until virtqueue_push() */
 };
 
 /* Sets size_max, everything else to reset values. */
@@ -72,34 +79,50 @@ void virtqueue_init(struct virtqueue *q, uint16_t size_max);
 /* Back to reset values (keeps size_max). Only while not running. */
 void virtqueue_reset(struct virtqueue *q);
 
-/* What the driver writes as queue size: anything but a power of 2 up to size_max is kept as 0, which virtqueue_start() refuses. */
+/*
+ * What the driver writes as queue size: anything but a power of 2 up to size_max is kept as 0,
+ * which virtqueue_start() refuses.
+ */
 void virtqueue_set_size(struct virtqueue *q, uint32_t size);
 
 /*
- * Checks size, alignment and place of the three areas (16, 2 and 4 bytes; wholly in RAM, not overlapping each other) and starts. Returns false, and leaves
- * the queue stopped, if the driver's settings are unusable.
+ * Checks size, alignment and place of the three areas (16, 2 and 4 bytes; wholly in RAM, not
+ * overlapping each other) and starts. Returns false, and leaves the queue stopped, if the driver's
+ * settings are unusable.
  */
 bool __must_use virtqueue_start(struct virtqueue *q, struct guest_memory *mem, uint64_t features);
-/* Nothing touches the rings any more. All popped chains must have been pushed, or be dropped for good (reset). */
+/*
+ * Nothing touches the rings any more; pushes that come later are dropped. All popped chains must
+ * have been pushed, or be dropped for good (reset).
+ */
 void virtqueue_stop(struct virtqueue *q);
 
 /*
- * True if there is something to pop, reading the avail index anew: the next virtqueue_pop() then gives 1 or -EIO. False for a
- * broken queue.
+ * True if there is something to pop, reading the avail index anew: the next virtqueue_pop() then
+ * gives 1 or -EIO. False for a broken queue.
  */
 bool virtqueue_has_work(struct virtqueue *q);
-/* How many chains wait, reading the avail index anew; more than q->size if the driver broke it (the next pop says so). */
+/*
+ * How many chains wait, reading the avail index anew; more than q->size if the driver broke it (the
+ * next pop says so).
+ */
 uint16_t virtqueue_available(struct virtqueue *q);
 /*
- * Takes the next chain. `iov` has room for `max` entries; a chain that needs more breaks the queue, so give at least q->size. Zero-length descriptors are checked and left out of the list.
- * Returns 1; 0 at the end of the pass: nothing was left when the pass read the avail index (virtqueue_has_work() looks again);
- * -EIO if the queue is broken (now or before).
+ * Takes the next chain. `iov` has room for `max` entries; a chain that needs more breaks the queue,
+ * so give at least q->size. Zero-length descriptors are checked and left out of the list. Returns
+ * 1; 0 at the end of the pass: nothing was left when the pass read the avail index
+ * (virtqueue_has_work() looks again); -EIO if the queue is broken (now or before).
  */
-int virtqueue_pop(struct virtqueue *q, struct virtqueue_chain *chain, struct iovec *iov, size_t max);
-/* Puts the last popped chain back, as if it had not been taken. Only the most recent pop, before any other call. */
+int virtqueue_pop(struct virtqueue *q, struct virtqueue_chain *chain, struct iovec *iov,
+		  size_t max);
+/*
+ * Puts the last popped chain back, as if it had not been taken. Only the most recent pop, before
+ * any other call.
+ */
 void virtqueue_unpop(struct virtqueue *q, const struct virtqueue_chain *chain);
 /*
- * Gives a chain back with `written` bytes written from the first writable buffer on; marks them dirty. The driver sees it after virtqueue_publish().
+ * Gives a chain back with `written` bytes written from the first writable buffer on; marks them
+ * dirty. The driver sees it after virtqueue_publish().
  */
 void virtqueue_push(struct virtqueue *q, const struct virtqueue_chain *chain, uint32_t written);
 /* Makes pushed chains visible. True if the driver wants an interrupt for them. */

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * An I/O worker: a named thread with an event loop. A virtqueue, and what it needs of a back end, belongs to exactly one worker, so rings need
- * no lock. Other threads reach in by worker_call() only.
+ * An I/O worker: a named thread with an event loop. A virtqueue, and what it needs of a back end,
+ * belongs to exactly one worker, so rings need no lock. Other threads reach in by worker_call()
+ * only.
  *
- * worker_init() may run long before worker_start(): calls made meanwhile wait for the thread. worker_call() must never be made
- * by a worker to another worker, and a worker never waits for a vCPU or for main: that order keeps it free of deadlock.
+ * worker_init() may run long before worker_start(): calls made meanwhile wait for the thread.
+ * worker_call() must never be made by a worker to another worker, and a worker never waits for a
+ * vCPU or for main: that order keeps it free of deadlock.
  */
 #ifndef VMM_WORKER_H
 #define VMM_WORKER_H
@@ -17,7 +19,7 @@
 #include "vmm/syscalls.h"
 #include "vmm/types.h"
 
-#define WORKER_NAME_SIZE 16 /* with the NUL: the kernel's limit for thread names */
+#define WORKER_NAME_SIZE  16 /* with the NUL: the kernel's limit for thread names */
 #define WORKER_STACK_SIZE KIB(256)
 
 struct worker {
@@ -26,7 +28,10 @@ struct worker {
 	pthread_t thread;
 	_Atomic(pthread_t) self; /* `thread`, once it runs; 0 before and after */
 	bool initialised, started;
-	/* Runs first on the new thread: enters the sandbox. A failure ends the process with the error printed. */
+	/*
+	 * Runs first on the new thread: enters the sandbox. A failure ends the process with the
+	 * error printed.
+	 */
 	int (*enter)(void *arg, struct error *e);
 	void *enter_arg;
 };
@@ -37,7 +42,7 @@ extern const struct syscall_list worker_syscalls;
 int worker_init(struct worker *worker, const char *name, struct error *e);
 int worker_start(struct worker *worker, int (*enter)(void *arg, struct error *e), void *enter_arg,
 		 struct error *e);
-/* Runs fn(arg) on the worker's thread and waits until it has returned. Any thread but a worker's. */
+/* Runs fn(arg) on the worker's thread, waits until it has returned. Any thread but a worker's. */
 void worker_call(struct worker *worker, void (*fn)(void *arg), void *arg);
 /* True on the worker's own thread. */
 bool worker_is_current(const struct worker *worker);

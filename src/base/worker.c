@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Worker threads: include/vmm/worker.h is the contract. A worker is an event loop on a thread of its own; everything crosses
- * over as a posted closure, so there is no lock here besides the loop's. Nothing is saved.
+ * Worker threads: include/vmm/worker.h is the contract. A worker is an event loop on a thread of
+ * its own; everything crosses over as a posted closure, so there is no lock here besides the
+ * loop's. Nothing is saved.
  */
 #include "vmm/worker.h"
 
@@ -61,10 +62,13 @@ int worker_init(struct worker *worker, const char *name, struct error *e)
 	return 0;
 }
 
-/* Asynchronous signals are main's; those that a thread raises by itself must reach their handler here. */
+/* Asynchronous signals are main's; those that a thread raises by itself must reach their handler
+ * here. */
 static void block_signals(sigset_t *old)
 {
-	static const int synchronous[] = { SIGSYS, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT };
+	static const int synchronous[] = {
+		SIGSYS, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT
+	};
 	sigset_t set;
 
 	(void)sigfillset(&set);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * See fake_driver.h. Ring accesses are atomic with the driver's memory order, so that ThreadSanitizer sees what a real guest and
- * device rely on. Workers are real threads; fake_driver_sync() makes their progress deterministic.
+ * See fake_driver.h. Ring accesses are atomic with the driver's memory order, so that
+ * ThreadSanitizer sees what a real guest and device rely on. Workers are real threads;
+ * fake_driver_sync() makes their progress deterministic.
  */
 #include "fake_driver.h"
 
@@ -18,12 +19,12 @@
 
 #define WAIT_USED_NS 20000000000ULL
 
-#define CHECK(condition)                                                                           \
-	do {                                                                                       \
-		if (!(condition)) {                                                                \
-			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition);            \
-			abort();                                                                   \
-		}                                                                                  \
+#define CHECK(condition)                                                                \
+	do {                                                                            \
+		if (!(condition)) {                                                     \
+			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
+			abort();                                                        \
+		}                                                                       \
 	} while (0)
 
 void fake_memory_init(struct guest_memory *mem)
@@ -40,7 +41,8 @@ void fake_memory_init(struct guest_memory *mem)
 	mem->map = guarded + PAGE_SIZE_4K;
 	mem->size = size;
 	mem->region_count = 2;
-	mem->regions[0] = (struct guest_memory_region){ .gpa = 0, .size = FAKE_LOW_SIZE, .host = mem->map };
+	mem->regions[0] =
+		(struct guest_memory_region){ .gpa = 0, .size = FAKE_LOW_SIZE, .host = mem->map };
 	mem->regions[1] = (struct guest_memory_region){ .gpa = FAKE_HIGH_START,
 							.size = FAKE_HIGH_SIZE,
 							.host = mem->map + FAKE_LOW_SIZE,
@@ -85,7 +87,8 @@ void fake_ring_init(struct fake_ring *ring, struct guest_memory *mem, uint16_t s
 	ring->desc_gpa = gpa;
 	ring->avail_gpa = gpa + 16ULL * size;
 	ring->used_gpa = ALIGN_UP(ring->avail_gpa + 6 + 2ULL * size, 4);
-	ring->tables_gpa = FAKE_TABLES + (gpa - FAKE_RINGS) / FAKE_RING_SPACE % FAKE_QUEUES * 0x20000;
+	ring->tables_gpa =
+		FAKE_TABLES + (gpa - FAKE_RINGS) / FAKE_RING_SPACE % FAKE_QUEUES * 0x20000;
 	ring->next_table = ring->tables_gpa;
 	memset(at(mem, gpa, FAKE_RING_SPACE), 0, FAKE_RING_SPACE);
 }
@@ -155,11 +158,13 @@ static uint16_t buf_flags(const struct fake_buf *bufs, uint16_t i, uint16_t coun
 			  (i + 1 < count ? VRING_DESC_F_NEXT : 0));
 }
 
-void fake_ring_chain(struct fake_ring *ring, uint16_t head, const struct fake_buf *bufs, uint16_t count)
+void fake_ring_chain(struct fake_ring *ring, uint16_t head, const struct fake_buf *bufs,
+		     uint16_t count)
 {
 	for (uint16_t i = 0; i < count; i++) {
 		fake_ring_set_desc(ring, (uint16_t)(head + i), bufs[i].addr, bufs[i].len,
-				   buf_flags(bufs, i, count), (uint16_t)((head + i + 1) % ring->size));
+				   buf_flags(bufs, i, count),
+				   (uint16_t)((head + i + 1) % ring->size));
 	}
 }
 
@@ -396,8 +401,8 @@ static void nothing(void *arg)
 }
 
 /*
- * A worker runs posts last in a round. The first call may land in a round that began before the kick; the second one cannot, so
- * the round between has seen the kick.
+ * A worker runs posts last in a round. The first call may land in a round that began before the
+ * kick; the second one cannot, so the round between has seen the kick.
  */
 void fake_driver_sync(struct fake_driver *d)
 {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The driver's side of a virtio device, for tests without KVM: guest memory, rings, feature negotiation, a transport that counts.
- * Nothing here checks anything on behalf of the device; a test can build what a hostile guest would.
+ * The driver's side of a virtio device, for tests without KVM: guest memory, rings, feature
+ * negotiation, a transport that counts. Nothing here checks anything on behalf of the device; a
+ *test can build what a hostile guest would.
  *
  *	struct fake_driver d;
  *	fake_driver_init(&d);				memory and running workers
@@ -11,10 +12,11 @@
  *	head = fake_ring_add(&d.rings[0], bufs, 3);	makes a chain available
  *	fake_driver_kick(&d, 0);			and waits until the worker has looked
  *	ck_assert(fake_ring_used(&d.rings[0], &id, &len));
- *	fake_driver_finish(&d);				resets the device, ends the workers, destroys the device
+ *	fake_driver_finish(&d);				resets and destroys the device
  *
- * Memory map: FAKE_LOW_SIZE at 0 and FAKE_HIGH_SIZE at FAKE_HIGH_START, adjacent in the host but not in the guest. Queue n has
- * its rings in the 64 KiB at FAKE_RINGS + n * 64 KiB; FAKE_TABLES is for indirect tables; tests own the rest, from FAKE_DATA on.
+ * Memory map: FAKE_LOW_SIZE at 0 and FAKE_HIGH_SIZE at FAKE_HIGH_START, adjacent in the host but
+ * not in the guest. Queue n has its rings in the 64 KiB at FAKE_RINGS + n * 64 KiB; FAKE_TABLES is
+ * for indirect tables; tests own the rest, from FAKE_DATA on.
  */
 #ifndef TESTS_FAKE_DRIVER_H
 #define TESTS_FAKE_DRIVER_H
@@ -52,7 +54,8 @@ struct fake_ring {
 	uint64_t desc_gpa, avail_gpa, used_gpa;
 	uint16_t avail_idx;  /* next to fill; what the device sees after fake_ring_publish() */
 	uint16_t used_seen;  /* next used element to look at */
-	uint16_t next_desc;  /* where fake_ring_add() builds the next direct chain: reused round and round */
+	uint16_t next_desc;  /* where fake_ring_add() builds the next direct chain: reused round and
+				round */
 	uint64_t next_table; /* where fake_ring_add_indirect() builds the next table */
 	uint64_t tables_gpa; /* start of this ring's tables */
 };
@@ -63,8 +66,10 @@ void fake_ring_init(struct fake_ring *ring, struct guest_memory *mem, uint16_t s
 void fake_ring_configure(const struct fake_ring *ring, struct virtqueue *q);
 
 /* Raw access: any value, any time. Indexes are taken modulo the size. */
-void fake_ring_set_desc(struct fake_ring *ring, uint16_t index, uint64_t addr, uint32_t len, uint16_t flags, uint16_t next);
-void fake_table_set_desc(struct guest_memory *mem, uint64_t table, uint32_t index, uint64_t addr, uint32_t len, uint16_t flags, uint16_t next);
+void fake_ring_set_desc(struct fake_ring *ring, uint16_t index, uint64_t addr, uint32_t len,
+			uint16_t flags, uint16_t next);
+void fake_table_set_desc(struct guest_memory *mem, uint64_t table, uint32_t index, uint64_t addr,
+			 uint32_t len, uint16_t flags, uint16_t next);
 void fake_ring_set_avail(struct fake_ring *ring, uint16_t position, uint16_t head);
 void fake_ring_set_avail_idx(struct fake_ring *ring, uint16_t idx);
 void fake_ring_set_avail_flags(struct fake_ring *ring, uint16_t flags);
@@ -74,14 +79,17 @@ uint16_t fake_ring_used_flags(const struct fake_ring *ring);
 uint16_t fake_ring_avail_event(const struct fake_ring *ring);
 
 /* Builds a direct chain in the descriptors from `head` on, modulo size. */
-void fake_ring_chain(struct fake_ring *ring, uint16_t head, const struct fake_buf *bufs, uint16_t count);
+void fake_ring_chain(struct fake_ring *ring, uint16_t head, const struct fake_buf *bufs,
+		     uint16_t count);
 /* Puts a head into the avail ring without showing it; publish shows all of them. */
 void fake_ring_offer(struct fake_ring *ring, uint16_t head);
 void fake_ring_publish(struct fake_ring *ring);
-/* Chain, offer, publish. Returns the head. The caller does not let more than `size` descriptors be in flight. */
+/* Chain, offer, publish. Returns the head. The caller does not let more than `size` descriptors be
+ * in flight. */
 uint16_t fake_ring_add(struct fake_ring *ring, const struct fake_buf *bufs, uint16_t count);
 /* The same through an indirect table; uses one descriptor of the ring. */
-uint16_t fake_ring_add_indirect(struct fake_ring *ring, const struct fake_buf *bufs, uint16_t count);
+uint16_t fake_ring_add_indirect(struct fake_ring *ring, const struct fake_buf *bufs,
+				uint16_t count);
 /* The next used element, if there is one. */
 bool fake_ring_used(struct fake_ring *ring, uint32_t *id, uint32_t *len);
 
@@ -91,7 +99,8 @@ struct fake_driver {
 	struct guest_memory mem;
 	struct worker workers[FAKE_QUEUES];
 	struct virtio_device *dev;
-	struct virtio_mmio *mmio; /* set it after attach: everything then goes through the registers */
+	struct virtio_mmio
+		*mmio; /* set it after attach: everything then goes through the registers */
 	struct fake_ring rings[FAKE_QUEUES];
 	_Atomic uint32_t queue_interrupts[FAKE_QUEUES];
 	_Atomic uint32_t config_interrupts;
@@ -106,11 +115,13 @@ void fake_driver_attach(struct fake_driver *d, struct virtio_device *dev);
 uint32_t fake_driver_status(struct fake_driver *d);
 void fake_driver_set_status(struct fake_driver *d, uint32_t status);
 uint64_t fake_driver_offered(struct fake_driver *d);
-/* ACKNOWLEDGE, DRIVER, features, FEATURES_OK. True if the device agreed. `features` is taken as it is. */
+/* ACKNOWLEDGE, DRIVER, features, FEATURES_OK. True if the device agreed. `features` is taken as it
+ * is. */
 bool fake_driver_negotiate(struct fake_driver *d, uint64_t features);
 /* Rings of `size` for queue `index`, told to the device and made ready. */
 void fake_driver_setup_queue(struct fake_driver *d, uint32_t index, uint16_t size);
-/* From reset to DRIVER_OK with VERSION_1 | features and all queues of `size`. True if DRIVER_OK without NEEDS_RESET. */
+/* From reset to DRIVER_OK with VERSION_1 | features and all queues of `size`. True if DRIVER_OK
+ * without NEEDS_RESET. */
 bool __must_use fake_driver_start(struct fake_driver *d, uint64_t features, uint16_t size);
 void fake_driver_reset(struct fake_driver *d);
 
@@ -118,7 +129,8 @@ void fake_driver_reset(struct fake_driver *d);
 void fake_driver_sync(struct fake_driver *d);
 /* QueueNotify, then sync. */
 void fake_driver_kick(struct fake_driver *d, uint32_t index);
-/* Waits until the device has used `count` chains altogether (modulo 2^16), however long a back end takes. False after 20 s. */
+/* Waits until the device has used `count` chains altogether (modulo 2^16), however long a back end
+ * takes. False after 20 s. */
 bool __must_use fake_driver_wait_used(struct fake_driver *d, uint32_t index, uint16_t count);
 
 /* Guest memory from the test's side; an invalid range ends the test program. */

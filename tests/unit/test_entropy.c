@@ -97,7 +97,8 @@ START_TEST(test_M2_7_4_1_1_scattered)
 	fake_driver_fill(&d, FAKE_DATA, 0, 4096);
 	fake_driver_fill(&d, FAKE_HIGH_START, 0, 4096);
 	for (size_t i = 0; i < ARRAY_SIZE(bufs); i++) {
-		bufs[i] = (struct fake_buf){ (i % 2 == 0 ? FAKE_DATA : FAKE_HIGH_START) + i, 1, true };
+		bufs[i] = (struct fake_buf){ (i % 2 == 0 ? FAKE_DATA : FAKE_HIGH_START) + i, 1,
+					     true };
 	}
 	head = fake_ring_add_indirect(&d.rings[0], bufs, ARRAY_SIZE(bufs));
 	fake_driver_kick(&d, 0);
@@ -157,7 +158,8 @@ START_TEST(test_full_queue)
 	uint16_t heads[VIRTIO_ENTROPY_QUEUE_SIZE];
 
 	for (size_t round = 0; round < 3; round++) {
-		fake_ring_set_used_event(&d.rings[0], (uint16_t)((round + 1) * ARRAY_SIZE(heads) - 1));
+		fake_ring_set_used_event(&d.rings[0],
+					 (uint16_t)((round + 1) * ARRAY_SIZE(heads) - 1));
 		for (size_t i = 0; i < ARRAY_SIZE(heads); i++) {
 			heads[i] = fake_ring_add(&d.rings[0], &buf, 1);
 		}

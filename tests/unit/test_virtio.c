@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The device core: status machine, features, queues changing hands, reset, pause, saved state. "M..." are the device
- * requirements of virtio 1.3 in research/reliability.md §3.3, "T-..." tests of its §1.
+ * The device core: status machine, features, queues changing hands, reset, pause, saved state.
+ * "M..." are the device requirements of virtio 1.3 in research/reliability.md §3.3, "T-..." tests
+ * of its §1.
  */
 #include "harness/check_main.h"
 #include "harness/fake_driver.h"
@@ -44,7 +45,8 @@ static void echo_config_read(struct virtio_device *dev, uint32_t offset, void *b
 	memcpy(buf, echo_of(dev)->config + offset, len);
 }
 
-static void echo_config_write(struct virtio_device *dev, uint32_t offset, const void *buf, uint32_t len)
+static void echo_config_write(struct virtio_device *dev, uint32_t offset, const void *buf,
+			      uint32_t len)
 {
 	ck_assert_uint_le((uint64_t)offset + len, CONFIG_SIZE);
 	memcpy(echo_of(dev)->config + offset, buf, len);
@@ -265,8 +267,8 @@ START_TEST(test_status_matrix)
 	for (uint32_t value = 0; value < 0x100; value++) {
 		drive_to(state);
 		fake_driver_set_status(&d, value);
-		ck_assert_msg(status() == model(state, value), "0x%x in 0x%x: 0x%x, not 0x%x", value, state,
-			      status(), model(state, value));
+		ck_assert_msg(status() == model(state, value), "0x%x in 0x%x: 0x%x, not 0x%x",
+			      value, state, status(), model(state, value));
 	}
 	for (uint32_t bit = 8; bit < 32; bit++) {
 		drive_to(state);
@@ -297,7 +299,8 @@ END_TEST
 
 START_TEST(test_M6_2_1_offered)
 {
-	ck_assert_uint_eq(fake_driver_offered(&d), VERSION_1 | INDIRECT | EVENT_IDX | FEATURE_A | FEATURE_B);
+	ck_assert_uint_eq(fake_driver_offered(&d),
+			  VERSION_1 | INDIRECT | EVENT_IDX | FEATURE_A | FEATURE_B);
 	ck_assert_uint_eq(virtio_offered_features(&echo->dev, 2), 0);
 	ck_assert_uint_eq(virtio_offered_features(&echo->dev, UINT32_MAX), 0);
 }
@@ -323,7 +326,8 @@ static const struct {
 
 START_TEST(test_M2_2_2_2_subsets)
 {
-	ck_assert_int_eq(fake_driver_negotiate(&d, feature_rows[_i].features), feature_rows[_i].accepted);
+	ck_assert_int_eq(fake_driver_negotiate(&d, feature_rows[_i].features),
+			 feature_rows[_i].accepted);
 	ck_assert_uint_eq(status(), feature_rows[_i].accepted ? 0xb : 0x3);
 	/* A driver that was refused may think again. */
 	if (!feature_rows[_i].accepted) {
@@ -625,8 +629,16 @@ END_TEST
 /* T-Q5 */
 START_TEST(test_config_bounds)
 {
-	static const uint64_t offsets[] = { 0, 1, 7, CONFIG_SIZE - 1, CONFIG_SIZE, CONFIG_SIZE + 1,
-					    UINT64_C(1) << 31, UINT32_MAX, UINT64_MAX - 7, UINT64_MAX };
+	static const uint64_t offsets[] = { 0,
+					    1,
+					    7,
+					    CONFIG_SIZE - 1,
+					    CONFIG_SIZE,
+					    CONFIG_SIZE + 1,
+					    UINT64_C(1) << 31,
+					    UINT32_MAX,
+					    UINT64_MAX - 7,
+					    UINT64_MAX };
 
 	for (size_t i = 0; i < ARRAY_SIZE(offsets); i++) {
 		for (uint32_t len = 1; len <= 8; len++) {
@@ -787,7 +799,8 @@ START_TEST(test_init_without_descriptors)
 	none = limit;
 	none.rlim_cur = 0;
 	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
-	ck_assert_int_eq(virtio_device_init(&dev, &echo_ops, "echo1", &d.mem, 0, 0, d.workers, &e), -EMFILE);
+	ck_assert_int_eq(virtio_device_init(&dev, &echo_ops, "echo1", &d.mem, 0, 0, d.workers, &e),
+			 -EMFILE);
 	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
 	check_error(&e, ERROR_INTERNAL, "virtio-echo 'echo1'");
 	ck_assert_uint_eq(open_descriptors(), before);
@@ -797,7 +810,8 @@ START_TEST(test_init_without_descriptors)
 }
 END_TEST
 
-/* Several vCPUs at once: kicks, status reads, changes of configuration, resets. ThreadSanitizer is the judge. */
+/* Several vCPUs at once: kicks, status reads, changes of configuration, resets. ThreadSanitizer is
+ * the judge. */
 static _Atomic bool hammer_stop;
 
 static void *hammer(void *arg)
@@ -848,13 +862,14 @@ CHECK_MAIN("virtio", CHECK_FIXTURE(setup, teardown); CHECK_TABLE(test_status_mat
 	   CHECK_TABLE(test_status_rows, status_rows); CHECK_TEST(test_M6_2_1_offered);
 	   CHECK_TABLE(test_M2_2_2_2_subsets, feature_rows); CHECK_TEST(test_features_frozen);
 	   CHECK_TEST(test_echo); CHECK_TEST(test_M2_1_2_1_kick_before_driver_ok);
-	   CHECK_TEST(test_M2_7_10_2_3_spurious_kicks); CHECK_TEST(test_M2_1_2_2_needs_reset_signals);
-	   CHECK_TEST(test_broken_queue); CHECK_TEST(test_M2_4_1_reset);
-	   CHECK_TEST(test_failed_stops_queues); CHECK_TEST(test_many_resets);
-	   CHECK_TEST(test_queue_selection); CHECK_LOOP(test_unusable_queue, 3);
-	   CHECK_TEST(test_two_queues_share_one_ring); CHECK_LOOP(test_endless_driver, 2);
-	   CHECK_TEST(test_quiesce); CHECK_TEST(test_quiesce_before_driver);
-	   CHECK_TEST(test_config_bounds); CHECK_TEST(test_M4_2_2_1_6_config_changed);
-	   CHECK_TEST(test_machine_reset_is_power_on); CHECK_TEST(test_state_round_trip);
-	   CHECK_TABLE(test_state_validate, states); CHECK_TEST(test_state_with_bad_ring);
-	   CHECK_TEST(test_init_without_descriptors); CHECK_TEST(test_concurrent_resets))
+	   CHECK_TEST(test_M2_7_10_2_3_spurious_kicks);
+	   CHECK_TEST(test_M2_1_2_2_needs_reset_signals); CHECK_TEST(test_broken_queue);
+	   CHECK_TEST(test_M2_4_1_reset); CHECK_TEST(test_failed_stops_queues);
+	   CHECK_TEST(test_many_resets); CHECK_TEST(test_queue_selection);
+	   CHECK_LOOP(test_unusable_queue, 3); CHECK_TEST(test_two_queues_share_one_ring);
+	   CHECK_LOOP(test_endless_driver, 2); CHECK_TEST(test_quiesce);
+	   CHECK_TEST(test_quiesce_before_driver); CHECK_TEST(test_config_bounds);
+	   CHECK_TEST(test_M4_2_2_1_6_config_changed); CHECK_TEST(test_machine_reset_is_power_on);
+	   CHECK_TEST(test_state_round_trip); CHECK_TABLE(test_state_validate, states);
+	   CHECK_TEST(test_state_with_bad_ring); CHECK_TEST(test_init_without_descriptors);
+	   CHECK_TEST(test_concurrent_resets))

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The MMIO transport, register by register (virtio 1.2 §4.2.2). "M..." are the device requirements of virtio 1.3 in
- * research/reliability.md §3.3, "T-..." tests of its §1.
+ * The MMIO transport, register by register (virtio 1.2 §4.2.2). "M..." are the device requirements
+ * of virtio 1.3 in research/reliability.md §3.3, "T-..." tests of its §1.
  */
 #include "harness/check_main.h"
 #include "harness/fake_driver.h"
@@ -35,7 +35,8 @@ static void sink_config_read(struct virtio_device *dev, uint32_t offset, void *b
 	memcpy(buf, sink_of(dev)->config + offset, len);
 }
 
-static void sink_config_write(struct virtio_device *dev, uint32_t offset, const void *buf, uint32_t len)
+static void sink_config_write(struct virtio_device *dev, uint32_t offset, const void *buf,
+			      uint32_t len)
 {
 	memcpy(sink_of(dev)->config + offset, buf, len);
 }
@@ -85,7 +86,8 @@ static void setup(void)
 	fake_driver_init(&d);
 	sink = calloc(1, sizeof(*sink));
 	ck_assert_ptr_nonnull(sink);
-	check_ok(virtio_device_init(&sink->dev, &sink_ops, "sink0", &d.mem, 1, CONFIG_SIZE, d.workers, &e),
+	check_ok(virtio_device_init(&sink->dev, &sink_ops, "sink0", &d.mem, 1, CONFIG_SIZE,
+				    d.workers, &e),
 		 &e);
 	fake_driver_attach(&d, &sink->dev);
 	fake_irq_init_edge(&irq, 5);
@@ -170,7 +172,8 @@ START_TEST(test_fresh)
 }
 END_TEST
 
-/* T-Q10: every offset below configuration space in every width: all ones unless it is a 32-bit register. */
+/* T-Q10: every offset below configuration space in every width: all ones unless it is a 32-bit
+ * register. */
 START_TEST(test_widths)
 {
 	static const unsigned int widths[] = { 1, 2, 4, 8 };
@@ -197,8 +200,9 @@ END_TEST
 START_TEST(test_read_only_and_reserved_writes)
 {
 	for (uint64_t offset = 0; offset < VIRTIO_MMIO_CONFIG; offset += 4) {
-		if (offset < VIRTIO_MMIO_DEVICE_FEATURES_SEL || offset == VIRTIO_MMIO_QUEUE_NUM_MAX ||
-		    offset == VIRTIO_MMIO_INTERRUPT_STATUS || offset >= 0xac) {
+		if (offset < VIRTIO_MMIO_DEVICE_FEATURES_SEL ||
+		    offset == VIRTIO_MMIO_QUEUE_NUM_MAX || offset == VIRTIO_MMIO_INTERRUPT_STATUS ||
+		    offset >= 0xac) {
 			wr32(offset, 0);
 			wr32(offset, 0xffffffff);
 			wr32(offset, 1);
@@ -280,8 +284,8 @@ static const struct {
 	uint32_t written;
 	uint16_t kept;
 } queue_nums[] = {
-	{ 1, 1 },  { 2, 2 },	 { 64, 64 },	 { 0, 0 },	     { 3, 0 },
-	{ 65, 0 }, { 128, 0 },	 { 0x8000, 0 },	 { 0xffff, 0 },	     { 0x10000, 0 },
+	{ 1, 1 },	{ 2, 2 },	   { 64, 64 },	      { 0, 0 },	     { 3, 0 },
+	{ 65, 0 },	{ 128, 0 },	   { 0x8000, 0 },     { 0xffff, 0 }, { 0x10000, 0 },
 	{ 0x10040, 0 }, { 0x80000000, 0 }, { 0xffffffff, 0 },
 };
 
@@ -318,7 +322,8 @@ START_TEST(test_queue_ready)
 }
 END_TEST
 
-/* T-Q1: after DRIVER_OK every queue register is frozen, and the device goes on with what it checked. */
+/* T-Q1: after DRIVER_OK every queue register is frozen, and the device goes on with what it
+ * checked. */
 START_TEST(test_frozen_after_driver_ok)
 {
 	const struct fake_buf buf = { FAKE_DATA, 16, true };
@@ -373,8 +378,9 @@ END_TEST
 /* T-Q4 */
 START_TEST(test_notify)
 {
-	static const uint32_t values[] = { 2,	   3,	       0xff,	   0xffff,    0x10000,
-					   0x10001, 0x7fffffff, 0x80000000, 0x80000001, 0xffffffff };
+	static const uint32_t values[] = {
+		2, 3, 0xff, 0xffff, 0x10000, 0x10001, 0x7fffffff, 0x80000000, 0x80000001, 0xffffffff
+	};
 	uint32_t before;
 
 	ck_assert(fake_driver_start(&d, 0, 16));
@@ -388,10 +394,12 @@ START_TEST(test_notify)
 	wr(VIRTIO_MMIO_QUEUE_NOTIFY, 8, 0);
 	wr(VIRTIO_MMIO_QUEUE_NOTIFY + 1, 4, 0);
 	fake_driver_sync(&d);
-	ck_assert_uint_eq(atomic_load(&sink->processed[0]) + atomic_load(&sink->processed[1]), before);
+	ck_assert_uint_eq(atomic_load(&sink->processed[0]) + atomic_load(&sink->processed[1]),
+			  before);
 	wr32(VIRTIO_MMIO_QUEUE_NOTIFY, 1);
 	fake_driver_sync(&d);
-	ck_assert_uint_eq(atomic_load(&sink->processed[0]) + atomic_load(&sink->processed[1]), before + 1);
+	ck_assert_uint_eq(atomic_load(&sink->processed[0]) + atomic_load(&sink->processed[1]),
+			  before + 1);
 }
 END_TEST
 
@@ -475,7 +483,8 @@ START_TEST(test_M2_5_2_1_config)
 				uint64_t at = VIRTIO_MMIO_CONFIG + k;
 				bool hit = at >= offset && at - offset < widths[i];
 
-				ck_assert_uint_eq(sink->config[k], hit ? at - offset + 1 : 0xa0 + k);
+				ck_assert_uint_eq(sink->config[k],
+						  hit ? at - offset + 1 : 0xa0 + k);
 			}
 		}
 	}
@@ -489,13 +498,14 @@ START_TEST(test_driver_through_registers)
 {
 	ck_assert(fake_driver_start(&d, EVENT_IDX | INDIRECT | 1, 16));
 	for (uint32_t i = 0; i < 100; i++) {
-		const struct fake_buf bufs[] = { { FAKE_DATA, 16, false }, { FAKE_DATA + 16, 16, true } };
+		const struct fake_buf bufs[] = { { FAKE_DATA, 16, false },
+						 { FAKE_DATA + 16, 16, true } };
 		uint32_t id, len;
 		uint16_t head;
 
 		fake_ring_set_used_event(&d.rings[0], fake_ring_used_idx(&d.rings[0]));
-		head = i % 2 == 0 ? fake_ring_add(&d.rings[0], bufs, 2) :
-				    fake_ring_add_indirect(&d.rings[0], bufs, 2);
+		head = i % 2 == 0 ? fake_ring_add(&d.rings[0], bufs, 2)
+				  : fake_ring_add_indirect(&d.rings[0], bufs, 2);
 		fake_driver_kick(&d, 0);
 		ck_assert(fake_ring_used(&d.rings[0], &id, &len));
 		ck_assert_uint_eq(id, head);
@@ -532,7 +542,9 @@ START_TEST(test_selectors_saved_and_reset)
 	virtio_mmio_reset(&mmio);
 	ck_assert_uint_eq(mmio.queue_sel | mmio.device_features_sel | mmio.driver_features_sel, 0);
 	ck_assert_uint_eq(rd32(VIRTIO_MMIO_QUEUE_NUM_MAX), 64);
-	check_ok(state_load(&virtio_mmio_state, &mmio, saved.data, saved.len, virtio_mmio_state.version, &e), &e);
+	check_ok(state_load(&virtio_mmio_state, &mmio, saved.data, saved.len,
+			    virtio_mmio_state.version, &e),
+		 &e);
 	state_buf_finish(&saved);
 	ck_assert_uint_eq(mmio.queue_sel, 0xffffffff);
 	ck_assert_uint_eq(rd32(VIRTIO_MMIO_DEVICE_FEATURES), 1);
@@ -588,14 +600,14 @@ START_TEST(test_concurrent_registers)
 }
 END_TEST
 
-CHECK_MAIN("virtio_mmio", CHECK_FIXTURE(setup, teardown); CHECK_TEST(test_M4_2_2_1_1_and_2_identity);
-	   CHECK_TABLE(test_fresh, fresh); CHECK_TEST(test_widths);
-	   CHECK_TEST(test_read_only_and_reserved_writes); CHECK_TEST(test_feature_selectors);
-	   CHECK_TEST(test_queue_selector); CHECK_TEST(test_queue_registers);
-	   CHECK_TABLE(test_queue_num, queue_nums); CHECK_TEST(test_queue_ready);
-	   CHECK_TEST(test_frozen_after_driver_ok); CHECK_TEST(test_M4_2_2_1_7_not_ready_not_touched);
-	   CHECK_TEST(test_notify); CHECK_TEST(test_M4_2_2_1_3_interrupts);
-	   CHECK_TEST(test_M4_2_2_1_5_reset); CHECK_TEST(test_status_high_bits);
-	   CHECK_TEST(test_M2_5_2_1_config); CHECK_TEST(test_driver_through_registers);
-	   CHECK_TEST(test_bus_window); CHECK_TEST(test_selectors_saved_and_reset);
-	   CHECK_TEST(test_concurrent_registers))
+CHECK_MAIN("virtio_mmio", CHECK_FIXTURE(setup, teardown);
+	   CHECK_TEST(test_M4_2_2_1_1_and_2_identity); CHECK_TABLE(test_fresh, fresh);
+	   CHECK_TEST(test_widths); CHECK_TEST(test_read_only_and_reserved_writes);
+	   CHECK_TEST(test_feature_selectors); CHECK_TEST(test_queue_selector);
+	   CHECK_TEST(test_queue_registers); CHECK_TABLE(test_queue_num, queue_nums);
+	   CHECK_TEST(test_queue_ready); CHECK_TEST(test_frozen_after_driver_ok);
+	   CHECK_TEST(test_M4_2_2_1_7_not_ready_not_touched); CHECK_TEST(test_notify);
+	   CHECK_TEST(test_M4_2_2_1_3_interrupts); CHECK_TEST(test_M4_2_2_1_5_reset);
+	   CHECK_TEST(test_status_high_bits); CHECK_TEST(test_M2_5_2_1_config);
+	   CHECK_TEST(test_driver_through_registers); CHECK_TEST(test_bus_window);
+	   CHECK_TEST(test_selectors_saved_and_reset); CHECK_TEST(test_concurrent_registers))

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Split virtqueues against a driver that may do anything. "M..." are the device requirements of virtio 1.3 in
- * research/reliability.md §3.3.
+ * Split virtqueues against a driver that may do anything. "M..." are the device requirements of
+ * virtio 1.3 in research/reliability.md §3.3.
  */
 #include "harness/check_main.h"
 #include "harness/fake_driver.h"
@@ -172,8 +172,10 @@ END_TEST
 
 START_TEST(test_zero_length_left_out)
 {
-	const struct fake_buf bufs[] = { { 0x100000, 0, false }, { 0x100000, 3, false },
-					 { FAKE_LOW_SIZE, 0, true }, { 0x200000, 7, true } };
+	const struct fake_buf bufs[] = { { 0x100000, 0, false },
+					 { 0x100000, 3, false },
+					 { FAKE_LOW_SIZE, 0, true },
+					 { 0x200000, 7, true } };
 
 	start(SIZE, 0);
 	fake_ring_add(&ring, bufs, ARRAY_SIZE(bufs));
@@ -250,7 +252,8 @@ START_TEST(test_longest_chains)
 }
 END_TEST
 
-/* §2.7.5.1: 2^32 bytes in total are the limit; buffers may overlap, so small memory is enough to try. */
+/* §2.7.5.1: 2^32 bytes in total are the limit; buffers may overlap, so small memory is enough to
+ * try. */
 START_TEST(test_chain_total)
 {
 	struct fake_buf bufs[257];
@@ -269,150 +272,106 @@ START_TEST(test_chain_total)
 }
 END_TEST
 
-/* What makes a queue broken. Each builder shows head 0 unless it does so itself. */
-static void one(uint64_t addr, uint32_t len, uint16_t flags, uint16_t next)
-{
-	fake_ring_set_desc(&ring, 0, addr, len, flags, next);
-}
+/*
+ * What makes a queue broken: descriptors of the ring and of an indirect table at FAKE_TABLES, then
+ * the head and the avail index that the driver shows.
+ */
+struct bad_desc {
+	enum { NONE, RING, TABLE } where;
+	uint16_t index;
+	uint64_t addr;
+	uint32_t len;
+	uint16_t flags, next;
+};
 
-static void indirect_one(uint64_t addr, uint32_t len, uint16_t flags, uint16_t next)
-{
-	one(FAKE_TABLES, 32, F_INDIRECT, 0);
-	fake_table_set_desc(&mem, FAKE_TABLES, 0, addr, len, flags, next);
-}
-
-static void bad_self_loop(void) { one(0x100000, 1, F_NEXT, 0); }
-static void bad_self_loop_empty(void) { one(0x100000, 0, F_NEXT, 0); }
-static void bad_cycle(void)
-{
-	one(0x100000, 1, F_NEXT, 1);
-	fake_ring_set_desc(&ring, 1, 0x100000, 1, F_NEXT, 0);
-}
-static void bad_next_size(void) { one(0x100000, 1, F_NEXT, SIZE); }
-static void bad_next_max(void) { one(0x100000, 1, F_NEXT, 0xffff); }
-static void bad_outside(void) { one(FAKE_LOW_SIZE, 1, 0, 0); }
-static void bad_end_plus_one(void) { one(FAKE_LOW_SIZE - 511, 512, 0, 0); }
-static void bad_seam(void) { one(FAKE_LOW_SIZE - 256, 512, F_WRITE, 0); }
-static void bad_high_end(void) { one(FAKE_HIGH_START + FAKE_HIGH_SIZE - 1, 2, F_WRITE, 0); }
-static void bad_hole(void) { one(0xfee00000, 4, F_WRITE, 0); }
-static void bad_wrap(void) { one(UINT64_MAX, 0xffffffff, F_WRITE, 0); }
-static void bad_wrap_short(void) { one(UINT64_MAX - 15, 32, 0, 0); }
-static void bad_huge(void) { one(0, 0xffffffff, 0, 0); }
-static void bad_empty_outside(void) { one(0xd0000000, 0, 0, 0); }
-static void bad_order(void)
-{
-	one(0x100000, 1, F_NEXT | F_WRITE, 1);
-	fake_ring_set_desc(&ring, 1, 0x100000, 1, 0, 0);
-}
-static void bad_order_empty_write(void)
-{
-	one(0x100000, 0, F_NEXT | F_WRITE, 1);
-	fake_ring_set_desc(&ring, 1, 0x100000, 1, 0, 0);
-}
-static void bad_order_empty_read(void)
-{
-	one(0x100000, 1, F_NEXT | F_WRITE, 1);
-	fake_ring_set_desc(&ring, 1, 0x100000, 0, 0, 0);
-}
-static void bad_indirect_next(void) { one(FAKE_TABLES, 16, F_INDIRECT | F_NEXT, 1); }
-static void bad_indirect_nested(void) { indirect_one(FAKE_TABLES, 16, F_INDIRECT, 0); }
-static void bad_indirect_empty(void) { one(FAKE_TABLES, 0, F_INDIRECT, 0); }
-static void bad_indirect_odd(void) { one(FAKE_TABLES, 17, F_INDIRECT, 0); }
-static void bad_indirect_short(void) { one(FAKE_TABLES, 15, F_INDIRECT, 0); }
-static void bad_indirect_outside(void) { one(FAKE_LOW_SIZE - 16, 32, F_INDIRECT, 0); }
-static void bad_indirect_wrap(void) { one(UINT64_MAX - 15, 0xfffffff0, F_INDIRECT, 0); }
-static void bad_indirect_loop(void) { indirect_one(0x100000, 1, F_NEXT, 0); }
-static void bad_indirect_next_end(void) { indirect_one(0x100000, 1, F_NEXT, 2); }
-static void bad_indirect_next_max(void) { indirect_one(0x100000, 1, F_NEXT, 0xffff); }
-static void bad_indirect_long(void)
-{
-	struct fake_buf bufs[SIZE + 1];
-
-	for (size_t i = 0; i < ARRAY_SIZE(bufs); i++) {
-		bufs[i] = (struct fake_buf){ 0x100000, 1, false };
+#define ANY 0x100000 /* a good address */
+#define TO_TABLE(len, flags)                                       \
+	{                                                          \
+		RING, 0, FAKE_TABLES, len, F_INDIRECT | (flags), 0 \
 	}
-	fake_ring_add_indirect(&ring, bufs, ARRAY_SIZE(bufs));
-}
-static void bad_long_together(void)
-{
-	one(0x100000, 1, F_NEXT, 1);
-	fake_ring_set_desc(&ring, 1, FAKE_TABLES, 16 * SIZE, F_INDIRECT, 0);
-	for (uint16_t i = 0; i < SIZE; i++) {
-		fake_table_set_desc(&mem, FAKE_TABLES, i, 0x100000, 1, i + 1 < SIZE ? F_NEXT : 0,
-				    (uint16_t)(i + 1));
-	}
-}
-static void bad_head_size(void)
-{
-	fake_ring_offer(&ring, SIZE);
-	fake_ring_publish(&ring);
-}
-static void bad_head_max(void)
-{
-	fake_ring_offer(&ring, 0xffff);
-	fake_ring_publish(&ring);
-}
-static void bad_jump(void) { fake_ring_set_avail_idx(&ring, SIZE + 1); }
-static void bad_jump_far(void) { fake_ring_set_avail_idx(&ring, 0x7fff); }
-static void bad_backwards(void) { fake_ring_set_avail_idx(&ring, 0xffff); }
 
 static const struct {
 	const char *name;
-	void (*build)(void);
-	bool shown; /* by the builder */
 	uint64_t features;
+	struct bad_desc descs[2];
+	uint16_t head, more; /* the avail index is 1 + more */
 } bad[] = {
-	{ "self loop", bad_self_loop, false, 0 },
-	{ "self loop of nothing", bad_self_loop_empty, false, 0 },
-	{ "cycle", bad_cycle, false, 0 },
-	{ "next = size", bad_next_size, false, 0 },
-	{ "next = 0xffff", bad_next_max, false, 0 },
-	{ "outside", bad_outside, false, 0 },
-	{ "end + 1", bad_end_plus_one, false, 0 },
-	{ "seam", bad_seam, false, 0 },
-	{ "end of high memory", bad_high_end, false, 0 },
-	{ "hole", bad_hole, false, 0 },
-	{ "wrap", bad_wrap, false, 0 },
-	{ "wrap, short", bad_wrap_short, false, 0 },
-	{ "huge", bad_huge, false, 0 },
-	{ "nothing, outside", bad_empty_outside, false, 0 },
-	{ "readable after writable", bad_order, false, 0 },
-	{ "readable after empty writable", bad_order_empty_write, false, 0 },
-	{ "empty readable after writable", bad_order_empty_read, false, 0 },
-	{ "indirect, not negotiated", bad_indirect_loop, false, 0 },
-	{ "INDIRECT|NEXT", bad_indirect_next, false, INDIRECT },
-	{ "nested", bad_indirect_nested, false, INDIRECT },
-	{ "empty table", bad_indirect_empty, false, INDIRECT },
-	{ "table of 17 bytes", bad_indirect_odd, false, INDIRECT },
-	{ "table of 15 bytes", bad_indirect_short, false, INDIRECT },
-	{ "table outside", bad_indirect_outside, false, INDIRECT },
-	{ "table wraps", bad_indirect_wrap, false, INDIRECT },
-	{ "loop in table", bad_indirect_loop, false, INDIRECT },
-	{ "next beyond table", bad_indirect_next_end, false, INDIRECT },
-	{ "next = 0xffff in table", bad_indirect_next_max, false, INDIRECT },
-	{ "size + 1 in table", bad_indirect_long, true, INDIRECT },
-	{ "1 + size", bad_long_together, false, INDIRECT },
-	{ "head = size", bad_head_size, true, 0 },
-	{ "head = 0xffff", bad_head_max, true, 0 },
-	{ "avail index jumps", bad_jump, true, 0 },
-	{ "avail index jumps far", bad_jump_far, true, 0 },
-	{ "avail index goes back", bad_backwards, true, 0 },
+	{ "self loop", 0, { { RING, 0, ANY, 1, F_NEXT, 0 } }, 0, 0 },
+	{ "self loop of nothing", 0, { { RING, 0, ANY, 0, F_NEXT, 0 } }, 0, 0 },
+	{ "cycle", 0, { { RING, 0, ANY, 1, F_NEXT, 1 }, { RING, 1, ANY, 1, F_NEXT, 0 } }, 0, 0 },
+	{ "next = size", 0, { { RING, 0, ANY, 1, F_NEXT, SIZE } }, 0, 0 },
+	{ "next = 0xffff", 0, { { RING, 0, ANY, 1, F_NEXT, 0xffff } }, 0, 0 },
+	{ "outside", 0, { { RING, 0, FAKE_LOW_SIZE, 1, 0, 0 } }, 0, 0 },
+	{ "end + 1", 0, { { RING, 0, FAKE_LOW_SIZE - 511, 512, 0, 0 } }, 0, 0 },
+	{ "seam", 0, { { RING, 0, FAKE_LOW_SIZE - 256, 512, F_WRITE, 0 } }, 0, 0 },
+	{ "end of high memory",
+	  0,
+	  { { RING, 0, FAKE_HIGH_START + FAKE_HIGH_SIZE - 1, 2, F_WRITE, 0 } },
+	  0,
+	  0 },
+	{ "hole", 0, { { RING, 0, 0xfee00000, 4, F_WRITE, 0 } }, 0, 0 },
+	{ "wrap", 0, { { RING, 0, UINT64_MAX, 0xffffffff, F_WRITE, 0 } }, 0, 0 },
+	{ "wrap, short", 0, { { RING, 0, UINT64_MAX - 15, 32, 0, 0 } }, 0, 0 },
+	{ "2^63", 0, { { RING, 0, UINT64_C(1) << 63, 1, 0, 0 } }, 0, 0 },
+	{ "huge", 0, { { RING, 0, 0, 0xffffffff, 0, 0 } }, 0, 0 },
+	{ "nothing, outside", 0, { { RING, 0, 0xd0000000, 0, 0, 0 } }, 0, 0 },
+	{ "readable after writable",
+	  0,
+	  { { RING, 0, ANY, 1, F_NEXT | F_WRITE, 1 }, { RING, 1, ANY, 1, 0, 0 } },
+	  0,
+	  0 },
+	{ "readable after empty writable",
+	  0,
+	  { { RING, 0, ANY, 0, F_NEXT | F_WRITE, 1 }, { RING, 1, ANY, 1, 0, 0 } },
+	  0,
+	  0 },
+	{ "empty readable after writable",
+	  0,
+	  { { RING, 0, ANY, 1, F_NEXT | F_WRITE, 1 }, { RING, 1, ANY, 0, 0, 0 } },
+	  0,
+	  0 },
+	{ "indirect, not negotiated", 0, { TO_TABLE(16, 0), { TABLE, 0, ANY, 1, 0, 0 } }, 0, 0 },
+	{ "INDIRECT|NEXT", INDIRECT, { TO_TABLE(16, F_NEXT), { TABLE, 0, ANY, 1, 0, 0 } }, 0, 0 },
+	{ "nested",
+	  INDIRECT,
+	  { TO_TABLE(16, 0), { TABLE, 0, FAKE_TABLES, 16, F_INDIRECT, 0 } },
+	  0,
+	  0 },
+	{ "empty table", INDIRECT, { TO_TABLE(0, 0) }, 0, 0 },
+	{ "table of 15 bytes", INDIRECT, { TO_TABLE(15, 0), { TABLE, 0, ANY, 1, 0, 0 } }, 0, 0 },
+	{ "table of 17 bytes", INDIRECT, { TO_TABLE(17, 0), { TABLE, 0, ANY, 1, 0, 0 } }, 0, 0 },
+	{ "table outside", INDIRECT, { { RING, 0, FAKE_LOW_SIZE - 16, 32, F_INDIRECT, 0 } }, 0, 0 },
+	{ "table wraps",
+	  INDIRECT,
+	  { { RING, 0, UINT64_MAX - 15, 0xfffffff0, F_INDIRECT, 0 } },
+	  0,
+	  0 },
+	{ "loop in table", INDIRECT, { TO_TABLE(32, 0), { TABLE, 0, ANY, 1, F_NEXT, 0 } }, 0, 0 },
+	{ "next beyond table",
+	  INDIRECT,
+	  { TO_TABLE(32, 0), { TABLE, 0, ANY, 1, F_NEXT, 2 } },
+	  0,
+	  0 },
+	{ "next = 0xffff in table",
+	  INDIRECT,
+	  { TO_TABLE(32, 0), { TABLE, 0, ANY, 1, F_NEXT, 0xffff } },
+	  0,
+	  0 },
+	{ "head = size", 0, { { NONE, 0, 0, 0, 0, 0 } }, SIZE, 0 },
+	{ "head = 0xffff", 0, { { NONE, 0, 0, 0, 0, 0 } }, 0xffff, 0 },
+	{ "avail index jumps", 0, { { RING, 0, ANY, 1, 0, 0 } }, 0, SIZE },
+	{ "avail index jumps far", 0, { { RING, 0, ANY, 1, 0, 0 } }, 0, 0x7fff },
+	{ "avail index goes back", 0, { { RING, 0, ANY, 1, 0, 0 } }, 0, 0xfffe },
 };
 
-START_TEST(test_bad)
+static void check_broken(const char *name)
 {
 	uint8_t before[16 * SIZE];
 
-	start(SIZE, bad[_i].features);
-	bad[_i].build();
-	if (!bad[_i].shown) {
-		fake_ring_offer(&ring, 0);
-		fake_ring_publish(&ring);
-	}
 	memcpy(before, host(ring.desc_gpa), sizeof(before));
 	ck_assert(virtqueue_has_work(&q));
-	ck_assert_msg(pop() == -EIO, "%s", bad[_i].name);
-	ck_assert_msg(pop() == -EIO, "%s, again", bad[_i].name);
+	ck_assert_msg(pop() == -EIO, "%s", name);
+	ck_assert_msg(pop() == -EIO, "%s, again", name);
 	ck_assert(q.broken);
 	ck_assert(!virtqueue_has_work(&q));
 	ck_assert(!virtqueue_publish(&q));
@@ -421,6 +380,41 @@ START_TEST(test_bad)
 	ck_assert_uint_eq(fake_ring_used_flags(&ring), 0);
 	/* M2.7.5.1-2 */
 	ck_assert_mem_eq(before, host(ring.desc_gpa), sizeof(before));
+}
+
+START_TEST(test_bad)
+{
+	start(SIZE, bad[_i].features);
+	for (size_t i = 0; i < ARRAY_SIZE(bad[_i].descs); i++) {
+		const struct bad_desc *desc = &bad[_i].descs[i];
+
+		if (desc->where != NONE) {
+			fake_table_set_desc(&mem, desc->where == RING ? ring.desc_gpa : FAKE_TABLES,
+					    desc->index, desc->addr, desc->len, desc->flags,
+					    desc->next);
+		}
+	}
+	fake_ring_set_avail(&ring, 0, bad[_i].head);
+	fake_ring_set_avail_idx(&ring, (uint16_t)(1 + bad[_i].more));
+	check_broken(bad[_i].name);
+}
+END_TEST
+
+/* One buffer more than the queue has descriptors: all in a table, or one outside of it. */
+START_TEST(test_too_long)
+{
+	uint16_t outside = (uint16_t)_i;
+
+	start(SIZE, INDIRECT);
+	fake_ring_set_desc(&ring, 0, ANY, 1, F_NEXT, 1);
+	fake_ring_set_desc(&ring, outside, FAKE_TABLES, 16U * (SIZE + 1U - outside), F_INDIRECT, 0);
+	for (uint16_t i = 0; i < SIZE + 1 - outside; i++) {
+		fake_table_set_desc(&mem, FAKE_TABLES, i, ANY, 1, i < SIZE - outside ? F_NEXT : 0,
+				    (uint16_t)(i + 1));
+	}
+	fake_ring_offer(&ring, 0);
+	fake_ring_publish(&ring);
+	check_broken("too long");
 }
 END_TEST
 
@@ -550,7 +544,9 @@ START_TEST(test_used_order)
 	ck_assert_uint_eq(host(ring.used_gpa)[4], 2);
 	ck_assert_uint_eq(host(ring.used_gpa)[8], 102);
 	virtqueue_push(&q, &chains[0], 7);
-	virtqueue_push(&q, &chains[1], 5000); /* more than there is room: a bug of a device must not reach the guest */
+	virtqueue_push(
+		&q, &chains[1],
+		5000); /* more than there is room: a bug of a device must not reach the guest */
 	ck_assert(virtqueue_publish(&q));
 	ck_assert(fake_ring_used(&ring, &id, &len));
 	ck_assert_uint_eq(id, 2);
@@ -715,7 +711,8 @@ START_TEST(test_M2_7_10_2_2_flags_zero_with_event_idx)
 		fake_ring_add(&ring, &buf, 1);
 		virtqueue_suppress_kicks(&q, true);
 		ck_assert_uint_eq(fake_ring_used_flags(&ring), 0);
-		/* The driver's check: does adding entry i - 1 need a kick? The device is busy, so it must not. */
+		/* The driver's check: does adding entry i - 1 need a kick? The device is busy, so
+		 * it must not. */
 		ck_assert(i == 1 ||
 			  !vring_need_event(fake_ring_avail_event(&ring), (uint16_t)(i + 1), i));
 		ck_assert(virtqueue_has_work(&q));
@@ -845,9 +842,10 @@ static const struct {
 	uint16_t size, avail_next, used_next;
 	bool good;
 } states[] = {
-	{ 0, 0, 0, true },	    { 8, 0, 0, true },	 { 1024, 5, 5, true }, { 8, 3, 0xfffe, true },
-	{ 8, 0x1000, 0xff8, true }, { 3, 0, 0, false },	 { 2048, 0, 0, false }, { 0xffff, 0, 0, false },
-	{ 8, 9, 0, false },	    { 8, 0, 1, false }, { 0, 1, 0, false },
+	{ 0, 0, 0, true },	{ 8, 0, 0, true },	    { 1024, 5, 5, true },
+	{ 8, 3, 0xfffe, true }, { 8, 0x1000, 0xff8, true }, { 3, 0, 0, false },
+	{ 2048, 0, 0, false },	{ 0xffff, 0, 0, false },    { 8, 9, 0, false },
+	{ 8, 0, 1, false },	{ 0, 1, 0, false },
 };
 
 START_TEST(test_state_validate)
@@ -882,7 +880,9 @@ START_TEST(test_state_round_trip)
 	virtqueue_stop(&q);
 	check_ok(state_save(&virtqueue_state, &q, &saved, &e), &e);
 	virtqueue_init(&other, VIRTQUEUE_SIZE_MAX);
-	check_ok(state_load(&virtqueue_state, &other, saved.data, saved.len, virtqueue_state.version, &e), &e);
+	check_ok(state_load(&virtqueue_state, &other, saved.data, saved.len,
+			    virtqueue_state.version, &e),
+		 &e);
 	state_buf_finish(&saved);
 	q = other;
 	ck_assert(virtqueue_start(&q, &mem, EVENT_IDX));
@@ -901,10 +901,11 @@ CHECK_MAIN("virtqueue", CHECK_FIXTURE(setup, teardown); CHECK_TABLE(test_start_p
 	   CHECK_LOOP(test_indirect_any_alignment, 16);
 	   CHECK_TEST(test_M2_7_5_3_2_1_write_flag_of_indirect_ignored);
 	   CHECK_TEST(test_M2_7_5_3_2_2_chain_then_indirect); CHECK_TEST(test_longest_chains);
-	   CHECK_TEST(test_chain_total); CHECK_TABLE(test_bad, bad); CHECK_TEST(test_head_in_flight);
-	   CHECK_TEST(test_head_again_after_push); CHECK_TEST(test_list_too_small);
-	   CHECK_TEST(test_pass_is_bounded); CHECK_TEST(test_has_work_then_pop); CHECK_TEST(test_unpop);
-	   CHECK_TEST(test_used_order); CHECK_TEST(test_used_overwritten); CHECK_LOOP(test_wrap, 2);
+	   CHECK_TEST(test_chain_total); CHECK_TABLE(test_bad, bad); CHECK_LOOP(test_too_long, 2);
+	   CHECK_TEST(test_head_in_flight); CHECK_TEST(test_head_again_after_push);
+	   CHECK_TEST(test_list_too_small); CHECK_TEST(test_pass_is_bounded);
+	   CHECK_TEST(test_has_work_then_pop); CHECK_TEST(test_unpop); CHECK_TEST(test_used_order);
+	   CHECK_TEST(test_used_overwritten); CHECK_LOOP(test_wrap, 2);
 	   CHECK_TEST(test_M2_7_7_2_4_used_event);
 	   CHECK_TEST(test_M2_7_7_2_3_flags_ignored_with_event_idx);
 	   CHECK_TEST(test_M2_7_7_2_1_and_2_flags_without_event_idx);

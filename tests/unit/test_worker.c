@@ -53,7 +53,7 @@ START_TEST(test_call)
 	ck_assert(seen.current);
 	ck_assert(!pthread_equal(seen.thread, pthread_self()));
 	ck_assert_str_eq(seen.name, "disk0");
-	/* Asynchronous signals are for main, synchronous ones must arrive: the sandbox reports by SIGSYS. */
+	/* Asynchronous signals are for main; the sandbox reports by SIGSYS. */
 	ck_assert(sigismember(&seen.blocked, SIGTERM));
 	ck_assert(sigismember(&seen.blocked, SIGUSR1));
 	ck_assert(!sigismember(&seen.blocked, SIGSYS));
@@ -270,7 +270,8 @@ START_TEST(test_syscalls_are_named_once)
 {
 	for (size_t i = 0; i < worker_syscalls.count; i++) {
 		for (size_t k = i + 1; k < worker_syscalls.count; k++) {
-			ck_assert_str_ne(worker_syscalls.rules[i].name, worker_syscalls.rules[k].name);
+			ck_assert_str_ne(worker_syscalls.rules[i].name,
+					 worker_syscalls.rules[k].name);
 		}
 	}
 }

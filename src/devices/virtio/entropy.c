@@ -2,8 +2,9 @@
 /*
  * The entropy device (virtio 1.2 §5.4): include/vmm/virtio_entropy.h.
  *
- * Threads: the queue's worker only; no lock of its own. The guest controls how many buffers there are and how they are cut: a
- * request costs one getrandom(2) of bounded size into our buffer, and a copy. Nothing is saved beyond the core's state.
+ * Threads: the queue's worker only; no lock of its own. The guest controls how many buffers there
+ * are and how they are cut: a request costs one getrandom(2) of bounded size into our buffer, and a
+ * copy. Nothing is saved beyond the core's state.
  */
 #include "vmm/virtio_entropy.h"
 
@@ -35,7 +36,8 @@ static uint32_t fill(const struct virtqueue_chain *chain)
 	if (got < 0) {
 		return 0;
 	}
-	got = (ssize_t)iov_write(chain->iov + chain->out_count, chain->in_count, 0, bytes, (size_t)got);
+	got = (ssize_t)iov_write(chain->iov + chain->out_count, chain->in_count, 0, bytes,
+				 (size_t)got);
 	explicit_bzero(bytes, want);
 	return (uint32_t)got;
 }

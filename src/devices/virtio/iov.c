@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Scatter-gather lists by byte: include/vmm/iov.h is the contract. Pure functions; the lists are ours, the bytes are the
- * guest's. Nothing is saved.
+ * Scatter-gather lists by byte: include/vmm/iov.h is the contract. Pure functions; the lists are
+ * ours, the bytes are the guest's. Nothing is saved.
  */
 #include "vmm/iov.h"
 
@@ -19,8 +19,8 @@ uint64_t iov_length(const struct iovec *iov, size_t count)
 	return total;
 }
 
-static size_t transfer(const struct iovec *iov, size_t count, uint64_t offset, void *to, const void *from,
-		       size_t len, enum direction direction)
+static size_t transfer(const struct iovec *iov, size_t count, uint64_t offset, void *to,
+		       const void *from, size_t len, enum direction direction)
 {
 	size_t done = 0;
 
@@ -52,7 +52,8 @@ size_t iov_read(const struct iovec *iov, size_t count, uint64_t offset, void *bu
 	return transfer(iov, count, offset, buf, NULL, len, FROM_LIST);
 }
 
-size_t iov_write(const struct iovec *iov, size_t count, uint64_t offset, const void *buf, size_t len)
+size_t iov_write(const struct iovec *iov, size_t count, uint64_t offset, const void *buf,
+		 size_t len)
 {
 	return transfer(iov, count, offset, NULL, buf, len, TO_LIST);
 }
@@ -62,8 +63,8 @@ size_t iov_zero(const struct iovec *iov, size_t count, uint64_t offset, size_t l
 	return transfer(iov, count, offset, NULL, NULL, len, ZERO_LIST);
 }
 
-int iov_slice(const struct iovec *iov, size_t count, uint64_t offset, uint64_t len, struct iovec *ret,
-	      size_t max)
+int iov_slice(const struct iovec *iov, size_t count, uint64_t offset, uint64_t len,
+	      struct iovec *ret, size_t max)
 {
 	size_t used = 0;
 

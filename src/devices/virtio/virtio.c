@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A virtio device without its transport (virtio 1.2 §2.1 status, §2.2 features, §2.5 configuration space, §3.1
- * initialisation): include/vmm/virtio.h is the contract.
+ * A virtio device without its transport (virtio 1.2 §2.1 status, §2.2 features, §2.5 configuration
+ * space, §3.1 initialisation): include/vmm/virtio.h is the contract.
  *
- * Threads: vCPUs call under dev->lock; queues run on their workers without it; a worker sets bits of status and
- * interrupt_status atomically. A queue changes hands by worker_call(): before start and after stop the caller owns it.
+ * Threads: vCPUs call under dev->lock; queues run on their workers without it; a worker sets bits
+ * of status and interrupt_status atomically. A queue changes hands by worker_call(): before start
+ * and after stop the caller owns it.
  *
- * The doorbell is an eventfd that nobody reads: the worker waits for edges, and every write is one, so a kick costs the worker one
- * system call. What was written before the queue started needs no memory either, because a queue is processed once when it
- * starts.
+ * The doorbell is an eventfd that nobody reads: the worker waits for edges, and every write is one,
+ * so a kick costs the worker one system call. What was written before the queue started needs no
+ * memory either, because a queue is processed once when it starts.
  *
- * The guest controls status, features, queue registers and configuration writes. Saved: all of those.
+ * The guest controls status, features, queue registers and configuration writes. Saved: all of
+ * those.
  */
 #include "vmm/virtio.h"
 
@@ -27,21 +29,22 @@
 
 LOG_DOMAIN("virtio");
 
-#define STATUS_DRIVER_BITS                                                                         \
-	(VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER | VIRTIO_CONFIG_S_FEATURES_OK |      \
+#define STATUS_DRIVER_BITS                                                                    \
+	(VIRTIO_CONFIG_S_ACKNOWLEDGE | VIRTIO_CONFIG_S_DRIVER | VIRTIO_CONFIG_S_FEATURES_OK | \
 	 VIRTIO_CONFIG_S_DRIVER_OK | VIRTIO_CONFIG_S_FAILED)
 
 #define INTERRUPT_USED	 1U
 #define INTERRUPT_CONFIG 2U
 
 #define FEATURE(bit) (UINT64_C(1) << (bit))
-#define CORE_FEATURES                                                                              \
-	(FEATURE(VIRTIO_F_VERSION_1) | FEATURE(VIRTIO_RING_F_INDIRECT_DESC) |                      \
+#define CORE_FEATURES                                                         \
+	(FEATURE(VIRTIO_F_VERSION_1) | FEATURE(VIRTIO_RING_F_INDIRECT_DESC) | \
 	 FEATURE(VIRTIO_RING_F_EVENT_IDX))
 /* §2.2: bits 24 to 41 belong to queues and transports, not to device types. */
 #define RESERVED_FEATURES (FEATURE(42) - FEATURE(24))
 
-/* Passes over a queue before the worker looks at its other work: with 256 entries some thousand requests. */
+/* Passes over a queue before the worker looks at its other work: with 256 entries some thousand
+ * requests. */
 #define PASSES_MAX 16
 
 static const struct state_field queue_fields[] = {
@@ -80,23 +83,25 @@ static int device_validate(const void *object, struct error *e)
 		known |= step == steps[i];
 	}
 	if (!known) {
-		return error_set(e, ERROR_STATE, EINVAL, "virtio device: impossible status 0x%x", status);
+		return error_set(e, ERROR_STATE, EINVAL, "virtio device: impossible status 0x%x",
+				 status);
 	}
 	if ((step & VIRTIO_CONFIG_S_FEATURES_OK) != 0 && !features_acceptable(dev)) {
-		return error_set(e, ERROR_STATE, EINVAL,
-				 "virtio device: features 0x%llx are not among those offered here, 0x%llx",
-				 (unsigned long long)dev->features,
-				 (unsigned long long)dev->features_offered);
+		return error_set(
+			e, ERROR_STATE, EINVAL,
+			"virtio device: features 0x%llx are not among those offered here, 0x%llx",
+			(unsigned long long)dev->features,
+			(unsigned long long)dev->features_offered);
 	}
 	if ((interrupts & ~(INTERRUPT_USED | INTERRUPT_CONFIG)) != 0) {
-		return error_set(e, ERROR_STATE, EINVAL, "virtio device: impossible interrupt status 0x%x",
-				 interrupts);
+		return error_set(e, ERROR_STATE, EINVAL,
+				 "virtio device: impossible interrupt status 0x%x", interrupts);
 	}
 	return 0;
 }
 
-const struct state_desc virtio_device_state =
-	STATE_DESC("virtio-device", 1, struct virtio_device, device_fields, .validate = device_validate);
+const struct state_desc virtio_device_state = STATE_DESC(
+	"virtio-device", 1, struct virtio_device, device_fields, .validate = device_validate);
 
 static bool has_status(const struct virtio_device *dev, uint32_t bits)
 {
@@ -117,8 +122,8 @@ void virtio_needs_reset(struct virtio_device *dev, const char *why)
 	if ((old & VIRTIO_CONFIG_S_NEEDS_RESET) != 0) {
 		return;
 	}
-	log_guest(LOG_WARN, "%s '%s' stops until its driver resets it: %s", dev->ops->name, dev->name,
-		  why);
+	log_guest(LOG_WARN, "%s '%s' stops until its driver resets it: %s", dev->ops->name,
+		  dev->name, why);
 	if ((old & VIRTIO_CONFIG_S_DRIVER_OK) != 0) {
 		atomic_fetch_or(&dev->interrupt_status, INTERRUPT_CONFIG);
 		notify_config(dev);
@@ -126,8 +131,9 @@ void virtio_needs_reset(struct virtio_device *dev, const char *why)
 }
 
 /*
- * A change before DRIVER_OK is shown in interrupt_status at once and interrupts at DRIVER_OK. Here the bit is set before status is
- * read, there status is set before the bit is read: one of the two sees the other.
+ * A change before DRIVER_OK is shown in interrupt_status at once and interrupts at DRIVER_OK. Here
+ * the bit is set before status is read, there status is set before the bit is read: one of the two
+ * sees the other.
  */
 void virtio_config_changed(struct virtio_device *dev)
 {
@@ -262,7 +268,8 @@ static void driver_ok(struct virtio_device *dev)
 	queues_start(dev);
 }
 
-/* Adds the bits of one write in the order of §3.1.1; stops at the first step that is not due or refused. */
+/* Adds the bits of one write in the order of §3.1.1; stops at the first step that is not due or
+ * refused. */
 static void status_advance(struct virtio_device *dev, uint32_t added)
 {
 	static const uint32_t order[] = { VIRTIO_CONFIG_S_ACKNOWLEDGE, VIRTIO_CONFIG_S_DRIVER,
@@ -272,7 +279,8 @@ static void status_advance(struct virtio_device *dev, uint32_t added)
 	for (size_t i = 0; i < ARRAY_SIZE(order); i++) {
 		if ((added & order[i]) != 0) {
 			if ((atomic_load(&dev->status) & before) != before ||
-			    (order[i] == VIRTIO_CONFIG_S_FEATURES_OK && !features_acceptable(dev))) {
+			    (order[i] == VIRTIO_CONFIG_S_FEATURES_OK &&
+			     !features_acceptable(dev))) {
 				return;
 			}
 			if (order[i] == VIRTIO_CONFIG_S_DRIVER_OK) {
@@ -293,7 +301,8 @@ void virtio_set_status(struct virtio_device *dev, uint32_t status)
 		device_reset(dev);
 		return;
 	}
-	status &= ~(uint32_t)VIRTIO_CONFIG_S_NEEDS_RESET; /* ours: a driver writes back what it has read */
+	status &= ~(uint32_t)VIRTIO_CONFIG_S_NEEDS_RESET; /* ours: a driver writes back what it has
+							     read */
 	if ((status & ~(uint32_t)STATUS_DRIVER_BITS) != 0 || (status & old) != old ||
 	    (old & VIRTIO_CONFIG_S_FAILED) != 0) {
 		return;
@@ -329,8 +338,7 @@ struct virtio_queue *virtio_select_queue(struct virtio_device *dev, uint32_t ind
 	if (index >= dev->ops->queue_count) {
 		return NULL;
 	}
-	if (for_write &&
-	    has_status(dev, VIRTIO_CONFIG_S_DRIVER_OK | VIRTIO_CONFIG_S_FAILED)) {
+	if (for_write && has_status(dev, VIRTIO_CONFIG_S_DRIVER_OK | VIRTIO_CONFIG_S_FAILED)) {
 		return NULL;
 	}
 	return &dev->queues[index];
@@ -448,8 +456,8 @@ int virtio_device_init(struct virtio_device *dev, const struct virtio_ops *ops, 
 			int sys = errno;
 
 			virtio_device_finish(dev);
-			return error_set_sys(e, ERROR_INTERNAL, sys, "%s '%s': doorbell of queue %u",
-					     ops->name, name, i);
+			return error_set_sys(e, ERROR_INTERNAL, sys,
+					     "%s '%s': doorbell of queue %u", ops->name, name, i);
 		}
 	}
 	return 0;

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The MMIO transport (virtio 1.2 §4.2.2), version 2: 32-bit registers below 0x100, configuration space above.
+ * The MMIO transport (virtio 1.2 §4.2.2), version 2: 32-bit registers below 0x100, configuration
+ * space above.
  *
- * vCPU threads; every access takes the device's lock, except QueueNotify, which only writes the queue's eventfd (and normally
- * does not come here at all: ioeventfd). Workers reach the interrupt line without a lock.
+ * vCPU threads; every access takes the device's lock, except QueueNotify, which only writes the
+ * queue's eventfd (and normally does not come here at all: ioeventfd). Workers reach the interrupt
+ * line without a lock.
  *
  * The guest controls offset, width, value and order. Saved: the three selectors.
  */
@@ -82,7 +84,8 @@ static void set_half(uint64_t *address, bool high, uint32_t value)
 	*address = (*address & ~((uint64_t)UINT32_MAX << shift)) | (uint64_t)value << shift;
 }
 
-/* Registers of the selected queue: frozen after DRIVER_OK, and all but QueueReady while the queue is ready. */
+/* Registers of the selected queue: frozen after DRIVER_OK, and all but QueueReady while the queue
+ * is ready. */
 static void queue_write(struct virtio_mmio *mmio, uint64_t offset, uint32_t value)
 {
 	struct virtio_queue *queue = virtio_select_queue(mmio->device, mmio->queue_sel, true);

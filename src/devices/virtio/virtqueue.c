@@ -2,16 +2,18 @@
 /*
  * Split virtqueue, device side (virtio 1.2 §2.7): include/vmm/virtqueue.h is the contract.
  *
- * Threads: configuration under the device's lock; between start and stop the owning worker alone. No lock, no allocation, no
- * system call.
+ * Threads: configuration under the device's lock; between start and stop the owning worker alone.
+ * No lock, no allocation, no system call.
  *
- * The guest controls all three areas at any time. Loads from them are volatile or atomic, once per field, into locals; what
- * decides where we write (used position, heads in flight) is kept on our side.
+ * The guest controls all three areas at any time. Loads from them are volatile or atomic, once per
+ * field, into locals; what decides where we write (used position, heads in flight) is kept on our
+ * side.
  *
- * Memory order. The avail index is loaded with acquire before the entries below it. The used index is stored after its
- * elements. Two places need the store before them to be visible before the load after them: used index against used_event (or
- * avail flags), and avail_event (or used flags) against the avail index. Both pairs are sequentially consistent accesses: one
- * locked instruction each on x86.
+ * Memory order. The avail index is loaded with acquire before the entries below it. The used index
+ * is stored after its elements. Two places need the store before them to be visible before the load
+ * after them: used index against used_event (or avail flags), and avail_event (or used flags)
+ * against the avail index. Both pairs are sequentially consistent accesses: one locked instruction
+ * each on x86.
  *
  * Saved: configuration, positions, broken.
  */
@@ -28,7 +30,9 @@
 #define DESC_SIZE      16U
 #define USED_ELEM_SIZE 8U
 #define RING_HEADER    4U /* flags and index */
-#define RING_EVENT     2U /* used_event, avail_event: always part of the area (§2.7, table of sizes) */
+#define RING_EVENT                                                                     \
+	2U /* used_event, avail_event: always part of the area (§2.7, table of sizes) \
+	    */
 
 /* §2.7.5.1 (driver): a chain is no longer than 2^32 bytes in total. */
 #define CHAIN_BYTES_MAX GIB(4)
@@ -75,14 +79,15 @@ static int virtqueue_validate(const void *object, struct error *e)
 	}
 	if ((uint16_t)(q->avail_next - q->used_next) > q->size) {
 		return error_set(e, ERROR_STATE, EINVAL,
-				 "virtqueue: positions %u (avail) and %u (used) are further apart than size %u",
+				 "virtqueue: positions %u (avail) and %u (used) are further apart "
+				 "than size %u",
 				 q->avail_next, q->used_next, q->size);
 	}
 	return 0;
 }
 
-const struct state_desc virtqueue_state =
-	STATE_DESC("virtqueue", 1, struct virtqueue, virtqueue_fields, .validate = virtqueue_validate);
+const struct state_desc virtqueue_state = STATE_DESC(
+	"virtqueue", 1, struct virtqueue, virtqueue_fields, .validate = virtqueue_validate);
 
 typedef uint64_t unaligned_u64 __attribute__((aligned(1), may_alias));
 typedef uint16_t ring_u16 __attribute__((may_alias));
@@ -113,11 +118,13 @@ static void store32(uint8_t *p, uint32_t v)
 	__atomic_store_n((ring_u32 *)(void *)p, htole32(v), __ATOMIC_RELAXED);
 }
 
-/* Two volatile loads, so that no field can be read twice. An indirect table may have any alignment. */
+/* Two volatile loads, so that no field can be read twice. An indirect table may have any alignment.
+ */
 static struct desc desc_load(const struct desc_table *table, uint32_t index)
 {
 	const volatile unaligned_u64 *p =
-		(const volatile unaligned_u64 *)(const void *)(table->host + (size_t)index * DESC_SIZE);
+		(const volatile unaligned_u64 *)(const void *)(table->host +
+							       (size_t)index * DESC_SIZE);
 	uint64_t addr = le64toh(p[0]);
 	uint64_t rest = le64toh(p[1]);
 
@@ -213,7 +220,7 @@ bool virtqueue_start(struct virtqueue *q, struct guest_memory *mem, uint64_t fea
 	memset(q->in_flight, 0, sizeof(q->in_flight));
 	q->in_flight_count = 0;
 	q->running = true;
-	/* Whatever an earlier run left there: kicks are wanted, and with EVENT_IDX flags must be 0 (§2.7.10.2). */
+	/* An earlier run may have left something; with EVENT_IDX it must be 0 (§2.7.10.2). */
 	q->kicks_suppressed = false;
 	store_ordered(q->used, 0);
 	virtqueue_suppress_kicks(q, false);
@@ -257,8 +264,8 @@ static int pass_begin(struct virtqueue *q)
 }
 
 /* Adds one buffer to the chain. False if the driver may not do that. */
-static bool chain_add(const struct virtqueue *q, struct virtqueue_chain *chain, const struct desc *d,
-		      size_t max)
+static bool chain_add(const struct virtqueue *q, struct virtqueue_chain *chain,
+		      const struct desc *d, size_t max)
 {
 	bool writable = (d->flags & VRING_DESC_F_WRITE) != 0;
 	uint8_t *host = guest_memory_translate(q->mem, d->addr, d->len);
