@@ -11,12 +11,12 @@
  *	const struct state_desc serial_state =
  *		STATE_DESC("serial", 1, struct serial, serial_fields, .validate = serial_validate);
  *
- * Only uint8_t, uint16_t, uint32_t, uint64_t, int64_t and bool members (atomic ones included) compile as STATE_FIELD: the width
- * on the wire is the type's. Tags are unique within a table and never reused. Encoding: for each field u16 tag, u32 length,
- * little-endian value; each element of a nested table is a u32 length and the same encoding. A field that is absent keeps the object's current value (load into
- * a freshly reset object); an unknown tag, a wrong length or a failed validate() refuses the whole section and names the field.
- * Loading is done into a scratch copy first by the caller if the object must stay untouched on failure: state_load() itself
- * validates framing of everything before it writes the first member.
+ * Only uint8_t, uint16_t, uint32_t, uint64_t, int64_t and bool members (atomic ones included) compile as STATE_FIELD: the
+ * width on the wire is the type's. Tags are unique within a table and never reused. Encoding: for each field u16 tag, u32
+ * length, little-endian value; each element of a nested table is a u32 length and the same encoding. A field that is absent
+ * keeps the object's current value (load into a freshly reset object); an unknown tag, a wrong length or a failed validate()
+ * refuses the whole section and names the field. Loading is done into a scratch copy first by the caller if the object must
+ * stay untouched on failure: state_load() itself validates framing of everything before it writes the first member.
  *
  * Never saved: pointers, descriptors, threads, statistics.
  */

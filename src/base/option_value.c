@@ -159,9 +159,7 @@ static enum number parse_number(const char *text, const struct unit *units, uint
 		return NUMBER_SYNTAX;
 	}
 	for (; units->suffix != NULL; units++) {
-		/* "m" and "M", "kib" and "KiB": a size or a duration has no second meaning for
-		 * them. */
-		if (strcasecmp(p, units->suffix) == 0) {
+		if (strcmp(p, units->suffix) == 0) {
 			overflow |= mul_overflow(n, units->factor, &n);
 			*ret = n;
 			return overflow ? NUMBER_RANGE : NUMBER_OK;
