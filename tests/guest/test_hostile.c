@@ -149,7 +149,7 @@ static unsigned expect(const char *name, uint64_t parameter, unsigned allowed)
 	}
 	if (outcome == BROKEN) {
 		/* 2.1.2: the driver is told. */
-		guest_check(virtio_read(&v, VIRTIO_INTERRUPT_STATUS) & 2);
+		guest_check(guest_wait(virtio_read(&v, VIRTIO_INTERRUPT_STATUS) & 2));
 		/* Broken is broken: a kick changes nothing. */
 		kick();
 		ready = false;
