@@ -2,7 +2,7 @@
 /*
  * The driver's side of a virtio device, for tests without KVM: guest memory, rings, feature
  * negotiation, a transport that counts. Nothing here checks anything on behalf of the device; a
- *test can build what a hostile guest would.
+ * test can build what a hostile guest would.
  *
  *	struct fake_driver d;
  *	fake_driver_init(&d);				memory and running workers
@@ -54,8 +54,7 @@ struct fake_ring {
 	uint64_t desc_gpa, avail_gpa, used_gpa;
 	uint16_t avail_idx;  /* next to fill; what the device sees after fake_ring_publish() */
 	uint16_t used_seen;  /* next used element to look at */
-	uint16_t next_desc;  /* where fake_ring_add() builds the next direct chain: reused round and
-				round */
+	uint16_t next_desc;  /* where fake_ring_add() builds the next chain, round and round */
 	uint64_t next_table; /* where fake_ring_add_indirect() builds the next table */
 	uint64_t tables_gpa; /* start of this ring's tables */
 };
@@ -99,8 +98,7 @@ struct fake_driver {
 	struct guest_memory mem;
 	struct worker workers[FAKE_QUEUES];
 	struct virtio_device *dev;
-	struct virtio_mmio
-		*mmio; /* set it after attach: everything then goes through the registers */
+	struct virtio_mmio *mmio; /* set after attach: everything goes through the registers */
 	struct fake_ring rings[FAKE_QUEUES];
 	_Atomic uint32_t queue_interrupts[FAKE_QUEUES];
 	_Atomic uint32_t config_interrupts;
