@@ -264,15 +264,15 @@ END_TEST
 /* A long value is repeated in part, so that flag and cure stay in the message. */
 START_TEST(test_long_value)
 {
-	static char text[100000];
+	static char text[100000], command[] = "run";
+	char *const argv[] = { command, text };
 
 	memset(text, 'x', sizeof(text) - 1);
 	ck_assert_int_lt(options_set(named("mode"), &config, "--mode", text, &err), 0);
 	check_error(&err, ERROR_USAGE, "fast, safe");
 	text[0] = '-';
 	text[1] = '-';
-	ck_assert_int_lt(options_parse(&table, &config, 2, (char *const[]){ "run", text }, &err),
-			 0);
+	ck_assert_int_lt(options_parse(&table, &config, 2, argv, &err), 0);
 	check_error(&err, ERROR_USAGE, "vmm run --help");
 }
 END_TEST
