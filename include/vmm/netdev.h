@@ -96,9 +96,9 @@ extern const struct netdev_ops netdev_socket_ops;
  */
 int netdev_open_tap(struct netdev **ret, const char *name, struct error *e);
 /*
- * Takes an open descriptor: a tap (with IFF_VNET_HDR and IFF_NO_PI), or a datagram or seqpacket
- * socket that carries plain Ethernet frames, one each. Standard input, output and error are
- * refused. Owns `fd` on success only.
+ * Takes an open descriptor: a tap (with IFF_VNET_HDR, and IFF_NO_PI, which cannot be checked), or a
+ * datagram or seqpacket socket that carries plain Ethernet frames, one each. Standard input, output
+ * and error are refused. Owns `fd` on success only.
  */
 int netdev_open_fd(struct netdev **ret, int fd, struct error *e);
 /* For tests: a socket pair whose frames carry the header, all offloads. *peer is the caller's. */
