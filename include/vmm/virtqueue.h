@@ -116,8 +116,8 @@ uint16_t virtqueue_available(struct virtqueue *q);
 int virtqueue_pop(struct virtqueue *q, struct virtqueue_chain *chain, struct iovec *iov,
 		  size_t max);
 /*
- * Puts the last popped chain back, as if it had not been taken. Only the most recent pop, before
- * any other call.
+ * Puts the last popped chain back, as if it had not been taken; several of them in the reverse
+ * order of their pops, none of them pushed.
  */
 void virtqueue_unpop(struct virtqueue *q, const struct virtqueue_chain *chain);
 /*
