@@ -589,8 +589,13 @@ START_TEST(test_endless_driver)
 		(void)add(0, FAKE_DATA, FAKE_DATA + 16);
 	}
 	fake_driver_kick(&d, 0);
-	fake_driver_sync(&d);
-	ck_assert_uint_gt(atomic_load(&echo->processed[0]), 1);
+	/* One kick is enough: the queue comes back to its work by itself, round after round. */
+	for (uint32_t i = 0; i < 10; i++) {
+		uint32_t before = atomic_load(&echo->processed[0]);
+
+		fake_driver_sync(&d);
+		ck_assert_uint_gt(atomic_load(&echo->processed[0]), before);
+	}
 	fake_driver_reset(&d);
 	ck_assert_uint_eq(status(), 0);
 }
