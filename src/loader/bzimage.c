@@ -9,6 +9,7 @@
  * lower moves up to that address anyway (arch/x86/boot/compressed/head_64.S), so there is nothing
  * to win in a small guest by loading it lower.
  */
+#include <inttypes.h>
 #include <string.h>
 
 #include "internal.h"
@@ -86,23 +87,22 @@ static int parse_sizes(struct bzimage *bz, const struct source *src, struct erro
 	bz->code_size = code_size;
 	if (!range_within(bz->code_offset, code_size, src->size)) {
 		return source_error(src, e,
-				    "truncated: its header promises %llu bytes, the file has %llu",
-				    (unsigned long long)(bz->code_offset + code_size),
-				    (unsigned long long)src->size);
+				    "truncated: its header promises %" PRIu64
+				    " bytes, the file has %" PRIu64,
+				    (bz->code_offset + code_size), src->size);
 	}
 	if (code_size <= ENTRY64_OFFSET) {
-		return source_error(src, e, "its code has only %llu bytes (syssize)",
-				    (unsigned long long)code_size);
+		return source_error(src, e, "its code has only %" PRIu64 " bytes (syssize)",
+				    code_size);
 	}
 	bz->payload_size = 0;
 	if (payload_offset != 0 && payload_size != 0) {
 		if (!range_within(payload_offset, payload_size, code_size)) {
 			return source_error(src, e,
-					    "its payload (%llu bytes at %llu) lies outside its "
-					    "code (%llu bytes)",
-					    (unsigned long long)payload_size,
-					    (unsigned long long)payload_offset,
-					    (unsigned long long)code_size);
+					    "its payload (%" PRIu64 " bytes at %" PRIu64
+					    ") lies outside its "
+					    "code (%" PRIu64 " bytes)",
+					    payload_size, payload_offset, code_size);
 		}
 		bz->payload_offset = bz->code_offset + payload_offset;
 		bz->payload_size = payload_size;
@@ -121,20 +121,20 @@ static int parse_address(struct bzimage *bz, const struct source *src, struct er
 	}
 	if (hdr->relocatable_kernel != 0) {
 		if (align < PAGE_SIZE_4K || align > GIB(1) || (align & (align - 1)) != 0) {
-			return source_error(
-				src, e,
-				"kernel_alignment 0x%llx is not a power of two from 4 KiB to 1 GiB",
-				(unsigned long long)align);
+			return source_error(src, e,
+					    "kernel_alignment 0x%" PRIx64
+					    " is not a power of two from 4 KiB to 1 GiB",
+					    align);
 		}
 		if (load < GIB(4)) {
 			load = ALIGN_UP(load, align);
 		}
 	}
 	if (load < PLATFORM_KERNEL_MIN || load >= PLATFORM_RAM_LOW_END) {
-		return source_error(
-			src, e,
-			"its load address 0x%llx (pref_address) is not in low RAM above 1 MiB",
-			(unsigned long long)load);
+		return source_error(src, e,
+				    "its load address 0x%" PRIx64
+				    " (pref_address) is not in low RAM above 1 MiB",
+				    load);
 	}
 	bz->load = load;
 	bz->init_size = MAX((uint64_t)le32toh(hdr->init_size), bz->code_size);
@@ -168,18 +168,17 @@ static int load_packed(const struct bzimage *bz, const struct source *src, struc
 	uint64_t end = bz->load + bz->init_size;
 
 	if (guest_memory_translate(mem, bz->load, bz->init_size) == NULL) {
-		source_error(
-			src, e,
-			"it needs RAM at 0x%llx-0x%llx to unpack itself, the guest has 0-0x%llx",
-			(unsigned long long)bz->load, (unsigned long long)end,
-			(unsigned long long)memmap_low_end(mem));
+		source_error(src, e,
+			     "it needs RAM at 0x%" PRIx64 "-0x%" PRIx64
+			     " to unpack itself, the guest has 0-0x%" PRIx64,
+			     bz->load, end, memmap_low_end(mem));
 		if (end > PLATFORM_RAM_LOW_END) {
 			return error_hint(
 				e, "no amount of memory helps: init_size in its header is 0x%x",
 				le32toh(bz->header.init_size));
 		}
-		return error_hint(e, "give the guest more memory: --memory %lluM or more",
-				  (unsigned long long)(ALIGN_UP(end, MIB(1)) >> 20));
+		return error_hint(e, "give the guest more memory: --memory %" PRIu64 "M or more",
+				  (ALIGN_UP(end, MIB(1)) >> 20));
 	}
 	kernel->protocol = BOOT_LINUX64;
 	kernel->entry = bz->load + ENTRY64_OFFSET;

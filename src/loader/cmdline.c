@@ -14,6 +14,7 @@
  *the devices; Debian's driver is a module anyway).
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <string.h>
 
 #include "internal.h"
@@ -113,8 +114,8 @@ int cmdline_write(struct guest_memory *mem, const struct kernel *kernel, const c
 
 	if (len > max) {
 		error_set(e, ERROR_CMDLINE, E2BIG,
-			  "the command line has %zu characters, the kernel takes %llu", len,
-			  (unsigned long long)max);
+			  "the command line has %zu characters, the kernel takes %" PRIu64, len,
+			  max);
 		return error_hint(e, "shorten --cmdline, or drop our words with --cmdline-only");
 	}
 	if (!guest_memory_write(mem, PLATFORM_CMDLINE, cmdline, len + 1)) {

@@ -10,6 +10,7 @@
  */
 #include <elf.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <string.h>
 
 #include "internal.h"
@@ -24,40 +25,42 @@ static int check_segment(const struct source *src, unsigned int index,
 			 const struct elf_segment *seg, uint64_t file_size,
 			 const struct guest_memory *mem, struct error *e)
 {
-	unsigned long long gpa = seg->gpa;
-	unsigned long long memsz = seg->memsz;
-	unsigned long long low_end = memmap_low_end(mem);
+	uint64_t gpa = seg->gpa;
+	uint64_t memsz = seg->memsz;
+	uint64_t low_end = memmap_low_end(mem);
 	uint64_t end;
 
 	if (!range_within(seg->offset, seg->filesz, file_size)) {
-		return source_error(
-			src, e,
-			"truncated: ELF segment %u is %llu bytes at offset %llu, the file has %llu",
-			index, (unsigned long long)seg->filesz, (unsigned long long)seg->offset,
-			(unsigned long long)file_size);
+		return source_error(src, e,
+				    "truncated: ELF segment %u is %" PRIu64
+				    " bytes at offset %" PRIu64 ", the file has %" PRIu64,
+				    index, seg->filesz, seg->offset, file_size);
 	}
 	if (seg->filesz > seg->memsz) {
-		return source_error(
-			src, e,
-			"ELF segment %u has more bytes in the file (%llu) than in memory (%llu)",
-			index, (unsigned long long)seg->filesz, memsz);
+		return source_error(src, e,
+				    "ELF segment %u has more bytes in the file (%" PRIu64
+				    ") than in memory (%" PRIu64 ")",
+				    index, seg->filesz, memsz);
 	}
 	if (add_overflow(seg->gpa, seg->memsz, &end)) {
-		return source_error(src, e, "ELF segment %u wraps: 0x%llx bytes at 0x%llx", index,
-				    memsz, gpa);
+		return source_error(src, e,
+				    "ELF segment %u wraps: 0x%" PRIx64 " bytes at 0x%" PRIx64,
+				    index, memsz, gpa);
 	}
 	if (seg->gpa < PLATFORM_KERNEL_MIN) {
-		source_error(src, e, "ELF segment %u is at 0x%llx, below 1 MiB", index, gpa);
-		return error_hint(e,
-				  "boot structures are there: link the kernel to 0x%llx or higher",
-				  (unsigned long long)PLATFORM_KERNEL_MIN);
+		source_error(src, e, "ELF segment %u is at 0x%" PRIx64 ", below 1 MiB", index, gpa);
+		return error_hint(e, "boot structures are there: link the kernel to 0x%x or higher",
+				  PLATFORM_KERNEL_MIN);
 	}
 	if (guest_memory_translate(mem, seg->gpa, seg->memsz) == NULL) {
-		source_error(src, e, "ELF segment %u (0x%llx-0x%llx) is outside RAM (0-0x%llx)",
-			     index, gpa, (unsigned long long)end, low_end);
+		source_error(src, e,
+			     "ELF segment %u (0x%" PRIx64 "-0x%" PRIx64
+			     ") is outside RAM (0-0x%" PRIx64 ")",
+			     index, gpa, end, low_end);
 		if (end <= PLATFORM_RAM_LOW_END) {
-			return error_hint(e, "the kernel needs more memory: --memory %lluM or more",
-					  (unsigned long long)(ALIGN_UP(end, MIB(1)) >> 20));
+			return error_hint(
+				e, "the kernel needs more memory: --memory %" PRIu64 "M or more",
+				(ALIGN_UP(end, MIB(1)) >> 20));
 		}
 		return error_hint(e, "the kernel is linked to an address that is never RAM here");
 	}
@@ -73,13 +76,11 @@ static int check_overlaps(const struct source *src, const struct elf_image *elf,
 			const struct elf_segment *b = &elf->segments[j];
 
 			if (ranges_overlap(a->gpa, a->memsz, b->gpa, b->memsz)) {
-				return source_error(
-					src, e,
-					"ELF segments overlap: 0x%llx-0x%llx and 0x%llx-0x%llx",
-					(unsigned long long)b->gpa,
-					(unsigned long long)(b->gpa + b->memsz),
-					(unsigned long long)a->gpa,
-					(unsigned long long)(a->gpa + a->memsz));
+				return source_error(src, e,
+						    "ELF segments overlap: 0x%" PRIx64 "-0x%" PRIx64
+						    " and 0x%" PRIx64 "-0x%" PRIx64,
+						    b->gpa, (b->gpa + b->memsz), a->gpa,
+						    (a->gpa + a->memsz));
 			}
 		}
 	}
@@ -154,10 +155,11 @@ static int check_header(const struct source *src, const Elf64_Ehdr *ehdr, uint64
 				    le16toh(ehdr->e_phentsize), sizeof(Elf64_Phdr));
 	}
 	if (!range_within(phoff, table, len)) {
-		return source_error(
-			src, e, "%u ELF program headers at offset %llu are beyond %s of %llu bytes",
-			le16toh(ehdr->e_phnum), (unsigned long long)phoff,
-			len < ELF_HEADERS_MAX ? "the file" : "its head", (unsigned long long)len);
+		return source_error(src, e,
+				    "%u ELF program headers at offset %" PRIu64
+				    " are beyond %s of %" PRIu64 " bytes",
+				    le16toh(ehdr->e_phnum), phoff,
+				    len < ELF_HEADERS_MAX ? "the file" : "its head", len);
 	}
 	return 0;
 }
@@ -170,8 +172,8 @@ int elf_parse(struct elf_image *elf, const struct source *src, const uint8_t *he
 	int r;
 
 	if (len < sizeof(ehdr)) {
-		return source_error(src, e, "truncated: %llu bytes are less than an ELF header",
-				    (unsigned long long)len);
+		return source_error(
+			src, e, "truncated: %" PRIu64 " bytes are less than an ELF header", len);
 	}
 	memcpy(&ehdr, head, sizeof(ehdr));
 	r = check_header(src, &ehdr, len, e);
@@ -235,8 +237,9 @@ int elf_finish(const struct elf_image *elf, const struct source *src, bool has_p
 	gpa_t entry = has_pvh ? pvh_entry : elf->entry64;
 
 	if (entry >= GIB(4) || !in_segment(elf, entry)) {
-		source_error(src, e, "the %s entry point 0x%llx is in no ELF segment below 4 GiB",
-			     has_pvh ? "PVH" : "64-bit", (unsigned long long)entry);
+		source_error(src, e,
+			     "the %s entry point 0x%" PRIx64 " is in no ELF segment below 4 GiB",
+			     has_pvh ? "PVH" : "64-bit", entry);
 		return error_hint(e, "entry points are physical addresses");
 	}
 	kernel->protocol = has_pvh ? BOOT_PVH : BOOT_LINUX64;
@@ -279,7 +282,7 @@ int elf_load(const struct source *src, struct guest_memory *mem, struct kernel *
 {
 	uint8_t head[ELF_HEADERS_MAX];
 	uint64_t len = MIN(src->size, (uint64_t)sizeof(head));
-	struct elf_image elf;
+	struct elf_image elf = { 0 };
 	gpa_t pvh_entry = 0;
 	bool has_pvh;
 	int r = source_read(src, 0, head, len, e);

@@ -4,6 +4,8 @@
  * of the kernel and of the first MiB. Where a big kernel leaves no room above itself in a small
  * guest, it goes below the kernel.
  */
+#include <inttypes.h>
+
 #include "internal.h"
 #include "vmm/platform.h"
 
@@ -26,24 +28,26 @@ static int too_large(const struct source *src, const struct guest_memory *mem,
 	uint64_t mib = (ALIGN_UP(kernel->end, MIB(1)) + ALIGN_UP(src->size, MIB(1))) >> 20;
 
 	if (src->size > mem->size) {
-		source_error(src, e, "its %llu bytes are more than the guest's RAM of %llu",
-			     (unsigned long long)src->size, (unsigned long long)mem->size);
+		source_error(src, e,
+			     "its %" PRIu64 " bytes are more than the guest's RAM of %" PRIu64,
+			     src->size, mem->size);
 	} else {
 		source_error(src, e,
-			     "its %llu bytes do not fit beside the kernel (%llu bytes) into RAM of "
-			     "%llu below 0x%llx",
-			     (unsigned long long)src->size, (unsigned long long)kernel_size,
-			     (unsigned long long)mem->size,
-			     (unsigned long long)MIN(kernel->initrd_end, memmap_low_end(mem)));
+			     "its %" PRIu64 " bytes do not fit beside the kernel (%" PRIu64
+			     " bytes) into RAM of "
+			     "%" PRIu64 " below 0x%" PRIx64,
+			     src->size, kernel_size, mem->size,
+			     MIN(kernel->initrd_end, memmap_low_end(mem)));
 	}
 	if (src->size > PLATFORM_RAM_LOW_END || mib > PLATFORM_RAM_LOW_END >> 20 ||
 	    mib << 20 > kernel->initrd_end) {
 		return error_hint(e, "no amount of memory helps: the initrd has to be smaller");
 	}
 	/* Linux unpacks it beside itself; twice its size is what it takes at least. */
-	return error_hint(
-		e, "give the guest more memory, --memory %lluM or more, or make the initrd smaller",
-		(unsigned long long)(mib + (src->size >> 20)));
+	return error_hint(e,
+			  "give the guest more memory, --memory %" PRIu64
+			  "M or more, or make the initrd smaller",
+			  (mib + (src->size >> 20)));
 }
 
 int initrd_load(const struct loader_image *image, struct guest_memory *mem,

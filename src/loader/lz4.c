@@ -11,11 +11,12 @@
  * of its block.
  */
 #include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "internal.h"
 #include "vmm/bytes.h"
-#include "vmm/cleanup.h"
 
 #define LEGACY_MAGIC	 0x184c2102U
 #define LEGACY_BLOCK_MAX MIB(8) /* unpacked; fixed by the format */
@@ -25,7 +26,7 @@
 #define INPUT_SIZE   KIB(64)
 #define HISTORY	     KIB(64) /* offsets have 16 bits */
 #define WINDOW_SIZE  (HISTORY + KIB(384))
-#define WILD	     32 /* what a fast copy may write or read too much */
+#define WILD	     32UL /* what a fast copy may write or read too much */
 #define FAST_LITERAL 16
 #define FAST_MATCH   18 /* MIN_MATCH + LENGTH_MORE - 1 */
 
@@ -44,9 +45,9 @@ struct lz4 {
 
 static int damaged(const struct lz4 *z, const char *why)
 {
-	unsigned long long at = z->next - (z->in_len - z->in_at);
+	uint64_t at = z->next - (z->in_len - z->in_at);
 
-	source_error(z->src, z->e, "its lz4 payload is damaged at offset %llu: %s", at, why);
+	source_error(z->src, z->e, "its lz4 payload is damaged at offset %" PRIu64 ": %s", at, why);
 	return error_hint(z->e, "fetch or build the kernel again");
 }
 
@@ -103,7 +104,7 @@ static int next_byte(struct lz4 *z, uint8_t *byte)
  * a block is of use. */
 static int read_length(struct lz4 *z, uint64_t *length)
 {
-	uint8_t byte;
+	uint8_t byte = 0;
 	int r;
 
 	do {
@@ -230,7 +231,7 @@ static void run_fast(struct lz4 *z)
 static int run_sequence(struct lz4 *z)
 {
 	uint64_t literals, match;
-	uint8_t token, low, high;
+	uint8_t token = 0, low = 0, high = 0;
 	int r = next_byte(z, &token);
 
 	if (r != 0) {
@@ -310,7 +311,7 @@ static int run_block(struct lz4 *z)
 int lz4_unpack(const struct source *src, uint64_t offset, uint64_t len, struct unpack_sink *sink,
 	       struct error *e)
 {
-	auto_free struct lz4 *z = malloc(sizeof(*z));
+	struct lz4 *z = malloc(sizeof(*z));
 	int r = 0;
 
 	if (z == NULL) {
@@ -327,5 +328,9 @@ int lz4_unpack(const struct source *src, uint64_t offset, uint64_t len, struct u
 	while (r == 0 && (z->in_at != z->in_len || z->next != z->end)) {
 		r = run_block(z);
 	}
-	return r == 0 ? flush(z) : r;
+	if (r == 0) {
+		r = flush(z);
+	}
+	free(z);
+	return r;
 }

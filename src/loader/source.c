@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -128,9 +129,9 @@ int source_read(const struct source *src, uint64_t offset, void *buf, uint64_t l
 
 	if (!range_within(offset, len, src->size)) {
 		return source_error(src, e,
-				    "truncated: %llu bytes at %llu are needed, the file has %llu",
-				    (unsigned long long)len, (unsigned long long)offset,
-				    (unsigned long long)src->size);
+				    "truncated: %" PRIu64 " bytes at %" PRIu64
+				    " are needed, the file has %" PRIu64,
+				    len, offset, src->size);
 	}
 	while (done < len) {
 		/* Linux caps one read at 0x7ffff000 bytes; the cast never truncates on a 64-bit
@@ -140,14 +141,13 @@ int source_read(const struct source *src, uint64_t offset, void *buf, uint64_t l
 			continue;
 		}
 		if (n < 0) {
-			return error_set_sys(e, src->code, errno, "%s '%s': read at %llu",
-					     src->what, src->path,
-					     (unsigned long long)(offset + done));
+			return error_set_sys(e, src->code, errno, "%s '%s': read at %" PRIu64,
+					     src->what, src->path, (offset + done));
 		}
 		if (n == 0) {
-			return source_error(src, e,
-					    "the file shrank to %llu bytes while it was read",
-					    (unsigned long long)(offset + done));
+			return source_error(
+				src, e, "the file shrank to %" PRIu64 " bytes while it was read",
+				(offset + done));
 		}
 		done += (uint64_t)n;
 	}
@@ -161,8 +161,8 @@ int source_load(const struct source *src, uint64_t offset, struct guest_memory *
 	int r;
 
 	if (host == NULL) {
-		return source_error(src, e, "0x%llx bytes at 0x%llx are outside RAM",
-				    (unsigned long long)len, (unsigned long long)gpa);
+		return source_error(src, e, "0x%" PRIx64 " bytes at 0x%" PRIx64 " are outside RAM",
+				    len, gpa);
 	}
 	r = source_read(src, offset, host, len, e);
 	guest_memory_mark_dirty(mem, host, len);

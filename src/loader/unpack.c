@@ -14,6 +14,7 @@
  * segment wants is dropped, and pages of zeroes are not written, because RAM is zero and stays
  * without pages there.
  */
+#include <inttypes.h>
 #include <string.h>
 
 #include "internal.h"
@@ -44,8 +45,8 @@ static int write_sparse(struct stream *s, gpa_t gpa, const uint8_t *data, uint64
 	uint64_t n;
 
 	if (host == NULL) {
-		return error_set(e, ERROR_INTERNAL, 0, "0x%llx bytes at 0x%llx are outside RAM",
-				 (unsigned long long)len, (unsigned long long)gpa);
+		return error_set(e, ERROR_INTERNAL, 0,
+				 "0x%" PRIx64 " bytes at 0x%" PRIx64 " are outside RAM", len, gpa);
 	}
 	guest_memory_mark_dirty(s->mem, host, len);
 	for (; len != 0; gpa += n, host += n, data += n, len -= n) {
@@ -97,10 +98,10 @@ static int stream_write(struct unpack_sink *sink, const uint8_t *data, size_t le
 	int r = 0;
 
 	if (len > s->size - s->at) {
-		return source_error(
-			s->src, e,
-			"its payload unpacks to more than the %llu bytes that it announces",
-			(unsigned long long)s->size);
+		return source_error(s->src, e,
+				    "its payload unpacks to more than the %" PRIu64
+				    " bytes that it announces",
+				    s->size);
 	}
 	if (s->at < head_len) {
 		n = MIN((uint64_t)len, head_len - s->at);
@@ -145,15 +146,16 @@ int unpack_load(const struct bzimage *bz, const struct source *src, struct guest
 	s.size = load_le32(trailer);
 	if (s.size < ELF_HEADER_SIZE || s.size > UNPACKED_MAX) {
 		return source_error(src, e,
-				    "its payload announces %llu bytes unpacked, the limit is %llu",
-				    (unsigned long long)s.size, (unsigned long long)UNPACKED_MAX);
+				    "its payload announces %" PRIu64
+				    " bytes unpacked, the limit is %" PRIu64,
+				    s.size, UNPACKED_MAX);
 	}
 	r = lz4_unpack(src, bz->payload_offset, packed, &s.sink, e);
 	if (r == 0 && s.at != s.size) {
-		r = source_error(
-			src, e,
-			"its payload unpacks to %llu bytes instead of the %llu that it announces",
-			(unsigned long long)s.at, (unsigned long long)s.size);
+		r = source_error(src, e,
+				 "its payload unpacks to %" PRIu64 " bytes instead of the %" PRIu64
+				 " that it announces",
+				 s.at, s.size);
 	}
 	if (r == 0) {
 		r = elf_finish(&s.elf, src, false, 0, kernel, e);

@@ -219,7 +219,7 @@ static inline void fake_elf(uint8_t *image, bool pvh)
 	memset(note, 0, 0x100);
 	note += fake_note(note, "GNU", 3, 0x1122334455667788, 8);
 	note += fake_note(note, "Xen", 6, 0x78756e696c, 6);
-	note += fake_note(note, "Xen", 18, FAKE_ELF_PVH, 8);
+	fake_note(note, "Xen", 18, FAKE_ELF_PVH, 8);
 }
 
 static inline struct fake_elf *fake_elf_headers(uint8_t *image)

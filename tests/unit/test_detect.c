@@ -130,7 +130,7 @@ static void teardown(void)
 {
 	(void)unlink(path);
 	(void)rmdir(dir);
-	memcpy(dir + sizeof(dir) - 7, "XXXXXX", 6);
+	memset(dir + sizeof(dir) - 7, 'X', 6);
 }
 
 static void check_refused(const char *name, enum error_code code, int sys, const char *text)

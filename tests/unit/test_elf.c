@@ -40,7 +40,7 @@ START_TEST(test_pvh)
 			 "console=ttyS0");
 	ck_assert_uint_eq(load_le64(info + 32), PLATFORM_ACPI);
 	ck_assert_uint_eq(load_le32(info + 48), 3);
-	map = fake_guest_at(&g, load_le64(info + 40), 3 * 24);
+	map = fake_guest_at(&g, load_le64(info + 40), 3UL * 24);
 	for (int i = 0; i < 3; i++) {
 		static const uint64_t expected[3][3] = {
 			{ 0, PLATFORM_EBDA, 1 },
@@ -48,10 +48,10 @@ START_TEST(test_pvh)
 			{ MIB(1), RAM - MIB(1), 1 },
 		};
 
-		ck_assert_uint_eq(load_le64(map + 24 * i), expected[i][0]);
-		ck_assert_uint_eq(load_le64(map + 24 * i + 8), expected[i][1]);
-		ck_assert_uint_eq(load_le32(map + 24 * i + 16), expected[i][2]);
-		ck_assert_uint_eq(load_le32(map + 24 * i + 20), 0);
+		ck_assert_uint_eq(load_le64(map + 24UL * i), expected[i][0]);
+		ck_assert_uint_eq(load_le64(map + 24UL * i + 8), expected[i][1]);
+		ck_assert_uint_eq(load_le32(map + 24UL * i + 16), expected[i][2]);
+		ck_assert_uint_eq(load_le32(map + 24UL * i + 20), 0);
 	}
 	fake_guest_finish(&g);
 }
@@ -93,7 +93,7 @@ START_TEST(test_high_memory_and_reset)
 		check_segments(&g, image);
 		info = fake_guest_at(&g, g.entry.info, 56);
 		ck_assert_uint_eq(load_le32(info + 48), 4);
-		last = fake_guest_at(&g, load_le64(info + 40), 4 * 24) + 2 * 24;
+		last = fake_guest_at(&g, load_le64(info + 40), 4UL * 24) + 48;
 		ck_assert_uint_eq(load_le64(last) + load_le64(last + 8), PLATFORM_RAM_LOW_END);
 		ck_assert_uint_eq(load_le64(last + 24), PLATFORM_RAM_HIGH_START);
 		ck_assert_uint_eq(load_le64(last + 32), GIB(1));
