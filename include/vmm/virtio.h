@@ -70,7 +70,10 @@ struct virtio_ops {
 			     uint32_t len);
 	/* Under the lock, queues stopped. NULL: nothing beyond the core's reset. */
 	void (*reset)(struct virtio_device *dev);
-	/* Under the lock, features are final, queues not started yet. NULL: nothing. */
+	/*
+	 * Under the lock, features are final, queues not started yet: at DRIVER_OK, and when a
+	 * device resumes for the first time after its state was loaded. NULL: nothing.
+	 */
 	void (*activate)(struct virtio_device *dev);
 
 	/* On the queue's worker, the ring has just started: register sources. NULL: nothing. */
@@ -108,6 +111,7 @@ struct virtio_device {
 	uint64_t features_offered;
 	uint64_t features; /* what the driver accepted */
 	uint32_t config_size;
+	bool activated; /* since the last reset; not saved */
 	_Atomic uint32_t status;
 	_Atomic uint32_t interrupt_status; /* §4.2.2: bit 0 used buffers, bit 1 configuration */
 	_Atomic uint32_t config_generation;

@@ -740,10 +740,16 @@ START_TEST(test_state_round_trip)
 	ck_assert_uint_eq(status(), 0xf);
 	ck_assert_uint_eq(echo->dev.features, VERSION_1 | EVENT_IDX | FEATURE_A);
 	ck_assert_uint_eq(atomic_load(&echo->dev.interrupt_status), 1);
+	ck_assert_uint_eq(echo->activations, 1);
 	virtio_device_resume(&echo->dev);
+	ck_assert_uint_eq(echo->activations, 2);
 	ck_assert(fake_ring_used(&d.rings[0], &id, &len));
 	check_echo(0);
 	check_echo(1);
+	/* A mere pause does not activate again. */
+	virtio_device_quiesce(&echo->dev);
+	virtio_device_resume(&echo->dev);
+	ck_assert_uint_eq(echo->activations, 2);
 }
 END_TEST
 

@@ -252,15 +252,22 @@ static void device_reset(struct virtio_device *dev)
 		virtqueue_reset(&dev->queues[i].ring);
 	}
 	dev->features = 0;
+	dev->activated = false;
 	atomic_store(&dev->interrupt_status, 0);
 	atomic_store(&dev->status, 0);
 }
 
-static void driver_ok(struct virtio_device *dev)
+static void activate(struct virtio_device *dev)
 {
-	if (dev->ops->activate != NULL) {
+	if (!dev->activated && dev->ops->activate != NULL) {
 		dev->ops->activate(dev);
 	}
+	dev->activated = true;
+}
+
+static void driver_ok(struct virtio_device *dev)
+{
+	activate(dev);
 	atomic_fetch_or(&dev->status, VIRTIO_CONFIG_S_DRIVER_OK);
 	if ((atomic_load(&dev->interrupt_status) & INTERRUPT_CONFIG) != 0) {
 		notify_config(dev);
@@ -390,6 +397,7 @@ void virtio_device_resume(struct virtio_device *dev)
 	SCOPED_LOCK(&dev->lock);
 	if (has_status(dev, VIRTIO_CONFIG_S_DRIVER_OK) &&
 	    !has_status(dev, VIRTIO_CONFIG_S_FAILED | VIRTIO_CONFIG_S_NEEDS_RESET)) {
+		activate(dev);
 		queues_start(dev);
 	}
 }
