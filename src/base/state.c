@@ -26,9 +26,11 @@
 #define DEPTH_MAX      8
 #define FIELDS_MAX     256 /* of one table */
 
+/* NOLINTBEGIN(bugprone-macro-parentheses): a declared name cannot have them */
 #define state_for_each_field(field, desc)                      \
 	for (const struct state_field *field = (desc)->fields; \
 	     field != (desc)->fields + (desc)->count; field++)
+/* NOLINTEND(bugprone-macro-parentheses) */
 
 void state_buf_finish(struct state_buf *buf)
 {
@@ -63,6 +65,7 @@ static uint8_t *buf_grow(struct state_buf *buf, size_t len)
 		buf->data = data;
 		buf->size = size;
 	}
+	VMM_BUG_ON(buf->data == NULL);
 	at = buf->data + buf->len;
 	buf->len += len;
 	return at;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * vmm doctor: what this machine can do, a line each, and how to mend what it cannot. Only looks; changes nothing. Exit code 0 if
- * a VM can run, 125 if not.
+ * vmm doctor: what this machine can do, a line each, and how to mend what it cannot. Only looks;
+ * changes nothing. Exit code 0 if a VM can run, 125 if not.
  *
- * `--probe` prints one number for scripts: guest kernel instructions per second, 0 if no VM can run. Below 20 million KVM
- * interprets guest kernels instead of running them.
+ * `--probe` prints one number for scripts: guest kernel instructions per second, 0 if no VM can
+ * run. Below 20 million KVM interprets guest kernels instead of running them.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -26,9 +26,14 @@ struct doctor {
 };
 
 static const struct option option_list[] = {
-	{ .name = "probe", .type = OPTION_FLAG, .offset = offsetof(struct doctor, probe),
+	{ .name = "probe",
+	  .type = OPTION_FLAG,
+	  .offset = offsetof(struct doctor, probe),
 	  .help = "print only the measured guest instructions per second" },
-	{ .name = "help", .letter = 'h', .type = OPTION_FLAG, .offset = offsetof(struct doctor, help),
+	{ .name = "help",
+	  .letter = 'h',
+	  .type = OPTION_FLAG,
+	  .offset = offsetof(struct doctor, help),
 	  .help = "show this" },
 };
 static const struct option_table table = {
@@ -89,7 +94,8 @@ static void check_host(void)
 	char text[300];
 
 	(void)uname(&host);
-	(void)snprintf(text, sizeof(text), "vmm " VMM_VERSION " on %s %s, %ld CPUs, %lld MiB memory", host.sysname,
+	(void)snprintf(text, sizeof(text),
+		       "vmm " VMM_VERSION " on %s %s, %ld CPUs, %lld MiB memory", host.sysname,
 		       host.release, sysconf(_SC_NPROCESSORS_ONLN),
 		       (long long)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE) >> 20);
 	say(GOOD, "host", text, NULL);
@@ -118,8 +124,11 @@ static bool check_kvm(const struct kvm_report *report)
 	say(GOOD, "kvm", text, NULL);
 	(void)snprintf(text, sizeof(text), "%.1f million guest kernel instructions/s%s",
 		       (double)report->guest_instructions_per_second / 1e6,
-		       report->hardware ? "" : ": this KVM interprets guest kernels, stock ones do not boot");
-	say(report->hardware ? GOOD : WARN, "speed", text, "use a machine with VT-x or AMD-V, or scripts/quickstart, which emulates one");
+		       report->hardware
+			       ? ""
+			       : ": this KVM interprets guest kernels, stock ones do not boot");
+	say(report->hardware ? GOOD : WARN, "speed", text,
+	    "use a machine with VT-x or AMD-V, or scripts/quickstart, which emulates one");
 	if (report->missing[0] != '\0') {
 		say(WARN, "kvm extras", report->missing, "a newer host kernel or CPU");
 	} else {
@@ -135,7 +144,8 @@ static void check_tap(void)
 	if (fd >= 0) {
 		say(GOOD, "tap", "/dev/net/tun can be opened", NULL);
 	} else {
-		say(WARN, "tap", strerror(errno), "sudo modprobe tun; sudo ip tuntap add tap0 mode tap user $USER vnet_hdr");
+		say(WARN, "tap", strerror(errno),
+		    "sudo modprobe tun; sudo ip tuntap add tap0 mode tap user $USER vnet_hdr");
 	}
 }
 
@@ -148,7 +158,8 @@ static void check_io_uring(void)
 		io_uring_queue_exit(&ring);
 		say(GOOD, "io_uring", "disks use it", NULL);
 	} else {
-		say(WARN, "io_uring", "not available: disks use plain system calls, which is slower",
+		say(WARN, "io_uring",
+		    "not available: disks use plain system calls, which is slower",
 		    "sudo sysctl kernel.io_uring_disabled=0, or a kernel of version 5.10 or newer");
 	}
 }
@@ -167,7 +178,8 @@ static void check_memory(void)
 		thp[strcspn(thp, "\n")] = '\0';
 		(void)fclose(file);
 	}
-	(void)snprintf(text, sizeof(text), "%llu of 2 MiB reserved; transparent for shared memory: %s",
+	(void)snprintf(text, sizeof(text),
+		       "%llu of 2 MiB reserved; transparent for shared memory: %s",
 		       (unsigned long long)pages, thp[0] != '\0' ? thp : "unknown");
 	say(GOOD, "huge pages", text, NULL);
 }

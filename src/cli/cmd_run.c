@@ -2,9 +2,10 @@
 /*
  * vmm run: boots a VM with its console on standard input and output, and ends when the guest does.
  *
- * Main's loop hears of: signals (signalfd), the console, timers, and the VM's end. SIGTERM, SIGINT and SIGHUP press the power
- * button; a second one, or the end of --stop-timeout, stops the VM at once. Order of a start: everything is opened, the process enters
- * the sandbox, threads start and enter theirs, main enters its own, the guest runs.
+ * Main's loop hears of: signals (signalfd), the console, timers, and the VM's end. SIGTERM, SIGINT
+ * and SIGHUP press the power button; a second one, or the end of --stop-timeout, stops the VM at
+ * once. Order of a start: everything is opened, the process enters the sandbox, threads start and
+ * enter theirs, main enters its own, the guest runs.
  */
 #include <errno.h>
 #include <signal.h>
@@ -79,7 +80,8 @@ static void press_power_button(struct run *run)
 		vm_stop(run->vm);
 		return;
 	}
-	loop_timer_set(&run->loop, &run->stop_timeout, run->config.stop_timeout_ns, stop_timeout_expired);
+	loop_timer_set(&run->loop, &run->stop_timeout, run->config.stop_timeout_ns,
+		       stop_timeout_expired);
 }
 
 static void asked_to_end(struct run *run, int signal_number)
@@ -170,7 +172,8 @@ static int watch_signals(struct run *run, struct error *e)
 	if (run->signal_fd < 0) {
 		return error_set_sys(e, ERROR_INTERNAL, errno, "signalfd");
 	}
-	return loop_source_add(&run->loop, &run->signals, run->signal_fd, EPOLLIN, signal_arrived, e);
+	return loop_source_add(&run->loop, &run->signals, run->signal_fd, EPOLLIN, signal_arrived,
+			       e);
 }
 
 static int open_host(struct run *run, struct error *e)

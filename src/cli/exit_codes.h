@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Exit codes of vmm: stable, documented in README.md. 1 is not used: too many other things end with 1. */
+/* Exit codes of vmm: stable, documented in README.md. 1 is not used: too many other things end
+ * with 1. */
 #ifndef VMM_SRC_CLI_EXIT_CODES_H
 #define VMM_SRC_CLI_EXIT_CODES_H
 
 enum exit_code {
-	EXIT_OK = 0,	   /* the guest powered off */
-	EXIT_USAGE = 2,	   /* the command line is wrong */
-	EXIT_REBOOT = 10,  /* the guest rebooted, with --on-reboot exit */
-	EXIT_PANIC = 11,   /* the guest's kernel panicked (pvpanic) */
+	EXIT_OK = 0,	  /* the guest powered off */
+	EXIT_USAGE = 2,	  /* the command line is wrong */
+	EXIT_REBOOT = 10, /* the guest rebooted, with --on-reboot exit */
+	EXIT_PANIC = 11,  /* the guest's kernel panicked (pvpanic) */
 	EXIT_TRIPLE_FAULT = 12,
 	EXIT_TIMED_OUT = 124, /* --timeout */
 	EXIT_VMM_ERROR = 125,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* See exit_report.h. Opened before the sandbox, written from within it: open descriptor, memory and write(2) are all it needs. */
+/* See exit_report.h. Opened before the sandbox, written from within it: open descriptor, memory and
+ * write(2) are all it needs. */
 #include "exit_report.h"
 
 #include <errno.h>
@@ -17,9 +18,11 @@ int exit_report_open(const char *path, int *ret_fd, struct error *e)
 
 	if (fd < 0) {
 		(void)error_set_sys(e, ERROR_CONFIG, errno, "--exit-report: open '%s'", path);
-		return error_hint(e, "name a file in a directory that exists and that you may write to");
+		return error_hint(
+			e, "name a file in a directory that exists and that you may write to");
 	}
-	/* Fixed, so that the first JSON object does not read /dev/urandom from within the sandbox: no hostile keys here. */
+	/* Fixed, so that the first JSON object does not read /dev/urandom from within the sandbox:
+	 * no hostile keys here. */
 	json_object_seed(1);
 	*ret_fd = fd;
 	return 0;
@@ -27,19 +30,19 @@ int exit_report_open(const char *path, int *ret_fd, struct error *e)
 
 static json_t *describe(const struct exit_report *report)
 {
-	json_t *root = json_pack("{s:s, s:s, s:s, s:i, s:f, s:{s:I, s:I, s:I, s:I}}", "vmm_version", VMM_VERSION, "name",
-				 report->name, "reason", report->reason, "exit_code", report->exit_code,
-				 "uptime_seconds", (double)report->uptime_ns / 1e9, "stats", "resets",
-				 (json_int_t)report->stats.resets, "exits_io",
-				 (json_int_t)report->stats.exits_io, "exits_mmio",
-				 (json_int_t)report->stats.exits_mmio, "exits_other",
-				 (json_int_t)report->stats.exits_other);
+	json_t *root = json_pack(
+		"{s:s, s:s, s:s, s:i, s:f, s:{s:I, s:I, s:I, s:I}}", "vmm_version", VMM_VERSION,
+		"name", report->name, "reason", report->reason, "exit_code", report->exit_code,
+		"uptime_seconds", (double)report->uptime_ns / 1e9, "stats", "resets",
+		(json_int_t)report->stats.resets, "exits_io", (json_int_t)report->stats.exits_io,
+		"exits_mmio", (json_int_t)report->stats.exits_mmio, "exits_other",
+		(json_int_t)report->stats.exits_other);
 
 	if (root != NULL && report->error != NULL) {
-		(void)json_object_set_new(root, "error",
-					  json_pack("{s:s, s:s, s:s}", "code",
-						    error_code_name(report->error->code), "message",
-						    report->error->msg, "hint", report->error->hint));
+		(void)json_object_set_new(
+			root, "error",
+			json_pack("{s:s, s:s, s:s}", "code", error_code_name(report->error->code),
+				  "message", report->error->msg, "hint", report->error->hint));
 	}
 	return root;
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The program's entry: finds the command in the table and runs it. Everything printed to standard output is data; messages go to
- * standard error.
+ * The program's entry: finds the command in the table and runs it. Everything printed to standard
+ * output is data; messages go to standard error.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -40,7 +40,8 @@ void command_print_help(const struct command *command)
 	char *text = malloc(need + 1);
 
 	(void)printf("usage: vmm %s%s%s\n\n%s\n\n", command->name,
-		     command->options->count > 0 ? " [OPTIONS]" : "", command->operands, command->help);
+		     command->options->count > 0 ? " [OPTIONS]" : "", command->operands,
+		     command->help);
 	if (text != NULL) {
 		(void)options_help(command->options, text, need + 1);
 		(void)fputs(text, stdout);
@@ -67,7 +68,8 @@ int main(int argc, char **argv)
 		print_usage(stderr);
 		return EXIT_USAGE;
 	}
-	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
+	    strcmp(argv[1], "help") == 0) {
 		print_usage(stdout);
 		return EXIT_OK;
 	}

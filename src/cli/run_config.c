@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The option table of `vmm run`. Ranges that depend on the machine (memory, vCPUs) are checked by vm_config_validate(), which all doors
- * share; the table only knows syntax.
+ * The option table of `vmm run`. Ranges that depend on the machine (memory, vCPUs) are checked by
+ * vm_config_validate(), which all doors share; the table only knows syntax.
  */
 #include "run_config.h"
 
@@ -54,15 +54,16 @@ static int add_disk(void *object, const char *value, struct error *e)
 	int r;
 
 	if (config->vm.disk_count == VM_DISKS_MAX) {
-		return error_set(e, ERROR_USAGE, E2BIG, "--disk %s: more than %d disks", value, VM_DISKS_MAX);
+		return error_set(e, ERROR_USAGE, E2BIG, "--disk %s: more than %d disks", value,
+				 VM_DISKS_MAX);
 	}
 	r = copy_string(config, value, &text, e);
 	if (r == 0) {
 		r = options_defaults(&block_options, &config->vm.disks[config->vm.disk_count], e);
 	}
 	if (r == 0) {
-		r = options_parse_keys(&block_options, &config->vm.disks[config->vm.disk_count], "--disk", text,
-				       e);
+		r = options_parse_keys(&block_options, &config->vm.disks[config->vm.disk_count],
+				       "--disk", text, e);
 	}
 	if (r == 0) {
 		config->vm.disk_count++;
@@ -71,12 +72,22 @@ static int add_disk(void *object, const char *value, struct error *e)
 }
 
 static const struct option net_option_list[] = {
-	{ .name = "tap", .type = OPTION_STRING, .offset = offsetof(struct vm_net_config, tap),
-	  .argument = "NAME", .help = "existing tap interface" },
-	{ .name = "fd", .type = OPTION_FD, .offset = offsetof(struct vm_net_config, fd), .argument = "N",
-	  .fallback = NULL, .help = "open descriptor of a tap or a packet socket" },
-	{ .name = "mac", .type = OPTION_MAC, .offset = offsetof(struct vm_net_config, mac),
-	  .present = offsetof(struct vm_net_config, has_mac) + 1, .argument = "MAC",
+	{ .name = "tap",
+	  .type = OPTION_STRING,
+	  .offset = offsetof(struct vm_net_config, tap),
+	  .argument = "NAME",
+	  .help = "existing tap interface" },
+	{ .name = "fd",
+	  .type = OPTION_FD,
+	  .offset = offsetof(struct vm_net_config, fd),
+	  .argument = "N",
+	  .fallback = NULL,
+	  .help = "open descriptor of a tap or a packet socket" },
+	{ .name = "mac",
+	  .type = OPTION_MAC,
+	  .offset = offsetof(struct vm_net_config, mac),
+	  .present = offsetof(struct vm_net_config, has_mac) + 1,
+	  .argument = "MAC",
 	  .help = "address of the card" },
 };
 static const struct option_table net_options = {
@@ -96,7 +107,8 @@ static int add_net(void *object, const char *value, struct error *e)
 		return 0;
 	}
 	if (config->vm.net_count == VM_NETS_MAX) {
-		return error_set(e, ERROR_USAGE, E2BIG, "--net %s: more than %d network cards", value, VM_NETS_MAX);
+		return error_set(e, ERROR_USAGE, E2BIG, "--net %s: more than %d network cards",
+				 value, VM_NETS_MAX);
 	}
 	r = copy_string(config, value, &text, e);
 	if (r < 0) {
@@ -108,8 +120,10 @@ static int add_net(void *object, const char *value, struct error *e)
 		return r;
 	}
 	if ((net->tap != NULL) == (net->fd >= 0)) {
-		(void)error_set(e, ERROR_USAGE, EINVAL, "--net %s: neither or both of tap= and fd=", value);
-		return error_hint(e, "--net none, --net tap=NAME[,mac=MAC] or --net fd=N[,mac=MAC]");
+		(void)error_set(e, ERROR_USAGE, EINVAL,
+				"--net %s: neither or both of tap= and fd=", value);
+		return error_hint(e,
+				  "--net none, --net tap=NAME[,mac=MAC] or --net fd=N[,mac=MAC]");
 	}
 	net->kind = net->tap != NULL ? VM_NET_TAP : VM_NET_FD;
 	config->vm.net_count++;
@@ -119,40 +133,103 @@ static int add_net(void *object, const char *value, struct error *e)
 #define AT(member) .offset = offsetof(struct run_config, member)
 
 static const struct option option_list[] = {
-	{ .name = "kernel", .type = OPTION_STRING, AT(vm.kernel), .argument = "FILE",
+	{ .name = "kernel",
+	  .type = OPTION_STRING,
+	  AT(vm.kernel),
+	  .argument = "FILE",
 	  .help = "bzImage or vmlinux to boot" },
-	{ .name = "initrd", .type = OPTION_STRING, AT(vm.initrd), .argument = "FILE",
+	{ .name = "initrd",
+	  .type = OPTION_STRING,
+	  AT(vm.initrd),
+	  .argument = "FILE",
 	  .help = "initial RAM disk" },
-	{ .name = "cmdline", .type = OPTION_STRING, AT(vm.cmdline), .argument = "TEXT",
+	{ .name = "cmdline",
+	  .type = OPTION_STRING,
+	  AT(vm.cmdline),
+	  .argument = "TEXT",
 	  .help = "kernel command line, after the words made from the devices" },
-	{ .name = "cmdline-only", .type = OPTION_STRING, AT(vm.cmdline_only), .argument = "TEXT",
+	{ .name = "cmdline-only",
+	  .type = OPTION_STRING,
+	  AT(vm.cmdline_only),
+	  .argument = "TEXT",
 	  .help = "kernel command line, whole" },
-	{ .name = "memory", .letter = 'm', .type = OPTION_SIZE, AT(vm.memory_size), .argument = "SIZE",
-	  .fallback = "512M", .help = "guest memory" },
-	{ .name = "cpus", .letter = 'c', .type = OPTION_U32, AT(vm.vcpus), .argument = "N",
-	  .fallback = "2", .help = "virtual CPUs" },
-	{ .name = "disk", .type = OPTION_LIST, .add = add_disk, .argument = "PATH[,ro][,serial=S]",
+	{ .name = "memory",
+	  .letter = 'm',
+	  .type = OPTION_SIZE,
+	  AT(vm.memory_size),
+	  .argument = "SIZE",
+	  .fallback = "512M",
+	  .help = "guest memory" },
+	{ .name = "cpus",
+	  .letter = 'c',
+	  .type = OPTION_U32,
+	  AT(vm.vcpus),
+	  .argument = "N",
+	  .fallback = "2",
+	  .help = "virtual CPUs" },
+	{ .name = "disk",
+	  .type = OPTION_LIST,
+	  .add = add_disk,
+	  .argument = "PATH[,ro][,serial=S]",
 	  .help = "raw image or block device; may be repeated" },
-	{ .name = "net", .type = OPTION_LIST, .add = add_net, .argument = "none|tap=NAME|fd=N[,mac=M]",
+	{ .name = "net",
+	  .type = OPTION_LIST,
+	  .add = add_net,
+	  .argument = "none|tap=NAME|fd=N[,mac=M]",
 	  .help = "network card; may be repeated" },
-	{ .name = "name", .letter = 'n', .type = OPTION_STRING, AT(vm.name), .argument = "NAME",
+	{ .name = "name",
+	  .letter = 'n',
+	  .type = OPTION_STRING,
+	  AT(vm.name),
+	  .argument = "NAME",
 	  .help = "name of the VM in messages and reports" },
-	{ .name = "console", .type = OPTION_ENUM, AT(console), .values = consoles,
-	  .argument = "serial|hvc", .fallback = "serial",
+	{ .name = "console",
+	  .type = OPTION_ENUM,
+	  AT(console),
+	  .values = consoles,
+	  .argument = "serial|hvc",
+	  .fallback = "serial",
 	  .help = "which console is on standard input and output" },
-	{ .name = "timeout", .type = OPTION_DURATION, AT(timeout_ns), .argument = "TIME",
+	{ .name = "timeout",
+	  .type = OPTION_DURATION,
+	  AT(timeout_ns),
+	  .argument = "TIME",
 	  .help = "stop after this time, exit code 124" },
-	{ .name = "stop-timeout", .type = OPTION_DURATION, AT(stop_timeout_ns), .argument = "TIME",
-	  .fallback = "30s", .help = "after SIGTERM and the power button, how long the guest has" },
-	{ .name = "on-reboot", .type = OPTION_ENUM, AT(on_reboot), .values = reboots,
-	  .argument = "restart|exit", .fallback = "restart", .help = "what a guest's reboot does" },
-	{ .name = "exit-report", .type = OPTION_STRING, AT(exit_report), .argument = "FILE",
+	{ .name = "stop-timeout",
+	  .type = OPTION_DURATION,
+	  AT(stop_timeout_ns),
+	  .argument = "TIME",
+	  .fallback = "30s",
+	  .help = "after SIGTERM and the power button, how long the guest has" },
+	{ .name = "on-reboot",
+	  .type = OPTION_ENUM,
+	  AT(on_reboot),
+	  .values = reboots,
+	  .argument = "restart|exit",
+	  .fallback = "restart",
+	  .help = "what a guest's reboot does" },
+	{ .name = "exit-report",
+	  .type = OPTION_STRING,
+	  AT(exit_report),
+	  .argument = "FILE",
 	  .help = "write the reason of the end there as JSON" },
-	{ .name = "sandbox", .type = OPTION_ENUM, AT(sandbox), .values = sandboxes,
-	  .argument = "on|log|off", .fallback = "on", .help = "system call filters and dropped privileges" },
-	{ .name = "memory-backing", .type = OPTION_ENUM, AT(memory_backing), .values = backings,
-	  .argument = "auto|memfd|anon|hugetlb", .fallback = "auto", .help = "what guest memory is made of" },
-	{ .name = "debug-exit", .type = OPTION_FLAG, AT(vm.debug_exit),
+	{ .name = "sandbox",
+	  .type = OPTION_ENUM,
+	  AT(sandbox),
+	  .values = sandboxes,
+	  .argument = "on|log|off",
+	  .fallback = "on",
+	  .help = "system call filters and dropped privileges" },
+	{ .name = "memory-backing",
+	  .type = OPTION_ENUM,
+	  AT(memory_backing),
+	  .values = backings,
+	  .argument = "auto|memfd|anon|hugetlb",
+	  .fallback = "auto",
+	  .help = "what guest memory is made of" },
+	{ .name = "debug-exit",
+	  .type = OPTION_FLAG,
+	  AT(vm.debug_exit),
 	  .help = "port 0xf4: the byte a guest writes is the exit code" },
 	{ .name = "quiet", .letter = 'q', .type = OPTION_FLAG, AT(quiet), .help = "errors only" },
 	{ .name = "help", .letter = 'h', .type = OPTION_FLAG, AT(help), .help = "show this" },

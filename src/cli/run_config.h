@@ -10,10 +10,10 @@ enum run_console { RUN_CONSOLE_SERIAL = 0, RUN_CONSOLE_HVC };
 
 struct run_config {
 	struct vm_config vm;
-	const char *exit_report; /* NULL: none */
-	uint64_t timeout_ns;	 /* 0: none */
+	const char *exit_report;  /* NULL: none */
+	uint64_t timeout_ns;	  /* 0: none */
 	uint64_t stop_timeout_ns; /* between the power button and the end */
-	int console;		 /* enum run_console: what standard input and output are */
+	int console;		  /* enum run_console: what standard input and output are */
 	int memory_backing, on_reboot, sandbox; /* enums, as the option table stores them */
 	bool quiet;
 	bool help;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The system calls of `vmm run` on main. A file of its own because the filter compiler links it without the rest of the command. */
+/* The system calls of `vmm run` on main. A file of its own because the filter compiler links it
+ * without the rest of the command. */
 #include "vmm/run_syscalls.h"
 
 #include <sys/ioctl.h>

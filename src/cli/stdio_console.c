@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * See stdio_console.h. Standard output's open file description is shared with the shell, so its flags are not touched: for pipes
- * and terminals a second description is opened through /proc/self/fd and made non-blocking; for what cannot be opened again (sockets)
- * and for regular files (which have an offset of their own) poll(2) goes before each write.
+ * See stdio_console.h. Standard output's open file description is shared with the shell, so its
+ * flags are not touched: for pipes and terminals a second description is opened through
+ * /proc/self/fd and made non-blocking; for what cannot be opened again (sockets) and for regular
+ * files (which have an offset of their own) poll(2) goes before each write.
  *
  * The guest controls output bytes and their rate; the user controls input.
  */
@@ -51,7 +52,8 @@ static void put_ring(struct stdio_console *console, const uint8_t *data, size_t 
 		len = room;
 	}
 	for (size_t i = 0; i < len; i++) {
-		console->ring[(console->ring_start + console->ring_len) % STDIO_CONSOLE_RING] = data[i];
+		console->ring[(console->ring_start + console->ring_len) % STDIO_CONSOLE_RING] =
+			data[i];
 		console->ring_len++;
 	}
 }
@@ -101,8 +103,8 @@ static void begin_drain(void *arg)
 	if (console->draining || drain_ring(console)) {
 		return;
 	}
-	console->draining = loop_source_add(console->loop, &console->drain, console->output_fd, EPOLLOUT,
-					    output_writable, &e) == 0;
+	console->draining = loop_source_add(console->loop, &console->drain, console->output_fd,
+					    EPOLLOUT, output_writable, &e) == 0;
 }
 
 static void output(struct console_channel *channel, const uint8_t *data, size_t len)
@@ -201,7 +203,8 @@ static bool deliver_pending(struct stdio_console *console)
 	if (console->pending_len == 0) {
 		return true;
 	}
-	taken = console->deliver(console, console->pending + console->pending_start, console->pending_len);
+	taken = console->deliver(console, console->pending + console->pending_start,
+				 console->pending_len);
 	console->pending_start += taken;
 	console->pending_len -= taken;
 	return console->pending_len == 0;
@@ -232,7 +235,8 @@ static void read_input(struct stdio_console *console)
 		}
 	}
 	if (console->input_pollable && !console->input_ended) {
-		/* Escape commands must work even if the guest never reads: a terminal is always listened to. */
+		/* Escape commands must work even if the guest never reads: a terminal is always
+		 * listened to. */
 		bool full = console->pending_len > 0 && !console->escapes;
 
 		(void)loop_source_modify(&console->input, full ? 0 : EPOLLIN);
@@ -243,7 +247,8 @@ static void read_terminal_while_full(struct stdio_console *console)
 {
 	uint8_t byte;
 
-	/* The guest does not read: look for escape commands only, what is typed besides is lost, as on a real line. */
+	/* The guest does not read: look for escape commands only, what is typed besides is lost, as
+	 * on a real line. */
 	if (read(STDIN_FILENO, &byte, 1) == 1) {
 		(void)filter_escapes(console, &byte, 1);
 	}
@@ -298,9 +303,11 @@ static void open_output(struct stdio_console *console)
 	}
 }
 
-int stdio_console_init(struct stdio_console *console, struct loop *loop, bool escapes, struct error *e)
+int stdio_console_init(struct stdio_console *console, struct loop *loop, bool escapes,
+		       struct error *e)
 {
-	void *ring = mmap(NULL, STDIO_CONSOLE_RING, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	void *ring = mmap(NULL, STDIO_CONSOLE_RING, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (ring == MAP_FAILED) {
 		return error_set_sys(e, ERROR_NO_MEMORY, errno, "console: output ring");
@@ -319,7 +326,8 @@ int stdio_console_init(struct stdio_console *console, struct loop *loop, bool es
 int stdio_console_start(struct stdio_console *console, struct error *e)
 {
 	struct error ignored = { 0 };
-	int r = loop_source_add(console->loop, &console->input, STDIN_FILENO, EPOLLIN, input_readable, &ignored);
+	int r = loop_source_add(console->loop, &console->input, STDIN_FILENO, EPOLLIN,
+				input_readable, &ignored);
 
 	console->input_pollable = r == 0;
 	if (r < 0 && r != -EPERM) {

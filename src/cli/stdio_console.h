@@ -1,13 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Standard input and output as a guest's console: the host side of struct console_channel (vmm/console.h).
+ * Standard input and output as a guest's console: the host side of struct console_channel
+ * (vmm/console.h).
  *
- * Output: the guest's threads write straight to standard output while that takes bytes at once; what it does not take waits in a
- * ring of STDIO_CONSOLE_RING bytes, which main empties; beyond the ring bytes are dropped and counted, and main says so at the end.
- * Input: main reads when the guest has room. From a terminal, the escape prefix Ctrl-] starts a command; from anything else
- * every byte goes to the guest.
+ * Output: the guest's threads write straight to standard output while that takes bytes at once;
+ * what it does not take waits in a ring of STDIO_CONSOLE_RING bytes, which main empties; beyond the
+ * ring bytes are dropped and counted, and main says so at the end. Input: main reads when the guest
+ * has room. From a terminal, the escape prefix Ctrl-] starts a command; from anything else every
+ * byte goes to the guest.
  *
- * Lock: `lock` guards the ring; nothing is called while it is held but write(2) on a descriptor that does not block.
+ * Lock: `lock` guards the ring; nothing is called while it is held but write(2) on a descriptor
+ * that does not block.
  */
 #ifndef VMM_SRC_CLI_STDIO_CONSOLE_H
 #define VMM_SRC_CLI_STDIO_CONSOLE_H
@@ -20,7 +23,7 @@
 #include "vmm/loop.h"
 #include "vmm/types.h"
 
-#define STDIO_CONSOLE_RING KIB(64)
+#define STDIO_CONSOLE_RING   KIB(64)
 #define STDIO_CONSOLE_ESCAPE 0x1d /* Ctrl-] */
 
 /* What the user asked for by an escape command. */
@@ -57,7 +60,8 @@ struct stdio_console {
 	uint64_t dropped;
 };
 
-int stdio_console_init(struct stdio_console *console, struct loop *loop, bool escapes, struct error *e);
+int stdio_console_init(struct stdio_console *console, struct loop *loop, bool escapes,
+		       struct error *e);
 /* The guest is there: starts reading. */
 int stdio_console_start(struct stdio_console *console, struct error *e);
 /* Writes what still waits, for at most a second; no guest thread runs any more. */

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * See terminal.h. The guardian is a child in the same session, with all signals blocked; it owns copies of the terminal and of one
- * end of a pipe. The pipe's end of file comes when the last copy of the other end is closed: when vmm ends, however it ends. Restoring twice does no harm.
+ * See terminal.h. The guardian is a child in the same session, with all signals blocked; it owns
+ * copies of the terminal and of one end of a pipe. The pipe's end of file comes when the last copy
+ * of the other end is closed: when vmm ends, however it ends. Restoring twice does no harm.
  */
 #include "terminal.h"
 
@@ -74,7 +75,8 @@ int terminal_enter_raw(struct terminal *terminal, struct error *e)
 	}
 	raw = terminal->saved;
 	cfmakeraw(&raw);
-	/* Messages of ours still begin at the left edge; the guest's carriage returns do no harm. */
+	/* Messages of ours still begin at the left edge; the guest's carriage returns do no harm.
+	 */
 	raw.c_oflag |= OPOST;
 	terminal->raw = true;
 	if (tcsetattr(STDIN_FILENO, TCSANOW, &raw) < 0) {
@@ -92,7 +94,8 @@ void terminal_leave_raw(struct terminal *terminal)
 	}
 	terminal->raw = false;
 	(void)tcsetattr(STDIN_FILENO, TCSADRAIN, &terminal->saved);
-	/* The guardian sees the end of file and goes; init reaps it, for the sandbox gives us no wait. */
+	/* The guardian sees the end of file and goes; init reaps it, for the sandbox gives us no
+	 * wait. */
 	close_fd(&terminal->guardian_fd);
 }
 
@@ -100,7 +103,8 @@ bool terminal_window_size(unsigned short *columns, unsigned short *rows)
 {
 	struct winsize size;
 
-	if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) < 0 && ioctl(STDIN_FILENO, TIOCGWINSZ, &size) < 0) {
+	if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) < 0 &&
+	    ioctl(STDIN_FILENO, TIOCGWINSZ, &size) < 0) {
 		return false;
 	}
 	if (size.ws_col == 0 || size.ws_row == 0) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Raw mode for the terminal on standard input, and its return on every way out. Two processes watch each other: vmm, and a
- * guardian forked before anything else, that does nothing but wait for vmm's end and then puts the terminal back. So the terminal is sane again after
- * SIGKILL of either.
+ * Raw mode for the terminal on standard input, and its return on every way out. Two processes watch
+ * each other: vmm, and a guardian forked before anything else, that does nothing but wait for vmm's
+ * end and then puts the terminal back. So the terminal is sane again after SIGKILL of either.
  */
 #ifndef VMM_SRC_CLI_TERMINAL_H
 #define VMM_SRC_CLI_TERMINAL_H

@@ -114,8 +114,8 @@ static void calendar_from_time(int64_t when, struct calendar *c)
 
 static int64_t time_from_calendar(const struct calendar *c)
 {
-	return days_from_civil(c->year, c->month, c->day) * SECONDS_PER_DAY + c->hour * 3600 +
-	       c->minute * 60 + c->second;
+	return days_from_civil(c->year, c->month, c->day) * SECONDS_PER_DAY +
+	       c->hour * INT64_C(3600) + c->minute * INT64_C(60) + c->second;
 }
 
 static int days_in_month(int64_t year, int month)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The roles' policies: only references, the lists stand where the calls are made. A list that many threads need (a worker's
- * loop) comes from the room that makes the calls as well.
+ * The roles' policies: only references, the lists stand where the calls are made. A list that many
+ * threads need (a worker's loop) comes from the room that makes the calls as well.
  */
 #include "policy.h"
 
@@ -15,11 +15,12 @@
 #include "vmm/worker.h"
 
 const struct policy sandbox_policies[SANDBOX_ROLES] = {
-	[SANDBOX_ROLE_MAIN] = { { &vm_main_syscalls, &run_syscalls, &run_output_syscalls, &worker_syscalls } },
+	[SANDBOX_ROLE_MAIN] = { { &vm_main_syscalls, &run_syscalls, &run_output_syscalls,
+				  &worker_syscalls } },
 	[SANDBOX_ROLE_VCPU] = { { &vcpu_syscalls, &run_output_syscalls } },
 	[SANDBOX_ROLE_BLOCK] = { { &worker_syscalls, &virtio_blk_ops.syscalls } },
-	[SANDBOX_ROLE_NET] = { { &worker_syscalls, &virtio_net_ops.syscalls, &netdev_tap_ops.syscalls,
-				 &netdev_socket_ops.syscalls } },
+	[SANDBOX_ROLE_NET] = { { &worker_syscalls, &virtio_net_ops.syscalls,
+				 &netdev_tap_ops.syscalls, &netdev_socket_ops.syscalls } },
 	[SANDBOX_ROLE_CONSOLE] = { { &worker_syscalls, &virtio_console_ops.syscalls,
 				     &run_output_syscalls } },
 	[SANDBOX_ROLE_ENTROPY] = { { &worker_syscalls, &virtio_entropy_ops.syscalls } },

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Which system call lists make up the filter of each role. Used by the filter compiler and its test, not by vmm itself. */
+/* Which system call lists make up the filter of each role. Used by the filter compiler and its
+ * test, not by vmm itself. */
 #ifndef VMM_SRC_SANDBOX_POLICY_H
 #define VMM_SRC_SANDBOX_POLICY_H
 

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Entering the sandbox. Process-wide first: no capability left, no way to gain privileges, no core dump, no ptrace by others of
- * the same user. Then each thread loads the filter of its role (seccomp(2)), which nothing can take off again.
+ * Entering the sandbox. Process-wide first: no capability left, no way to gain privileges, no core
+ * dump, no ptrace by others of the same user. Then each thread loads the filter of its role
+ * (seccomp(2)), which nothing can take off again.
  *
- * A system call outside the filter raises SIGSYS on the offending thread. The handler only uses async-signal-safe calls that every role is
- * allowed: it writes one line and ends the process with 125. In SANDBOX_LOG mode the same programs run with their trap
- * replaced by "log and allow".
+ * A system call outside the filter raises SIGSYS on the offending thread. The handler only uses
+ * async-signal-safe calls that every role is allowed: it writes one line and ends the process with
+ * 125. In SANDBOX_LOG mode the same programs run with their trap replaced by "log and allow".
  */
 #include <errno.h>
 #include <linux/audit.h>
@@ -23,7 +24,7 @@
 #include "filters.h"
 #include "vmm/sandbox.h"
 
-#define EXIT_VMM_ERROR 125
+#define EXIT_VMM_ERROR	  125
 #define FILTER_LENGTH_MAX 1024
 
 static void append(char *buf, size_t size, size_t *used, const char *text)
@@ -62,8 +63,10 @@ static void refuse(int signal_number, siginfo_t *info, void *context)
 	}
 	append(line, sizeof(line), &used, "(system call ");
 	append_number(line, sizeof(line), &used, number);
-	append(line, sizeof(line), &used, "), which its filter refuses\n"
-	       "hint: this is a bug in vmm; --sandbox log shows all such calls in the kernel's log\n");
+	append(line, sizeof(line), &used,
+	       "), which its filter refuses\n"
+	       "hint: this is a bug in vmm; --sandbox log shows all such calls in the kernel's "
+	       "log\n");
 	(void)!write(STDERR_FILENO, line, used);
 	_exit(EXIT_VMM_ERROR);
 }
@@ -81,8 +84,10 @@ static int install_handler(struct error *e)
 static int drop_capabilities(struct error *e)
 {
 	capng_clear(CAPNG_SELECT_BOTH);
-	/* The bounding set can be lowered by a privileged process only; without privileges no_new_privs makes it moot. */
-	if (geteuid() == 0 && capng_apply(CAPNG_SELECT_BOTH) != 0 && capng_apply(CAPNG_SELECT_CAPS) != 0) {
+	/* The bounding set can be lowered by a privileged process only; without privileges
+	 * no_new_privs makes it moot. */
+	if (geteuid() == 0 && capng_apply(CAPNG_SELECT_BOTH) != 0 &&
+	    capng_apply(CAPNG_SELECT_CAPS) != 0) {
 		return error_set(e, ERROR_SANDBOX, EPERM, "sandbox: cannot drop capabilities");
 	}
 	if (geteuid() != 0 && capng_apply(CAPNG_SELECT_CAPS) != 0) {
@@ -124,7 +129,8 @@ static int load(const struct sock_filter *program, unsigned short length, struct
 
 	if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &prog) < 0) {
 		(void)error_set_sys(e, ERROR_SANDBOX, errno, "sandbox: load a system call filter");
-		return error_hint(e, "the kernel needs CONFIG_SECCOMP_FILTER; --sandbox off runs without");
+		return error_hint(
+			e, "the kernel needs CONFIG_SECCOMP_FILTER; --sandbox off runs without");
 	}
 	return 0;
 }
@@ -134,7 +140,8 @@ static int load_logging(const struct sandbox_filter *filter, struct error *e)
 	struct sock_filter program[FILTER_LENGTH_MAX];
 
 	if (filter->length > FILTER_LENGTH_MAX) {
-		return error_set(e, ERROR_INTERNAL, E2BIG, "sandbox: a filter of %u instructions", filter->length);
+		return error_set(e, ERROR_INTERNAL, E2BIG, "sandbox: a filter of %u instructions",
+				 filter->length);
 	}
 	memcpy(program, filter->program, filter->length * sizeof(program[0]));
 	for (unsigned int i = 0; i < filter->length; i++) {
@@ -153,6 +160,7 @@ int sandbox_enter_thread(enum sandbox_mode mode, enum sandbox_role role, struct 
 	if (mode == SANDBOX_OFF) {
 		return 0;
 	}
-	r = mode == SANDBOX_LOG ? load_logging(filter, e) : load(filter->program, filter->length, e);
+	r = mode == SANDBOX_LOG ? load_logging(filter, e)
+				: load(filter->program, filter->length, e);
 	return r < 0 ? error_prefix(e, "role %s", sandbox_role_name(role)) : 0;
 }

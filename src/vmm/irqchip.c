@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * KVM's in-kernel interrupt controllers, and interrupt lines into them. Edge lines are irqfds: a worker triggers one by a single
- * write(2) without entering KVM's ioctl path. Level lines are KVM_IRQ_LINE calls of the ISA devices, which change rarely.
+ * KVM's in-kernel interrupt controllers, and interrupt lines into them. Edge lines are irqfds: a
+ * worker triggers one by a single write(2) without entering KVM's ioctl path. Level lines are
+ * KVM_IRQ_LINE calls of the ISA devices, which change rarely.
  *
- * GSIs are wired as KVM wires them by default: 0-15 to PIC and IOAPIC, 16-23 to the IOAPIC alone (GSI 0 is IOAPIC pin 2 of old;
- * unused here). The power-on state of PIC, IOAPIC and PIT is read once, and written back on a machine reset.
+ * GSIs are wired as KVM wires them by default: 0-15 to PIC and IOAPIC, 16-23 to the IOAPIC alone
+ * (GSI 0 is IOAPIC pin 2 of old; unused here). The power-on state of PIC, IOAPIC and PIT is read
+ * once, and written back on a machine reset.
  */
 #include <errno.h>
 #include <sys/eventfd.h>
@@ -19,7 +21,8 @@ static void trigger_irqfd(struct irq_line *line)
 {
 	const uint64_t one = 1;
 
-	/* An eventfd refuses only when 2^64 - 2 triggers are pending: then one is pending anyway. */
+	/* An eventfd refuses only when 2^64 - 2 triggers are pending: then one is pending anyway.
+	 */
 	(void)!write(line->fd, &one, sizeof(one));
 }
 
@@ -41,8 +44,8 @@ static const struct irq_ops edge_ops = { .trigger = trigger_irqfd };
 static const struct irq_ops level_ops = { .trigger = pulse_ioctl, .set_level = set_level_ioctl };
 
 /*
- * Firmware leaves the two PICs masked. Unmasked and without a vector base, as KVM makes them, they would answer a guest that uses the
- * IOAPIC only with a second interrupt, at an exception's vector.
+ * Firmware leaves the two PICs masked. Unmasked and without a vector base, as KVM makes them, they
+ * would answer a guest that uses the IOAPIC only with a second interrupt, at an exception's vector.
  */
 static int mask_pics(struct irqchip *chip, struct error *e)
 {
@@ -99,7 +102,8 @@ void irqchip_finish(struct irqchip *chip)
 	}
 }
 
-int irqchip_open_edge_line(struct irqchip *chip, uint32_t gsi, struct irq_line **ret, struct error *e)
+int irqchip_open_edge_line(struct irqchip *chip, uint32_t gsi, struct irq_line **ret,
+			   struct error *e)
 {
 	auto_close int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	struct kvm_irqfd irqfd = { .gsi = gsi };
@@ -144,7 +148,8 @@ int irqchip_reset(struct irqchip *chip, struct error *e)
 	return 0;
 }
 
-int ioeventfd_add(struct kvm *kvm, gpa_t addr, uint32_t len, uint64_t datamatch, int fd, struct error *e)
+int ioeventfd_add(struct kvm *kvm, gpa_t addr, uint32_t len, uint64_t datamatch, int fd,
+		  struct error *e)
 {
 	struct kvm_ioeventfd doorbell = {
 		.datamatch = datamatch,

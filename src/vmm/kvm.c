@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Opening KVM, and what it can do. Required capabilities are refused by name with what they are needed for; optional ones are
- * remembered in struct kvm, and each user of one degrades.
+ * Opening KVM, and what it can do. Required capabilities are refused by name with what they are
+ * needed for; optional ones are remembered in struct kvm, and each user of one degrades.
  *
  * Main thread only. Nothing here is saved; the guest controls nothing here.
  */
@@ -53,7 +53,8 @@ static int explain_open_failure(int sys, struct error *e)
 	case ENODEV:
 	case ENXIO:
 		return error_hint(e, "enable VT-x or AMD-V in the firmware and load the module: "
-				     "sudo modprobe kvm_intel (or kvm_amd); in a VM, enable nested virtualization");
+				     "sudo modprobe kvm_intel (or kvm_amd); in a VM, enable nested "
+				     "virtualization");
 	case EACCES:
 	case EPERM:
 		return error_hint(e, "sudo usermod -aG kvm $USER, then log in again");
@@ -72,8 +73,8 @@ static int check_required(int fd, struct error *e)
 	for (size_t i = 0; i < ARRAY_SIZE(required); i++) {
 		if (!has_capability(fd, required[i].number)) {
 			(void)error_set(e, ERROR_KVM_UNAVAILABLE, ENOTSUP,
-					KVM_DEVICE ": %s is missing, which %s need", required[i].name,
-					required[i].purpose);
+					KVM_DEVICE ": %s is missing, which %s need",
+					required[i].name, required[i].purpose);
 			return error_hint(e, "use a kernel of version 4.13 or newer");
 		}
 	}
@@ -93,7 +94,8 @@ int kvm_open(struct kvm *kvm, struct error *e)
 	version = kvm_ioctl(kvm->fd, KVM_GET_API_VERSION, NULL);
 	if (version != KVM_API_VERSION) {
 		r = error_set(e, ERROR_KVM_UNAVAILABLE, ENOTSUP,
-			      KVM_DEVICE ": API version %d, but vmm needs %d", version, KVM_API_VERSION);
+			      KVM_DEVICE ": API version %d, but vmm needs %d", version,
+			      KVM_API_VERSION);
 		(void)error_hint(e, "use a kernel of version 4.13 or newer");
 		goto fail;
 	}
@@ -103,7 +105,8 @@ int kvm_open(struct kvm *kvm, struct error *e)
 	}
 	r = kvm_ioctl(kvm->fd, KVM_GET_VCPU_MMAP_SIZE, NULL);
 	if (r < (int)sizeof(struct kvm_run)) {
-		r = error_set(e, ERROR_KVM, EPROTO, KVM_DEVICE ": KVM_GET_VCPU_MMAP_SIZE gave %d", r);
+		r = error_set(e, ERROR_KVM, EPROTO, KVM_DEVICE ": KVM_GET_VCPU_MMAP_SIZE gave %d",
+			      r);
 		goto fail;
 	}
 	kvm->vcpu_mmap_size = r;
@@ -131,7 +134,8 @@ int kvm_create_vm(struct kvm *kvm, struct error *e)
 		kvm->vm_fd = -1;
 		return r;
 	}
-	/* Only Intel CPUs without unrestricted guest mode use these pages; the others ignore them. */
+	/* Only Intel CPUs without unrestricted guest mode use these pages; the others ignore them.
+	 */
 	r = kvm_ioctl(kvm->vm_fd, KVM_SET_IDENTITY_MAP_ADDR, &identity_map);
 	if (r < 0 && r != -EINVAL && r != -ENOTTY) {
 		return error_set_sys(e, ERROR_KVM, -r, "KVM_SET_IDENTITY_MAP_ADDR");
@@ -142,7 +146,8 @@ int kvm_create_vm(struct kvm *kvm, struct error *e)
 	}
 	r = kvm_ioctl(kvm->vm_fd, KVM_CHECK_EXTENSION, (void *)(uintptr_t)KVM_CAP_XSAVE2);
 	kvm->has_xsave2 = r > 0;
-	kvm->xsave_size = r > (int)sizeof(struct kvm_xsave) ? (uint32_t)r : sizeof(struct kvm_xsave);
+	kvm->xsave_size =
+		r > (int)sizeof(struct kvm_xsave) ? (uint32_t)r : sizeof(struct kvm_xsave);
 	return 0;
 }
 
@@ -158,11 +163,14 @@ void kvm_describe_missing(const struct kvm *kvm, char *buf, size_t size)
 		bool present;
 		const char *text;
 	} optional[] = {
-		{ kvm->has_tsc_deadline, "TSC deadline timer: guests use the slower periodic timer" },
+		{ kvm->has_tsc_deadline,
+		  "TSC deadline timer: guests use the slower periodic timer" },
 		{ kvm->has_xcrs, "XCRS: AVX state cannot be saved" },
 		{ kvm->has_vcpu_events, "VCPU_EVENTS: pending interrupts are lost in snapshots" },
-		{ kvm->has_kvmclock_ctrl, "KVMCLOCK_CTRL: guests may report lock-ups after a pause" },
-		{ kvm->has_tsc_control, "TSC scaling: snapshots move only between hosts of one frequency" },
+		{ kvm->has_kvmclock_ctrl,
+		  "KVMCLOCK_CTRL: guests may report lock-ups after a pause" },
+		{ kvm->has_tsc_control,
+		  "TSC scaling: snapshots move only between hosts of one frequency" },
 	};
 	size_t used = 0;
 
@@ -171,8 +179,8 @@ void kvm_describe_missing(const struct kvm *kvm, char *buf, size_t size)
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(optional); i++) {
 		if (!optional[i].present && used < size) {
-			used += (size_t)snprintf(buf + used, size - used, "%s%s", used > 0 ? "; " : "",
-						 optional[i].text);
+			used += (size_t)snprintf(buf + used, size - used, "%s%s",
+						 used > 0 ? "; " : "", optional[i].text);
 		}
 	}
 }

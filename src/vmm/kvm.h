@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * KVM handles shared by the files of this room. Private: nothing outside src/vmm sees <linux/kvm.h>.
+ * KVM handles shared by the files of this room. Private: nothing outside src/vmm sees
+ * <linux/kvm.h>.
  */
 #ifndef VMM_SRC_KVM_H
 #define VMM_SRC_KVM_H
@@ -13,7 +14,8 @@
 #include "vmm/irq.h"
 #include "vmm/types.h"
 
-/* What the guest's machine needs of KVM, and what we can do without. Filled once, then read-only. */
+/* What the guest's machine needs of KVM, and what we can do without. Filled once, then read-only.
+ */
 struct kvm {
 	int fd;	   /* /dev/kvm */
 	int vm_fd; /* one VM per process */
@@ -26,7 +28,8 @@ struct kvm {
 /* EINTR-proof ioctl: -errno on failure. */
 int kvm_ioctl(int fd, unsigned long request, void *arg);
 
-/* Opens /dev/kvm and checks version and required capabilities. ERROR_KVM_UNAVAILABLE with the cure as hint. */
+/* Opens /dev/kvm and checks version and required capabilities. ERROR_KVM_UNAVAILABLE with the cure
+ * as hint. */
 int kvm_open(struct kvm *kvm, struct error *e);
 /* KVM_CREATE_VM and what belongs to it before any vCPU. */
 int kvm_create_vm(struct kvm *kvm, struct error *e);
@@ -34,7 +37,8 @@ void kvm_close(struct kvm *kvm);
 /* Says in words what `kvm` cannot do on this host. */
 void kvm_describe_missing(const struct kvm *kvm, char *buf, size_t size);
 
-/* Memory slots: before the irqchip exists, because KVM waits for a grace period afterwards (measured: 0.1 against 5 ms). */
+/* Memory slots: before the irqchip exists, because KVM waits for a grace period afterwards
+ * (measured: 0.1 against 5 ms). */
 int memslots_register(struct kvm *kvm, const struct guest_memory *mem, struct error *e);
 
 /* In-kernel PIC, IOAPIC, LAPICs and PIT. */
@@ -47,11 +51,13 @@ struct irqchip {
 int irqchip_init(struct irqchip *chip, struct kvm *kvm, struct error *e);
 void irqchip_finish(struct irqchip *chip);
 /* Edge line with an irqfd: trigger from any thread is one write(2). */
-int irqchip_open_edge_line(struct irqchip *chip, uint32_t gsi, struct irq_line **ret, struct error *e);
+int irqchip_open_edge_line(struct irqchip *chip, uint32_t gsi, struct irq_line **ret,
+			   struct error *e);
 /* Level line by KVM_IRQ_LINE, for ISA devices on vCPU threads and main. */
 struct irq_line *irqchip_level_line(struct irqchip *chip, uint32_t gsi);
 int irqchip_reset(struct irqchip *chip, struct error *e);
 
-int ioeventfd_add(struct kvm *kvm, gpa_t addr, uint32_t len, uint64_t datamatch, int fd, struct error *e);
+int ioeventfd_add(struct kvm *kvm, gpa_t addr, uint32_t len, uint64_t datamatch, int fd,
+		  struct error *e);
 
 #endif

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Finds out what this host's KVM is like, by making a small VM that counts down in real mode and then halts through a port: hardware runs that
- * loop at hundreds of millions of instructions a second, an interpreting KVM at about one million. For `vmm doctor` and for tests that
- * choose where real kernels can run. Main thread; nothing stays open.
+ * Finds out what this host's KVM is like, by making a small VM that counts down in real mode and
+ * then halts through a port: hardware runs that loop at hundreds of millions of instructions a
+ * second, an interpreting KVM at about one million. For `vmm doctor` and for tests that choose
+ * where real kernels can run. Main thread; nothing stays open.
  */
 #include <errno.h>
 #include <string.h>
@@ -14,16 +15,28 @@
 #include "vmm/platform.h"
 #include "vmm/vm.h"
 
-#define PROBE_ADDRESS 0x1000
-#define PROBE_ROUNDS 100000U
+#define PROBE_ADDRESS	   0x1000
+#define PROBE_ROUNDS	   100000U
 #define PROBE_INSTRUCTIONS (2ULL * PROBE_ROUNDS)
-/* Between what was measured for interpreters (1.2 million/s) and emulated hardware (370 million/s). */
+/* Between what was measured for interpreters (1.2 million/s) and emulated hardware (370 million/s).
+ */
 #define HARDWARE_THRESHOLD 20000000ULL
 
 /* mov ecx, PROBE_ROUNDS; 1: dec ecx; jnz 1b; out 0xf4, al; hlt */
 static const uint8_t program[] = {
-	0x66, 0xb9, PROBE_ROUNDS & 0xff, PROBE_ROUNDS >> 8 & 0xff, PROBE_ROUNDS >> 16 & 0xff, 0x00,
-	0x66, 0x49, 0x75, 0xfc, 0xe6, PLATFORM_PORT_DEBUG_EXIT, 0xf4,
+	0x66,
+	0xb9,
+	PROBE_ROUNDS & 0xff,
+	PROBE_ROUNDS >> 8 & 0xff,
+	PROBE_ROUNDS >> 16 & 0xff,
+	0x00,
+	0x66,
+	0x49,
+	0x75,
+	0xfc,
+	0xe6,
+	PLATFORM_PORT_DEBUG_EXIT,
+	0xf4,
 };
 
 static int set_real_mode(int vcpu_fd, struct error *e)
@@ -53,7 +66,8 @@ static int time_run(int vcpu_fd, const struct kvm_run *run, struct kvm_report *r
 		return error_set_sys(&report->error, ERROR_KVM, -r, "KVM_RUN");
 	}
 	if (run->exit_reason != KVM_EXIT_IO) {
-		return error_set(&report->error, ERROR_KVM, EIO, "KVM_RUN: unexpected exit %u", run->exit_reason);
+		return error_set(&report->error, ERROR_KVM, EIO, "KVM_RUN: unexpected exit %u",
+				 run->exit_reason);
 	}
 	elapsed = MAX(loop_now_ns() - start, 1ULL);
 	report->guest_instructions_per_second = PROBE_INSTRUCTIONS * 1000000000ULL / elapsed;
@@ -81,7 +95,8 @@ static int run_program(const struct kvm *kvm, uint8_t *page, struct kvm_report *
 	if (vcpu_fd < 0) {
 		return error_set_sys(&report->error, ERROR_KVM, -vcpu_fd, "KVM_CREATE_VCPU");
 	}
-	run = mmap(NULL, (size_t)kvm->vcpu_mmap_size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu_fd, 0);
+	run = mmap(NULL, (size_t)kvm->vcpu_mmap_size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu_fd,
+		   0);
 	if (run == MAP_FAILED) {
 		return error_set_sys(&report->error, ERROR_KVM, errno, "map a vCPU's run page");
 	}
@@ -108,7 +123,8 @@ void kvm_probe(struct kvm_report *report)
 	if (kvm_create_vm(&kvm, &report->error) == 0) {
 		report->create_vm_ns = loop_now_ns() - start;
 		kvm_describe_missing(&kvm, report->missing, sizeof(report->missing));
-		page = mmap(NULL, PAGE_SIZE_4K, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		page = mmap(NULL, PAGE_SIZE_4K, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			    -1, 0);
 		if (page == MAP_FAILED) {
 			(void)error_set_sys(&report->error, ERROR_NO_MEMORY, errno, "map a page");
 		} else {

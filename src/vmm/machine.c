@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Puts the machine together. Virtio devices sit at PLATFORM_VIRTIO_MMIO in the order disks, network cards, console, entropy, so that
- * vda is the first --disk whatever else there is; each has a register page, an interrupt line of its own and one ioeventfd per queue.
+ * Puts the machine together. Virtio devices sit at PLATFORM_VIRTIO_MMIO in the order disks, network
+ * cards, console, entropy, so that vda is the first --disk whatever else there is; each has a
+ * register page, an interrupt line of its own and one ioeventfd per queue.
  *
- * Main thread. What the guest controls goes through the devices; nothing is decided here after start.
+ * Main thread. What the guest controls goes through the devices; nothing is decided here after
+ * start.
  */
 #include "machine.h"
 
@@ -22,7 +24,8 @@
 
 static const uint32_t virtio_gsis[] = PLATFORM_VIRTIO_GSIS;
 
-_Static_assert(ARRAY_SIZE(virtio_gsis) == PLATFORM_VIRTIO_MMIO_MAX, "one interrupt line per device");
+_Static_assert(ARRAY_SIZE(virtio_gsis) == PLATFORM_VIRTIO_MMIO_MAX,
+	       "one interrupt line per device");
 
 static int add_ports(struct machine *machine, const struct vm_config *config, struct error *e)
 {
@@ -34,13 +37,15 @@ static int add_ports(struct machine *machine, const struct vm_config *config, st
 		void *device;
 		const char *name;
 	} windows[] = {
-		{ true, PLATFORM_PORT_SERIAL, SERIAL_PORTS, &serial_bus_ops, &machine->serial, "serial" },
+		{ true, PLATFORM_PORT_SERIAL, SERIAL_PORTS, &serial_bus_ops, &machine->serial,
+		  "serial" },
 		{ true, PLATFORM_PORT_RTC, RTC_PORTS, &rtc_bus_ops, &machine->rtc, "rtc" },
-		{ true, PLATFORM_PORT_I8042_DATA, 1, &i8042_data_bus_ops, &machine->kbc, "i8042 data" },
+		{ true, PLATFORM_PORT_I8042_DATA, 1, &i8042_data_bus_ops, &machine->kbc,
+		  "i8042 data" },
 		{ true, PLATFORM_PORT_I8042_COMMAND, 1, &i8042_command_bus_ops, &machine->kbc,
 		  "i8042 command" },
-		{ true, PLATFORM_PORT_ACPI, ACPI_POWER_PORTS, &acpi_power_bus_ops, &machine->acpi_power,
-		  "acpi power" },
+		{ true, PLATFORM_PORT_ACPI, ACPI_POWER_PORTS, &acpi_power_bus_ops,
+		  &machine->acpi_power, "acpi power" },
 		{ true, PLATFORM_PORT_PVPANIC, 1, &pvpanic_bus_ops, &machine->pvpanic, "pvpanic" },
 		{ config->debug_exit, PLATFORM_PORT_DEBUG_EXIT, 1, &debug_exit_bus_ops,
 		  &machine->debug_exit, "debug exit" },
@@ -52,8 +57,8 @@ static int add_ports(struct machine *machine, const struct vm_config *config, st
 		if (!windows[i].wanted) {
 			continue;
 		}
-		r = bus_add(ports, windows[i].base, windows[i].len, windows[i].ops, windows[i].device,
-			    windows[i].name, e);
+		r = bus_add(ports, windows[i].base, windows[i].len, windows[i].ops,
+			    windows[i].device, windows[i].name, e);
 		if (r < 0) {
 			return r;
 		}
@@ -61,8 +66,8 @@ static int add_ports(struct machine *machine, const struct vm_config *config, st
 	return 0;
 }
 
-static int init_platform(struct machine *machine, const struct vm_config *config, struct vm_host *host,
-			 struct power_sink *power, struct error *e)
+static int init_platform(struct machine *machine, const struct vm_config *config,
+			 struct vm_host *host, struct power_sink *power, struct error *e)
 {
 	struct irqchip *chip = machine->irqchip;
 	struct irq_line *ged = NULL;
@@ -82,15 +87,16 @@ static int init_platform(struct machine *machine, const struct vm_config *config
 }
 
 /* Names the next device and makes its workers. `queue_names` become thread names. */
-static int begin_device(struct machine *machine, const struct virtio_ops *ops, enum sandbox_role role,
-			enum sandbox_mode sandbox, const char *name, struct machine_device **ret,
-			struct error *e)
+static int begin_device(struct machine *machine, const struct virtio_ops *ops,
+			enum sandbox_role role, enum sandbox_mode sandbox, const char *name,
+			struct machine_device **ret, struct error *e)
 {
 	struct machine_device *slot;
 
 	if (machine->device_count == ARRAY_SIZE(machine->devices)) {
 		return error_set(e, ERROR_CONFIG, ENOSPC,
-				 "%s: the machine has room for %zu virtio devices (disks, network cards, console, entropy)",
+				 "%s: the machine has room for %zu virtio devices (disks, network "
+				 "cards, console, entropy)",
 				 name, ARRAY_SIZE(machine->devices));
 	}
 	slot = &machine->devices[machine->device_count];
@@ -104,7 +110,8 @@ static int begin_device(struct machine *machine, const struct virtio_ops *ops, e
 		char worker_name[WORKER_NAME_SIZE];
 		int r;
 
-		(void)snprintf(worker_name, sizeof(worker_name), "%s-%s", name, ops->queue_names[i]);
+		(void)snprintf(worker_name, sizeof(worker_name), "%s-%s", name,
+			       ops->queue_names[i]);
 		r = worker_init(&slot->workers[i], worker_name, e);
 		if (r < 0) {
 			return r;
@@ -135,7 +142,8 @@ static int wire_device(struct machine *machine, struct machine_device *slot, str
 	return r;
 }
 
-static int add_disk(struct machine *machine, const struct vm_config *config, uint32_t index, struct error *e)
+static int add_disk(struct machine *machine, const struct vm_config *config, uint32_t index,
+		    struct error *e)
 {
 	struct machine_device *slot = NULL;
 	struct block *block = NULL;
@@ -143,12 +151,14 @@ static int add_disk(struct machine *machine, const struct vm_config *config, uin
 	int r;
 
 	(void)snprintf(name, sizeof(name), "vd%c", (char)('a' + index));
-	r = begin_device(machine, &virtio_blk_ops, SANDBOX_ROLE_BLOCK, config->sandbox, name, &slot, e);
+	r = begin_device(machine, &virtio_blk_ops, SANDBOX_ROLE_BLOCK, config->sandbox, name, &slot,
+			 e);
 	if (r == 0) {
 		r = block_open(&block, &config->disks[index], e);
 	}
 	if (r == 0) {
-		r = virtio_blk_create(&slot->virtio, slot->name, block, machine->mem, slot->workers, e);
+		r = virtio_blk_create(&slot->virtio, slot->name, block, machine->mem, slot->workers,
+				      e);
 		if (r < 0) {
 			block_close(block);
 		}
@@ -164,7 +174,8 @@ static int open_net(const struct vm_net_config *config, struct netdev **ret, str
 	return netdev_open_tap(ret, config->tap, e);
 }
 
-static int add_net(struct machine *machine, const struct vm_config *config, uint32_t index, struct error *e)
+static int add_net(struct machine *machine, const struct vm_config *config, uint32_t index,
+		   struct error *e)
 {
 	const struct vm_net_config *net = &config->nets[index];
 	struct machine_device *slot = NULL;
@@ -179,12 +190,14 @@ static int add_net(struct machine *machine, const struct vm_config *config, uint
 	} else {
 		netdev_make_mac(mac, config->name, index);
 	}
-	r = begin_device(machine, &virtio_net_ops, SANDBOX_ROLE_NET, config->sandbox, name, &slot, e);
+	r = begin_device(machine, &virtio_net_ops, SANDBOX_ROLE_NET, config->sandbox, name, &slot,
+			 e);
 	if (r == 0) {
 		r = open_net(net, &netdev, e);
 	}
 	if (r == 0) {
-		r = virtio_net_create(&slot->virtio, slot->name, netdev, mac, machine->mem, slot->workers, e);
+		r = virtio_net_create(&slot->virtio, slot->name, netdev, mac, machine->mem,
+				      slot->workers, e);
 		if (r < 0) {
 			netdev_destroy(netdev);
 		}
@@ -192,15 +205,16 @@ static int add_net(struct machine *machine, const struct vm_config *config, uint
 	return r == 0 ? wire_device(machine, slot, e) : error_prefix(e, "network card %s", name);
 }
 
-static int add_console(struct machine *machine, const struct vm_config *config, struct vm_host *host,
-		       struct error *e)
+static int add_console(struct machine *machine, const struct vm_config *config,
+		       struct vm_host *host, struct error *e)
 {
 	struct machine_device *slot = NULL;
-	int r = begin_device(machine, &virtio_console_ops, SANDBOX_ROLE_CONSOLE, config->sandbox, "hvc0",
-			     &slot, e);
+	int r = begin_device(machine, &virtio_console_ops, SANDBOX_ROLE_CONSOLE, config->sandbox,
+			     "hvc0", &slot, e);
 
 	if (r == 0) {
-		r = virtio_console_create(&slot->virtio, slot->name, host->hvc, machine->mem, slot->workers, e);
+		r = virtio_console_create(&slot->virtio, slot->name, host->hvc, machine->mem,
+					  slot->workers, e);
 	}
 	if (r == 0) {
 		machine->console = slot;
@@ -212,11 +226,12 @@ static int add_console(struct machine *machine, const struct vm_config *config, 
 static int add_entropy(struct machine *machine, const struct vm_config *config, struct error *e)
 {
 	struct machine_device *slot = NULL;
-	int r = begin_device(machine, &virtio_entropy_ops, SANDBOX_ROLE_ENTROPY, config->sandbox, "rng0",
-			     &slot, e);
+	int r = begin_device(machine, &virtio_entropy_ops, SANDBOX_ROLE_ENTROPY, config->sandbox,
+			     "rng0", &slot, e);
 
 	if (r == 0) {
-		r = virtio_entropy_create(&slot->virtio, slot->name, machine->mem, slot->workers, e);
+		r = virtio_entropy_create(&slot->virtio, slot->name, machine->mem, slot->workers,
+					  e);
 	}
 	if (r == 0) {
 		r = wire_device(machine, slot, e);
@@ -244,8 +259,9 @@ static int add_virtio(struct machine *machine, const struct vm_config *config, s
 	return r;
 }
 
-int machine_init(struct machine *machine, const struct vm_config *config, struct kvm *kvm, struct irqchip *irqchip,
-		 struct guest_memory *mem, struct vm_host *host, struct power_sink *power, struct error *e)
+int machine_init(struct machine *machine, const struct vm_config *config, struct kvm *kvm,
+		 struct irqchip *irqchip, struct guest_memory *mem, struct vm_host *host,
+		 struct power_sink *power, struct error *e)
 {
 	int r;
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The guest's machine: platform devices and virtio devices on the two buses, with their interrupt lines and workers. Private to
- * src/vmm. Built by main before any vCPU runs; reset, quiesced and resumed by main while all vCPUs are parked.
+ * The guest's machine: platform devices and virtio devices on the two buses, with their interrupt
+ * lines and workers. Private to src/vmm. Built by main before any vCPU runs; reset, quiesced and
+ * resumed by main while all vCPUs are parked.
  */
 #ifndef VMM_SRC_MACHINE_H
 #define VMM_SRC_MACHINE_H
@@ -51,9 +52,11 @@ struct machine {
 	struct machine_device *console; /* NULL: none */
 };
 
-int machine_init(struct machine *machine, const struct vm_config *config, struct kvm *kvm, struct irqchip *irqchip,
-		 struct guest_memory *mem, struct vm_host *host, struct power_sink *power, struct error *e);
-/* Starts the workers' threads: after the sandbox of the process, at any time before or while vCPUs run. */
+int machine_init(struct machine *machine, const struct vm_config *config, struct kvm *kvm,
+		 struct irqchip *irqchip, struct guest_memory *mem, struct vm_host *host,
+		 struct power_sink *power, struct error *e);
+/* Starts the workers' threads: after the sandbox of the process, at any time before or while vCPUs
+ * run. */
 int machine_start_workers(struct machine *machine, struct error *e);
 void machine_reset(struct machine *machine);
 void machine_quiesce(struct machine *machine);

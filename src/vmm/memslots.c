@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Guest RAM as KVM memory slots: slot n is region n of struct guest_memory. KVM is only a listener on that list; nothing else
- * registers memory. Main thread, before the irqchip exists. The guest controls nothing here.
+ * Guest RAM as KVM memory slots: slot n is region n of struct guest_memory. KVM is only a listener
+ * on that list; nothing else registers memory. Main thread, before the irqchip exists. The guest
+ * controls nothing here.
  */
 #include "kvm.h"
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The system calls of vCPU threads and of main's life cycle. A file of its own because the filter compiler links it without the
- * rest of the room.
+ * The system calls of vCPU threads and of main's life cycle. A file of its own because the filter
+ * compiler links it without the rest of the room.
  */
 #include <fcntl.h>
 #include <linux/kvm.h>

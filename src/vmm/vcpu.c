@@ -2,11 +2,12 @@
 /*
  * vCPU threads: set-up, the run loop, parking. See vcpu.h for the gate.
  *
- * A running vCPU is interrupted by kvm_run.immediate_exit (which covers the moment before KVM_RUN) and a signal (which covers KVM_RUN
- * itself); the handler is empty. The signal is blocked in all other threads.
+ * A running vCPU is interrupted by kvm_run.immediate_exit (which covers the moment before KVM_RUN)
+ * and a signal (which covers KVM_RUN itself); the handler is empty. The signal is blocked in all
+ * other threads.
  *
- * Before it parks, a vCPU enters KVM_RUN once more with immediate_exit set: KVM then completes the access of the last exit, and the
- * registers are whole.
+ * Before it parks, a vCPU enters KVM_RUN once more with immediate_exit set: KVM then completes the
+ * access of the last exit, and the registers are whole.
  */
 #include "vcpu.h"
 
@@ -20,7 +21,7 @@
 #include "vmm/cleanup.h"
 
 #define VCPU_STACK_SIZE KIB(256)
-#define VCPU_SIGNAL SIGUSR1
+#define VCPU_SIGNAL	SIGUSR1
 
 static void ignore_signal(int number)
 {
@@ -47,11 +48,14 @@ static int create_vcpu(struct vcpus *all, struct vcpu *vcpu, struct error *e)
 		int sys = -vcpu->fd;
 
 		vcpu->fd = -1;
-		return error_set_sys(e, ERROR_KVM, sys, "KVM_CREATE_VCPU %u of %u", vcpu->index, all->count);
+		return error_set_sys(e, ERROR_KVM, sys, "KVM_CREATE_VCPU %u of %u", vcpu->index,
+				     all->count);
 	}
-	run = mmap(NULL, (size_t)kvm->vcpu_mmap_size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->fd, 0);
+	run = mmap(NULL, (size_t)kvm->vcpu_mmap_size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu->fd,
+		   0);
 	if (run == MAP_FAILED) {
-		return error_set_sys(e, ERROR_KVM, errno, "map the run page of vCPU %u", vcpu->index);
+		return error_set_sys(e, ERROR_KVM, errno, "map the run page of vCPU %u",
+				     vcpu->index);
 	}
 	vcpu->run = run;
 	return 0;
@@ -124,7 +128,8 @@ static void complete_exit(struct vcpu *vcpu)
 	(void)ioctl(vcpu->fd, KVM_RUN, NULL);
 }
 
-/* Runs guest code until the gate moves. False: this vCPU has failed and stays parked until the end. */
+/* Runs guest code until the gate moves. False: this vCPU has failed and stays parked until the end.
+ */
 static bool run_guest(struct vcpu *vcpu)
 {
 	struct vcpus *all = vcpu->all;
@@ -134,7 +139,8 @@ static bool run_guest(struct vcpu *vcpu)
 			if (errno == EINTR || errno == EAGAIN) {
 				continue;
 			}
-			(void)error_set_sys(&vcpu->error, ERROR_KVM, errno, "vCPU %u: KVM_RUN", vcpu->index);
+			(void)error_set_sys(&vcpu->error, ERROR_KVM, errno, "vCPU %u: KVM_RUN",
+					    vcpu->index);
 			all->failed(all, vcpu);
 			return false;
 		}
@@ -194,7 +200,8 @@ static int start_thread(struct vcpu *vcpu, struct error *e)
 	r = pthread_create(&vcpu->thread, &attr, vcpu_main, vcpu);
 	(void)pthread_attr_destroy(&attr);
 	if (r != 0) {
-		return error_set_sys(e, ERROR_INTERNAL, r, "start the thread of vCPU %u", vcpu->index);
+		return error_set_sys(e, ERROR_INTERNAL, r, "start the thread of vCPU %u",
+				     vcpu->index);
 	}
 	vcpu->thread_started = true;
 	return 0;

@@ -2,15 +2,15 @@
 /*
  * vCPU threads and the gate that holds them. Private to src/vmm.
  *
- * A vCPU's thread sets its vCPU up, enters its sandbox, and then lives between two places: in KVM_RUN (the gate is open) or
- * parked at the gate. Main moves the gate: vcpus_hold() signals all threads first and then waits for all, so the time does not
- * grow with their number.
+ * A vCPU's thread sets its vCPU up, enters its sandbox, and then lives between two places: in
+ *KVM_RUN (the gate is open) or parked at the gate. Main moves the gate: vcpus_hold() signals all
+ *threads first and then waits for all, so the time does not grow with their number.
  *
- *	GATE_HOLD  threads park; a parked vCPU has no I/O half done, its state may be read and written by main
- *	GATE_OPEN  threads run guest code
- *	GATE_QUIT  threads return; final
+ *	GATE_HOLD  threads park; a parked vCPU has no I/O half done, its state may be read and
+ *written by main GATE_OPEN  threads run guest code GATE_QUIT  threads return; final
  *
- * Lock: gate.lock guards `wanted` and `parked`; `wanted` is read without it by running vCPUs. Never held over a call out.
+ * Lock: gate.lock guards `wanted` and `parked`; `wanted` is read without it by running vCPUs. Never
+ *held over a call out.
  */
 #ifndef VMM_SRC_VCPU_H
 #define VMM_SRC_VCPU_H
@@ -37,14 +37,14 @@ struct vcpu {
 	pthread_t thread;
 	bool thread_started;
 	struct vcpu_state power_on; /* for machine reset */
-	struct error error;	    /* set-up or run failure; read by main once the thread is parked */
+	struct error error; /* set-up or run failure; read by main once the thread is parked */
 	_Atomic uint64_t exits_io, exits_mmio, exits_other;
 };
 
 struct vcpus {
 	struct kvm *kvm;
-	struct bus *ports, *mmio;  /* borrowed */
-	struct power_sink *power;  /* borrowed */
+	struct bus *ports, *mmio; /* borrowed */
+	struct power_sink *power; /* borrowed */
 	/* A vCPU cannot go on: called once per failure on its thread, which then parks for good. */
 	void (*failed)(struct vcpus *all, struct vcpu *vcpu);
 	enum sandbox_mode sandbox;
@@ -54,9 +54,9 @@ struct vcpus {
 	struct vcpu *list;
 
 	pthread_mutex_t lock;
-	pthread_cond_t moved;  /* the gate was moved */
+	pthread_cond_t moved;	/* the gate was moved */
 	pthread_cond_t arrived; /* a thread has parked */
-	_Atomic int wanted;    /* enum gate_position */
+	_Atomic int wanted;	/* enum gate_position */
 	uint32_t parked;
 };
 
@@ -73,7 +73,8 @@ int vcpus_reset(struct vcpus *all, struct error *e);
 /* Ends and joins the threads, closes the vCPUs. Accepts a zeroed or half-made object. */
 void vcpus_finish(struct vcpus *all);
 
-/* vcpu_exit.c: handles one exit. False if the vCPU has to park for good (all->failed was called or a power event reported). */
+/* vcpu_exit.c: handles one exit. False if the vCPU has to park for good (all->failed was called or
+ * a power event reported). */
 bool vcpu_handle_exit(struct vcpu *vcpu);
 
 #endif

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * What a vCPU does when KVM_RUN returns: port and MMIO accesses go to the buses, a shutdown is a triple fault, the rest is an
- * error that ends the VM with the registers in the message. Runs on the vCPU's thread, without locks; the devices behind the buses
- * bring their own. The guest controls address, width, direction, count and data of an access; struct kvm_run is shared with the kernel only, not with the guest.
+ * What a vCPU does when KVM_RUN returns: port and MMIO accesses go to the buses, a shutdown is a
+ * triple fault, the rest is an error that ends the VM with the registers in the message. Runs on
+ * the vCPU's thread, without locks; the devices behind the buses bring their own. The guest
+ * controls address, width, direction, count and data of an access; struct kvm_run is shared with
+ * the kernel only, not with the guest.
  */
 #include <errno.h>
 #include <string.h>
@@ -29,7 +31,8 @@ static void handle_mmio(struct vcpu *vcpu)
 	struct kvm_run *run = vcpu->run;
 
 	if (run->mmio.is_write) {
-		(void)bus_write(vcpu->all->mmio, run->mmio.phys_addr, run->mmio.data, run->mmio.len);
+		(void)bus_write(vcpu->all->mmio, run->mmio.phys_addr, run->mmio.data,
+				run->mmio.len);
 	} else {
 		(void)bus_read(vcpu->all->mmio, run->mmio.phys_addr, run->mmio.data, run->mmio.len);
 	}
@@ -40,8 +43,8 @@ static bool fail(struct vcpu *vcpu)
 	struct kvm_regs regs;
 
 	if (kvm_ioctl(vcpu->fd, KVM_GET_REGS, &regs) == 0) {
-		(void)error_hint(&vcpu->error, "rip 0x%llx rsp 0x%llx rflags 0x%llx", regs.rip, regs.rsp,
-				 regs.rflags);
+		(void)error_hint(&vcpu->error, "rip 0x%llx rsp 0x%llx rflags 0x%llx", regs.rip,
+				 regs.rsp, regs.rflags);
 	}
 	vcpu->all->failed(vcpu->all, vcpu);
 	return false;
@@ -53,13 +56,14 @@ static bool handle_internal_error(struct vcpu *vcpu)
 	const uint8_t *bytes = (const uint8_t *)&run->internal.data[1];
 
 	if (run->internal.suberror == KVM_INTERNAL_ERROR_EMULATION && run->internal.ndata >= 3) {
-		/* data[0]: flags, then a size byte and up to 15 instruction bytes (KVM_CAP documentation of emulation_failure). */
+		/* data[0]: flags, then a size byte and up to 15 instruction bytes (KVM_CAP
+		 * documentation of emulation_failure). */
 		(void)error_set(&vcpu->error, ERROR_KVM, EIO,
-				"vCPU %u: KVM cannot emulate the instruction %02x %02x %02x %02x", vcpu->index,
-				bytes[1], bytes[2], bytes[3], bytes[4]);
+				"vCPU %u: KVM cannot emulate the instruction %02x %02x %02x %02x",
+				vcpu->index, bytes[1], bytes[2], bytes[3], bytes[4]);
 	} else {
-		(void)error_set(&vcpu->error, ERROR_KVM, EIO, "vCPU %u: KVM internal error %u", vcpu->index,
-				run->internal.suberror);
+		(void)error_set(&vcpu->error, ERROR_KVM, EIO, "vCPU %u: KVM internal error %u",
+				vcpu->index, run->internal.suberror);
 	}
 	return fail(vcpu);
 }
@@ -91,17 +95,20 @@ bool vcpu_handle_exit(struct vcpu *vcpu)
 		return true;
 	case KVM_EXIT_SYSTEM_EVENT:
 		power_report(vcpu->all->power,
-			     run->system_event.type == KVM_SYSTEM_EVENT_SHUTDOWN ? POWER_OFF : POWER_RESET, 0);
+			     run->system_event.type == KVM_SYSTEM_EVENT_SHUTDOWN ? POWER_OFF
+										 : POWER_RESET,
+			     0);
 		return true;
 	case KVM_EXIT_FAIL_ENTRY:
-		(void)error_set(&vcpu->error, ERROR_KVM, EIO, "vCPU %u: KVM failed to enter the guest, reason 0x%llx",
+		(void)error_set(&vcpu->error, ERROR_KVM, EIO,
+				"vCPU %u: KVM failed to enter the guest, reason 0x%llx",
 				vcpu->index, run->fail_entry.hardware_entry_failure_reason);
 		return fail(vcpu);
 	case KVM_EXIT_INTERNAL_ERROR:
 		return handle_internal_error(vcpu);
 	default:
-		(void)error_set(&vcpu->error, ERROR_KVM, EIO, "vCPU %u: unexpected KVM exit %u", vcpu->index,
-				run->exit_reason);
+		(void)error_set(&vcpu->error, ERROR_KVM, EIO, "vCPU %u: unexpected KVM exit %u",
+				vcpu->index, run->exit_reason);
 		return fail(vcpu);
 	}
 }

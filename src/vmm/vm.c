@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The life cycle of a VM; states in vmm/vm.h. Everything here runs on main, except report_event() and report_failure(), which vCPU
- * threads call: they write down the first event, close the gate so that the guest does not run on, and post to main's loop.
+ * The life cycle of a VM; states in vmm/vm.h. Everything here runs on main, except report_event()
+ * and report_failure(), which vCPU threads call: they write down the first event, close the gate so
+ * that the guest does not run on, and post to main's loop.
  *
- * The guest controls when events come and which; nothing else. Saved: nothing here yet, the parts save themselves.
+ * The guest controls when events come and which; nothing else. Saved: nothing here yet, the parts
+ * save themselves.
  */
 #include "vmm/vm.h"
 
@@ -37,9 +39,9 @@ struct vm {
 	uint64_t resets;
 
 	/*
-	 * From vCPU threads to main. The first event since start or reset is written down (EVENT_WORD), the gate is
-	 * closed, and main is posted to unless a post is on its way. A reset forgets the event; a post that then
-	 * arrives finds nothing.
+	 * From vCPU threads to main. The first event since start or reset is written down
+	 * (EVENT_WORD), the gate is closed, and main is posted to unless a post is on its way. A
+	 * reset forgets the event; a post that then arrives finds nothing.
 	 */
 	struct power_sink power;
 	_Atomic uint32_t event_word; /* 0: none */
@@ -51,7 +53,7 @@ struct vm {
 };
 
 #define EVENT_WORD(event, code) ((uint32_t)(event) << 8 | (code))
-#define EVENT_FAILURE 0xff /* beside enum power_event: a vCPU cannot go on */
+#define EVENT_FAILURE		0xff /* beside enum power_event: a vCPU cannot go on */
 
 /* vCPU threads. */
 static void report(struct vm *vm, uint32_t word)
@@ -225,19 +227,21 @@ static int create(struct vm *vm, struct error *e)
 		r = kvm_open(&vm->kvm, e);
 	}
 	if (r == 0) {
-		r = guest_memory_init(&vm->mem, vm->config.memory_size, vm->config.memory_backing, e);
+		r = guest_memory_init(&vm->mem, vm->config.memory_size, vm->config.memory_backing,
+				      e);
 	}
 	if (r == 0) {
 		r = create_kvm_objects(vm, e);
 	}
 	if (r == 0) {
-		r = machine_init(&vm->machine, &vm->config, &vm->kvm, &vm->irqchip, &vm->mem, vm->host,
-				 &vm->power, e);
+		r = machine_init(&vm->machine, &vm->config, &vm->kvm, &vm->irqchip, &vm->mem,
+				 vm->host, &vm->power, e);
 	}
 	return r == 0 ? load_guest(vm, e) : r;
 }
 
-int vm_create(struct vm **ret, const struct vm_config *config, struct vm_host *host, struct error *e)
+int vm_create(struct vm **ret, const struct vm_config *config, struct vm_host *host,
+	      struct error *e)
 {
 	struct vm *vm;
 	int r = vm_config_validate(config, e);
@@ -399,7 +403,8 @@ int vm_press_ctrl_alt_del(struct vm *vm, struct error *e)
 	int r = check_running(vm, "Ctrl-Alt-Del", e);
 
 	if (r == 0 && !i8042_ctrl_alt_del(&vm->machine.kbc)) {
-		(void)error_set(e, ERROR_CONFIG, EAGAIN, "Ctrl-Alt-Del: the guest has not enabled its keyboard");
+		(void)error_set(e, ERROR_CONFIG, EAGAIN,
+				"Ctrl-Alt-Del: the guest has not enabled its keyboard");
 		r = error_hint(e, "its kernel needs the i8042 and atkbd drivers");
 	}
 	return r;
@@ -438,6 +443,7 @@ void vm_stats(const struct vm *vm, struct vm_stats *stats)
 
 		stats->exits_io += atomic_load_explicit(&vcpu->exits_io, memory_order_relaxed);
 		stats->exits_mmio += atomic_load_explicit(&vcpu->exits_mmio, memory_order_relaxed);
-		stats->exits_other += atomic_load_explicit(&vcpu->exits_other, memory_order_relaxed);
+		stats->exits_other +=
+			atomic_load_explicit(&vcpu->exits_other, memory_order_relaxed);
 	}
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Checks a configuration as data, before anything is opened: pure, no system calls. Each message names the place.
+ * Checks a configuration as data, before anything is opened: pure, no system calls. Each message
+ * names the place.
  */
 #include <errno.h>
 #include <string.h>
@@ -13,14 +14,16 @@ static int check_memory(const struct vm_config *config, struct error *e)
 	uint64_t size = config->memory_size;
 
 	if (size < PLATFORM_MEMORY_MIN) {
-		(void)error_set(e, ERROR_CONFIG, EINVAL, "--memory: %llu bytes is less than %llu MiB",
+		(void)error_set(e, ERROR_CONFIG, EINVAL,
+				"--memory: %llu bytes is less than %llu MiB",
 				(unsigned long long)size, PLATFORM_MEMORY_MIN >> 20);
 		return error_hint(e, "Linux wants 64M or more; 512M is the default");
 	}
 	if (size % MIB(1) != 0) {
-		(void)error_set(e, ERROR_CONFIG, EINVAL, "--memory: %llu bytes is not a whole number of MiB",
+		(void)error_set(e, ERROR_CONFIG, EINVAL,
+				"--memory: %llu bytes is not a whole number of MiB",
 				(unsigned long long)size);
-		return error_hint(e, "try --memory %lluM", (unsigned long long)((size >> 20) + 1));
+		return error_hint(e, "try --memory %lluM", (unsigned long long)(size >> 20) + 1);
 	}
 	return 0;
 }
@@ -28,8 +31,8 @@ static int check_memory(const struct vm_config *config, struct error *e)
 static int check_vcpus(const struct vm_config *config, struct error *e)
 {
 	if (config->vcpus < 1 || config->vcpus > PLATFORM_VCPUS_MAX) {
-		return error_set(e, ERROR_CONFIG, EINVAL, "--cpus: %u is not between 1 and %d", config->vcpus,
-				 PLATFORM_VCPUS_MAX);
+		return error_set(e, ERROR_CONFIG, EINVAL, "--cpus: %u is not between 1 and %d",
+				 config->vcpus, PLATFORM_VCPUS_MAX);
 	}
 	return 0;
 }
@@ -44,13 +47,17 @@ static int check_name(const struct vm_config *config, struct error *e)
 	}
 	len = strlen(name);
 	if (len == 0 || len > VM_NAME_MAX) {
-		return error_set(e, ERROR_CONFIG, EINVAL, "--name: '%.64s' has %zu characters, not 1 to %d", name, len,
+		return error_set(e, ERROR_CONFIG, EINVAL,
+				 "--name: '%.64s' has %zu characters, not 1 to %d", name, len,
 				 VM_NAME_MAX);
 	}
-	if (strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") != len ||
+	if (strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") !=
+		    len ||
 	    name[0] == '.' || name[0] == '-') {
 		(void)error_set(e, ERROR_CONFIG, EINVAL, "--name: '%s' is not a name", name);
-		return error_hint(e, "use letters, digits, '-', '_' and '.', beginning with a letter or digit");
+		return error_hint(
+			e,
+			"use letters, digits, '-', '_' and '.', beginning with a letter or digit");
 	}
 	return 0;
 }
@@ -59,7 +66,8 @@ static int check_disks(const struct vm_config *config, struct error *e)
 {
 	for (uint32_t i = 0; i < config->disk_count; i++) {
 		if (config->disks[i].path == NULL) {
-			return error_set(e, ERROR_CONFIG, EINVAL, "--disk %u: no path given", i + 1);
+			return error_set(e, ERROR_CONFIG, EINVAL, "--disk %u: no path given",
+					 i + 1);
 		}
 	}
 	return 0;
@@ -74,7 +82,8 @@ int vm_config_validate(const struct vm_config *config, struct error *e)
 		r = error_hint(e, "vmm run --kernel FILE");
 	}
 	if (r == 0 && config->cmdline != NULL && config->cmdline_only != NULL) {
-		r = error_set(e, ERROR_USAGE, EINVAL, "--cmdline and --cmdline-only exclude each other");
+		r = error_set(e, ERROR_USAGE, EINVAL,
+			      "--cmdline and --cmdline-only exclude each other");
 	}
 	if (r == 0) {
 		r = check_memory(config, e);

@@ -2,7 +2,7 @@
 /*
  * main() for a fuzz target without libFuzzer: runs every file of argv through it (a directory:
  * every file in it), or, without arguments, a fixed set of pseudo-random inputs of all small
- * lengths. A finding crashes.
+ * lengths; `--max N`: of up to N bytes. A finding crashes.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -12,11 +12,14 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "vmm/types.h"
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define INPUT_MAX     (1 << 20)
 #define RANDOM_INPUTS 20000
 #define RANDOM_MAX    512
+#define RANDOM_LIMIT  65536
 
 /* A copy that is exactly as long as the input, so that a sanitizer sees a read behind its end. */
 static void run(const uint8_t *data, size_t size)
@@ -85,13 +88,13 @@ static uint64_t next_random(uint64_t *state)
 	return *state;
 }
 
-static void run_random(void)
+static void run_random(size_t max)
 {
+	static uint8_t data[RANDOM_LIMIT];
 	uint64_t state = 0x9e3779b97f4a7c15ULL;
-	uint8_t data[RANDOM_MAX] = { 0 };
 
 	for (size_t i = 0; i < RANDOM_INPUTS; i++) {
-		size_t size = i < RANDOM_MAX ? i : next_random(&state) % RANDOM_MAX;
+		size_t size = i < max && i < RANDOM_MAX ? i : next_random(&state) % max;
 		/* Few different bytes reach deeper than any of 256: lengths and tags become small
 		 * numbers. */
 		uint64_t mask = (i & 3) == 0   ? 0xff
@@ -111,7 +114,13 @@ int main(int argc, char **argv)
 	int r = EXIT_SUCCESS;
 
 	if (argc < 2) {
-		run_random();
+		run_random(RANDOM_MAX);
+		return EXIT_SUCCESS;
+	}
+	if (argc == 3 && strcmp(argv[1], "--max") == 0) {
+		size_t max = strtoul(argv[2], NULL, 10);
+
+		run_random(MIN(MAX(max, 1UL), (size_t)RANDOM_LIMIT));
 		return EXIT_SUCCESS;
 	}
 	for (int i = 1; i < argc; i++) {

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * CPUID as the guest sees it (Intel SDM volume 2, CPUID; AMD APM volume 3, appendix E; Linux Documentation/virt/kvm/x86/cpuid.rst).
- * The base is KVM_GET_SUPPORTED_CPUID: what this host's KVM can give. On top of it:
- *  - topology: one package, `vcpus` cores, one thread each; APIC id = vCPU index, so identifiers are dense;
- *  - hypervisor bit, TSC deadline timer, x2APIC: KVM implements them in the in-kernel APIC, and reports some of them apart;
- *  - hidden: nested virtualisation (no state for it is saved yet), the performance counters (their MSRs cost exits at boot, and are
- *    attack surface), MONITOR/MWAIT, the topology and thermal leaves that describe the host rather than the guest.
+ * CPUID as the guest sees it (Intel SDM volume 2, CPUID; AMD APM volume 3, appendix E; Linux
+ * Documentation/virt/kvm/x86/cpuid.rst). The base is KVM_GET_SUPPORTED_CPUID: what this host's KVM
+ * can give. On top of it:
+ *  - topology: one package, `vcpus` cores, one thread each; APIC id = vCPU index, so identifiers
+ * are dense;
+ *  - hypervisor bit, TSC deadline timer, x2APIC: KVM implements them in the in-kernel APIC, and
+ * reports some of them apart;
+ *  - hidden: nested virtualisation (no state for it is saved yet), the performance counters (their
+ * MSRs cost exits at boot, and are attack surface), MONITOR/MWAIT, the topology and thermal leaves
+ * that describe the host rather than the guest.
  *
  * Runs before the guest; the guest controls nothing here.
  */
@@ -14,42 +18,42 @@
 #include <errno.h>
 #include <string.h>
 
-#define LEAF_FEATURES 0x1
-#define LEAF_CACHE_INTEL 0x4
-#define LEAF_MONITOR 0x5
-#define LEAF_THERMAL 0x6
-#define LEAF_PMU 0xa
-#define LEAF_TOPOLOGY 0xb
-#define LEAF_TSC 0x15
-#define LEAF_TOPOLOGY_V2 0x1f
+#define LEAF_FEATURES	   0x1
+#define LEAF_CACHE_INTEL   0x4
+#define LEAF_MONITOR	   0x5
+#define LEAF_THERMAL	   0x6
+#define LEAF_PMU	   0xa
+#define LEAF_TOPOLOGY	   0xb
+#define LEAF_TSC	   0x15
+#define LEAF_TOPOLOGY_V2   0x1f
 #define LEAF_KVM_SIGNATURE 0x40000000
-#define LEAF_KVM_TIMING 0x40000010
-#define LEAF_EXT_FEATURES 0x80000001
-#define LEAF_EXT_CORES 0x80000008
-#define LEAF_CACHE_AMD 0x8000001d
-#define LEAF_TOPOLOGY_AMD 0x8000001e
+#define LEAF_KVM_TIMING	   0x40000010
+#define LEAF_EXT_FEATURES  0x80000001
+#define LEAF_EXT_CORES	   0x80000008
+#define LEAF_CACHE_AMD	   0x8000001d
+#define LEAF_TOPOLOGY_AMD  0x8000001e
 
-#define ECX_MONITOR (1U << 3)
-#define ECX_VMX (1U << 5)
-#define ECX_PDCM (1U << 15)
-#define ECX_X2APIC (1U << 21)
+#define ECX_MONITOR	 (1U << 3)
+#define ECX_VMX		 (1U << 5)
+#define ECX_PDCM	 (1U << 15)
+#define ECX_X2APIC	 (1U << 21)
 #define ECX_TSC_DEADLINE (1U << 24)
-#define ECX_HYPERVISOR (1U << 31)
-#define EDX_HTT (1U << 28)
+#define ECX_HYPERVISOR	 (1U << 31)
+#define EDX_HTT		 (1U << 28)
 
-#define EXT_ECX_CMP_LEGACY (1U << 1)
-#define EXT_ECX_SVM (1U << 2)
+#define EXT_ECX_CMP_LEGACY	    (1U << 1)
+#define EXT_ECX_SVM		    (1U << 2)
 #define EXT_ECX_TOPOLOGY_EXTENSIONS (1U << 22)
-#define EXT_ECX_PERFCTR_CORE (1U << 23)
-#define EXT_ECX_PERFCTR_NB (1U << 24)
-#define EXT_ECX_PERFCTR_LLC (1U << 28)
+#define EXT_ECX_PERFCTR_CORE	    (1U << 23)
+#define EXT_ECX_PERFCTR_NB	    (1U << 24)
+#define EXT_ECX_PERFCTR_LLC	    (1U << 28)
 
 /* KVM's local APIC counts nanoseconds (arch/x86/kvm/lapic.h: APIC_BUS_CYCLE_NS 1). */
 #define APIC_BUS_KHZ 1000000U
 
 #define TOPOLOGY_LEVEL_INVALID 0
-#define TOPOLOGY_LEVEL_THREAD 1
-#define TOPOLOGY_LEVEL_CORE 2
+#define TOPOLOGY_LEVEL_THREAD  1
+#define TOPOLOGY_LEVEL_CORE    2
 
 /* Bits that an APIC id needs to tell `count` cores apart. */
 static uint32_t id_bits(uint32_t count)
@@ -70,7 +74,8 @@ static void edit_features(struct kvm_cpuid_entry2 *entry, uint32_t vcpus)
 	}
 }
 
-/* EAX[25:14]: ids that share the cache, less one. EAX[31:26]: core ids in the package, less one (Intel only). */
+/* EAX[25:14]: ids that share the cache, less one. EAX[31:26]: core ids in the package, less one
+ * (Intel only). */
 static void edit_cache(struct kvm_cpuid_entry2 *entry, uint32_t vcpus)
 {
 	uint32_t type = entry->eax & 0x1f;
@@ -119,7 +124,8 @@ static void edit_entry(struct kvm_cpuid_entry2 *entry, uint32_t vcpus)
 		entry->eax = entry->ebx = entry->ecx = entry->edx = 0;
 		break;
 	case LEAF_THERMAL:
-		/* ARAT stays: the APIC timer does not stop in deep idle. Energy and frequency hints describe the host. */
+		/* ARAT stays: the APIC timer does not stop in deep idle. Energy and frequency hints
+		 * describe the host. */
 		entry->eax &= 1U << 2;
 		entry->ebx = entry->ecx = entry->edx = 0;
 		break;
@@ -156,7 +162,8 @@ static struct kvm_cpuid_entry2 *find(struct cpuid *cpuid, uint32_t function, uin
 	return NULL;
 }
 
-/* The sub-leaves 0 and 1 of an extended topology leaf must exist; some hosts report only the first. */
+/* The sub-leaves 0 and 1 of an extended topology leaf must exist; some hosts report only the first.
+ */
 static void complete_topology(struct cpuid *cpuid, uint32_t function)
 {
 	if (find(cpuid, function, 0) == NULL) {
@@ -197,7 +204,8 @@ void cpuid_set_apic_id(struct cpuid *cpuid, uint32_t apic_id)
 			break;
 		case LEAF_TOPOLOGY_AMD:
 			entry->eax = apic_id;
-			entry->ebx = apic_id & 0xff; /* core id; threads per core less one stays 0 */
+			entry->ebx =
+				apic_id & 0xff; /* core id; threads per core less one stays 0 */
 			break;
 		default:
 			break;
@@ -206,8 +214,9 @@ void cpuid_set_apic_id(struct cpuid *cpuid, uint32_t apic_id)
 }
 
 /*
- * Leaf 0x15: TSC = ECX * EBX / EAX, with the "crystal" at the APIC's rate, so that Linux derives both from it without measuring.
- * Leaf 0x40000010: the same two in kHz, for guests that know hypervisors' timing leaf.
+ * Leaf 0x15: TSC = ECX * EBX / EAX, with the "crystal" at the APIC's rate, so that Linux derives
+ * both from it without measuring. Leaf 0x40000010: the same two in kHz, for guests that know
+ * hypervisors' timing leaf.
  */
 void cpuid_set_frequencies(struct cpuid *cpuid, uint32_t tsc_khz)
 {

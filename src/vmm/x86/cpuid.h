@@ -16,7 +16,8 @@ struct cpuid {
 	struct kvm_cpuid_entry2 entries[CPUID_ENTRIES_MAX];
 };
 
-/* What KVM supports, edited for a guest of `vcpus` (1-32) one-thread cores in one package. Any thread: a system ioctl. */
+/* What KVM supports, edited for a guest of `vcpus` (1-32) one-thread cores in one package. Any
+ * thread: a system ioctl. */
 int cpuid_prepare(struct cpuid *cpuid, int kvm_fd, uint32_t vcpus, struct error *e);
 /* Gives the vCPU its copy, with its own APIC id and the frequency of its TSC. */
 int cpuid_apply(const struct cpuid *cpuid, int vcpu_fd, uint32_t apic_id, struct error *e);

@@ -2,8 +2,9 @@
 /*
  * The first register values of a vCPU: what firmware would have left behind.
  *
- * Linux 64-bit boot protocol (Documentation/arch/x86/boot.rst): long mode, identity paging and GDT made by the loader, boot_params in
- * %rsi, interrupts off. PVH (xen/include/public/arch-x86/hvm/start_info.h): 32-bit protected mode, paging off, flat segments,
+ * Linux 64-bit boot protocol (Documentation/arch/x86/boot.rst): long mode, identity paging and GDT
+ * made by the loader, boot_params in %rsi, interrupts off. PVH
+ * (xen/include/public/arch-x86/hvm/start_info.h): 32-bit protected mode, paging off, flat segments,
  * start_info in %ebx. Application processors wait for INIT and SIPI, as KVM leaves them.
  */
 #include <string.h>
@@ -11,32 +12,32 @@
 #include "vcpu_state.h"
 #include "vmm/platform.h"
 
-#define CR0_PE (1UL << 0)
-#define CR0_ET (1UL << 4)
-#define CR0_NE (1UL << 5)
-#define CR0_PG (1UL << 31)
-#define CR4_PAE (1UL << 5)
-#define EFER_LME (1UL << 8)
-#define EFER_LMA (1UL << 10)
+#define CR0_PE		(1UL << 0)
+#define CR0_ET		(1UL << 4)
+#define CR0_NE		(1UL << 5)
+#define CR0_PG		(1UL << 31)
+#define CR4_PAE		(1UL << 5)
+#define EFER_LME	(1UL << 8)
+#define EFER_LMA	(1UL << 10)
 #define RFLAGS_RESERVED 2
 
-#define MSR_IA32_MISC_ENABLE 0x1a0
+#define MSR_IA32_MISC_ENABLE	0x1a0
 #define MISC_ENABLE_FAST_STRING 1
-#define MSR_MTRR_DEF_TYPE 0x2ff
-#define MTRR_ENABLE (1U << 11)
-#define MTRR_TYPE_WRITE_BACK 6
+#define MSR_MTRR_DEF_TYPE	0x2ff
+#define MTRR_ENABLE		(1U << 11)
+#define MTRR_TYPE_WRITE_BACK	6
 
-#define SEGMENT_CODE 0xb /* execute, read, accessed */
-#define SEGMENT_DATA 0x3 /* read, write, accessed */
+#define SEGMENT_CODE	 0xb /* execute, read, accessed */
+#define SEGMENT_DATA	 0x3 /* read, write, accessed */
 #define SEGMENT_TSS_BUSY 0xb
-#define SELECTOR_CODE 0x10 /* __BOOT_CS */
-#define SELECTOR_DATA 0x18 /* __BOOT_DS */
-#define SELECTOR_TSS 0x20
+#define SELECTOR_CODE	 0x10 /* __BOOT_CS */
+#define SELECTOR_DATA	 0x18 /* __BOOT_DS */
+#define SELECTOR_TSS	 0x20
 
-#define APIC_LVT0 0x350
-#define APIC_LVT1 0x360
+#define APIC_LVT0	 0x350
+#define APIC_LVT1	 0x360
 #define APIC_MODE_EXTINT 7
-#define APIC_MODE_NMI 4
+#define APIC_MODE_NMI	 4
 
 static struct kvm_segment flat_segment(uint16_t selector, uint8_t type, bool long_mode)
 {

@@ -2,11 +2,13 @@
 /*
  * The state of one vCPU in KVM: registers, FPU, MSRs, local APIC, pending events.
  *
- * Read order: MP_STATE first, because reading it may deliver INIT/SIPI and change registers; VCPU_EVENTS last of what depends on it.
- * Write order: SREGS before LAPIC (SREGS carries the APIC base); REGS before VCPU_EVENTS (setting REGS clears pending exceptions); LAPIC
- * before MSRs (TSC_DEADLINE needs the timer mode); TSC_DEADLINE after all other MSRs; MP_STATE last.
+ * Read order: MP_STATE first, because reading it may deliver INIT/SIPI and change registers;
+ * VCPU_EVENTS last of what depends on it. Write order: SREGS before LAPIC (SREGS carries the APIC
+ * base); REGS before VCPU_EVENTS (setting REGS clears pending exceptions); LAPIC before MSRs
+ * (TSC_DEADLINE needs the timer mode); TSC_DEADLINE after all other MSRs; MP_STATE last.
  *
- * Runs while the vCPU is parked, on its own thread or on main. The guest controls the values, not their shape.
+ * Runs while the vCPU is parked, on its own thread or on main. The guest controls the values, not
+ * their shape.
  */
 #include "vcpu_state.h"
 
@@ -16,8 +18,8 @@
 
 #include "vmm/cleanup.h"
 
-#define MSR_IA32_TSC 0x10
-#define MSR_IA32_TSC_ADJUST 0x3b
+#define MSR_IA32_TSC	      0x10
+#define MSR_IA32_TSC_ADJUST   0x3b
 #define MSR_IA32_TSC_DEADLINE 0x6e0
 
 struct msr_buffer {
@@ -36,7 +38,8 @@ int msr_list_read(struct msr_list *list, int kvm_fd, struct error *e)
 	kernel_list.header.nmsrs = VCPU_MSRS_MAX;
 	r = kvm_ioctl(kvm_fd, KVM_GET_MSR_INDEX_LIST, &kernel_list);
 	if (r < 0) {
-		return error_set_sys(e, ERROR_KVM, -r, "KVM_GET_MSR_INDEX_LIST (room for %u)", VCPU_MSRS_MAX);
+		return error_set_sys(e, ERROR_KVM, -r, "KVM_GET_MSR_INDEX_LIST (room for %u)",
+				     VCPU_MSRS_MAX);
 	}
 	list->count = kernel_list.header.nmsrs;
 	memcpy(list->indices, kernel_list.indices, list->count * sizeof(list->indices[0]));
@@ -48,8 +51,10 @@ void vcpu_state_finish(struct vcpu_state *state)
 	free(take_ptr(state->xsave));
 }
 
-/* KVM stops at the first MSR that this vCPU does not have; that one is left out, and reading goes on behind it. */
-static int get_msrs(struct vcpu_state *state, const struct msr_list *list, int vcpu_fd, struct error *e)
+/* KVM stops at the first MSR that this vCPU does not have; that one is left out, and reading goes
+ * on behind it. */
+static int get_msrs(struct vcpu_state *state, const struct msr_list *list, int vcpu_fd,
+		    struct error *e)
 {
 	uint32_t next = 0;
 
@@ -68,7 +73,8 @@ static int get_msrs(struct vcpu_state *state, const struct msr_list *list, int v
 		if (got < 0) {
 			return error_set_sys(e, ERROR_KVM, -got, "KVM_GET_MSRS");
 		}
-		memcpy(&state->msrs[state->msr_count], buf.entries, (size_t)got * sizeof(buf.entries[0]));
+		memcpy(&state->msrs[state->msr_count], buf.entries,
+		       (size_t)got * sizeof(buf.entries[0]));
 		state->msr_count += (uint32_t)got;
 		next += (uint32_t)got + 1;
 	}
@@ -112,8 +118,8 @@ static int run_parts(int vcpu_fd, const struct part *parts, size_t count, struct
 	return 0;
 }
 
-int vcpu_state_get(struct vcpu_state *state, const struct kvm *kvm, const struct msr_list *msrs, int vcpu_fd,
-		   struct error *e)
+int vcpu_state_get(struct vcpu_state *state, const struct kvm *kvm, const struct msr_list *msrs,
+		   int vcpu_fd, struct error *e)
 {
 	const struct part parts[] = {
 		{ true, KVM_GET_MP_STATE, &state->mp_state, "KVM_GET_MP_STATE" },
@@ -122,7 +128,8 @@ int vcpu_state_get(struct vcpu_state *state, const struct kvm *kvm, const struct
 		{ kvm->has_xcrs, KVM_GET_XCRS, &state->xcrs, "KVM_GET_XCRS" },
 		{ kvm->has_debugregs, KVM_GET_DEBUGREGS, &state->debugregs, "KVM_GET_DEBUGREGS" },
 		{ true, KVM_GET_LAPIC, &state->lapic, "KVM_GET_LAPIC" },
-		{ kvm->has_vcpu_events, KVM_GET_VCPU_EVENTS, &state->events, "KVM_GET_VCPU_EVENTS" },
+		{ kvm->has_vcpu_events, KVM_GET_VCPU_EVENTS, &state->events,
+		  "KVM_GET_VCPU_EVENTS" },
 	};
 	int r = get_xsave(state, kvm, vcpu_fd, e);
 
@@ -136,9 +143,10 @@ int vcpu_state_get(struct vcpu_state *state, const struct kvm *kvm, const struct
 	return run_parts(vcpu_fd, parts, ARRAY_SIZE(parts), e);
 }
 
-/* Writes the MSRs for which `want` agrees. One that KVM lists but refuses to write (host-dependent) is skipped. */
-static int set_msrs(const struct vcpu_state *state, int vcpu_fd, bool (*want)(uint32_t index, bool keep_tsc),
-		    bool keep_tsc, struct error *e)
+/* Writes the MSRs for which `want` agrees. One that KVM lists but refuses to write (host-dependent)
+ * is skipped. */
+static int set_msrs(const struct vcpu_state *state, int vcpu_fd,
+		    bool (*want)(uint32_t index, bool keep_tsc), bool keep_tsc, struct error *e)
 {
 	uint32_t next = 0;
 
@@ -185,8 +193,8 @@ static bool want_deadline(uint32_t index, bool keep_tsc)
 	return index == MSR_IA32_TSC_DEADLINE;
 }
 
-int vcpu_state_set(const struct vcpu_state *state, const struct kvm *kvm, int vcpu_fd, bool keep_tsc,
-		   struct error *e)
+int vcpu_state_set(const struct vcpu_state *state, const struct kvm *kvm, int vcpu_fd,
+		   bool keep_tsc, struct error *e)
 {
 	/* The ioctls only read these; struct part is shared with the getters. */
 	struct vcpu_state *s = (struct vcpu_state *)(uintptr_t)state;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Everything that KVM keeps for one vCPU, read and written in the one order that works. Private to src/vmm. Used by machine
- * reset now, by snapshot and migration later.
+ * Everything that KVM keeps for one vCPU, read and written in the one order that works. Private to
+ * src/vmm. Used by machine reset now, by snapshot and migration later.
  */
 #ifndef VMM_SRC_X86_VCPU_STATE_H
 #define VMM_SRC_X86_VCPU_STATE_H
@@ -36,11 +36,11 @@ int msr_list_read(struct msr_list *list, int kvm_fd, struct error *e);
 
 void vcpu_state_finish(struct vcpu_state *state);
 /* The vCPU is not in KVM_RUN. */
-int vcpu_state_get(struct vcpu_state *state, const struct kvm *kvm, const struct msr_list *msrs, int vcpu_fd,
-		   struct error *e);
+int vcpu_state_get(struct vcpu_state *state, const struct kvm *kvm, const struct msr_list *msrs,
+		   int vcpu_fd, struct error *e);
 /* `keep_tsc`: leaves TSC and TSC offset alone (machine reset: time runs on). */
-int vcpu_state_set(const struct vcpu_state *state, const struct kvm *kvm, int vcpu_fd, bool keep_tsc,
-		   struct error *e);
+int vcpu_state_set(const struct vcpu_state *state, const struct kvm *kvm, int vcpu_fd,
+		   bool keep_tsc, struct error *e);
 
 /* Power-on settings that KVM leaves to us: MTRR default type, fast strings, LINT0/1. */
 int vcpu_set_power_on(int vcpu_fd, struct error *e);
