@@ -9,7 +9,6 @@
  * killed, with -k not before end of file on standard input, so that the process can be looked at.
  * Exit code 1: no mark in time, or the command ended without it.
  */
-#define _GNU_SOURCE
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -21,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <time.h>
@@ -106,6 +106,7 @@ int main(int argc, char **argv)
 	}
 	child = fork();
 	if (child == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		if (control) {
 			setsid();
 			ioctl(slave, TIOCSCTTY, 0);
