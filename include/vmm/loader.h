@@ -5,7 +5,14 @@
  *
  * Formats: Linux/x86 bzImage by the 64-bit boot protocol (Documentation/arch/x86/boot.rst), ELF64 vmlinux by PVH when it has the
  * Xen PHYS32_ENTRY note (xen/include/public/arch-x86/hvm/start_info.h), else by its 64-bit entry with boot_params in %rsi.
- * A bzImage whose payload (gzip, xz, lz4, zstd, ...) can be unpacked here faster than by the guest may be unpacked here and started as ELF.
+ * A bzImage packed with lz4 is unpacked here and started by the 64-bit entry of the ELF file in it, with the image's own setup
+ * header in boot_params: that is faster than the guest's decompressor. Such a kernel runs at its link address, so KASLR is off,
+ * as it is for every vmlinux; other packings (gzip, bzip2, lzma, xz, lzo, zstd) unpack in the guest, KASLR included.
+ *
+ * Limits: a bzImage loads at its pref_address only, and its header says how long the command line may be. An ELF file does not
+ * say it: up to PLATFORM_CMDLINE_MAX - 1 characters are handed over, of which Linux on x86 keeps the first 2047.
+ *
+ * System calls, also at a machine reset: pread64, fstat, lseek (block devices), and malloc's brk, mmap and munmap.
  *
  * Files are hostile: every offset, count and size is checked against the file, RAM, the hole, and the other loaded pieces.
  * Files are opened once by the caller; the loader reads at offsets (pread), never maps, and survives a file that shrinks.

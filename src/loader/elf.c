@@ -299,8 +299,8 @@ int elf_load(const struct source *src, struct guest_memory *mem, struct kernel *
 	/* What memsz has beyond filesz is zero already: RAM is fresh, and untouched pages cost
 	 * nothing. */
 	for (uint32_t i = 0; r == 0 && i < elf.segment_count; i++) {
-		r = source_load(src, elf.segments[i].offset, mem, elf.segments[i].gpa,
-				elf.segments[i].filesz, e);
+		r = source_load_sparse(src, elf.segments[i].offset, mem, elf.segments[i].gpa,
+				       elf.segments[i].filesz, e);
 	}
 	return r;
 }

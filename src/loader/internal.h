@@ -31,6 +31,15 @@ int source_read(const struct source *src, uint64_t offset, void *buf, uint64_t l
 /* Reads straight into guest RAM; [gpa, gpa + len) must have been checked. */
 int source_load(const struct source *src, uint64_t offset, struct guest_memory *mem, gpa_t gpa,
 		uint64_t len, struct error *e);
+/*
+ * Writes what is not zero: RAM is fresh, and pages that nothing is written to cost nothing. A
+ * vmlinux has its bss in the file, a third of it in a stock kernel.
+ */
+int memory_write_sparse(struct guest_memory *mem, gpa_t gpa, const uint8_t *data, uint64_t len,
+			struct error *e);
+/* As source_load(), by way of memory_write_sparse(). */
+int source_load_sparse(const struct source *src, uint64_t offset, struct guest_memory *mem,
+		       gpa_t gpa, uint64_t len, struct error *e);
 /* error_set() with "kernel 'PATH': " in front. */
 int source_error(const struct source *src, struct error *e, const char *fmt, ...)
 	__printf_like(3, 4) __cold;

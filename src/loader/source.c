@@ -17,6 +17,9 @@
 #include "vmm/cleanup.h"
 #include "vmm/overflow.h"
 
+/* Stays in the cache between the two copies. */
+#define PIECE_SIZE KIB(128)
+
 static const char *image_name(enum error_code code)
 {
 	return code == ERROR_INITRD ? "initrd" : "kernel";
@@ -166,5 +169,47 @@ int source_load(const struct source *src, uint64_t offset, struct guest_memory *
 	}
 	r = source_read(src, offset, host, len, e);
 	guest_memory_mark_dirty(mem, host, len);
+	return r;
+}
+
+int memory_write_sparse(struct guest_memory *mem, gpa_t gpa, const uint8_t *data, uint64_t len,
+			struct error *e)
+{
+	static const uint8_t zeroes[PAGE_SIZE_4K];
+	uint8_t *host = guest_memory_translate(mem, gpa, len);
+	uint64_t n;
+
+	if (host == NULL) {
+		return error_set(e, ERROR_INTERNAL, 0,
+				 "0x%" PRIx64 " bytes at 0x%" PRIx64 " are outside RAM", len, gpa);
+	}
+	guest_memory_mark_dirty(mem, host, len);
+	for (; len != 0; gpa += n, host += n, data += n, len -= n) {
+		n = MIN(len, PAGE_SIZE_4K - gpa % PAGE_SIZE_4K);
+		if (memcmp(data, zeroes, n) != 0) {
+			memcpy(host, data, n);
+		}
+	}
+	return 0;
+}
+
+int source_load_sparse(const struct source *src, uint64_t offset, struct guest_memory *mem,
+		       gpa_t gpa, uint64_t len, struct error *e)
+{
+	auto_free uint8_t *piece = malloc(PIECE_SIZE);
+	uint64_t n;
+	int r = 0;
+
+	if (piece == NULL) {
+		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "%s '%s': no memory", src->what,
+				 src->path);
+	}
+	for (; r == 0 && len != 0; offset += n, gpa += n, len -= n) {
+		n = MIN(len, (uint64_t)PIECE_SIZE);
+		r = source_read(src, offset, piece, n, e);
+		if (r == 0) {
+			r = memory_write_sparse(mem, gpa, piece, n, e);
+		}
+	}
 	return r;
 }

@@ -36,28 +36,6 @@ struct stream {
 	uint8_t head[ELF_HEADERS_MAX];
 };
 
-/* Writes what is not zero. The range has been checked. */
-static int write_sparse(struct stream *s, gpa_t gpa, const uint8_t *data, uint64_t len,
-			struct error *e)
-{
-	static const uint8_t zeroes[PAGE_SIZE_4K];
-	uint8_t *host = guest_memory_translate(s->mem, gpa, len);
-	uint64_t n;
-
-	if (host == NULL) {
-		return error_set(e, ERROR_INTERNAL, 0,
-				 "0x%" PRIx64 " bytes at 0x%" PRIx64 " are outside RAM", len, gpa);
-	}
-	guest_memory_mark_dirty(s->mem, host, len);
-	for (; len != 0; gpa += n, host += n, data += n, len -= n) {
-		n = MIN(len, PAGE_SIZE_4K - gpa % PAGE_SIZE_4K);
-		if (memcmp(data, zeroes, n) != 0) {
-			memcpy(host, data, n);
-		}
-	}
-	return 0;
-}
-
 /* Puts a piece of the ELF file where its segments want it. */
 static int place(struct stream *s, uint64_t offset, const uint8_t *data, uint64_t len,
 		 struct error *e)
@@ -70,8 +48,8 @@ static int place(struct stream *s, uint64_t offset, const uint8_t *data, uint64_
 		uint64_t end = MIN(offset + len, seg->offset + seg->filesz);
 
 		if (start < end) {
-			r = write_sparse(s, seg->gpa + (start - seg->offset),
-					 data + (start - offset), end - start, e);
+			r = memory_write_sparse(s->mem, seg->gpa + (start - seg->offset),
+						data + (start - offset), end - start, e);
 		}
 	}
 	return r;

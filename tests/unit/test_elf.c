@@ -243,7 +243,7 @@ START_TEST(test_many_segments)
 		memcpy(image, &ehdr, sizeof(ehdr));
 		for (unsigned int i = 0; i < n; i++) {
 			Elf64_Phdr phdr = { .p_type = PT_LOAD,
-					    .p_paddr = FAKE_ELF_GPA + i * 0x1000,
+					    .p_paddr = FAKE_ELF_GPA + 0x1000UL * i,
 					    .p_offset = i,
 					    .p_filesz = 0x100,
 					    .p_memsz = 0x1000 };
