@@ -28,21 +28,84 @@ int exit_report_open(const char *path, int *ret_fd, struct error *e)
 	return 0;
 }
 
+/* Length of the UTF-8 character at `text`, 0 if there is none (Unicode 15, table 3-7). */
+static size_t character_length(const uint8_t *text)
+{
+	uint8_t low = 0x80;
+	uint8_t high = 0xbf;
+	size_t len;
+
+	if (text[0] < 0x80) {
+		return 1;
+	}
+	if (text[0] < 0xc2 || text[0] > 0xf4) {
+		return 0;
+	}
+	len = text[0] < 0xe0 ? 2 : text[0] < 0xf0 ? 3 : 4;
+	switch (text[0]) {
+	case 0xe0:
+		low = 0xa0;
+		break;
+	case 0xed:
+		high = 0x9f;
+		break;
+	case 0xf0:
+		low = 0x90;
+		break;
+	case 0xf4:
+		high = 0x8f;
+		break;
+	default:
+		break;
+	}
+	for (size_t i = 1; i < len; i++) {
+		if (text[i] < low || text[i] > high) {
+			return 0;
+		}
+		low = 0x80;
+		high = 0xbf;
+	}
+	return len;
+}
+
+/* JSON is UTF-8; a file name in a message need not be, and a message may have been cut. */
+static json_t *make_string(const char *text)
+{
+	char copy[sizeof(((struct error *)0)->msg)];
+	size_t used = 0;
+
+	while (*text != '\0' && used + 4 < sizeof(copy)) {
+		size_t len = character_length((const uint8_t *)text);
+
+		if (len == 0) {
+			copy[used++] = '?';
+			text++;
+		} else {
+			memcpy(copy + used, text, len);
+			used += len;
+			text += len;
+		}
+	}
+	return json_stringn(copy, used);
+}
+
 static json_t *describe(const struct exit_report *report)
 {
-	json_t *root = json_pack(
-		"{s:s, s:s, s:s, s:i, s:f, s:{s:I, s:I, s:I, s:I}}", "vmm_version", VMM_VERSION,
-		"name", report->name, "reason", report->reason, "exit_code", report->exit_code,
-		"uptime_seconds", (double)report->uptime_ns / 1e9, "stats", "resets",
-		(json_int_t)report->stats.resets, "exits_io", (json_int_t)report->stats.exits_io,
-		"exits_mmio", (json_int_t)report->stats.exits_mmio, "exits_other",
-		(json_int_t)report->stats.exits_other);
+	const struct vm_stats *stats = &report->stats;
+	json_t *root = json_pack("{s:s, s:o, s:s, s:i, s:f, s:{s:I, s:I, s:I, s:I}}", "vmm_version",
+				 VMM_VERSION, "name", make_string(report->name), "reason",
+				 report->reason, "exit_code", report->exit_code, "uptime_seconds",
+				 (double)report->uptime_ns / 1e9, "stats", "resets",
+				 (json_int_t)stats->resets, "exits_io", (json_int_t)stats->exits_io,
+				 "exits_mmio", (json_int_t)stats->exits_mmio, "exits_other",
+				 (json_int_t)stats->exits_other);
 
 	if (root != NULL && report->error != NULL) {
-		(void)json_object_set_new(
-			root, "error",
-			json_pack("{s:s, s:s, s:s}", "code", error_code_name(report->error->code),
-				  "message", report->error->msg, "hint", report->error->hint));
+		(void)json_object_set_new(root, "error",
+					  json_pack("{s:s, s:o, s:o}", "code",
+						    error_code_name(report->error->code), "message",
+						    make_string(report->error->msg), "hint",
+						    make_string(report->error->hint)));
 	}
 	return root;
 }

@@ -92,6 +92,13 @@ int kvm_open(struct kvm *kvm, struct error *e)
 		return explain_open_failure(errno, e);
 	}
 	version = kvm_ioctl(kvm->fd, KVM_GET_API_VERSION, NULL);
+	if (version < 0) {
+		r = error_set_sys(e, ERROR_KVM_UNAVAILABLE, -version,
+				  KVM_DEVICE " is not KVM: KVM_GET_API_VERSION");
+		(void)error_hint(e, "load the module again: sudo modprobe -r kvm_intel; sudo "
+				    "modprobe kvm_intel (or kvm_amd)");
+		goto fail;
+	}
 	if (version != KVM_API_VERSION) {
 		r = error_set(e, ERROR_KVM_UNAVAILABLE, ENOTSUP,
 			      KVM_DEVICE ": API version %d, but vmm needs %d", version,

@@ -31,10 +31,19 @@ static int check_memory(const struct vm_config *config, struct error *e)
 static int check_vcpus(const struct vm_config *config, struct error *e)
 {
 	if (config->vcpus < 1 || config->vcpus > PLATFORM_VCPUS_MAX) {
-		return error_set(e, ERROR_CONFIG, EINVAL, "--cpus: %u is not between 1 and %d",
-				 config->vcpus, PLATFORM_VCPUS_MAX);
+		(void)error_set(e, ERROR_CONFIG, EINVAL, "--cpus: %u is not between 1 and %d",
+				config->vcpus, PLATFORM_VCPUS_MAX);
+		return error_hint(e, "try --cpus %d", config->vcpus < 1 ? 1 : PLATFORM_VCPUS_MAX);
 	}
 	return 0;
+}
+
+static int explain_name(struct error *e)
+{
+	return error_hint(e,
+			  "use 1 to %d letters, digits, '-', '_' and '.', beginning with a "
+			  "letter or digit",
+			  VM_NAME_MAX);
 }
 
 static int check_name(const struct vm_config *config, struct error *e)
@@ -47,17 +56,16 @@ static int check_name(const struct vm_config *config, struct error *e)
 	}
 	len = strlen(name);
 	if (len == 0 || len > VM_NAME_MAX) {
-		return error_set(e, ERROR_CONFIG, EINVAL,
-				 "--name: '%.64s' has %zu characters, not 1 to %d", name, len,
-				 VM_NAME_MAX);
+		(void)error_set(e, ERROR_CONFIG, EINVAL,
+				"--name: '%.64s' has %zu characters, not 1 to %d", name, len,
+				VM_NAME_MAX);
+		return explain_name(e);
 	}
 	if (strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") !=
 		    len ||
 	    name[0] == '.' || name[0] == '-') {
 		(void)error_set(e, ERROR_CONFIG, EINVAL, "--name: '%s' is not a name", name);
-		return error_hint(
-			e,
-			"use letters, digits, '-', '_' and '.', beginning with a letter or digit");
+		return explain_name(e);
 	}
 	return 0;
 }
@@ -65,9 +73,11 @@ static int check_name(const struct vm_config *config, struct error *e)
 static int check_disks(const struct vm_config *config, struct error *e)
 {
 	for (uint32_t i = 0; i < config->disk_count; i++) {
-		if (config->disks[i].path == NULL) {
-			return error_set(e, ERROR_CONFIG, EINVAL, "--disk %u: no path given",
-					 i + 1);
+		const char *path = config->disks[i].path;
+
+		if (path == NULL || path[0] == '\0') {
+			(void)error_set(e, ERROR_CONFIG, EINVAL, "--disk %u: no path given", i + 1);
+			return error_hint(e, "--disk PATH[,ro][,serial=S]");
 		}
 	}
 	return 0;
@@ -82,8 +92,10 @@ int vm_config_validate(const struct vm_config *config, struct error *e)
 		r = error_hint(e, "vmm run --kernel FILE");
 	}
 	if (r == 0 && config->cmdline != NULL && config->cmdline_only != NULL) {
-		r = error_set(e, ERROR_USAGE, EINVAL,
-			      "--cmdline and --cmdline-only exclude each other");
+		(void)error_set(e, ERROR_USAGE, EINVAL,
+				"--cmdline and --cmdline-only exclude each other");
+		r = error_hint(e, "--cmdline appends to what vmm makes of the devices, "
+				  "--cmdline-only replaces it");
 	}
 	if (r == 0) {
 		r = check_memory(config, e);

@@ -18,6 +18,7 @@
 #include <errno.h>
 #include <string.h>
 
+#define LEAF_VENDOR	   0x0
 #define LEAF_FEATURES	   0x1
 #define LEAF_CACHE_INTEL   0x4
 #define LEAF_MONITOR	   0x5
@@ -32,6 +33,9 @@
 #define LEAF_EXT_CORES	   0x80000008
 #define LEAF_CACHE_AMD	   0x8000001d
 #define LEAF_TOPOLOGY_AMD  0x8000001e
+
+#define VENDOR_EBX_AMD	 0x68747541U /* "Auth" */
+#define VENDOR_EBX_HYGON 0x6f677948U /* "Hygo" */
 
 #define ECX_MONITOR	 (1U << 3)
 #define ECX_VMX		 (1U << 5)
@@ -109,7 +113,7 @@ static void edit_topology(struct kvm_cpuid_entry2 *entry, uint32_t vcpus)
 	entry->ecx = type << 8 | (entry->index & 0xff);
 }
 
-static void edit_entry(struct kvm_cpuid_entry2 *entry, uint32_t vcpus)
+static void edit_entry(struct kvm_cpuid_entry2 *entry, uint32_t vcpus, bool amd)
 {
 	switch (entry->function) {
 	case LEAF_FEATURES:
@@ -136,12 +140,13 @@ static void edit_entry(struct kvm_cpuid_entry2 *entry, uint32_t vcpus)
 	case LEAF_EXT_FEATURES:
 		entry->ecx &= ~(EXT_ECX_SVM | EXT_ECX_PERFCTR_CORE | EXT_ECX_PERFCTR_NB |
 				EXT_ECX_PERFCTR_LLC | EXT_ECX_CMP_LEGACY);
-		if (vcpus > 1) {
+		/* On an Intel CPU it would make Linux ignore the topology of leaf 1. */
+		if (amd && vcpus > 1) {
 			entry->ecx |= EXT_ECX_CMP_LEGACY;
 		}
 		break;
 	case LEAF_EXT_CORES:
-		entry->ecx = id_bits(vcpus) << 12 | (vcpus - 1);
+		entry->ecx = amd ? id_bits(vcpus) << 12 | (vcpus - 1) : 0;
 		break;
 	case LEAF_TOPOLOGY_AMD:
 		entry->ebx = 0; /* one thread per core */
@@ -180,12 +185,22 @@ static void complete_topology(struct cpuid *cpuid, uint32_t function)
 	}
 }
 
+/* AMD's leaves: also of Hygon, whose CPUs are AMD's. */
+static bool is_amd(struct cpuid *cpuid)
+{
+	const struct kvm_cpuid_entry2 *vendor = find(cpuid, LEAF_VENDOR, 0);
+
+	return vendor != NULL && (vendor->ebx == VENDOR_EBX_AMD || vendor->ebx == VENDOR_EBX_HYGON);
+}
+
 void cpuid_edit(struct cpuid *cpuid, uint32_t vcpus)
 {
+	bool amd = is_amd(cpuid);
+
 	complete_topology(cpuid, LEAF_TOPOLOGY);
 	complete_topology(cpuid, LEAF_TOPOLOGY_V2);
 	for (uint32_t i = 0; i < cpuid->count; i++) {
-		edit_entry(&cpuid->entries[i], vcpus);
+		edit_entry(&cpuid->entries[i], vcpus, amd);
 	}
 }
 
@@ -243,8 +258,18 @@ void cpuid_set_frequencies(struct cpuid *cpuid, uint32_t tsc_khz)
 	}
 }
 
+static void hide_tsc_deadline(struct cpuid *cpuid)
+{
+	struct kvm_cpuid_entry2 *features = find(cpuid, LEAF_FEATURES, 0);
+
+	if (features != NULL) {
+		features->ecx &= ~ECX_TSC_DEADLINE;
+	}
+}
+
 int cpuid_prepare(struct cpuid *cpuid, int kvm_fd, uint32_t vcpus, struct error *e)
 {
+	void *deadline_timer = (void *)(uintptr_t)KVM_CAP_TSC_DEADLINE_TIMER;
 	int r;
 
 	_Static_assert(offsetof(struct cpuid, entries) == offsetof(struct kvm_cpuid2, entries),
@@ -256,6 +281,9 @@ int cpuid_prepare(struct cpuid *cpuid, int kvm_fd, uint32_t vcpus, struct error 
 		return error_set_sys(e, ERROR_KVM, -r, "KVM_GET_SUPPORTED_CPUID");
 	}
 	cpuid_edit(cpuid, vcpus);
+	if (kvm_ioctl(kvm_fd, KVM_CHECK_EXTENSION, deadline_timer) <= 0) {
+		hide_tsc_deadline(cpuid);
+	}
 	return 0;
 }
 
