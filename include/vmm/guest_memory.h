@@ -65,6 +65,12 @@ bool __must_use guest_memory_zero(struct guest_memory *mem, gpa_t gpa, uint64_t 
 /* Gives every page back to the host: reads as zeroes again (machine reset). No vCPU may run. */
 int guest_memory_discard(struct guest_memory *mem, struct error *e);
 
+/*
+ * From now on pages that are touched for the first time are huge where the host allows it: 512 times fewer faults, but clearing one takes
+ * 0.1 ms or more. A wish, without result.
+ */
+void guest_memory_use_huge_pages(struct guest_memory *mem);
+
 /* Marks what a device wrote through a translated pointer. The range must be one that translate accepted. */
 void guest_memory_mark_dirty(struct guest_memory *mem, const void *host, uint64_t len);
 /*

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The sandbox: what the process gives up before the first guest instruction. Order: everything is opened, then
- * sandbox_enter_process() (all capabilities dropped, no_new_privs, not dumpable, core files off), then threads start, and every
- * thread enters the filter of its role as its last step before work; main enters its own before the guest runs.
+ * The sandbox: what the process gives up before the first guest instruction. Process-wide, once everything is opened
+ * (sandbox_enter_process): not dumpable, no core files, a handler for refused system calls. Then every thread as its last step
+ * before it touches guest data (sandbox_enter_thread): all capabilities dropped, no_new_privs, the filter of its role. Main
+ * enters its own before the guest runs.
  *
  * A filter allows the union of the syscall lists (vmm/syscalls.h) of what runs in that role; anything else is SIGSYS: the
  * handler prints thread, role and system call, and the process ends with 125. Filters are BPF programs made at build time.
@@ -31,7 +32,7 @@ enum sandbox_role {
 
 const char *sandbox_role_name(enum sandbox_role role);
 
-/* Main thread, before any other thread exists. */
+/* Main thread; everything that needs a privilege has been opened. */
 int sandbox_enter_process(enum sandbox_mode mode, struct error *e);
 /* The calling thread, for good. */
 int sandbox_enter_thread(enum sandbox_mode mode, enum sandbox_role role, struct error *e);

@@ -364,8 +364,10 @@ static int store_section(const struct state_desc *desc, uint8_t *object, const u
 	for (size_t offset = 0; offset < len && take_field(data + offset, len - offset, &wire);
 	     offset += FIELD_HEADER + wire.len) {
 		const struct state_field *field = find_field(desc, wire.tag);
-		uint8_t *member = object + field->offset;
+		uint8_t *member;
 
+		VMM_BUG_ON(field == NULL);
+		member = object + field->offset;
 		if (field->kind == STATE_KIND_STRUCTS) {
 			int r = store_structs(desc, field, member, wire.value, e);
 

@@ -160,7 +160,6 @@ static int watch_signals(struct run *run, struct error *e)
 {
 	sigset_t set;
 
-	(void)signal(SIGPIPE, SIG_IGN);
 	(void)signal(SIGXFSZ, SIG_IGN);
 	(void)sigemptyset(&set);
 	(void)sigaddset(&set, SIGTERM);

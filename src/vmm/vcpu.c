@@ -61,31 +61,6 @@ static int create_vcpu(struct vcpus *all, struct vcpu *vcpu, struct error *e)
 	return 0;
 }
 
-int vcpus_init(struct vcpus *all, struct kvm *kvm, uint32_t count, struct error *e)
-{
-	int r;
-
-	all->kvm = kvm;
-	all->count = count;
-	all->list = calloc(count, sizeof(all->list[0]));
-	if (all->list == NULL) {
-		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "%u vCPUs: out of memory", count);
-	}
-	(void)pthread_mutex_init(&all->lock, NULL);
-	(void)pthread_cond_init(&all->moved, NULL);
-	(void)pthread_cond_init(&all->arrived, NULL);
-	for (uint32_t i = 0; i < count; i++) {
-		all->list[i] = (struct vcpu){ .all = all, .index = i, .fd = -1 };
-	}
-	for (uint32_t i = 0; i < count; i++) {
-		r = create_vcpu(all, &all->list[i], e);
-		if (r < 0) {
-			return r;
-		}
-	}
-	return install_signal(e);
-}
-
 static int set_up(struct vcpu *vcpu, struct error *e)
 {
 	struct vcpus *all = vcpu->all;
@@ -101,6 +76,40 @@ static int set_up(struct vcpu *vcpu, struct error *e)
 		r = sandbox_enter_thread(all->sandbox, SANDBOX_ROLE_VCPU, e);
 	}
 	return r < 0 ? error_prefix(e, "vCPU %u", vcpu->index) : 0;
+}
+
+static void announce(struct vcpus *all, bool *what)
+{
+	(void)pthread_mutex_lock(&all->lock);
+	*what = true;
+	(void)pthread_cond_broadcast(&all->moved);
+	(void)pthread_mutex_unlock(&all->lock);
+}
+
+/* On the thread of vCPU 0. */
+static int identify(struct vcpus *all, struct error *e)
+{
+	int r = cpuid_prepare(&all->cpuid, all->kvm->fd, all->count, e);
+
+	if (r == 0) {
+		r = msr_list_read(&all->msrs, all->kvm->fd, e);
+	}
+	announce(all, &all->identified);
+	return r;
+}
+
+/* Waits until there is a vCPU to set up. False: the VM came to nothing. */
+static bool wait_for_creation(struct vcpus *all)
+{
+	bool proceed;
+
+	(void)pthread_mutex_lock(&all->lock);
+	while (!(all->created && all->identified) && all->wanted != GATE_QUIT) {
+		(void)pthread_cond_wait(&all->moved, &all->lock);
+	}
+	proceed = all->wanted != GATE_QUIT;
+	(void)pthread_mutex_unlock(&all->lock);
+	return proceed;
 }
 
 /* Waits at the gate. False: the thread has to end. */
@@ -177,6 +186,13 @@ static void *vcpu_main(void *arg)
 	(void)sigdelset(&set, VCPU_SIGNAL);
 	(void)sigdelset(&set, SIGSYS);
 	(void)pthread_sigmask(SIG_SETMASK, &set, NULL);
+	if (vcpu->index == 0 && identify(vcpu->all, &vcpu->error) < 0) {
+		wait_for_quit(vcpu);
+		return NULL;
+	}
+	if (!wait_for_creation(vcpu->all)) {
+		return NULL;
+	}
 	if (set_up(vcpu, &vcpu->error) < 0) {
 		wait_for_quit(vcpu);
 		return NULL;
@@ -216,15 +232,46 @@ static void wait_until_parked(struct vcpus *all)
 	(void)pthread_mutex_unlock(&all->lock);
 }
 
-int vcpus_start(struct vcpus *all, struct error *e)
+int vcpus_init(struct vcpus *all, struct kvm *kvm, uint32_t count, struct error *e)
+{
+	int r = install_signal(e);
+
+	if (r < 0) {
+		return r;
+	}
+	all->kvm = kvm;
+	all->count = count;
+	all->list = calloc(count, sizeof(all->list[0]));
+	if (all->list == NULL) {
+		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "%u vCPUs: out of memory", count);
+	}
+	(void)pthread_mutex_init(&all->lock, NULL);
+	(void)pthread_cond_init(&all->moved, NULL);
+	(void)pthread_cond_init(&all->arrived, NULL);
+	for (uint32_t i = 0; i < count; i++) {
+		all->list[i] = (struct vcpu){ .all = all, .index = i, .fd = -1 };
+	}
+	return start_thread(&all->list[0], e);
+}
+
+int vcpus_create(struct vcpus *all, struct error *e)
 {
 	for (uint32_t i = 0; i < all->count; i++) {
-		int r = start_thread(&all->list[i], e);
+		int r = create_vcpu(all, &all->list[i], e);
 
+		if (r == 0 && i > 0) {
+			r = start_thread(&all->list[i], e);
+		}
 		if (r < 0) {
 			return r;
 		}
 	}
+	announce(all, &all->created);
+	return 0;
+}
+
+int vcpus_wait_ready(struct vcpus *all, struct error *e)
+{
 	wait_until_parked(all);
 	for (uint32_t i = 0; i < all->count; i++) {
 		if (all->list[i].error.code != ERROR_NONE) {
@@ -250,7 +297,7 @@ static void interrupt_all(struct vcpus *all)
 	for (uint32_t i = 0; i < all->count; i++) {
 		struct vcpu *vcpu = &all->list[i];
 
-		if (vcpu->thread_started) {
+		if (vcpu->thread_started && vcpu->run != NULL) {
 			__atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_RELEASE);
 			(void)pthread_kill(vcpu->thread, VCPU_SIGNAL);
 		}

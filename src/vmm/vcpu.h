@@ -54,16 +54,20 @@ struct vcpus {
 	struct vcpu *list;
 
 	pthread_mutex_t lock;
-	pthread_cond_t moved;	/* the gate was moved */
+	pthread_cond_t moved;	/* the gate was moved, or `created` or `identified` became true */
 	pthread_cond_t arrived; /* a thread has parked */
 	_Atomic int wanted;	/* enum gate_position */
 	uint32_t parked;
+	bool created;	 /* the vCPUs exist */
+	bool identified; /* `cpuid` and `msrs` are filled, or vCPU 0 has an error */
 };
 
-/* Creates `count` vCPUs; the memory slots and the irqchip exist already. */
+/* Starts the thread of vCPU 0; only /dev/kvm is open yet. Main's `power`, `failed`, buses and `sandbox` are set. */
 int vcpus_init(struct vcpus *all, struct kvm *kvm, uint32_t count, struct error *e);
-/* Starts the threads; returns when every one is set up, sandboxed and parked, or one failed. */
-int vcpus_start(struct vcpus *all, struct error *e);
+/* The vCPUs themselves, and their threads; the memory slots and the irqchip exist already. */
+int vcpus_create(struct vcpus *all, struct error *e);
+/* The process sandbox has been entered: waits until every thread is set up, sandboxed and parked, or one has failed. */
+int vcpus_wait_ready(struct vcpus *all, struct error *e);
 void vcpus_release(struct vcpus *all);
 void vcpus_hold(struct vcpus *all);
 /* Any thread: running vCPUs park at their next exit; does not wait, does not interrupt. */

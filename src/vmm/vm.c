@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "kvm.h"
 #include "machine.h"
@@ -196,6 +197,25 @@ static int load_guest(struct vm *vm, struct error *e)
 	return r == 0 ? loader_load(&vm->mem, &vm->load, &vm->entry, e) : r;
 }
 
+/* Kernels of Linux' size are worth huge pages from their first byte; what is smaller starts sooner on small ones. */
+#define HUGE_PAGES_FROM MIB(2)
+
+static int first_load(struct vm *vm, struct error *e)
+{
+	struct stat st;
+	bool large = fstat(vm->load.kernel.fd, &st) == 0 && st.st_size >= (off_t)HUGE_PAGES_FROM;
+	int r;
+
+	if (large) {
+		guest_memory_use_huge_pages(&vm->mem);
+	}
+	r = load_guest(vm, e);
+	if (!large) {
+		guest_memory_use_huge_pages(&vm->mem);
+	}
+	return r;
+}
+
 /* The order is KVM's: memory slots, then interrupt controllers, then vCPUs. */
 static int create_kvm_objects(struct vm *vm, struct error *e)
 {
@@ -207,13 +227,7 @@ static int create_kvm_objects(struct vm *vm, struct error *e)
 	if (r == 0) {
 		r = irqchip_init(&vm->irqchip, &vm->kvm, e);
 	}
-	if (r == 0) {
-		r = vcpus_init(&vm->vcpus, &vm->kvm, vm->config.vcpus, e);
-	}
-	if (r == 0) {
-		r = cpuid_prepare(&vm->vcpus.cpuid, vm->kvm.fd, vm->config.vcpus, e);
-	}
-	return r == 0 ? msr_list_read(&vm->vcpus.msrs, vm->kvm.fd, e) : r;
+	return r == 0 ? vcpus_create(&vm->vcpus, e) : r;
 }
 
 static int create(struct vm *vm, struct error *e)
@@ -227,6 +241,9 @@ static int create(struct vm *vm, struct error *e)
 		r = kvm_open(&vm->kvm, e);
 	}
 	if (r == 0) {
+		r = vcpus_init(&vm->vcpus, &vm->kvm, vm->config.vcpus, e);
+	}
+	if (r == 0) {
 		r = guest_memory_init(&vm->mem, vm->config.memory_size, vm->config.memory_backing,
 				      e);
 	}
@@ -237,7 +254,7 @@ static int create(struct vm *vm, struct error *e)
 		r = machine_init(&vm->machine, &vm->config, &vm->kvm, &vm->irqchip, &vm->mem,
 				 vm->host, &vm->power, e);
 	}
-	return r == 0 ? load_guest(vm, e) : r;
+	return r == 0 ? first_load(vm, e) : r;
 }
 
 int vm_create(struct vm **ret, const struct vm_config *config, struct vm_host *host,
@@ -282,12 +299,12 @@ int vm_start(struct vm *vm, struct error *e)
 	if (vm->state != VM_CREATED) {
 		return error_set(e, ERROR_CONFIG, EBUSY, "start: the VM was started before");
 	}
-	r = vcpus_start(&vm->vcpus, e);
+	r = machine_start_workers(&vm->machine, e);
 	if (r == 0) {
-		r = vcpu_set_entry(vm->vcpus.list[0].fd, &vm->entry, e);
+		r = vcpus_wait_ready(&vm->vcpus, e);
 	}
 	if (r == 0) {
-		r = machine_start_workers(&vm->machine, e);
+		r = vcpu_set_entry(vm->vcpus.list[0].fd, &vm->entry, e);
 	}
 	if (r == 0) {
 		r = sandbox_enter_thread(vm->config.sandbox, SANDBOX_ROLE_MAIN, e);
