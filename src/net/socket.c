@@ -90,7 +90,8 @@ int netdev_adopt_socket(struct netdev **ret, int fd, struct error *e)
 	    (type != SOCK_DGRAM && type != SOCK_SEQPACKET)) {
 		(void)error_set(e, ERROR_NET, EPROTOTYPE,
 				"network fd %d: the socket does not keep frames apart", fd);
-		return error_hint(e, "pass a tap, or a SOCK_DGRAM or SOCK_SEQPACKET socket");
+		(void)error_hint(e, "pass a tap, or a SOCK_DGRAM or SOCK_SEQPACKET socket");
+		return -EPROTOTYPE;
 	}
 	if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) != 0 ||
 	    fcntl(fd, F_SETFD, FD_CLOEXEC) != 0) {

@@ -128,24 +128,22 @@ static int check_exists(const char *name, struct error *e)
 static int open_tun(int *ret, const char *name, struct error *e)
 {
 	int fd = open(TUN_PATH, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+	int sys = errno;
 
 	if (fd >= 0) {
 		*ret = fd;
 		return 0;
 	}
-	(void)error_set_sys(e, ERROR_NET, errno, "tap '%s': open '%s'", name, TUN_PATH);
-	switch (e != NULL ? e->sys : 0) {
-	case EACCES:
-	case EPERM:
-		return error_hint(e, "let users open it, each sees only interfaces of their own: "
-				     "sudo chmod 0666 " TUN_PATH);
-	case ENOENT:
-	case ENODEV:
-	case ENXIO:
-		return error_hint(e, "load the driver: sudo modprobe tun");
-	default:
-		return -(e != NULL ? e->sys : EINVAL);
+	(void)error_set_sys(e, ERROR_NET, sys, "tap '%s': open '%s'", name, TUN_PATH);
+	if (sys == EACCES || sys == EPERM) {
+		(void)error_hint(e,
+				 "let users open it, each can use only taps of their own: sudo "
+				 "chmod 0666 %s",
+				 TUN_PATH);
+	} else if (sys == ENOENT || sys == ENODEV || sys == ENXIO) {
+		(void)error_hint(e, "load the driver: sudo modprobe tun");
 	}
+	return -sys;
 }
 
 static int attach_error(int sys, const char *name, struct error *e)

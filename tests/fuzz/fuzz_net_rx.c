@@ -67,7 +67,7 @@ static void offer(struct rig *rig)
 /* Byte i of frame n; n is also in the frame, after the Ethernet header. */
 static uint8_t pattern(uint32_t n, size_t i)
 {
-	return (uint8_t)(n * 31 + i * 7 + (i >> 8));
+	return (uint8_t)(n * 31UL + i * 7 + (i >> 8));
 }
 
 static void peer_send(struct rig *rig)

@@ -425,12 +425,12 @@ START_TEST(test_tx_waits_for_backend)
 	start(0);
 	make_frame(&(header_t){ 0 }, 1000, 0);
 	for (uint32_t i = 0; i < QUEUE_SIZE; i++) {
-		fake_driver_write(&d, FAKE_DATA + i * 2048, wire, HEADER + 1000);
+		fake_driver_write(&d, FAKE_DATA + i * KIB(2), wire, HEADER + 1000);
 	}
 	while (seen < frames) {
 		while (sent < frames &&
 		       (uint16_t)(d.rings[TX].avail_idx - d.rings[TX].used_seen) < QUEUE_SIZE) {
-			buf.addr = FAKE_DATA + sent % QUEUE_SIZE * 2048;
+			buf.addr = FAKE_DATA + sent % QUEUE_SIZE * KIB(2);
 			fake_driver_write(&d, buf.addr + HEADER + 14, &sent, sizeof(sent));
 			fake_ring_add(&d.rings[TX], &buf, 1);
 			sent++;

@@ -187,7 +187,7 @@ START_TEST(test_rx_buffers_of_crumbs)
 	start(F(MRG_RXBUF) | UINT64_C(1) << 28); /* INDIRECT_DESC */
 	for (uint32_t i = 0; i < 8; i++) {
 		for (uint32_t j = 0; j < ARRAY_SIZE(bufs); j++) {
-			bufs[j] = (struct fake_buf){ RX_AREA + (i * 256 + j) * 16, 1, true };
+			bufs[j] = (struct fake_buf){ RX_AREA + (i * 256 + j) * 16ULL, 1, true };
 		}
 		fake_ring_add_indirect(&d.rings[RX], bufs, ARRAY_SIZE(bufs));
 	}

@@ -111,7 +111,7 @@ static void config_write(uint64_t offset, const void *data, uint32_t len)
 static uint64_t post(uint32_t len)
 {
 	static uint32_t next;
-	const struct fake_buf buf = { RX_AREA + next++ % 16 * 0x10000, len, true };
+	const struct fake_buf buf = { RX_AREA + next++ % 16 * KIB(64), len, true };
 
 	fake_driver_fill(&d, buf.addr, 0xaa, len);
 	fake_ring_add(&d.rings[RX], &buf, 1);
@@ -277,7 +277,7 @@ START_TEST(test_output_in_order)
 
 	start(0);
 	for (uint32_t i = 0; i < lines; i++) {
-		uint64_t at = FAKE_DATA + i % QUEUE_SIZE * 64;
+		uint64_t at = FAKE_DATA + i % QUEUE_SIZE * 64ULL;
 		const struct fake_buf buf = { at, sizeof(i), false };
 
 		while ((uint16_t)(d.rings[TX].avail_idx - d.rings[TX].used_seen) == QUEUE_SIZE) {
