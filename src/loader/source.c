@@ -9,6 +9,7 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -196,7 +197,7 @@ int memory_write_sparse(struct guest_memory *mem, gpa_t gpa, const uint8_t *data
 int source_load_sparse(const struct source *src, uint64_t offset, struct guest_memory *mem,
 		       gpa_t gpa, uint64_t len, struct error *e)
 {
-	auto_free uint8_t *piece = malloc(PIECE_SIZE);
+	uint8_t *piece = malloc(PIECE_SIZE);
 	uint64_t n;
 	int r = 0;
 
@@ -211,5 +212,6 @@ int source_load_sparse(const struct source *src, uint64_t offset, struct guest_m
 			r = memory_write_sparse(mem, gpa, piece, n, e);
 		}
 	}
+	free(piece);
 	return r;
 }

@@ -300,7 +300,7 @@ START_TEST(test_notes)
 	ck_assert(!elf_find_pvh(notes, fake_note(notes, "Xen", 18, 1, 0), 4, &entry));
 	for (int i = 0; i < 3; i++) {
 		len = fake_note(notes, "Xen", 1, 1, 8);
-		store_le32(notes + 4 * i, 0xffffffff - (uint32_t)i);
+		store_le32(notes + 4 * (size_t)i, 0xffffffff - (uint32_t)i);
 		ck_assert(!elf_find_pvh(notes, len, _i == 0 ? 4 : 8, &entry));
 	}
 }
