@@ -20,6 +20,10 @@ kernels='debian-12-cloud debian-12 debian-13-cloud debian-13 host'
 patience=${VMM_TEST_PATIENCE:-180s}
 number=0
 
+if [ ! -x "$VMM" ]; then
+	echo "Bail out! $VMM is not built"
+	exit 1
+fi
 make_scratch "${TMPDIR:-/tmp}"
 
 pass() {
@@ -106,6 +110,7 @@ guest_initrd() {
 run_vmm() {
 	rm -f "$scratch/report"
 	"$VMM" run --timeout "$patience" --exit-report "$scratch/report" "$@" >"$scratch/out" 2>"$scratch/err" </dev/null
+	# shellcheck disable=SC2034 # for the tests
 	status=$?
 }
 
