@@ -80,6 +80,20 @@ const struct netdev_ops netdev_socket_ops = {
 	.set_offloads = socket_set_offloads,
 };
 
+static struct netdev *new_socket(int fd, bool plain, bool connected, struct error *e)
+{
+	struct netdev *netdev = netdev_new(&netdev_socket_ops, e, "fd %d", fd);
+
+	if (netdev != NULL) {
+		netdev->fd = fd;
+		netdev->plain = plain;
+		netdev->connected = connected;
+		netdev->offloads = plain ? 0 : NETDEV_OFFLOAD_ALL;
+		netdev->link_up = true;
+	}
+	return netdev;
+}
+
 int netdev_adopt_socket(struct netdev **ret, int fd, struct error *e)
 {
 	struct netdev *netdev;
@@ -90,21 +104,16 @@ int netdev_adopt_socket(struct netdev **ret, int fd, struct error *e)
 	    (type != SOCK_DGRAM && type != SOCK_SEQPACKET)) {
 		(void)error_set(e, ERROR_NET, EPROTOTYPE,
 				"network fd %d: the socket does not keep frames apart", fd);
-		(void)error_hint(e, "pass a tap, or a SOCK_DGRAM or SOCK_SEQPACKET socket");
-		return -EPROTOTYPE;
+		return error_hint(e, "pass a tap, or a SOCK_DGRAM or SOCK_SEQPACKET socket");
 	}
 	if (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) != 0 ||
 	    fcntl(fd, F_SETFD, FD_CLOEXEC) != 0) {
 		return error_set_sys(e, ERROR_NET, errno, "network fd %d", fd);
 	}
-	netdev = netdev_new(&netdev_socket_ops, e, "fd %d", fd);
+	netdev = new_socket(fd, true, type == SOCK_SEQPACKET, e);
 	if (netdev == NULL) {
 		return -ENOMEM;
 	}
-	netdev->fd = fd;
-	netdev->plain = true;
-	netdev->connected = type == SOCK_SEQPACKET;
-	netdev->link_up = true;
 	*ret = netdev;
 	return 0;
 }
@@ -113,19 +122,16 @@ int netdev_open_pair(struct netdev **ret, int *peer, struct error *e)
 {
 	struct netdev *netdev;
 	int fds[2];
-	int r;
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) != 0) {
 		return error_set_sys(e, ERROR_NET, errno, "network pair");
 	}
-	r = netdev_adopt_socket(&netdev, fds[0], e);
-	if (r < 0) {
+	netdev = new_socket(fds[0], false, true, e);
+	if (netdev == NULL) {
 		close_fd(&fds[0]);
 		close_fd(&fds[1]);
-		return r;
+		return -ENOMEM;
 	}
-	netdev->plain = false;
-	netdev->offloads = NETDEV_OFFLOAD_ALL;
 	*ret = netdev;
 	*peer = fds[1];
 	return 0;
