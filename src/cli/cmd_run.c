@@ -177,8 +177,12 @@ static int watch_signals(struct run *run, struct error *e)
 
 static int open_host(struct run *run, struct error *e)
 {
-	int r = loop_init(&run->loop, e);
+	int r = terminal_init(&run->terminal, e);
 
+	if (r < 0) {
+		return r;
+	}
+	r = loop_init(&run->loop, e);
 	if (r < 0) {
 		return r;
 	}
@@ -189,7 +193,7 @@ static int open_host(struct run *run, struct error *e)
 			return r;
 		}
 	}
-	r = stdio_console_init(&run->console, &run->loop, isatty(STDIN_FILENO) != 0, e);
+	r = stdio_console_init(&run->console, &run->loop, run->terminal.present, e);
 	if (r < 0) {
 		return r;
 	}
@@ -222,16 +226,19 @@ static int start(struct run *run, struct error *e)
 	if (r < 0) {
 		return r;
 	}
-	if (run->terminal.raw && !run->config.quiet) {
-		log_info("Ctrl-] ? shows help");
-	}
-	update_window(run);
 	if (run->config.timeout_ns != 0) {
 		loop_timer_set(&run->loop, &run->timeout, run->config.timeout_ns, timeout_expired);
 	}
 	run->started_ns = loop_now_ns();
 	r = vm_start(run->vm, e);
-	return r == 0 ? stdio_console_start(&run->console, e) : r;
+	if (r < 0) {
+		return r;
+	}
+	if (run->terminal.raw && !run->config.quiet) {
+		log_info("Ctrl-] ? shows help");
+	}
+	update_window(run);
+	return stdio_console_start(&run->console, e);
 }
 
 static int exit_code(const struct run *run, const char **reason)
@@ -321,7 +328,7 @@ static int boot(struct run *run)
 			r = -EIO;
 		}
 	}
-	terminal_leave_raw(&run->terminal);
+	terminal_finish(&run->terminal);
 	code = report_end(run, r < 0 ? &e : NULL);
 	finish(run);
 	return code;

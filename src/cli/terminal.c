@@ -60,43 +60,44 @@ static int start_guardian(struct terminal *terminal, struct error *e)
 	return 0;
 }
 
-int terminal_enter_raw(struct terminal *terminal, struct error *e)
+int terminal_init(struct terminal *terminal, struct error *e)
 {
-	struct termios raw;
-	int r;
-
 	*terminal = (struct terminal){ .guardian_fd = -1 };
 	if (tcgetattr(STDIN_FILENO, &terminal->saved) < 0) {
 		return 0;
 	}
-	r = start_guardian(terminal, e);
-	if (r < 0) {
-		return r;
+	terminal->present = true;
+	return start_guardian(terminal, e);
+}
+
+int terminal_enter_raw(struct terminal *terminal, struct error *e)
+{
+	struct termios raw = terminal->saved;
+
+	if (!terminal->present) {
+		return 0;
 	}
-	raw = terminal->saved;
 	cfmakeraw(&raw);
-	/* Messages of ours still begin at the left edge; the guest's carriage returns do no harm.
-	 */
+	/* Messages of ours still begin at the left edge; the guest's carriage returns do no harm. */
 	raw.c_oflag |= OPOST;
-	terminal->raw = true;
 	if (tcsetattr(STDIN_FILENO, TCSANOW, &raw) < 0) {
-		r = error_set_sys(e, ERROR_CONSOLE, errno, "terminal: set raw mode");
-		terminal_leave_raw(terminal);
-		return r;
+		return error_set_sys(e, ERROR_CONSOLE, errno, "terminal: set raw mode");
 	}
+	terminal->raw = true;
 	return 0;
 }
 
-void terminal_leave_raw(struct terminal *terminal)
+void terminal_finish(struct terminal *terminal)
 {
-	if (!terminal->raw) {
-		return;
+	if (terminal->raw) {
+		terminal->raw = false;
+		(void)tcsetattr(STDIN_FILENO, TCSADRAIN, &terminal->saved);
 	}
-	terminal->raw = false;
-	(void)tcsetattr(STDIN_FILENO, TCSADRAIN, &terminal->saved);
-	/* The guardian sees the end of file and goes; init reaps it, for the sandbox gives us no
-	 * wait. */
-	close_fd(&terminal->guardian_fd);
+	if (terminal->present) {
+		/* The guardian sees the end of file and goes; init reaps it, for the sandbox gives us no wait. */
+		terminal->present = false;
+		close_fd(&terminal->guardian_fd);
+	}
 }
 
 bool terminal_window_size(unsigned short *columns, unsigned short *rows)

@@ -13,16 +13,22 @@
 #include "vmm/error.h"
 
 struct terminal {
-	bool raw; /* standard input is a terminal, and ours to restore */
+	bool present; /* standard input is a terminal */
+	bool raw;     /* and ours to restore */
 	struct termios saved;
 	pid_t guardian;
 	int guardian_fd; /* its end of file tells the guardian that we are gone */
 };
 
-/* Does nothing unless standard input is a terminal. Before any thread exists. */
+/*
+ * Notes the settings of the terminal, if standard input is one, and starts the guardian. As early as possible: a small process forks in half the
+ * time. Before any thread exists.
+ */
+int terminal_init(struct terminal *terminal, struct error *e);
+/* Does nothing unless standard input is a terminal. */
 int terminal_enter_raw(struct terminal *terminal, struct error *e);
-/* Puts the terminal back. Accepts a zeroed object; a second call does nothing. */
-void terminal_leave_raw(struct terminal *terminal);
+/* Puts the terminal back and lets the guardian go. Accepts a zeroed object; a second call does nothing. */
+void terminal_finish(struct terminal *terminal);
 /* The window on standard output or input; false if neither is a terminal. */
 bool terminal_window_size(unsigned short *columns, unsigned short *rows);
 
