@@ -66,7 +66,7 @@ struct cmdline_request {
 	const char *append; /* --cmdline: after our words, so that the user's win */
 	const char *only;   /* --cmdline-only: replaces everything */
 	bool serial;	    /* console=ttyS0 */
-	bool hvc;	    /* a virtio console exists (no console= word of its own) */
+	bool hvc;	    /* console=hvc0 */
 	bool root_disk;	    /* root=/dev/vda */
 	bool root_read_only;
 	bool initrd;	    /* informs about root=: still given when there is a disk */

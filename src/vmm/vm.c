@@ -169,8 +169,8 @@ static int build_cmdline(struct vm *vm, struct error *e)
 	const struct cmdline_request request = {
 		.append = config->cmdline,
 		.only = config->cmdline_only,
-		.serial = true,
-		.hvc = config->console,
+		.serial = vm->host->hvc == NULL,
+		.hvc = vm->host->hvc != NULL,
 		.root_disk = config->disk_count > 0,
 		.root_read_only = config->disk_count > 0 && config->disks[0].read_only,
 		.initrd = config->initrd != NULL,
