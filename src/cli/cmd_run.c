@@ -24,6 +24,7 @@
 #include "vmm/cleanup.h"
 #include "vmm/log.h"
 #include "vmm/loop.h"
+#include "vmm/trim.h"
 #include "vmm/vm.h"
 
 LOG_DOMAIN("run");
@@ -39,7 +40,7 @@ struct run {
 	struct vm *vm;
 	int signal_fd, report_fd;
 	struct loop_source signals;
-	struct loop_timer timeout, stop_timeout;
+	struct loop_timer timeout, stop_timeout, trim;
 	uint64_t started_ns;
 
 	/* How it ended. */
@@ -62,6 +63,15 @@ static void timeout_expired(struct loop_timer *timer)
 
 	run->timed_out = true;
 	vm_stop(run->vm);
+}
+
+/* By then the start is over, also that of the workers. */
+#define TRIM_AFTER_NS 100000000ULL
+
+static void trim(struct loop_timer *timer)
+{
+	(void)timer;
+	trim_program_text();
 }
 
 static void stop_timeout_expired(struct loop_timer *timer)
@@ -238,7 +248,9 @@ static int start(struct run *run, struct error *e)
 		log_info("Ctrl-] ? shows help");
 	}
 	update_window(run);
-	return stdio_console_start(&run->console, e);
+	r = stdio_console_start(&run->console, e);
+	loop_timer_set(&run->loop, &run->trim, TRIM_AFTER_NS, trim);
+	return r;
 }
 
 static int exit_code(const struct run *run, const char **reason)
