@@ -8,10 +8,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "raw.h"
@@ -197,6 +199,10 @@ static int examine(struct raw_disk *disk, const char *path, struct error *e)
 	if (S_ISBLK(st.st_mode)) {
 		r = examine_device(disk, path, e);
 	} else if (S_ISREG(st.st_mode)) {
+		struct statfs fs;
+
+		disk->in_memory = fstatfs(disk->fd, &fs) == 0 &&
+				  (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC);
 		disk->capacity = (uint64_t)st.st_size;
 		disk->logical_block = BLOCK_SECTOR;
 		disk->physical_block = PAGE_SIZE_4K;

@@ -22,28 +22,35 @@ struct raw_disk {
 	uint32_t logical_block, physical_block;
 	bool read_only;
 	bool is_device;
+	bool in_memory; /* the file system keeps its files in RAM: no transfer has anything to wait
+			   for */
 	char serial[BLOCK_SERIAL_SIZE];
 };
 
 struct raw {
 	struct block block;
 	int fd; /* owned */
-	bool is_device;
+	bool is_device, in_memory;
 	bool no_zero_range; /* the file system has no FALLOC_FL_ZERO_RANGE */
 	bool no_punch_hole;
 	bool sync_failed; /* the host may have dropped data that a guest believes written: no FLUSH
 			     succeeds any more */
+	struct block_queue transfers;	 /* READ and WRITE for raw_transfer_all() */
 	struct block_queue sync_waiting; /* FLUSH, and FUA writes that have been transferred */
+	struct iovec
+		*merged; /* BLOCK_IOV_MAX entries: allocated, untouched until neighbours meet */
 	const struct raw_io *io;
 };
 
 /* Takes disk->fd over on success. */
-void raw_init(struct raw *raw, const struct block_ops *ops, struct raw_disk *disk);
-/* Unlocks and closes the file. */
+int raw_init(struct raw *raw, const struct block_ops *ops, struct raw_disk *disk, struct error *e);
+/* Unlocks and closes the file, frees what raw_init() has allocated. */
 void raw_finish(struct raw *raw);
 
 /* Blocking; continue from req->transferred. 0 or a negative errno. */
 int raw_transfer(struct raw *raw, struct block_request *req);
+/* Blocking: all of raw->transfers, neighbours together. */
+void raw_transfer_all(struct raw *raw);
 /* Blocking: DISCARD or WRITE_ZEROES by whatever way the file has. */
 int raw_deallocate(struct raw *raw, const struct block_request *req);
 /* The fallocate() mode that does `req` best; -1 if only slower ways are left. */

@@ -46,8 +46,13 @@ struct sync {
 		*merged; /* BLOCK_IOV_MAX entries: allocated, untouched until neighbours meet */
 };
 
-void raw_init(struct raw *raw, const struct block_ops *ops, struct raw_disk *disk)
+int raw_init(struct raw *raw, const struct block_ops *ops, struct raw_disk *disk, struct error *e)
 {
+	struct iovec *merged = malloc(BLOCK_IOV_MAX * sizeof(*merged));
+
+	if (merged == NULL) {
+		return error_set_sys(e, ERROR_NO_MEMORY, ENOMEM, "disk");
+	}
 	block_init(&raw->block, ops, disk->capacity);
 	raw->block.logical_block = disk->logical_block;
 	raw->block.physical_block = disk->physical_block;
@@ -58,8 +63,12 @@ void raw_init(struct raw *raw, const struct block_ops *ops, struct raw_disk *dis
 	raw->fd = disk->fd;
 	disk->fd = -1;
 	raw->is_device = disk->is_device;
+	raw->in_memory = disk->in_memory;
 	raw->io = &raw_io;
+	raw->merged = merged;
+	block_queue_init(&raw->transfers);
 	block_queue_init(&raw->sync_waiting);
+	return 0;
 }
 
 /*
@@ -70,6 +79,7 @@ void raw_finish(struct raw *raw)
 {
 	unlock_disk(raw->fd);
 	close_fd(&raw->fd);
+	free(raw->merged);
 }
 
 /* The part of the list from `skip` on, as far as it fits. Returns the entries used. */
@@ -252,30 +262,30 @@ static bool continues(const struct block_request *next, enum block_op op, uint64
 	       next->iov_count <= BLOCK_IOV_MAX - count && next->len <= BLOCK_TRANSFER_MAX - len;
 }
 
-/* Moves `req` and the pending requests that continue it. */
-static void transfer_run(struct sync *sync, struct block_request *req)
+/* Moves `req` and the requests after it that continue it. */
+static void transfer_run(struct raw *raw, struct block_request *req)
 {
-	struct raw *raw = &sync->raw;
 	struct block_queue run;
 	uint32_t count = req->iov_count;
 	uint64_t total = MIN(req->len, BLOCK_TRANSFER_MAX);
 	uint64_t offset = req->offset;
+	struct iovec *merged = raw->merged;
 
 	block_queue_init(&run);
 	block_queue_push(&run, req);
-	while (continues(block_peek(&raw->block), req->op, offset, total, count)) {
-		struct block_request *next = block_next(&raw->block);
+	while (continues(raw->transfers.head, req->op, offset, total, count)) {
+		struct block_request *next = block_queue_pop(&raw->transfers);
 
 		if (run.head->next == NULL) {
-			memcpy(sync->merged, req->iov, req->iov_count * sizeof(*req->iov));
+			memcpy(merged, req->iov, req->iov_count * sizeof(*req->iov));
 		}
-		memcpy(sync->merged + count, next->iov, next->iov_count * sizeof(*next->iov));
+		memcpy(merged + count, next->iov, next->iov_count * sizeof(*next->iov));
 		count += next->iov_count;
 		total += next->len;
 		block_queue_push(&run, next);
 	}
 	if (run.head->next != NULL) {
-		ssize_t moved = move(raw, req->op, sync->merged, (int)count, offset);
+		ssize_t moved = move(raw, req->op, merged, (int)count, offset);
 		uint64_t left = moved > 0 ? (uint64_t)moved : 0;
 
 		for (struct block_request *r = run.head; r != NULL; r = r->next) {
@@ -290,17 +300,25 @@ static void transfer_run(struct sync *sync, struct block_request *req)
 	}
 }
 
+void raw_transfer_all(struct raw *raw)
+{
+	struct block_request *req;
+
+	while ((req = block_queue_pop(&raw->transfers)) != NULL) {
+		transfer_run(raw, req);
+	}
+}
+
 static void sync_commit(struct block *b)
 {
-	struct sync *sync = container_of(b, struct sync, raw.block);
-	struct raw *raw = &sync->raw;
+	struct raw *raw = container_of(b, struct raw, block);
 	struct block_request *req;
 
 	while ((req = block_next(b)) != NULL) {
 		switch (req->op) {
 		case BLOCK_READ:
 		case BLOCK_WRITE:
-			transfer_run(sync, req);
+			block_queue_push(&raw->transfers, req);
 			break;
 		case BLOCK_FLUSH:
 			block_queue_push(&raw->sync_waiting, req);
@@ -310,6 +328,7 @@ static void sync_commit(struct block *b)
 			break;
 		}
 	}
+	raw_transfer_all(raw);
 	if (raw->sync_waiting.head != NULL) {
 		raw_synced(raw, &raw->sync_waiting, raw_sync(raw));
 	}
@@ -317,11 +336,10 @@ static void sync_commit(struct block *b)
 
 static void sync_close(struct block *b)
 {
-	struct sync *sync = container_of(b, struct sync, raw.block);
+	struct raw *raw = container_of(b, struct raw, block);
 
-	raw_finish(&sync->raw);
-	free(sync->merged);
-	free(sync);
+	raw_finish(raw);
+	free(raw);
 }
 
 static const struct block_ops sync_ops = {
@@ -332,14 +350,17 @@ static const struct block_ops sync_ops = {
 
 int sync_create(struct block **ret, struct raw_disk *disk, struct error *e)
 {
-	struct sync *sync = calloc(1, sizeof(*sync));
+	struct raw *raw = calloc(1, sizeof(*raw));
+	int r;
 
-	if (sync == NULL ||
-	    (sync->merged = malloc(BLOCK_IOV_MAX * sizeof(*sync->merged))) == NULL) {
-		free(sync);
+	if (raw == NULL) {
 		return error_set_sys(e, ERROR_NO_MEMORY, ENOMEM, "disk");
 	}
-	raw_init(&sync->raw, &sync_ops, disk);
-	*ret = &sync->raw.block;
+	r = raw_init(raw, &sync_ops, disk, e);
+	if (r < 0) {
+		free(raw);
+		return r;
+	}
+	*ret = &raw->block;
 	return 0;
 }

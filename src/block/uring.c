@@ -4,7 +4,7 @@
  * once is done when that call returns.
  *
  * Main makes the ring, disabled (IORING_SETUP_R_DISABLED), with the disk as its one registered
- * file, and restricts it to reads, writes, fsync and fallocate on registered files: a worker that
+ * file, and restricts it to reads, fsync and fallocate on registered files: a worker that
  * has been taken over cannot open or connect anything through it. The first worker enables it and
  * owns it from then on (SINGLE_ISSUER); its filter allows io_uring_enter and that one registration
  * call.
@@ -13,6 +13,16 @@
  * those that come later; the kernel is told to be silent while the worker is looking anyway
  * (IORING_CQ_EVENTFD_DISABLED), and since the loop waits for edges, the eventfd is never read.
  * (Polling the ring's own descriptor would not do: with DEFER_TASKRUN it does not become ready.)
+ *
+ * Writes are made here and now, by pwritev2: into the page cache that is a copy, while io_uring
+ * hands every buffered write to a thread of the kernel, which on the same file does one at a time.
+ * Measured on ext4 (Linux 6.18), 4 KiB at random, per request: 2.5 us of processor time against
+ * 8-16, at depth 32 a batch of 24 against 2. The ring is entered before that, so that reads are on
+ * their way meanwhile.
+ *
+ * Reads of a file in memory (tmpfs) go through the ring in batches as long as the kernel does them
+ * at once; newer kernels (6.18; 6.1 does not) hand them to a thread, too, and then they are made
+ * here as well.
  *
  * What does not go smoothly - short transfers, interruptions, file systems without a fallocate mode
  * - is finished by the blocking steps of sync.c. Durability is grouped as there: one fsync at a
@@ -61,7 +71,9 @@ struct uring {
 	struct loop *loop;
 	struct loop_source source; /* event_fd */
 	uint32_t fence;
-	struct loop_timer retry;    /* the kernel did not take all submissions */
+	struct loop_timer retry; /* the kernel did not take all submissions */
+	bool direct_reads;	 /* this kernel hands reads of files in memory to a thread */
+	uint32_t reads_in_ring;
 	uint32_t in_ring;	    /* submission entries whose completion has not been seen */
 	struct block_queue syncing; /* served by the sync that is in the ring */
 };
@@ -118,13 +130,18 @@ static void finish_blocking(struct uring *u, struct block_request *req)
 	}
 }
 
-static void start(struct uring *u, struct block_request *req)
+/* `alone`: there is no batch, nor anything to wait for. */
+static void start(struct uring *u, struct block_request *req, bool alone)
 {
 	struct io_uring_sqe *sqe;
 	int mode = -1;
 
 	if (req->op == BLOCK_FLUSH) {
 		block_queue_push(&u->raw.sync_waiting, req);
+		return;
+	}
+	if (req->op == BLOCK_WRITE || (req->op == BLOCK_READ && (u->direct_reads || alone))) {
+		block_queue_push(&u->raw.transfers, req);
 		return;
 	}
 	if (req->op != BLOCK_READ && req->op != BLOCK_WRITE) {
@@ -142,9 +159,7 @@ static void start(struct uring *u, struct block_request *req)
 	switch (req->op) {
 	case BLOCK_READ:
 		io_uring_prep_readv(sqe, 0, req->iov, req->iov_count, req->offset);
-		break;
-	case BLOCK_WRITE:
-		io_uring_prep_writev(sqe, 0, req->iov, req->iov_count, req->offset);
+		u->reads_in_ring++;
 		break;
 	default:
 		io_uring_prep_fallocate(sqe, 0, mode, (off_t)req->offset, (off_t)req->len);
@@ -187,6 +202,9 @@ static void complete(struct uring *u, struct block_request *req, int result)
 {
 	bool transfer = req->op == BLOCK_READ || req->op == BLOCK_WRITE;
 
+	if (req->op == BLOCK_READ) {
+		u->reads_in_ring--;
+	}
 	if (transfer && result > 0) {
 		req->transferred = (uint64_t)(unsigned int)result;
 	}
@@ -270,14 +288,18 @@ static void uring_commit(struct block *b)
 	disarm(u);
 	do {
 		do {
-			struct block_request *req;
+			struct block_request *req = block_next(b);
+			bool alone = u->raw.in_memory && b->pending.head == NULL;
 
-			while ((req = block_next(b)) != NULL) {
-				start(u, req);
+			for (; req != NULL; req = block_next(b)) {
+				start(u, req, alone);
 			}
+			taken = io_uring_sq_ready(&u->ring) == 0 || enter(u, 0);
+			raw_transfer_all(&u->raw);
 			start_sync(u);
 			taken = io_uring_sq_ready(&u->ring) == 0 || enter(u, 0);
 		} while (reap(u));
+		u->direct_reads |= u->raw.in_memory && u->reads_in_ring != 0;
 	} while (!arm(u));
 	if (!taken && u->loop != NULL) {
 		loop_timer_set(u->loop, &u->retry, RETRY_NS, retry_expired);
@@ -369,8 +391,7 @@ static const struct block_ops uring_ops = {
 
 static int restrict_ring(struct io_uring *ring)
 {
-	static const uint8_t ops[] = { IORING_OP_READV, IORING_OP_WRITEV, IORING_OP_FSYNC,
-				       IORING_OP_FALLOCATE };
+	static const uint8_t ops[] = { IORING_OP_READV, IORING_OP_FSYNC, IORING_OP_FALLOCATE };
 	struct io_uring_restriction rules[ARRAY_SIZE(ops) + 1];
 
 	memset(rules, 0, sizeof(rules));
@@ -445,7 +466,13 @@ int uring_create(struct block **ret, struct raw_disk *disk, struct error *e)
 	if (r < 0) {
 		goto fail;
 	}
-	raw_init(&u->raw, &uring_ops, disk);
+	r = raw_init(&u->raw, &uring_ops, disk, e);
+	if (r < 0) {
+		io_uring_queue_exit(&u->ring);
+		close_fd(&u->event_fd);
+		free(u);
+		return r;
+	}
 	block_queue_init(&u->syncing);
 	*ret = &u->raw.block;
 	return 0;

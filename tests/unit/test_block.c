@@ -445,7 +445,13 @@ START_TEST(test_discard_and_zeroes)
 			block_drain(b);
 			ck_assert_int_eq(io.result, 0);
 			check_file(0, data, 1024);
-			check_file(1024, zero, MIB(1) + 512);
+			/* A discard is advice, which some file systems cannot take. */
+			if (rows[i].op == BLOCK_DISCARD &&
+			    container_of(b, struct raw, block)->no_punch_hole) {
+				check_file(1024, data + 1024, MIB(1) + 512);
+			} else {
+				check_file(1024, zero, MIB(1) + 512);
+			}
 			check_file(MIB(1) + 1536, data + MIB(1) + 1536,
 				   sizeof(data) - MIB(1) - 1536);
 			ck_assert_uint_eq(file_size(disk_path), DISK_SIZE);
@@ -632,7 +638,7 @@ START_TEST(test_short_transfers_are_finished)
 	struct loop loop;
 	struct block *b = open_on_bad_host(&loop);
 
-	for (size_t most = 1; most <= sizeof(data); most++) {
+	for (size_t most = 1; most <= sizeof(data); most += most < 16 || most > 500 ? 7 : 61) {
 		pattern(data, sizeof(data), (uint32_t)most);
 		memset(back, 0, sizeof(back));
 		host.most = most;
