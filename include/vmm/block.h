@@ -45,9 +45,10 @@
 #define BLOCK_TRANSFER_MAX (GIB(2) - KIB(4))
 
 enum block_engine {
-	BLOCK_ENGINE_AUTO = 0, /* io_uring where the host has it, else sync */
+	BLOCK_ENGINE_AUTO = 0, /* uring where the host has it, else sync */
 	BLOCK_ENGINE_SYNC,     /* preadv2, pwritev2 and so on, on the worker's thread */
-	BLOCK_ENGINE_URING,    /* io_uring or an error that says why not */
+	BLOCK_ENGINE_URING, /* reads, syncs and discards by io_uring; an error that says why not if
+			       there is none */
 };
 
 enum block_format {

@@ -43,6 +43,9 @@ LOG_DOMAIN("virtio-blk");
 #define DISCARD_SECTORS_MAX	 (GIB(2) / BLOCK_SECTOR)
 #define WRITE_ZEROES_SECTORS_MAX (MIB(16) / BLOCK_SECTOR)
 
+/* How long a finished request may wait for the rest of its batch. */
+#define BATCH_NS 2000000
+
 #define SLOT_IOV 8 /* entries of a list that is kept in the slot itself */
 
 /* The `writeback` field before the driver writes it: what it accepted decides (§5.2.5.2). */
@@ -86,7 +89,9 @@ struct virtio_blk {
 	/* Worker. */
 	struct slots *slots;
 	struct slot *free;
-	uint32_t fresh; /* slots from here on have never been used */
+	uint64_t
+		batch_start_ns; /* when the first request that the driver cannot see yet was done */
+	uint32_t fresh;		/* slots from here on have never been used */
 
 	struct virtio_blk_metrics metrics;
 };
@@ -137,6 +142,26 @@ static bool write_through(const struct virtio_blk *blk)
 	return atomic_load_explicit(&blk->writeback, memory_order_relaxed) == CACHE_WRITE_THROUGH;
 }
 
+static void publish(struct virtio_blk *blk, struct virtio_queue *queue)
+{
+	if (queue->ring.used_next != queue->ring.used_published) {
+		count(&blk->metrics.batches, 1);
+	}
+	virtio_queue_publish(queue);
+}
+
+/* A batch is shown to the driver as a whole, unless the host takes long over it. */
+static void publish_if_late(struct virtio_blk *blk, struct virtio_queue *queue)
+{
+	uint64_t now = loop_now_ns();
+
+	if ((uint16_t)(queue->ring.used_next - queue->ring.used_published) <= 1) {
+		blk->batch_start_ns = now;
+	} else if (now - blk->batch_start_ns > BATCH_NS) {
+		publish(blk, queue);
+	}
+}
+
 /*
  * Ends a request. `filled` bytes from the first writable one on have been written; the status byte
  * counts as well if no unwritten byte lies before it.
@@ -160,6 +185,7 @@ static void finish(struct slot *slot, uint8_t status, uint64_t filled)
 	virtqueue_push(&blk->dev.queues[0].ring, &slot->chain, (uint32_t)filled);
 	slot->next_free = blk->free;
 	blk->free = slot;
+	publish_if_late(blk, &blk->dev.queues[0]);
 }
 
 static void read_done(struct block_request *req, int result)
@@ -432,14 +458,6 @@ static void take_requests(struct virtio_blk *blk, struct virtqueue *ring)
 		memcpy(slot->chain.iov, scratch, entries * sizeof(*scratch));
 		start_request(slot);
 	}
-}
-
-static void publish(struct virtio_blk *blk, struct virtio_queue *queue)
-{
-	if (queue->ring.used_next != queue->ring.used_published) {
-		count(&blk->metrics.batches, 1);
-	}
-	virtio_queue_publish(queue);
 }
 
 static void blk_process(struct virtio_device *dev, struct virtio_queue *queue)
