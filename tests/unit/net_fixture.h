@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "fake_driver.h"
+#include "vmm/bytes.h"
 #include "vmm/cleanup.h"
 #include "vmm/virtio_net.h"
 

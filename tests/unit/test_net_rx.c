@@ -200,6 +200,45 @@ START_TEST(test_rx_buffers_of_crumbs)
 }
 END_TEST
 
+/* Kicks are asked for while buffers are missing, and only then. */
+START_TEST(test_rx_kicks)
+{
+	start(F(MRG_RXBUF));
+	make_frame(&(header_t){ 0 }, 60, 5);
+	post(1536, 2);
+	kick_rx();
+	ck_assert_uint_eq(fake_ring_used_flags(&d.rings[RX]), 1); /* NO_NOTIFY */
+	peer_send(60);
+	peer_send(60);
+	peer_send(60);
+	ck_assert_uint_eq(fake_ring_used_flags(&d.rings[RX]), 0);
+	post(1536, 2);
+	kick_rx();
+	ck_assert_uint_eq(fake_ring_used_idx(&d.rings[RX]), 3);
+	ck_assert_uint_eq(fake_ring_used_flags(&d.rings[RX]), 1);
+}
+END_TEST
+
+START_TEST(test_rx_kicks_with_event_idx)
+{
+	start(F(MRG_RXBUF) | UINT64_C(1) << 29);
+	make_frame(&(header_t){ 0 }, 60, 5);
+	post(1536, 2);
+	kick_rx();
+	for (int i = 0; i < 3; i++) {
+		peer_send(60);
+	}
+	ck_assert_uint_eq(fake_ring_avail_event(&d.rings[RX]), 2);
+	post(1536, 3);
+	kick_rx();
+	ck_assert_uint_eq(fake_ring_avail_event(&d.rings[RX]), 2);
+	for (int i = 0; i < 3; i++) {
+		peer_send(60);
+	}
+	ck_assert_uint_eq(fake_ring_avail_event(&d.rings[RX]), 5);
+}
+END_TEST
+
 /* T-N4: readable buffers in the receive queue are not written and not used. */
 START_TEST(test_t_n4_rx_readable)
 {
@@ -221,6 +260,8 @@ START_TEST(test_t_n4_rx_readable)
 	ck_assert_uint_eq(len, HEADER + 500);
 	fake_driver_read(&d, RX_AREA + MIB(1), bytes, 512);
 	ck_assert_mem_eq(bytes + HEADER, wire + HEADER, 500);
+	ck_assert_uint_eq(load_le16(bytes + 10),
+			  1); /* num_buffers: the readable chain is not one */
 	fake_driver_read(&d, FAKE_DATA, bytes, 2000);
 	for (size_t i = 0; i < sizeof(bytes); i++) {
 		ck_assert_uint_eq(bytes[i], 0x77);
@@ -475,13 +516,66 @@ START_TEST(test_rx_marks_dirty)
 }
 END_TEST
 
+static bool is_dirty(const uint64_t *bitmap, uint64_t gpa)
+{
+	uint64_t page = gpa / 4096;
+
+	return (bitmap[page / 64] >> page % 64 & 1) != 0;
+}
+
+/* Exactly the pages of each frame, in buffers of every shape, while the list of buffers held ready
+ * is moved many times. */
+START_TEST(test_rx_marks_dirty_everywhere)
+{
+	static uint64_t bitmap[(FAKE_LOW_SIZE / 4096 + 63) / 64];
+	const uint64_t readable = FAKE_DATA;
+	uint32_t given = 0, seen = 0;
+	struct error e = { 0 };
+
+	start(F(MRG_RXBUF) | GUEST_OFFLOAD | UINT64_C(1) << 28);
+	check_ok(guest_memory_dirty_start(&d.mem, &e), &e);
+	for (uint32_t i = 0; i < 2000; i++) {
+		uint32_t id, len;
+
+		/* Each buffer on a page of its own. */
+		for (; given - seen < 60; given++) {
+			uint64_t at = RX_AREA + given % 512 * (2 * PAGE_SIZE_4K);
+			const struct fake_buf bufs[] = { { readable, 100, false },
+							 { at, 100 + given % 7, true },
+							 { at + PAGE_SIZE_4K, 1800, true } };
+
+			fake_ring_add_indirect(&d.rings[RX], given % 3 == 0 ? bufs : bufs + 1,
+					       given % 3 == 0 ? 3 : 2);
+		}
+		kick_rx();
+		make_frame(&(header_t){ 0 }, 1500, (uint8_t)i);
+		peer_send(1500);
+		ck_assert(fake_ring_used(&d.rings[RX], &id, &len));
+		ck_assert_uint_eq(len, HEADER + 1500);
+		guest_memory_dirty_harvest(&d.mem, 0, bitmap, FAKE_LOW_SIZE / 4096);
+		for (uint32_t j = 0; j < 512; j++) {
+			uint64_t at = RX_AREA + j * (2 * PAGE_SIZE_4K);
+
+			ck_assert(is_dirty(bitmap, at) == (j == seen % 512));
+			ck_assert(is_dirty(bitmap, at + PAGE_SIZE_4K) == (j == seen % 512));
+		}
+		ck_assert(!is_dirty(bitmap, readable));
+		memset(bitmap, 0, sizeof(bitmap));
+		seen++;
+	}
+	guest_memory_dirty_stop(&d.mem);
+}
+END_TEST
+
 CHECK_MAIN("net_rx", CHECK_FIXTURE(setup, teardown); CHECK_TEST(test_rx_single_buffer);
 	   CHECK_LOOP(test_rx_single_buffer_in_pieces, 12);
 	   CHECK_TEST(test_rx_single_buffer_too_small);
 	   CHECK_LOOP(test_rx_merge, 2 * ARRAY_SIZE(merges)); CHECK_TEST(test_rx_merge_mixed);
 	   CHECK_TEST(test_rx_waits_for_buffers); CHECK_TEST(test_rx_long_frame_waits_for_rest);
 	   CHECK_TEST(test_rx_ring_too_small_for_frame); CHECK_TEST(test_rx_buffers_of_crumbs);
-	   CHECK_TEST(test_t_n4_rx_readable); CHECK_TABLE(test_m_5_1_6_4_1_rx_headers, rx_headers);
+	   CHECK_TEST(test_rx_kicks); CHECK_TEST(test_rx_kicks_with_event_idx);
+	   CHECK_TEST(test_t_n4_rx_readable); CHECK_TEST(test_rx_marks_dirty_everywhere);
+	   CHECK_TABLE(test_m_5_1_6_4_1_rx_headers, rx_headers);
 	   CHECK_TABLE(test_rx_lengths, rx_lengths); CHECK_TEST(test_rx_shorter_than_header);
 	   CHECK_TEST(test_m_5_1_4_1_mtu); CHECK_TEST(test_rx_quiesce);
 	   CHECK_TEST(test_rx_quiesce_with_pending_frame);

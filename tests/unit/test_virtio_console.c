@@ -375,6 +375,20 @@ START_TEST(test_input_waits_for_buffers)
 }
 END_TEST
 
+/* Kicks are asked for while input waits for buffers, and only then. */
+START_TEST(test_input_kicks)
+{
+	start(0);
+	(void)post(3);
+	ck_assert_uint_eq(fake_ring_used_flags(&d.rings[RX]), 1); /* NO_NOTIFY */
+	ck_assert_uint_eq(input("abcd"), 4);
+	ck_assert_uint_eq(fake_ring_used_flags(&d.rings[RX]), 0);
+	(void)post(3);
+	ck_assert_uint_eq(fake_ring_used_idx(&d.rings[RX]), 2);
+	ck_assert_uint_eq(fake_ring_used_flags(&d.rings[RX]), 1);
+}
+END_TEST
+
 START_TEST(test_input_into_pieces)
 {
 	const struct fake_buf bufs[] = { { FAKE_DATA, 10, false },
@@ -604,8 +618,8 @@ CHECK_MAIN("virtio_console", CHECK_FIXTURE(setup, teardown); CHECK_TEST(test_fea
 	   CHECK_TEST(test_output); CHECK_TEST(test_output_in_order);
 	   CHECK_TEST(test_t_c2_output_flood); CHECK_TEST(test_input);
 	   CHECK_TEST(test_input_before_driver); CHECK_TEST(test_input_waits_for_buffers);
-	   CHECK_TEST(test_input_into_pieces); CHECK_TEST(test_t_c2_input_flood);
-	   CHECK_TEST(test_reset_drops_input); CHECK_TEST(test_quiesce_keeps_input);
-	   CHECK_TEST(test_t_c1_no_control_queue);
+	   CHECK_TEST(test_input_kicks); CHECK_TEST(test_input_into_pieces);
+	   CHECK_TEST(test_t_c2_input_flood); CHECK_TEST(test_reset_drops_input);
+	   CHECK_TEST(test_quiesce_keeps_input); CHECK_TEST(test_t_c1_no_control_queue);
 	   CHECK_TEST(test_m_2_1_2_1_nothing_before_driver_ok); CHECK_LOOP(test_broken_ring, 2);
 	   CHECK_TEST(test_resize_is_whole); CHECK_TEST(test_state))
