@@ -128,6 +128,8 @@ bool virtio_add(struct virtio *v, unsigned queue, const struct virtio_buffer *bu
 void virtio_kick(struct virtio *v, unsigned queue);
 /* A finished chain's token, or NULL. */
 void *virtio_take(struct virtio *v, unsigned queue, uint32_t *length);
+/* Waits so long, or GUEST_PATIENCE and then the test fails. */
+void *virtio_take_within(struct virtio *v, unsigned queue, uint32_t *length, uint64_t cycles);
 void *virtio_take_wait(struct virtio *v, unsigned queue, uint32_t *length);
 
 #endif
