@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Little-endian loads and stores at any alignment. For buffers of our own: guest memory that the guest can change meanwhile is
- * copied first (guest_memory.h), then decoded. */
+/* Little-endian loads and stores at any alignment. For buffers of our own: guest memory that the
+ * guest can change meanwhile is copied first (guest_memory.h), then decoded. */
 #ifndef VMM_BYTES_H
 #define VMM_BYTES_H
 

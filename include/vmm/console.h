@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A console channel: bytes between a guest device (serial port, virtio-console port) and the host's side of it (standard input
- * and output, later a socket with a ring). The device is one end, `struct console_channel` the other.
+ * A console channel: bytes between a guest device (serial port, virtio-console port) and the host's
+ * side of it (standard input and output, later a socket with a ring). The device is one end,
+ * `struct console_channel` the other.
  *
- * Output: the device calls output() from a vCPU or worker thread. It never blocks the caller for longer than one non-blocking
- * write; what the host cannot take is dropped and counted.
- * Input: the host side (main thread) calls the device's input function with what it has, gets back how many bytes the device
- * took, keeps the rest, and is told through input_ready() (any thread) when there is room again. Memory stays bounded.
+ * Output: the device calls output() from a vCPU or worker thread. It never blocks the caller for
+ * longer than one non-blocking write; what the host cannot take is dropped and counted. Input: the
+ * host side (main thread) calls the device's input function with what it has, gets back how many
+ * bytes the device took, keeps the rest, and is told through input_ready() (any thread) when there
+ * is room again. Memory stays bounded.
  */
 #ifndef VMM_CONSOLE_H
 #define VMM_CONSOLE_H

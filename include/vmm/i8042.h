@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * i8042 keyboard controller with an AT keyboard that answers its commands and has no keys but Ctrl-Alt-Del: enough for Linux'
- * driver to bind, for "reboot=k" (command 0xfe) and for the host's Ctrl-Alt-Del. No auxiliary port (mouse).
- * Ports 0x60 (data) and 0x64 (status/command), GSI 1. vCPU threads and main; one lock inside. Saved: everything; after loading,
- * the owner calls i8042_resume().
+ * i8042 keyboard controller with an AT keyboard that answers its commands and has no keys but
+ * Ctrl-Alt-Del: enough for Linux' driver to bind, for "reboot=k" (command 0xfe) and for the host's
+ * Ctrl-Alt-Del. No auxiliary port (mouse). Ports 0x60 (data) and 0x64 (status/command), GSI 1. vCPU
+ * threads and main; one lock inside. Saved: everything; after loading, the owner calls
+ * i8042_resume().
  */
 #ifndef VMM_I8042_H
 #define VMM_I8042_H
@@ -23,11 +24,12 @@ struct i8042 {
 	struct irq_line *irq;	  /* borrowed */
 	struct power_sink *power; /* borrowed */
 	bool irq_level;
-	uint8_t command_byte;	  /* of the controller, command 0x60 */
-	uint8_t pending_command;  /* the controller waits for this command's argument at the data port; 0: none */
+	uint8_t command_byte;	 /* of the controller, command 0x60 */
+	uint8_t pending_command; /* the controller waits for this command's argument at the data
+				    port; 0: none */
 	uint8_t output_port;
-	bool last_was_command;	  /* status bit A2 */
-	bool reply_full;	  /* the controller's own answer, ahead of the keyboard's bytes */
+	bool last_was_command; /* status bit A2 */
+	bool reply_full;       /* the controller's own answer, ahead of the keyboard's bytes */
 	uint8_t reply;
 	uint8_t last_read;	  /* the data port shows it again while nothing is there */
 	uint8_t keyboard_command; /* keyboard waits for this command's argument; 0: none */
@@ -45,7 +47,8 @@ extern const struct state_desc i8042_state;
 void i8042_init(struct i8042 *kbc, struct irq_line *irq, struct power_sink *power);
 void i8042_finish(struct i8042 *kbc);
 void i8042_reset(struct i8042 *kbc);
-/* Types Ctrl-Alt-Del. False if the guest has not enabled the keyboard or the queue is full. Any thread. */
+/* Types Ctrl-Alt-Del. False if the guest has not enabled the keyboard or the queue is full. Any
+ * thread. */
 bool i8042_ctrl_alt_del(struct i8042 *kbc);
 /* After state_load(): drives the interrupt line as the registers say. vCPUs stopped. */
 void i8042_resume(struct i8042 *kbc);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * An interrupt line as a device sees it. What is behind it (an irqfd, KVM_IRQ_LINE, a counter in a test) is the business of
- * whoever wired the device up. All calls are safe from any thread and never block.
+ * An interrupt line as a device sees it. What is behind it (an irqfd, KVM_IRQ_LINE, a counter in a
+ * test) is the business of whoever wired the device up. All calls are safe from any thread and
+ * never block.
  */
 #ifndef VMM_IRQ_H
 #define VMM_IRQ_H
@@ -13,7 +14,8 @@ struct irq_line;
 struct irq_ops {
 	/* Edge-triggered lines: one pulse. */
 	void (*trigger)(struct irq_line *line);
-	/* Level lines (ISA devices of the full irqchip): NULL for lines that only know trigger(). */
+	/* Level lines (ISA devices of the full irqchip): NULL for lines that only know trigger().
+	 */
 	void (*set_level)(struct irq_line *line, bool high);
 };
 

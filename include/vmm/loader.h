@@ -1,22 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Loads a kernel, an initrd and a command line into guest RAM and says how the boot vCPU starts. Knows file formats and the
- * layout of platform.h, not KVM.
+ * Loads a kernel, an initrd and a command line into guest RAM and says how the boot vCPU starts.
+ * Knows file formats and the layout of platform.h, not KVM.
  *
- * Formats: Linux/x86 bzImage by the 64-bit boot protocol (Documentation/arch/x86/boot.rst), ELF64 vmlinux by PVH when it has the
- * Xen PHYS32_ENTRY note (xen/include/public/arch-x86/hvm/start_info.h), else by its 64-bit entry with boot_params in %rsi.
- * A bzImage packed with lz4 is unpacked here and started by the 64-bit entry of the ELF file in it, with the image's own setup
- * header in boot_params: that is faster than the guest's decompressor. Such a kernel runs at its link address, so KASLR is off,
- * as it is for every vmlinux; other packings (gzip, bzip2, lzma, xz, lzo, zstd) unpack in the guest, KASLR included.
+ * Formats: Linux/x86 bzImage by the 64-bit boot protocol (Documentation/arch/x86/boot.rst), ELF64
+ * vmlinux by PVH when it has the Xen PHYS32_ENTRY note
+ * (xen/include/public/arch-x86/hvm/start_info.h), else by its 64-bit entry with boot_params in
+ * %rsi. A bzImage packed with lz4 is unpacked here and started by the 64-bit entry of the ELF file
+ * in it, with the image's own setup header in boot_params: that is faster than the guest's
+ * decompressor. Such a kernel runs at its link address, so KASLR is off, as it is for every
+ * vmlinux; other packings (gzip, bzip2, lzma, xz, lzo, zstd) unpack in the guest, KASLR included.
  *
- * Limits: a bzImage loads at its pref_address only, and its header says how long the command line may be. An ELF file does not
- * say it: up to PLATFORM_CMDLINE_MAX - 1 characters are handed over, of which Linux on x86 keeps the first 2047.
+ * Limits: a bzImage loads at its pref_address only, and its header says how long the command line
+ * may be. An ELF file does not say it: up to PLATFORM_CMDLINE_MAX - 1 characters are handed over,
+ * of which Linux on x86 keeps the first 2047.
  *
- * System calls, also at a machine reset: pread64, fstat, lseek (block devices), and malloc's brk, mmap and munmap.
+ * System calls, also at a machine reset: pread64, fstat, lseek (block devices), and malloc's brk,
+ * mmap and munmap.
  *
- * Files are hostile: every offset, count and size is checked against the file, RAM, the hole, and the other loaded pieces.
- * Files are opened once by the caller; the loader reads at offsets (pread), never maps, and survives a file that shrinks.
- * Errors name the file, what is wrong with it, and the cure ("this is an arm64 Image", "qcow2", "a directory", "truncated at ...").
+ * Files are hostile: every offset, count and size is checked against the file, RAM, the hole, and
+ * the other loaded pieces. Files are opened once by the caller; the loader reads at offsets
+ * (pread), never maps, and survives a file that shrinks. Errors name the file, what is wrong with
+ * it, and the cure ("this is an arm64 Image", "qcow2", "a directory", "truncated at ...").
  */
 #ifndef VMM_LOADER_H
 #define VMM_LOADER_H
@@ -26,14 +31,15 @@
 #include "vmm/types.h"
 
 enum boot_protocol {
-	BOOT_LINUX64, /* long mode, identity paging, boot_params in %rsi: boot.rst "64-bit boot protocol" */
+	BOOT_LINUX64, /* long mode, identity paging, boot_params in %rsi: boot.rst "64-bit boot
+			 protocol" */
 	BOOT_PVH,     /* 32-bit protected mode without paging, start_info in %ebx */
 };
 
 struct boot_entry {
 	enum boot_protocol protocol;
-	gpa_t entry; /* %rip / %eip */
-	gpa_t info;  /* boot_params (%rsi) or hvm_start_info (%ebx) */
+	gpa_t entry;	   /* %rip / %eip */
+	gpa_t info;	   /* boot_params (%rsi) or hvm_start_info (%ebx) */
 	gpa_t page_tables; /* %cr3, BOOT_LINUX64 only: the loader has written them and the GDT */
 	gpa_t gdt;
 	uint16_t gdt_limit;
@@ -51,15 +57,18 @@ struct loader_request {
 	gpa_t rsdp;		    /* 0: no ACPI */
 };
 
-/* Opens a kernel or initrd read-only: regular files and block devices only; names directories, FIFOs, missing files. */
-int loader_open(struct loader_image *image, const char *path, enum error_code code, struct error *e);
+/* Opens a kernel or initrd read-only: regular files and block devices only; names directories,
+ * FIFOs, missing files. */
+int loader_open(struct loader_image *image, const char *path, enum error_code code,
+		struct error *e);
 
 /*
- * Loads everything into freshly zeroed RAM. May be called again for a machine reset (guest_memory_discard() first). Writes the memory map (E820 or PVH memmap) for
- * mem's regions minus the holes of platform.h.
+ * Loads everything into freshly zeroed RAM. May be called again for a machine reset
+ * (guest_memory_discard() first). Writes the memory map (E820 or PVH memmap) for mem's regions
+ * minus the holes of platform.h.
  */
-int loader_load(struct guest_memory *mem, const struct loader_request *request, struct boot_entry *entry,
-		struct error *e);
+int loader_load(struct guest_memory *mem, const struct loader_request *request,
+		struct boot_entry *entry, struct error *e);
 
 /* What the completed command line is made from. */
 struct cmdline_request {
@@ -69,12 +78,12 @@ struct cmdline_request {
 	bool hvc;	    /* console=hvc0 */
 	bool root_disk;	    /* root=/dev/vda */
 	bool root_read_only;
-	bool initrd;	    /* informs about root=: still given when there is a disk */
+	bool initrd; /* informs about root=: still given when there is a disk */
 	bool quiet;
 };
 /*
- * Writes the command line into `buf` of `size` bytes. ERROR_CMDLINE if it does not fit or `append`/`only` has control
- * characters (names the offset).
+ * Writes the command line into `buf` of `size` bytes. ERROR_CMDLINE if it does not fit or
+ * `append`/`only` has control characters (names the offset).
  */
 int cmdline_build(const struct cmdline_request *request, char *buf, size_t size, struct error *e);
 

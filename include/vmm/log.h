@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Messages for people, on standard error (or the descriptor given to log_init). One write(2) per line, so that lines of several
- * threads do not mix; a reader that is stuck never blocks us (the line is dropped and counted).
+ * Messages for people, on standard error (or the descriptor given to log_init). One write(2) per
+ * line, so that lines of several threads do not mix; a reader that is stuck never blocks us (the
+ * line is dropped and counted).
  *
- * Only boundaries log (CLI, API, main loop, device start/stop); library code returns `struct error`. Lines that a guest can
- * cause go through log_guest(): a token bucket per call site (10 lines, then one per second with "(n suppressed)"). No guest
- * data at info level or above.
+ * Only boundaries log (CLI, API, main loop, device start/stop); library code returns `struct
+ * error`. Lines that a guest can cause go through log_guest(): a token bucket per call site (10
+ * lines, then one per second with "(n suppressed)"). No guest data at info level or above.
  */
 #ifndef VMM_LOG_H
 #define VMM_LOG_H
@@ -23,9 +24,10 @@ enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG, LOG_TRACE };
 #define LOG_DOMAIN(name) static const char log_domain_[] __attribute__((unused)) = name
 
 /*
- * The process's one mutable log setting: level and descriptor, set before threads start and before /proc is out of reach. `fd`
- * is borrowed and its flags stay as they are; -1 silences. Before the first call: warnings and errors on descriptor 2. The
- * process must ignore SIGPIPE. Control characters in a line are replaced; errno is preserved.
+ * The process's one mutable log setting: level and descriptor, set before threads start and before
+ * /proc is out of reach. `fd` is borrowed and its flags stay as they are; -1 silences. Before the
+ * first call: warnings and errors on descriptor 2. The process must ignore SIGPIPE. Control
+ * characters in a line are replaced; errno is preserved.
  */
 void log_init(enum log_level level, int fd);
 bool log_enabled(enum log_level level);
@@ -38,33 +40,34 @@ struct log_rate {
 	_Atomic uint32_t suppressed;
 	_Atomic int64_t window_start; /* CLOCK_MONOTONIC_COARSE seconds */
 };
-/* True if the caller may log now; *suppressed gets how many lines were dropped since the last one. */
+/* True if the caller may log now; *suppressed gets how many lines were dropped since the last one.
+ */
 bool log_rate_allow(struct log_rate *rate, uint32_t *suppressed);
 
-#define log_at(level, ...)                                                                         \
-	do {                                                                                       \
-		if (log_enabled(level)) {                                                          \
-			log_line((level), log_domain_, __VA_ARGS__);                               \
-		}                                                                                  \
+#define log_at(level, ...)                                           \
+	do {                                                         \
+		if (log_enabled(level)) {                            \
+			log_line((level), log_domain_, __VA_ARGS__); \
+		}                                                    \
 	} while (0)
 #define log_error(...) log_at(LOG_ERROR, __VA_ARGS__)
-#define log_warn(...) log_at(LOG_WARN, __VA_ARGS__)
-#define log_info(...) log_at(LOG_INFO, __VA_ARGS__)
+#define log_warn(...)  log_at(LOG_WARN, __VA_ARGS__)
+#define log_info(...)  log_at(LOG_INFO, __VA_ARGS__)
 #define log_debug(...) log_at(LOG_DEBUG, __VA_ARGS__)
 #define log_trace(...) log_at(LOG_TRACE, __VA_ARGS__)
 
-#define log_guest(level, fmt, ...)                                                                 \
-	do {                                                                                       \
-		static struct log_rate log_rate_;                                                  \
-		uint32_t log_suppressed_ = 0;                                                      \
-		if (log_enabled(level) && log_rate_allow(&log_rate_, &log_suppressed_)) {          \
-			if (log_suppressed_ != 0) {                                                \
-				log_line((level), log_domain_, fmt " (%u suppressed)",             \
-					 ##__VA_ARGS__, log_suppressed_);                          \
-			} else {                                                                   \
-				log_line((level), log_domain_, fmt, ##__VA_ARGS__);                \
-			}                                                                          \
-		}                                                                                  \
+#define log_guest(level, fmt, ...)                                                        \
+	do {                                                                              \
+		static struct log_rate log_rate_;                                         \
+		uint32_t log_suppressed_ = 0;                                             \
+		if (log_enabled(level) && log_rate_allow(&log_rate_, &log_suppressed_)) { \
+			if (log_suppressed_ != 0) {                                       \
+				log_line((level), log_domain_, fmt " (%u suppressed)",    \
+					 ##__VA_ARGS__, log_suppressed_);                 \
+			} else {                                                          \
+				log_line((level), log_domain_, fmt, ##__VA_ARGS__);       \
+			}                                                                 \
+		}                                                                         \
 	} while (0)
 
 #endif

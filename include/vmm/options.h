@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Option tables: one table per configuration object describes each option once: flag, key, type, range, default, help. Parsing
- * the command line and "key=value" device strings, `--help`, the man page, shell completion and (later) JSON keys and the
- * OpenAPI schema are made from it, so they cannot disagree.
+ * Option tables: one table per configuration object describes each option once: flag, key, type,
+ * range, default, help. Parsing the command line and "key=value" device strings, `--help`, the man
+ * page, shell completion and (later) JSON keys and the OpenAPI schema are made from it, so they
+ * cannot disagree.
  *
- * A table writes straight into a plain struct (no descriptors, no run-time pointers). Strings point into argv or into memory
- * that outlives the struct. Every parse error is ERROR_USAGE and names flag, value and what is accepted.
+ * A table writes straight into a plain struct (no descriptors, no run-time pointers). Strings point
+ * into argv or into memory that outlives the struct. Every parse error is ERROR_USAGE and names
+ * flag, value and what is accepted.
  */
 #ifndef VMM_OPTIONS_H
 #define VMM_OPTIONS_H
@@ -18,7 +20,8 @@ enum option_type {
 	OPTION_BOOL,	 /* bool: on|off, true|false, yes|no */
 	OPTION_STRING,	 /* const char * */
 	OPTION_U32,	 /* uint32_t, decimal, range checked */
-	OPTION_SIZE,	 /* uint64_t bytes: 512M, 2G, 64K, 1048576; binary units; plain numbers are bytes. K M G T, optional iB */
+	OPTION_SIZE,	 /* uint64_t bytes: 512M, 2G, 64K, 1048576; binary units; plain numbers are
+			    bytes. K M G T, optional iB */
 	OPTION_DURATION, /* uint64_t nanoseconds: 30s, 500ms, 5m, 1h; plain numbers are seconds */
 	OPTION_ENUM,	 /* int: one of .values */
 	OPTION_MAC,	 /* uint8_t[6]; unicast only; sets the bool at .present if given */
@@ -32,44 +35,48 @@ struct option_value {
 };
 
 struct option {
-	const char *name;	 /* long flag without "--", or the key in "key=value" */
-	char letter;		 /* short flag, 0 if none */
+	const char *name; /* long flag without "--", or the key in "key=value" */
+	char letter;	  /* short flag, 0 if none */
 	enum option_type type;
-	size_t offset;		 /* of the member in the object */
-	size_t present;		 /* offset + 1 of a bool that says "was given"; 0: none */
-	uint64_t min, max;	 /* for numbers; both 0: the type's own range */
-	const char *unit;	 /* range in words for messages, such as "32M to 64G" */
+	size_t offset;			   /* of the member in the object */
+	size_t present;			   /* offset + 1 of a bool that says "was given"; 0: none */
+	uint64_t min, max;		   /* for numbers; both 0: the type's own range */
+	const char *unit;		   /* range in words for messages, such as "32M to 64G" */
 	const struct option_value *values; /* OPTION_ENUM */
 	int (*add)(void *object, const char *value, struct error *e); /* OPTION_LIST */
-	const char *argument;	 /* placeholder in help, such as "FILE" */
-	const char *fallback;	 /* the default, in the option's own syntax; applied by options_defaults(); NULL: zero */
-	const char *help;	 /* one line, no full stop */
-	bool first;		 /* in device strings: the value may stand without "key=" at the front */
+	const char *argument; /* placeholder in help, such as "FILE" */
+	const char *fallback; /* the default, in the option's own syntax; applied by
+				 options_defaults(); NULL: zero */
+	const char *help;     /* one line, no full stop */
+	bool first; /* in device strings: the value may stand without "key=" at the front */
 };
 
 struct option_table {
 	const char *name; /* "run", "disk", "net" */
 	const struct option *options;
 	size_t count; /* at most 64 for device strings */
-	bool keys;    /* describes a device string: help shows "key=VALUE" instead of "--key VALUE" */
+	bool keys; /* describes a device string: help shows "key=VALUE" instead of "--key VALUE" */
 };
 
 /* Fills the defaults of every option and clears the `present` flags. */
 int options_defaults(const struct option_table *table, void *object, struct error *e);
 /*
- * Sets one option from text, NULL for an OPTION_FLAG. Empty text and control characters are refused. `what` names it in
- * messages: "--memory" or "--disk key 'serial'".
+ * Sets one option from text, NULL for an OPTION_FLAG. Empty text and control characters are
+ * refused. `what` names it in messages: "--memory" or "--disk key 'serial'".
  */
-int options_set(const struct option *option, void *object, const char *what, const char *text, struct error *e);
+int options_set(const struct option *option, void *object, const char *what, const char *text,
+		struct error *e);
 /*
- * GNU-style: long flags with "=" or a following argument, bundled short flags, "--" ends. argv[0] is the command's name and is
- * skipped; of a flag given twice the last one counts. Returns the index of the first operand in argv, or a negative errno.
- * Unknown flags get the nearest name as a hint. Operands after the first are untouched.
+ * GNU-style: long flags with "=" or a following argument, bundled short flags, "--" ends. argv[0]
+ * is the command's name and is skipped; of a flag given twice the last one counts. Returns the
+ * index of the first operand in argv, or a negative errno. Unknown flags get the nearest name as a
+ * hint. Operands after the first are untouched.
  */
-int options_parse(const struct option_table *table, void *object, int argc, char *const argv[], struct error *e);
+int options_parse(const struct option_table *table, void *object, int argc, char *const argv[],
+		  struct error *e);
 /*
- * "value,key=value,flag": `text` is modified in place and must outlive the object. `what` is the flag's name. A comma inside a
- * value is written as two commas. A key given twice is an error.
+ * "value,key=value,flag": `text` is modified in place and must outlive the object. `what` is the
+ * flag's name. A comma inside a value is written as two commas. A key given twice is an error.
  */
 int options_parse_keys(const struct option_table *table, void *object, const char *what, char *text,
 		       struct error *e);

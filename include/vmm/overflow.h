@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Checked arithmetic for values that a guest, a file or a peer controls. True means overflow: the result is not to be used. */
+/* Checked arithmetic for values that a guest, a file or a peer controls. True means overflow: the
+ * result is not to be used. */
 #ifndef VMM_OVERFLOW_H
 #define VMM_OVERFLOW_H
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The machine that a guest sees: where RAM, registers and ports are. The one place that names these numbers: loader, ACPI
- * tables, devices and the test guests take them from here. Freestanding: usable from assembler-free bare-metal guests too.
+ * The machine that a guest sees: where RAM, registers and ports are. The one place that names these
+ *numbers: loader, ACPI tables, devices and the test guests take them from here. Freestanding:
+ *usable from assembler-free bare-metal guests too.
  *
  * Guest physical memory (x86-64):
  *	0x00000000  RAM, up to PLATFORM_RAM_LOW_END (3 GiB)
@@ -14,47 +15,51 @@
 #ifndef VMM_PLATFORM_H
 #define VMM_PLATFORM_H
 
-#define PLATFORM_RAM_LOW_END 0xc0000000ULL
+#define PLATFORM_RAM_LOW_END	0xc0000000ULL
 #define PLATFORM_RAM_HIGH_START 0x100000000ULL
 
 #define PLATFORM_MEMORY_MIN (32ULL << 20)
-#define PLATFORM_VCPUS_MAX 32
+#define PLATFORM_VCPUS_MAX  32
 
 /* Low memory, all below 640 KiB, that the loader fills before the first instruction. */
-#define PLATFORM_GDT 0x500
+#define PLATFORM_GDT		0x500
 #define PLATFORM_PVH_START_INFO 0x6000
-#define PLATFORM_BOOT_PARAMS 0x7000
-#define PLATFORM_PAGE_TABLES 0x9000 /* PML4, PDPT, 4 page directories: 0x9000-0xefff */
-#define PLATFORM_CMDLINE 0x20000
-#define PLATFORM_CMDLINE_MAX 0x10000 /* bytes with the terminating NUL */
-#define PLATFORM_EBDA 0x9fc00
-#define PLATFORM_ACPI 0xe0000 /* RSDP first: found by the scan of 0xe0000-0xfffff as well */
-#define PLATFORM_ACPI_END 0x100000
-#define PLATFORM_KERNEL_MIN 0x100000
+#define PLATFORM_BOOT_PARAMS	0x7000
+#define PLATFORM_PAGE_TABLES	0x9000 /* PML4, PDPT, 4 page directories: 0x9000-0xefff */
+#define PLATFORM_CMDLINE	0x20000
+#define PLATFORM_CMDLINE_MAX	0x10000 /* bytes with the terminating NUL */
+#define PLATFORM_EBDA		0x9fc00
+#define PLATFORM_ACPI		0xe0000 /* RSDP first: found by the scan of 0xe0000-0xfffff as well */
+#define PLATFORM_ACPI_END	0x100000
+#define PLATFORM_KERNEL_MIN	0x100000
 
-#define PLATFORM_VIRTIO_MMIO 0xd0000000ULL
+#define PLATFORM_VIRTIO_MMIO	  0xd0000000ULL
 #define PLATFORM_VIRTIO_MMIO_SIZE 0x1000ULL
-#define PLATFORM_VIRTIO_MMIO_MAX 16
-/* GSIs of virtio-mmio device 0, 1, ...: the IOAPIC pins that no platform device uses; edge triggered, active high. */
-#define PLATFORM_VIRTIO_GSIS { 5, 6, 7, 10, 11, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23 }
+#define PLATFORM_VIRTIO_MMIO_MAX  16
+/* GSIs of virtio-mmio device 0, 1, ...: the IOAPIC pins that no platform device uses; edge
+ * triggered, active high. */
+#define PLATFORM_VIRTIO_GSIS                                                \
+	{                                                                   \
+		5, 6, 7, 10, 11, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23 \
+	}
 
-#define PLATFORM_IOAPIC 0xfec00000ULL
-#define PLATFORM_LAPIC 0xfee00000ULL
+#define PLATFORM_IOAPIC		  0xfec00000ULL
+#define PLATFORM_LAPIC		  0xfee00000ULL
 #define PLATFORM_KVM_IDENTITY_MAP 0xfffbc000ULL
-#define PLATFORM_KVM_TSS 0xfffbd000ULL
-#define PLATFORM_GSIS 24
+#define PLATFORM_KVM_TSS	  0xfffbd000ULL
+#define PLATFORM_GSIS		  24
 
 /* Ports and their GSIs. */
-#define PLATFORM_PORT_I8042_DATA 0x60
+#define PLATFORM_PORT_I8042_DATA    0x60
 #define PLATFORM_PORT_I8042_COMMAND 0x64
 #define PLATFORM_GSI_I8042_KEYBOARD 1
-#define PLATFORM_PORT_RTC 0x70
-#define PLATFORM_GSI_RTC 8
-#define PLATFORM_PORT_DEBUG_EXIT 0xf4 /* only with --debug-exit */
-#define PLATFORM_PORT_SERIAL 0x3f8
-#define PLATFORM_GSI_SERIAL 4
-#define PLATFORM_PORT_PVPANIC 0x505
-#define PLATFORM_PORT_ACPI 0x600 /* see vmm/acpi_power.h */
-#define PLATFORM_GSI_ACPI 9
+#define PLATFORM_PORT_RTC	    0x70
+#define PLATFORM_GSI_RTC	    8
+#define PLATFORM_PORT_DEBUG_EXIT    0xf4 /* only with --debug-exit */
+#define PLATFORM_PORT_SERIAL	    0x3f8
+#define PLATFORM_GSI_SERIAL	    4
+#define PLATFORM_PORT_PVPANIC	    0x505
+#define PLATFORM_PORT_ACPI	    0x600 /* see vmm/acpi_power.h */
+#define PLATFORM_GSI_ACPI	    9
 
 #endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a guest can ask of the machine as a whole. Devices report it here (from a vCPU thread); the life cycle (src/vmm/vm.c)
- * acts on it on the main thread. The first event of a machine's life wins; later ones are ignored until reset.
+ * What a guest can ask of the machine as a whole. Devices report it here (from a vCPU thread); the
+ * life cycle (src/vmm/vm.c) acts on it on the main thread. The first event of a machine's life
+ * wins; later ones are ignored until reset.
  */
 #ifndef VMM_POWER_H
 #define VMM_POWER_H

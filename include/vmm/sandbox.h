@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The sandbox: what the process gives up before the first guest instruction. Process-wide, once everything is opened
- * (sandbox_enter_process): not dumpable, no core files, a handler for refused system calls. Then every thread as its last step
- * before it touches guest data (sandbox_enter_thread): all capabilities dropped, no_new_privs, the filter of its role. Main
+ * The sandbox: what the process gives up before the first guest instruction. Process-wide, once
+ * everything is opened (sandbox_enter_process): not dumpable, no core files, a handler for refused
+ * system calls. Then every thread as its last step before it touches guest data
+ * (sandbox_enter_thread): all capabilities dropped, no_new_privs, the filter of its role. Main
  * enters its own before the guest runs.
  *
- * A filter allows the union of the syscall lists (vmm/syscalls.h) of what runs in that role; anything else is SIGSYS: the
- * handler prints thread, role and system call, and the process ends with 125. Filters are BPF programs made at build time.
+ * A filter allows the union of the syscall lists (vmm/syscalls.h) of what runs in that role;
+ * anything else is SIGSYS: the handler prints thread, role and system call, and the process ends
+ * with 125. Filters are BPF programs made at build time.
  */
 #ifndef VMM_SANDBOX_H
 #define VMM_SANDBOX_H
@@ -16,7 +18,8 @@
 
 enum sandbox_mode {
 	SANDBOX_ON = 0,
-	SANDBOX_LOG, /* a forbidden call is allowed and logged by the kernel's audit: to find out what a filter lacks */
+	SANDBOX_LOG, /* a forbidden call is allowed and logged by the kernel's audit: to find out
+			what a filter lacks */
 	SANDBOX_OFF, /* for debuggers only */
 };
 

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * 16550A UART (TL16C550 data sheet), the guest's COM1: 8 ports, 16-byte receive FIFO, transmitter that is always empty.
+ * 16550A UART (TL16C550 data sheet), the guest's COM1: 8 ports, 16-byte receive FIFO, transmitter
+ * that is always empty.
  *
- * Input flows as it would over a cable with hardware flow control: bytes are taken only while the guest listens, which it says
- * by raising RTS or enabling the receive interrupt, and only as long as the FIFO has room. So a pipe on the host's side loses
- * nothing to the driver's FIFO clearing at boot, and memory stays bounded. A guest that polls must set MCR.RTS first.
+ * Input flows as it would over a cable with hardware flow control: bytes are taken only while the
+ * guest listens, which it says by raising RTS or enabling the receive interrupt, and only as long
+ * as the FIFO has room. So a pipe on the host's side loses nothing to the driver's FIFO clearing at
+ * boot, and memory stays bounded. A guest that polls must set MCR.RTS first.
  *
- * Threads: registers on vCPU threads, serial_input() on main; one lock inside, never held while the channel is called. The guest
- * controls every register; the host controls input bytes. Saved: all registers and the FIFO; after loading, the owner calls
- * serial_resume().
+ * Threads: registers on vCPU threads, serial_input() on main; one lock inside, never held while the
+ * channel is called. The guest controls every register; the host controls input bytes. Saved: all
+ * registers and the FIFO; after loading, the owner calls serial_resume().
  */
 #ifndef VMM_SERIAL_H
 #define VMM_SERIAL_H
@@ -21,14 +23,14 @@
 #include "vmm/state.h"
 #include "vmm/types.h"
 
-#define SERIAL_PORTS 8
+#define SERIAL_PORTS	 8
 #define SERIAL_FIFO_SIZE 16
 
 struct serial {
 	pthread_mutex_t lock;
-	struct irq_line *irq;		  /* borrowed */
-	struct console_channel *channel;  /* borrowed; may be NULL: output vanishes */
-	bool input_blocked;		  /* the channel waits for input_ready() */
+	struct irq_line *irq;		 /* borrowed */
+	struct console_channel *channel; /* borrowed; may be NULL: output vanishes */
+	bool input_blocked;		 /* the channel waits for input_ready() */
 	bool irq_level;
 	uint8_t ier, lcr, mcr, scr, fcr, dll, dlm;
 	uint8_t lsr; /* error bits only; DR, THRE and TEMT follow from the rest */
@@ -45,9 +47,11 @@ void serial_init(struct serial *serial, struct irq_line *irq, struct console_cha
 void serial_finish(struct serial *serial);
 /* Power-on values; input in the FIFO is lost, as on the real chip. */
 void serial_reset(struct serial *serial);
-/* Main thread. Returns how many of `len` bytes were taken; input_ready() follows if it was fewer. */
+/* Main thread. Returns how many of `len` bytes were taken; input_ready() follows if it was fewer.
+ */
 size_t serial_input(struct serial *serial, const uint8_t *data, size_t len);
-/* After state_load(): drives the interrupt line as the registers say and invites input. Main thread, vCPUs stopped. */
+/* After state_load(): drives the interrupt line as the registers say and invites input. Main
+ * thread, vCPUs stopped. */
 void serial_resume(struct serial *serial);
 
 #endif

@@ -3,7 +3,8 @@
 #ifndef VMM_TRIM_H
 #define VMM_TRIM_H
 
-/* Drops resident pages of read-only program segments; they return when they are used. Any thread, any time; never fails. */
+/* Drops resident pages of read-only program segments; they return when they are used. Any thread,
+ * any time; never fails. */
 void trim_program_text(void);
 
 #endif

@@ -15,8 +15,8 @@
  *	PAUSED	  vCPUs parked, workers quiesced: state is readable
  *	STOPPED	  final; `stopped` was called once with the reason
  *
- * Order of a start: vm_create() opens everything; the caller enters the process sandbox; vm_start() starts threads, each of
- * which enters its own filter before it touches guest data.
+ * Order of a start: vm_create() opens everything; the caller enters the process sandbox; vm_start()
+ *starts threads, each of which enters its own filter before it touches guest data.
  */
 #ifndef VMM_VM_H
 #define VMM_VM_H
@@ -34,12 +34,12 @@ enum vm_state { VM_CREATED, VM_RUNNING, VM_PAUSED, VM_STOPPED };
 enum vm_stop_reason {
 	VM_STOP_NONE = 0,
 	VM_STOP_POWER_OFF,
-	VM_STOP_REBOOT,	      /* with VM_ON_REBOOT_EXIT */
+	VM_STOP_REBOOT, /* with VM_ON_REBOOT_EXIT */
 	VM_STOP_PANIC,
 	VM_STOP_TRIPLE_FAULT,
-	VM_STOP_DEBUG_EXIT,   /* `code` is the guest's byte */
-	VM_STOP_REQUESTED,    /* vm_stop() */
-	VM_STOP_ERROR,	      /* KVM refused to go on: `error` says why */
+	VM_STOP_DEBUG_EXIT, /* `code` is the guest's byte */
+	VM_STOP_REQUESTED,  /* vm_stop() */
+	VM_STOP_ERROR,	    /* KVM refused to go on: `error` says why */
 };
 
 struct vm_stop {
@@ -54,17 +54,19 @@ struct vm_host {
 	struct loop *loop; /* main's; borrowed */
 	/* Main thread, once. vm_destroy() may not be called from within. */
 	void (*stopped)(struct vm_host *host, const struct vm_stop *stop);
-	/* Guest output and room for input; NULL members are not allowed, a NULL channel is: output vanishes. */
+	/* Guest output and room for input; NULL members are not allowed, a NULL channel is: output
+	 * vanishes. */
 	struct console_channel *serial; /* COM1 */
 	struct console_channel *hvc;	/* virtio console */
 };
 
 struct vm_stats {
-	uint64_t resets;	/* since start */
+	uint64_t resets; /* since start */
 	uint64_t exits_io, exits_mmio, exits_other;
 };
 
-int vm_create(struct vm **ret, const struct vm_config *config, struct vm_host *host, struct error *e);
+int vm_create(struct vm **ret, const struct vm_config *config, struct vm_host *host,
+	      struct error *e);
 int vm_start(struct vm *vm, struct error *e);
 int vm_pause(struct vm *vm, struct error *e);
 int vm_resume(struct vm *vm, struct error *e);
@@ -85,13 +87,15 @@ void vm_console_resize(struct vm *vm, uint16_t columns, uint16_t rows);
 enum vm_state vm_state(const struct vm *vm);
 void vm_stats(const struct vm *vm, struct vm_stats *stats);
 
-/* What this host's KVM can do; for `vmm doctor`. Fills `lines` through `say`; returns negative if no VM can run at all. */
+/* What this host's KVM can do; for `vmm doctor`. Fills `lines` through `say`; returns negative if
+ * no VM can run at all. */
 struct kvm_report {
-	bool opened;	  /* /dev/kvm could be opened and is new enough */
-	bool hardware;	  /* guest kernel code runs at native speed */
+	bool opened;				/* /dev/kvm could be opened and is new enough */
+	bool hardware;				/* guest kernel code runs at native speed */
 	uint64_t guest_instructions_per_second; /* measured; 0 if no VM could run */
 	uint64_t create_vm_ns;
-	char missing[512]; /* "irqfd: ...; ..." consequences of absent capabilities, empty if none */
+	char missing[512];  /* "irqfd: ...; ..." consequences of absent capabilities, empty if none
+			     */
 	struct error error; /* why not, if !opened */
 };
 void kvm_probe(struct kvm_report *report);

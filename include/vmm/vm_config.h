@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What a VM is made of, as plain data: no descriptors we opened, no run-time pointers. The command line, a config file and the
- * API all fill this struct; vm_config_validate() is pure and names the place of what it refuses.
+ * What a VM is made of, as plain data: no descriptors we opened, no run-time pointers. The command
+ * line, a config file and the API all fill this struct; vm_config_validate() is pure and names the
+ * place of what it refuses.
  */
 #ifndef VMM_VM_CONFIG_H
 #define VMM_VM_CONFIG_H
@@ -14,8 +15,8 @@
 #include "vmm/types.h"
 
 #define VM_DISKS_MAX 8
-#define VM_NETS_MAX 4
-#define VM_NAME_MAX 64
+#define VM_NETS_MAX  4
+#define VM_NAME_MAX  64
 
 enum vm_on_reboot {
 	VM_ON_REBOOT_RESTART = 0, /* the machine resets within this process */
@@ -33,7 +34,7 @@ struct vm_net_config {
 };
 
 struct vm_config {
-	const char *name; /* NULL: "vm" */
+	const char *name;	     /* NULL: "vm" */
 	const char *kernel, *initrd; /* paths; initrd may be NULL */
 	const char *cmdline;	     /* appended; may be NULL */
 	const char *cmdline_only;    /* replaces; may be NULL */

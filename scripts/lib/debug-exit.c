@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * debug-exit STATUS, a program for a guest: writes the status to the debug-exit port (PLATFORM_PORT_DEBUG_EXIT), which ends
- * vmm with it. Distribution kernels have no /dev/port, so it takes the right to the port with iopl(2).
- * Freestanding: gcc -static -nostdlib -ffreestanding -Os.
+ * debug-exit STATUS, a program for a guest: writes the status to the debug-exit port
+ * (PLATFORM_PORT_DEBUG_EXIT), which ends vmm with it. Distribution kernels have no /dev/port, so it
+ * takes the right to the port with iopl(2). Freestanding: gcc -static -nostdlib -ffreestanding -Os.
  */
 #include <asm/unistd.h>
 
@@ -28,9 +28,7 @@ __attribute__((used)) static void run(const long *stack)
 		status = status * 10 + (unsigned int)(*word++ - '0');
 	}
 	if (system_call(__NR_iopl, 3) == 0) {
-		__asm__ volatile("outb %b0, %w1"
-				 :
-				 : "a"(status), "Nd"(PLATFORM_PORT_DEBUG_EXIT));
+		__asm__ volatile("outb %b0, %w1" : : "a"(status), "Nd"(PLATFORM_PORT_DEBUG_EXIT));
 	}
 	system_call(__NR_exit_group, 1);
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Gives back the pages of program text that only the start needed: our own, the C library's, the dynamic linker's. They are
- * clean copies of files, so dropping them from our mapping costs nothing, and what is needed again comes back from the page cache,
- * 64 KiB at a time. Of 2.2 MiB resident besides guest RAM that leaves less than half. Any thread may run meanwhile.
+ * Gives back the pages of program text that only the start needed: our own, the C library's, the
+ * dynamic linker's. They are clean copies of files, so dropping them from our mapping costs
+ * nothing, and what is needed again comes back from the page cache, 64 KiB at a time. Of 2.2 MiB
+ * resident besides guest RAM that leaves less than half. Any thread may run meanwhile.
  */
 #include <link.h>
 #include <sys/mman.h>

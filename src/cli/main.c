@@ -67,7 +67,8 @@ int main(int argc, char **argv)
 
 	(void)signal(SIGPIPE, SIG_IGN);
 	log_init(LOG_INFO, STDERR_FILENO);
-	/* One heap: a second one for each thread that allocates would cost address space and dirty pages. */
+	/* One heap: a second one for each thread that allocates would cost address space and dirty
+	 * pages. */
 	(void)mallopt(M_ARENA_MAX, 1);
 	if (argc < 2) {
 		print_usage(stderr);

@@ -80,8 +80,9 @@ static int install_handler(struct error *e)
 }
 
 /*
- * Of the calling thread. The bounding set stays: with no_new_privs no exec can gain from it. capset(2) itself rather than libcap-ng, which
- * reads /proc four times and makes 50 calls for the same (0.1 ms of every start).
+ * Of the calling thread. The bounding set stays: with no_new_privs no exec can gain from it.
+ * capset(2) itself rather than libcap-ng, which reads /proc four times and makes 50 calls for the
+ * same (0.1 ms of every start).
  */
 static int drop_capabilities(struct error *e)
 {

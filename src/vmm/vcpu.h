@@ -62,11 +62,13 @@ struct vcpus {
 	bool identified; /* `cpuid` and `msrs` are filled, or vCPU 0 has an error */
 };
 
-/* Starts the thread of vCPU 0; only /dev/kvm is open yet. Main's `power`, `failed`, buses and `sandbox` are set. */
+/* Starts the thread of vCPU 0; only /dev/kvm is open yet. Main's `power`, `failed`, buses and
+ * `sandbox` are set. */
 int vcpus_init(struct vcpus *all, struct kvm *kvm, uint32_t count, struct error *e);
 /* The vCPUs themselves, and their threads; the memory slots and the irqchip exist already. */
 int vcpus_create(struct vcpus *all, struct error *e);
-/* The process sandbox has been entered: waits until every thread is set up, sandboxed and parked, or one has failed. */
+/* The process sandbox has been entered: waits until every thread is set up, sandboxed and parked,
+ * or one has failed. */
 int vcpus_wait_ready(struct vcpus *all, struct error *e);
 void vcpus_release(struct vcpus *all);
 void vcpus_hold(struct vcpus *all);

@@ -205,7 +205,8 @@ static int load_guest(struct vm *vm, struct error *e)
 	return r == 0 ? loader_load(&vm->mem, &vm->load, &vm->entry, e) : r;
 }
 
-/* Kernels of Linux' size are worth huge pages from their first byte; what is smaller starts sooner on small ones. */
+/* Kernels of Linux' size are worth huge pages from their first byte; what is smaller starts sooner
+ * on small ones. */
 #define HUGE_PAGES_FROM MIB(2)
 
 static int first_load(struct vm *vm, struct error *e)
