@@ -210,6 +210,12 @@ static bool deliver_pending(struct stdio_console *console)
 	return console->pending_len == 0;
 }
 
+static void end_input(struct stdio_console *console)
+{
+	console->input_ended = true;
+	loop_source_remove(&console->input);
+}
+
 static void read_input(struct stdio_console *console)
 {
 	while (!console->input_ended && deliver_pending(console)) {
@@ -219,8 +225,7 @@ static void read_input(struct stdio_console *console)
 			return;
 		}
 		if (n <= 0) {
-			console->input_ended = true;
-			loop_source_remove(&console->input);
+			end_input(console);
 			return;
 		}
 		console->pending_start = 0;
@@ -246,11 +251,14 @@ static void read_input(struct stdio_console *console)
 static void read_terminal_while_full(struct stdio_console *console)
 {
 	uint8_t byte;
+	ssize_t n = read(STDIN_FILENO, &byte, 1);
 
 	/* The guest does not read: look for escape commands only, what is typed besides is lost, as
 	 * on a real line. */
-	if (read(STDIN_FILENO, &byte, 1) == 1) {
+	if (n == 1) {
 		(void)filter_escapes(console, &byte, 1);
+	} else if (n == 0 || (errno != EINTR && errno != EAGAIN)) {
+		end_input(console);
 	}
 }
 
@@ -354,7 +362,7 @@ void stdio_console_finish(struct stdio_console *console)
 		(void)poll(&p, 1, 100);
 	}
 	if (console->dropped > 0) {
-		log_warn("console: %llu bytes of guest output were dropped, nobody read them",
+		log_warn("%llu bytes of guest output were dropped, nobody read them",
 			 (unsigned long long)console->dropped);
 	}
 	if (console->output_own) {

@@ -2,7 +2,9 @@
 /*
  * See terminal.h. The guardian is a child in the same session, with all signals blocked; it owns
  * copies of the terminal and of one end of a pipe. The pipe's end of file comes when the last copy
- * of the other end is closed: when vmm ends, however it ends. Restoring twice does no harm.
+ * of the other end is closed: when vmm ends, however it ends. A byte before it says that vmm has
+ * put the terminal back itself: the shell may have changed it again since, so the guardian leaves
+ * it alone.
  */
 #include "terminal.h"
 
@@ -16,33 +18,51 @@
 
 #include "vmm/cleanup.h"
 
+/* At once: a terminal whose output is stopped (Ctrl-S, no carrier) must not keep us. */
+static int restore(const struct termios *saved)
+{
+	return tcsetattr(STDIN_FILENO, TCSANOW, saved);
+}
+
 static void guard(int fd, const struct termios *saved)
 {
-	sigset_t all;
+	ssize_t n;
 	char byte;
 
-	(void)sigfillset(&all);
-	(void)sigprocmask(SIG_BLOCK, &all, NULL);
 	(void)prctl(PR_SET_NAME, "vmm-terminal");
 	/* The terminal stays; what else vmm was given must not be held open by us. */
 	(void)close_range(STDOUT_FILENO, (unsigned int)fd - 1, 0);
 	(void)close_range((unsigned int)fd + 1, ~0U, 0);
-	while (read(fd, &byte, 1) < 0 && errno == EINTR) {
+	do {
+		n = read(fd, &byte, 1);
+	} while (n < 0 && errno == EINTR);
+	if (n != 1) {
+		/* As a background process we would be stopped here, were SIGTTOU not blocked. */
+		(void)restore(saved);
 	}
-	/* As a background process we would be stopped here, were SIGTTOU not blocked. */
-	(void)tcsetattr(STDIN_FILENO, TCSADRAIN, saved);
 	_exit(0);
 }
 
 static int start_guardian(struct terminal *terminal, struct error *e)
 {
+	sigset_t all;
+	sigset_t mask;
 	int fds[2];
 	pid_t pid;
 
 	if (pipe2(fds, O_CLOEXEC) < 0) {
 		return error_set_sys(e, ERROR_CONSOLE, errno, "terminal: pipe");
 	}
+	/* The guardian begins with everything blocked, there is no moment without. */
+	(void)sigfillset(&all);
+	(void)sigprocmask(SIG_SETMASK, &all, &mask);
 	pid = fork();
+	if (pid != 0) {
+		int sys = errno;
+
+		(void)sigprocmask(SIG_SETMASK, &mask, NULL);
+		errno = sys;
+	}
 	if (pid < 0) {
 		int sys = errno;
 
@@ -78,7 +98,8 @@ int terminal_enter_raw(struct terminal *terminal, struct error *e)
 		return 0;
 	}
 	cfmakeraw(&raw);
-	/* Messages of ours still begin at the left edge; the guest's carriage returns do no harm. */
+	/* Messages of ours still begin at the left edge; the guest's carriage returns do no harm.
+	 */
 	raw.c_oflag |= OPOST;
 	if (tcsetattr(STDIN_FILENO, TCSANOW, &raw) < 0) {
 		return error_set_sys(e, ERROR_CONSOLE, errno, "terminal: set raw mode");
@@ -89,12 +110,15 @@ int terminal_enter_raw(struct terminal *terminal, struct error *e)
 
 void terminal_finish(struct terminal *terminal)
 {
-	if (terminal->raw) {
-		terminal->raw = false;
-		(void)tcsetattr(STDIN_FILENO, TCSADRAIN, &terminal->saved);
-	}
+	bool restored = !terminal->raw || restore(&terminal->saved) == 0;
+
+	terminal->raw = false;
 	if (terminal->present) {
-		/* The guardian sees the end of file and goes; init reaps it, for the sandbox gives us no wait. */
+		if (restored && terminal->guardian_fd >= 0) {
+			(void)!write(terminal->guardian_fd, "", 1);
+		}
+		/* The guardian sees the end of file and goes; init reaps it, for the sandbox gives
+		 * us no wait. */
 		terminal->present = false;
 		close_fd(&terminal->guardian_fd);
 	}

@@ -21,13 +21,14 @@ struct terminal {
 };
 
 /*
- * Notes the settings of the terminal, if standard input is one, and starts the guardian. As early as possible: a small process forks in half the
- * time. Before any thread exists.
+ * Notes the settings of the terminal, if standard input is one, and starts the guardian. As early
+ * as possible: a small process forks in half the time. Before any thread exists.
  */
 int terminal_init(struct terminal *terminal, struct error *e);
 /* Does nothing unless standard input is a terminal. */
 int terminal_enter_raw(struct terminal *terminal, struct error *e);
-/* Puts the terminal back and lets the guardian go. Accepts a zeroed object; a second call does nothing. */
+/* Puts the terminal back and lets the guardian go. Accepts a zeroed object; a second call does
+ * nothing. */
 void terminal_finish(struct terminal *terminal);
 /* The window on standard output or input; false if neither is a terminal. */
 bool terminal_window_size(unsigned short *columns, unsigned short *rows);
