@@ -67,85 +67,105 @@ static bool wait_for_mark(int fd, const char *mark, double seconds, struct times
 	}
 }
 
-int main(int argc, char **argv)
+/* What the guest goes on to say is read, so that it does not stop for want of room. */
+static void drain_until_told(int fd)
 {
-	const char *mark = "!";
-	double seconds = 60;
-	bool keep = false, control = false, seen;
-	struct timespec *start, now;
-	int option, master, slave;
-	pid_t child;
+	struct pollfd p[2] = { { .fd = STDIN_FILENO, .events = POLLIN },
+			       { .fd = fd, .events = POLLIN } };
+	char text[TAIL];
 
+	while (poll(p, 2, -1) >= 0) {
+		if (p[0].revents && read(STDIN_FILENO, text, sizeof(text)) <= 0) {
+			return;
+		}
+		if (p[1].revents && read(fd, text, sizeof(text)) <= 0) {
+			return;
+		}
+	}
+}
+
+_Noreturn static void run(char **command, int terminal, bool control, struct timespec *start)
+{
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (control) {
+		setsid();
+		ioctl(terminal, TIOCSCTTY, 0);
+	}
+	dup2(terminal, STDIN_FILENO);
+	dup2(terminal, STDOUT_FILENO);
+	if (terminal > STDERR_FILENO) {
+		close(terminal);
+	}
+	clock_gettime(CLOCK_MONOTONIC, start);
+	execvp(command[0], command);
+	_exit(127);
+}
+
+struct arguments {
+	const char *mark;
+	double seconds;
+	bool keep, control;
+	char **command;
+};
+
+static void parse(int argc, char **argv, struct arguments *a)
+{
+	int option;
+
+	*a = (struct arguments){ .mark = "!", .seconds = 60 };
 	while ((option = getopt(argc, argv, "+ckm:t:")) != -1) {
 		switch (option) {
 		case 'c':
-			control = true;
+			a->control = true;
 			break;
 		case 'k':
-			keep = true;
+			a->keep = true;
 			break;
 		case 'm':
-			mark = optarg;
+			a->mark = optarg;
 			break;
 		case 't':
-			seconds = atof(optarg);
+			a->seconds = strtod(optarg, NULL);
 			break;
 		default:
-			return 2;
+			exit(2);
 		}
 	}
-	if (optind == argc || strlen(mark) > TAIL / 2) {
+	if (optind == argc || strlen(a->mark) > TAIL / 2) {
 		errx(2, "usage: launch [-c] [-k] [-m MARK] [-t SECONDS] COMMAND...");
 	}
+	a->command = argv + optind;
+}
+
+int main(int argc, char **argv)
+{
+	struct arguments a;
+	struct timespec *start, now;
+	int master, slave;
+	pid_t child;
+	bool seen;
+
+	parse(argc, argv, &a);
 	start = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (start == MAP_FAILED || openpty(&master, &slave, NULL, NULL, NULL)) {
-		err(1, "pseudo terminal");
-	}
-	if (fcntl(master, F_SETFD, FD_CLOEXEC)) {
+	if (start == MAP_FAILED || openpty(&master, &slave, NULL, NULL, NULL) ||
+	    fcntl(master, F_SETFD, FD_CLOEXEC)) {
 		err(1, "pseudo terminal");
 	}
 	child = fork();
-	if (child == 0) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		if (control) {
-			setsid();
-			ioctl(slave, TIOCSCTTY, 0);
-		}
-		dup2(slave, 0);
-		dup2(slave, 1);
-		if (slave > 2) {
-			close(slave);
-		}
-		clock_gettime(CLOCK_MONOTONIC, start);
-		execvp(argv[optind], argv + optind);
-		_exit(127);
-	}
 	if (child < 0) {
 		err(1, "fork");
 	}
+	if (child == 0) {
+		run(a.command, slave, a.control, start);
+	}
 	close(slave);
-	seen = wait_for_mark(master, mark, seconds, &now);
+	seen = wait_for_mark(master, a.mark, a.seconds, &now);
 	if (seen) {
 		printf("%.0f %d\n", microseconds(start, &now), (int)child);
 		fflush(stdout);
 	}
-	while (seen && keep) {
-		char c;
-		struct pollfd p[2] = { { .fd = 0, .events = POLLIN },
-				       { .fd = master, .events = POLLIN } };
-
-		/* What the guest goes on to say is read, so that it does not stop for want of room.
-		 */
-		if (poll(p, 2, -1) < 0 || (p[0].revents && read(0, &c, 1) <= 0)) {
-			break;
-		}
-		if (p[1].revents) {
-			char drop[TAIL];
-
-			if (read(master, drop, sizeof(drop)) <= 0) {
-				break;
-			}
-		}
+	if (seen && a.keep) {
+		drain_until_told(master);
 	}
 	kill(child, SIGKILL);
 	waitpid(child, NULL, 0);
