@@ -79,6 +79,9 @@ static void step(struct rig *rig)
 {
 	switch (fuzz_take(&rig->in, 1) % 8) {
 	case 0:
+		/* What is on its way was made with the features of before. */
+		virtio_device_reset(rig->d->dev);
+		drain_peer(rig);
 		fuzz_start(rig);
 		break;
 	case 1:

@@ -17,7 +17,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define INPUT_MAX     (1 << 20)
-#define RANDOM_INPUTS 20000
+#define RANDOM_INPUTS 3000
 #define RANDOM_MAX    512
 #define RANDOM_LIMIT  65536
 
