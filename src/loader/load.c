@@ -36,9 +36,12 @@ int loader_load(struct guest_memory *mem, const struct loader_request *request,
 	if (r == 0) {
 		r = load_kernel(&src, mem, &kernel, e);
 	}
-	if (r == 0) {
-		r = cmdline_write(mem, &kernel, request->cmdline, e);
+	if (r != 0) {
+		/* Unless whoever found the fault knew a better cure. */
+		(void)error_hint(e, "--kernel takes a whole bzImage or vmlinux for x86-64");
+		return r;
 	}
+	r = cmdline_write(mem, &kernel, request->cmdline, e);
 	if (r == 0) {
 		r = initrd_load(&request->initrd, mem, &kernel, &initrd, e);
 	}
