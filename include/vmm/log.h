@@ -14,6 +14,7 @@
 #include <stdatomic.h>
 #include <time.h>
 
+#include "vmm/syscalls.h"
 #include "vmm/types.h"
 
 struct error;
@@ -34,6 +35,9 @@ bool log_enabled(enum log_level level);
 void log_line(enum log_level level, const char *domain, const char *fmt, ...) __printf_like(3, 4);
 /* "vmm: MSG" and, on its own line, "hint: HINT". */
 void log_error_object(const struct error *e);
+
+/* What a log line calls, on any thread: in the filter of every role. */
+extern const struct syscall_list log_syscalls;
 
 struct log_rate {
 	_Atomic uint32_t tokens_used;

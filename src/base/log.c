@@ -153,6 +153,15 @@ static char *copy_harmless(char *out, const char *end, const char *text)
 	return out;
 }
 
+/* A line may be logged on any thread, so every filter has these. */
+static const struct syscall_rule log_rules[] = {
+	SYSCALL("write"),
+	SYSCALL("poll"),
+	SYSCALL("sendto"),
+	SYSCALL("clock_gettime"),
+};
+const struct syscall_list log_syscalls = SYSCALL_LIST(log_rules);
+
 static ssize_t send_once(int fd, const char *text, size_t len)
 {
 	int sink = atomic_load_explicit(&setting.sink, memory_order_relaxed);

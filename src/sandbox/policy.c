@@ -5,6 +5,7 @@
  */
 #include "policy.h"
 
+#include "vmm/log.h"
 #include "vmm/netdev.h"
 #include "vmm/run_syscalls.h"
 #include "vmm/virtio_blk.h"
@@ -15,13 +16,14 @@
 #include "vmm/worker.h"
 
 const struct policy sandbox_policies[SANDBOX_ROLES] = {
-	[SANDBOX_ROLE_MAIN] = { { &vm_main_syscalls, &run_syscalls, &run_output_syscalls,
-				  &worker_syscalls } },
-	[SANDBOX_ROLE_VCPU] = { { &vcpu_syscalls, &run_output_syscalls } },
-	[SANDBOX_ROLE_BLOCK] = { { &worker_syscalls, &virtio_blk_ops.syscalls } },
-	[SANDBOX_ROLE_NET] = { { &worker_syscalls, &virtio_net_ops.syscalls,
+	[SANDBOX_ROLE_MAIN] = { { &log_syscalls, &vm_main_syscalls, &run_syscalls,
+				  &run_output_syscalls, &worker_syscalls } },
+	[SANDBOX_ROLE_VCPU] = { { &log_syscalls, &vcpu_syscalls, &run_output_syscalls } },
+	[SANDBOX_ROLE_BLOCK] = { { &log_syscalls, &worker_syscalls, &virtio_blk_ops.syscalls } },
+	[SANDBOX_ROLE_NET] = { { &log_syscalls, &worker_syscalls, &virtio_net_ops.syscalls,
 				 &netdev_tap_ops.syscalls, &netdev_socket_ops.syscalls } },
-	[SANDBOX_ROLE_CONSOLE] = { { &worker_syscalls, &virtio_console_ops.syscalls,
+	[SANDBOX_ROLE_CONSOLE] = { { &log_syscalls, &worker_syscalls, &virtio_console_ops.syscalls,
 				     &run_output_syscalls } },
-	[SANDBOX_ROLE_ENTROPY] = { { &worker_syscalls, &virtio_entropy_ops.syscalls } },
+	[SANDBOX_ROLE_ENTROPY] = { { &log_syscalls, &worker_syscalls,
+				     &virtio_entropy_ops.syscalls } },
 };
