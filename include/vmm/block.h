@@ -188,7 +188,9 @@ void block_group_end(struct block *b);
  */
 #define BLOCK_SYSCALL_RULES                                                                  \
 	SYSCALL("preadv2"), SYSCALL("pwritev2"), SYSCALL("fdatasync"), SYSCALL("fallocate"), \
-		SYSCALL_IOCTL(0x1277 /* BLKDISCARD */), SYSCALL("io_uring_enter"),           \
+		SYSCALL_IF("io_setup", 0, 64 /* AIO_TRANSFERS_MAX */), SYSCALL("io_submit"), \
+		SYSCALL("io_getevents"), SYSCALL_IOCTL(0x1277 /* BLKDISCARD */),             \
+		SYSCALL("io_uring_enter"),                                                   \
 		SYSCALL_IF("io_uring_register", 1, 12 /* IORING_REGISTER_ENABLE_RINGS */)
 
 #endif

@@ -3,6 +3,8 @@
 #ifndef VMM_BLOCK_RAW_H
 #define VMM_BLOCK_RAW_H
 
+#include <linux/aio_abi.h>
+
 #include "vmm/block.h"
 
 /* The system calls of the synchronous paths: tests put their own in to fail, interrupt and shorten
@@ -12,6 +14,8 @@ struct raw_io {
 	ssize_t (*pwritev2)(int fd, const struct iovec *iov, int count, off_t offset, int flags);
 	int (*fdatasync)(int fd);
 	int (*fallocate)(int fd, int mode, off_t offset, off_t len);
+	/* NULL: one call for each transfer. */
+	int (*io_submit)(aio_context_t context, long count, struct iocb **list);
 };
 extern const struct raw_io raw_io;
 
@@ -27,6 +31,29 @@ struct raw_disk {
 	char serial[BLOCK_SERIAL_SIZE];
 };
 
+/* Transfers of one call of io_submit(). */
+#define AIO_TRANSFERS_MAX 64
+
+/* Neighbours that are moved together: one transfer. */
+struct transfer {
+	struct block_queue requests;
+	enum block_op op;
+	const struct iovec *iov;
+	uint32_t iov_count;
+	uint64_t offset, len;
+	int64_t moved; /* bytes, or a negative errno */
+};
+
+/* See aio.c. */
+struct aio {
+	aio_context_t context; /* 0: not made yet */
+	bool unusable;	       /* this host has none */
+	uint32_t limit;	       /* transfers of the next call */
+	struct transfer transfers[AIO_TRANSFERS_MAX];
+	struct iocb iocbs[AIO_TRANSFERS_MAX];
+	struct iovec merged[BLOCK_IOV_MAX]; /* lists of transfers with several requests */
+};
+
 struct raw {
 	struct block block;
 	int fd; /* owned */
@@ -37,8 +64,7 @@ struct raw {
 			     succeeds any more */
 	struct block_queue transfers;	 /* READ and WRITE for raw_transfer_all() */
 	struct block_queue sync_waiting; /* FLUSH, and FUA writes that have been transferred */
-	struct iovec
-		*merged; /* BLOCK_IOV_MAX entries: allocated, untouched until neighbours meet */
+	struct aio *aio;		 /* allocated, touched as far as it is needed */
 	const struct raw_io *io;
 };
 
@@ -49,8 +75,14 @@ void raw_finish(struct raw *raw);
 
 /* Blocking; continue from req->transferred. 0 or a negative errno. */
 int raw_transfer(struct raw *raw, struct block_request *req);
-/* Blocking: all of raw->transfers, neighbours together. */
+/* Blocking: all of raw->transfers, neighbours together, several with one call. */
 void raw_transfer_all(struct raw *raw);
+/* Blocking: as many of `count` transfers as one call takes, results in `moved`; the others have 0
+ * there. */
+void aio_transfer(struct raw *raw, uint32_t count);
+void aio_init(struct aio *aio);
+void aio_finish(struct aio *aio);
+
 /* Blocking: DISCARD or WRITE_ZEROES by whatever way the file has. */
 int raw_deallocate(struct raw *raw, const struct block_request *req);
 /* The fallocate() mode that does `req` best; -1 if only slower ways are left. */

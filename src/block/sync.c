@@ -6,11 +6,12 @@
  * Runs on the worker that owns the disk; no locks. The guest controls order, sizes and content of
  * requests, not their place: block.c has checked ranges.
  *
- * Neighbours in one batch that continue each other on the disk are moved by one call. Durability is
- * done in groups: a FLUSH and a write with `fua` wait until everything else of the batch has been
- * transferred, then one fdatasync() serves them all. That keeps errors apart, too: a failed write
- * is the write's own failure, a failed sync spoils the disk's promise (F2: Linux reports a lost
- * page once and forgets it), which O_DSYNC writes could not tell.
+ * Neighbours in one batch that continue each other on the disk are one transfer; several transfers
+ * go with one call (aio.c). Durability is done in groups: a FLUSH and a write with `fua` wait until
+ * everything else of the batch has been transferred, then one fdatasync() serves them all. That
+ * keeps errors apart, too: a failed write is the write's own failure, a failed sync spoils the
+ * disk's promise (F2: Linux reports a lost page once and forgets it), which O_DSYNC writes could
+ * not tell.
  *
  * The file may be truncated by others at any time: a read beyond its end is -EIO. It is never
  * mapped, so there is no SIGBUS.
@@ -24,6 +25,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -31,26 +33,26 @@
 
 #define PARTIAL_IOV 128 /* entries of a list that is continued in the middle; on the stack */
 
+static int submit(aio_context_t context, long count, struct iocb **list)
+{
+	return (int)syscall(SYS_io_submit, context, count, list);
+}
+
 const struct raw_io raw_io = {
 	.preadv2 = preadv2,
 	.pwritev2 = pwritev2,
 	.fdatasync = fdatasync,
 	.fallocate = fallocate,
+	.io_submit = submit,
 };
 
 static const uint8_t zero_page[PAGE_SIZE_4K];
 
-struct sync {
-	struct raw raw;
-	struct iovec
-		*merged; /* BLOCK_IOV_MAX entries: allocated, untouched until neighbours meet */
-};
-
 int raw_init(struct raw *raw, const struct block_ops *ops, struct raw_disk *disk, struct error *e)
 {
-	struct iovec *merged = malloc(BLOCK_IOV_MAX * sizeof(*merged));
+	struct aio *aio = malloc(sizeof(*aio));
 
-	if (merged == NULL) {
+	if (aio == NULL) {
 		return error_set_sys(e, ERROR_NO_MEMORY, ENOMEM, "disk");
 	}
 	block_init(&raw->block, ops, disk->capacity);
@@ -65,7 +67,8 @@ int raw_init(struct raw *raw, const struct block_ops *ops, struct raw_disk *disk
 	raw->is_device = disk->is_device;
 	raw->in_memory = disk->in_memory;
 	raw->io = &raw_io;
-	raw->merged = merged;
+	raw->aio = aio;
+	aio_init(aio);
 	block_queue_init(&raw->transfers);
 	block_queue_init(&raw->sync_waiting);
 	return 0;
@@ -79,7 +82,8 @@ void raw_finish(struct raw *raw)
 {
 	unlock_disk(raw->fd);
 	close_fd(&raw->fd);
-	free(raw->merged);
+	aio_finish(raw->aio);
+	free(raw->aio);
 }
 
 /* The part of the list from `skip` on, as far as it fits. Returns the entries used. */
@@ -254,58 +258,82 @@ void raw_done(struct raw *raw, struct block_request *req, int result)
 	}
 }
 
-/* True if one call can move `next` together with the `len` bytes at `offset` before it. */
-static bool continues(const struct block_request *next, enum block_op op, uint64_t offset,
-		      uint64_t len, uint32_t count)
+/* True if `next` can be moved together with `t`, whose list would then have its place in the
+ * `room` entries that are left. */
+static bool continues(const struct block_request *next, const struct transfer *t, uint32_t room)
 {
-	return next != NULL && next->op == op && next->offset == offset + len &&
-	       next->iov_count <= BLOCK_IOV_MAX - count && next->len <= BLOCK_TRANSFER_MAX - len;
+	return next != NULL && next->op == t->op && next->offset == t->offset + t->len &&
+	       next->len <= BLOCK_TRANSFER_MAX - t->len &&
+	       (uint64_t)t->iov_count + next->iov_count <= room;
 }
 
-/* Moves `req` and the requests after it that continue it. */
-static void transfer_run(struct raw *raw, struct block_request *req)
+/* The next of raw->transfers, with what continues it; `*merged` is where its list may be put. */
+static void take_transfer(struct raw *raw, struct transfer *t, struct iovec **merged)
 {
-	struct block_queue run;
-	uint32_t count = req->iov_count;
-	uint64_t total = MIN(req->len, BLOCK_TRANSFER_MAX);
-	uint64_t offset = req->offset;
-	struct iovec *merged = raw->merged;
+	struct block_request *req = block_queue_pop(&raw->transfers);
+	uint32_t room = (uint32_t)(raw->aio->merged + BLOCK_IOV_MAX - *merged);
 
-	block_queue_init(&run);
-	block_queue_push(&run, req);
-	while (continues(raw->transfers.head, req->op, offset, total, count)) {
-		struct block_request *next = block_queue_pop(&raw->transfers);
-
-		if (run.head->next == NULL) {
-			memcpy(merged, req->iov, req->iov_count * sizeof(*req->iov));
+	*t = (struct transfer){
+		.op = req->op,
+		.iov = req->iov,
+		.iov_count = req->iov_count,
+		.offset = req->offset,
+		.len = MIN(req->len, BLOCK_TRANSFER_MAX),
+	};
+	block_queue_init(&t->requests);
+	block_queue_push(&t->requests, req);
+	while (continues(raw->transfers.head, t, room)) {
+		req = block_queue_pop(&raw->transfers);
+		if (t->iov != *merged) {
+			memcpy(*merged, t->iov, t->iov_count * sizeof(*t->iov));
+			t->iov = *merged;
 		}
-		memcpy(merged + count, next->iov, next->iov_count * sizeof(*next->iov));
-		count += next->iov_count;
-		total += next->len;
-		block_queue_push(&run, next);
+		memcpy(*merged + t->iov_count, req->iov, req->iov_count * sizeof(*req->iov));
+		t->iov_count += req->iov_count;
+		t->len += req->len;
+		block_queue_push(&t->requests, req);
 	}
-	if (run.head->next != NULL) {
-		ssize_t moved = move(raw, req->op, merged, (int)count, offset);
-		uint64_t left = moved > 0 ? (uint64_t)moved : 0;
+	if (t->iov == *merged) {
+		*merged += t->iov_count;
+	}
+}
 
-		for (struct block_request *r = run.head; r != NULL; r = r->next) {
-			r->transferred = MIN(left, r->len);
-			left -= r->transferred;
-		}
-	}
-	/* What the common call has left undone is done one by one, so that each request gets its
-	 * own answer. */
-	while ((req = block_queue_pop(&run)) != NULL) {
+/* What the common call has left undone is done one by one, so that each request gets its own
+ * answer. */
+static void finish_transfer(struct raw *raw, struct transfer *t)
+{
+	uint64_t left = t->moved > 0 ? (uint64_t)t->moved : 0;
+	struct block_request *req;
+
+	while ((req = block_queue_pop(&t->requests)) != NULL) {
+		req->transferred = MIN(left, req->len);
+		left -= req->transferred;
 		raw_done(raw, req, raw_transfer(raw, req));
 	}
 }
 
 void raw_transfer_all(struct raw *raw)
 {
-	struct block_request *req;
+	struct aio *aio = raw->aio;
 
-	while ((req = block_queue_pop(&raw->transfers)) != NULL) {
-		transfer_run(raw, req);
+	while (raw->transfers.head != NULL) {
+		struct iovec *merged = aio->merged;
+		uint32_t limit = raw->io->io_submit == NULL || aio->unusable ? 1 : aio->limit;
+		uint32_t count = 0;
+
+		while (raw->transfers.head != NULL && count < limit) {
+			take_transfer(raw, &aio->transfers[count++], &merged);
+		}
+		if (count > 1) {
+			aio_transfer(raw, count);
+		} else if (aio->transfers[0].iov == aio->merged) {
+			aio->transfers[0].moved =
+				move(raw, aio->transfers[0].op, aio->transfers[0].iov,
+				     (int)aio->transfers[0].iov_count, aio->transfers[0].offset);
+		}
+		for (uint32_t i = 0; i < count; i++) {
+			finish_transfer(raw, &aio->transfers[i]);
+		}
 	}
 }
 

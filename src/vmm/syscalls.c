@@ -63,5 +63,7 @@ static const struct syscall_rule main_rules[] = {
 	/* The end: disks are unlocked and closed. */
 	SYSCALL_IF("fcntl", 1, F_OFD_SETLK),
 	SYSCALL("close"),
+	/* Closing disks (src/block/aio.c). */
+	SYSCALL("io_destroy"),
 };
 const struct syscall_list vm_main_syscalls = SYSCALL_LIST(main_rules);

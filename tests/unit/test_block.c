@@ -10,6 +10,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -690,6 +691,252 @@ START_TEST(test_short_common_transfers)
 }
 END_TEST
 
+/* --- many transfers with one call (aio.c) --- */
+
+static struct {
+	long most;   /* transfers that one call takes */
+	bool refuse; /* the call fails */
+	bool slow;
+	uint32_t cut;	   /* list entries that are left out at the end of each transfer */
+	int submits, last; /* calls, and how many transfers the last one was offered */
+} many;
+
+static int many_submit(aio_context_t context, long count, struct iocb **list)
+{
+	many.submits++;
+	many.last = (int)count;
+	if (many.refuse) {
+		errno = EAGAIN;
+		return -1;
+	}
+	if (many.slow) {
+		(void)usleep(2000);
+	}
+	for (long i = 0; i < count; i++) {
+		list[i]->aio_nbytes -= many.cut;
+	}
+	return (int)syscall(SYS_io_submit, context, MIN(count, many.most), list);
+}
+
+static const struct raw_io many_io = {
+	.preadv2 = host_preadv2,
+	.pwritev2 = host_pwritev2,
+	.fdatasync = host_fdatasync,
+	.fallocate = host_fallocate,
+	.io_submit = many_submit,
+};
+
+static struct raw *raw_of(struct block *b)
+{
+	return container_of(b, struct raw, block);
+}
+
+#define MANY 32
+
+/* MANY requests with two list entries each, no neighbours. */
+static void run_many(struct block *b, struct io *ios, enum block_op op, uint8_t *data)
+{
+	static struct iovec iov[MANY][2];
+
+	for (int i = 0; i < MANY; i++) {
+		iov[i][0] = (struct iovec){ data + (size_t)i * 1024, 700 };
+		iov[i][1] = (struct iovec){ data + (size_t)i * 1024 + 700, 324 };
+		submit(b, &ios[i], op, (uint64_t)(MANY - i) * 8192, 1024, iov[i], 2);
+	}
+	block_drain(b);
+}
+
+static void many_done(const struct io *ios)
+{
+	for (int i = 0; i < MANY; i++) {
+		ck_assert_int_eq(ios[i].calls, 1);
+		ck_assert_int_eq(ios[i].result, 0);
+	}
+}
+
+/* False: this host has no Linux AIO. */
+static bool open_many(struct block **b, int engine, struct loop *loop)
+{
+	aio_context_t context = 0;
+
+	if (syscall(SYS_io_setup, AIO_TRANSFERS_MAX, &context) < 0) {
+		fprintf(stderr, "# SKIP Linux AIO: %s\n", strerror(errno));
+		return false;
+	}
+	(void)syscall(SYS_io_destroy, context);
+	*b = open_attached(engine, loop, NULL, NULL);
+	if (*b == NULL) {
+		return false;
+	}
+	raw_of(*b)->io = &many_io;
+	memset(&host, 0, sizeof(host));
+	memset(&many, 0, sizeof(many));
+	many.most = AIO_TRANSFERS_MAX;
+	return true;
+}
+
+static void write_and_read_many(struct block *b)
+{
+	static uint8_t data[MANY * 1024], back[MANY * 1024];
+	static uint32_t seed = 77;
+	struct io ios[MANY];
+
+	pattern(data, sizeof(data), seed++);
+	memset(back, 0, sizeof(back));
+	run_many(b, ios, BLOCK_WRITE, data);
+	many_done(ios);
+	for (size_t i = 0; i < MANY; i++) {
+		check_file((MANY - i) * 8192, data + i * 1024, 1024);
+	}
+	run_many(b, ios, BLOCK_READ, back);
+	many_done(ios);
+	ck_assert_mem_eq(back, data, sizeof(data));
+}
+
+START_TEST(test_batch_is_one_call)
+{
+	static uint8_t data[MANY * 1024];
+	struct io ios[MANY];
+	struct loop loop;
+	struct block *b;
+
+	if (!open_many(&b, engines[_i], &loop)) {
+		return;
+	}
+	run_many(b, ios, BLOCK_WRITE, data);
+	many_done(ios);
+	ck_assert_int_eq(many.submits, 1);
+	ck_assert_int_eq(many.last, MANY);
+	ck_assert_int_eq(host.calls, 0);
+	/* One alone goes directly. */
+	ck_assert_int_eq(run_buf(b, BLOCK_WRITE, 0, data, 512), 0);
+	ck_assert_int_eq(many.submits, 1);
+	ck_assert_int_eq(host.calls, 1);
+	write_and_read_many(b);
+	ck_assert_int_eq(host.calls, 1);
+	finish(b, &loop);
+}
+END_TEST
+
+/* What one call does not take, cuts short, or refuses is finished all the same. */
+START_TEST(test_batch_call_misbehaves)
+{
+	struct loop loop;
+	struct block *b;
+
+	if (!open_many(&b, BLOCK_ENGINE_SYNC, &loop)) {
+		return;
+	}
+	for (many.most = 1; many.most <= MANY; many.most += 5) {
+		write_and_read_many(b);
+	}
+	many.cut = 1;
+	write_and_read_many(b);
+	many.cut = 0;
+	many.refuse = true;
+	write_and_read_many(b);
+	many.refuse = false;
+	raw_of(b)->aio->unusable = true;
+	many.submits = 0;
+	host.calls = 0;
+	write_and_read_many(b);
+	ck_assert_int_eq(many.submits, 0);
+	ck_assert_int_eq(host.calls, 2 * MANY);
+	finish(b, &loop);
+}
+END_TEST
+
+/* Of a batch, the request whose memory is bad fails, alone. */
+START_TEST(test_batch_errors_are_apart)
+{
+	static uint8_t data[MANY * 1024];
+	struct iovec iov[MANY];
+	struct io ios[MANY];
+	struct loop loop;
+	struct block *b;
+
+	if (!open_many(&b, BLOCK_ENGINE_SYNC, &loop)) {
+		return;
+	}
+	for (int i = 0; i < MANY; i++) {
+		iov[i] = (struct iovec){ i == 7 ? (void *)4096 : data + (size_t)i * 1024, 1024 };
+		submit(b, &ios[i], BLOCK_WRITE, (uint64_t)i * 8192, 1024, &iov[i], 1);
+	}
+	block_drain(b);
+	for (int i = 0; i < MANY; i++) {
+		ck_assert_int_eq(ios[i].calls, 1);
+		ck_assert_int_eq(ios[i].result, i == 7 ? -EFAULT : 0);
+	}
+	/* Beyond the file's end: others may have cut it. */
+	ck_assert_int_eq(truncate(disk_path, 10 * 8192), 0);
+	for (int i = 0; i < MANY; i++) {
+		iov[i].iov_base = data;
+		submit(b, &ios[i], BLOCK_READ, (uint64_t)i * 8192, 1024, &iov[i], 1);
+	}
+	block_drain(b);
+	for (int i = 0; i < MANY; i++) {
+		ck_assert_int_eq(ios[i].result, i < 10 ? 0 : -EIO);
+	}
+	finish(b, &loop);
+}
+END_TEST
+
+START_TEST(test_slow_calls_get_less)
+{
+	static uint8_t data[MANY * 1024];
+	struct io ios[MANY];
+	struct loop loop;
+	struct block *b;
+
+	if (!open_many(&b, BLOCK_ENGINE_SYNC, &loop)) {
+		return;
+	}
+	many.slow = true;
+	for (int most = MANY; most >= 2; most /= 2) {
+		many.submits = 0;
+		run_many(b, ios, BLOCK_WRITE, data);
+		many_done(ios);
+		ck_assert_int_le(many.last, most);
+		ck_assert_int_ge(many.submits, MANY / most);
+	}
+	/* Never less than two, or it could not recover. */
+	ck_assert_int_eq(many.last, 2);
+	finish(b, &loop);
+}
+END_TEST
+
+/* Runs of neighbours that fill the space for common lists, in one batch with others. */
+START_TEST(test_batch_of_runs)
+{
+	enum { COUNT = 200, ENTRIES = 16 };
+	static uint8_t data[COUNT * 512];
+	static struct iovec iov[COUNT][ENTRIES];
+	static struct io ios[COUNT];
+	struct loop loop;
+	struct block *b;
+
+	if (!open_many(&b, engines[_i], &loop)) {
+		return;
+	}
+	pattern(data, sizeof(data), 5);
+	for (int i = 0; i < COUNT; i++) {
+		for (int k = 0; k < ENTRIES; k++) {
+			iov[i][k] = (struct iovec){ data + i * 512 + k * 32, 32 };
+		}
+		/* Every seventh leaves a gap. */
+		submit(b, &ios[i], BLOCK_WRITE, ((uint64_t)i + (uint64_t)i / 7) * 512, 512, iov[i],
+		       ENTRIES);
+	}
+	block_drain(b);
+	for (int i = 0; i < COUNT; i++) {
+		ck_assert_int_eq(ios[i].calls, 1);
+		ck_assert_int_eq(ios[i].result, 0);
+		check_file(((uint64_t)i + (uint64_t)i / 7) * 512, data + (size_t)i * 512, 512);
+	}
+	finish(b, &loop);
+}
+END_TEST
+
 START_TEST(test_neighbours_share_a_call)
 {
 	enum { COUNT = 32 };
@@ -1219,9 +1466,12 @@ CHECK_MAIN("block", CHECK_FIXTURE(setup, teardown);
 	   CHECK_TABLE(test_flush_fails_for_good_after_a_failed_sync, engines);
 	   CHECK_TABLE(test_detach_and_attach_again, engines);
 	   CHECK_TEST(test_short_transfers_are_finished); CHECK_TEST(test_short_common_transfers);
-	   CHECK_TEST(test_neighbours_share_a_call); CHECK_TEST(test_transfer_errors);
-	   CHECK_TEST(test_sync_errors_stick); CHECK_TEST(test_syncs_are_grouped);
-	   CHECK_TEST(test_without_fallocate); CHECK_TABLE(test_open_refuses, open_rows);
+	   CHECK_TABLE(test_batch_is_one_call, engines); CHECK_TABLE(test_batch_of_runs, engines);
+	   CHECK_TEST(test_batch_call_misbehaves); CHECK_TEST(test_batch_errors_are_apart);
+	   CHECK_TEST(test_slow_calls_get_less); CHECK_TEST(test_neighbours_share_a_call);
+	   CHECK_TEST(test_transfer_errors); CHECK_TEST(test_sync_errors_stick);
+	   CHECK_TEST(test_syncs_are_grouped); CHECK_TEST(test_without_fallocate);
+	   CHECK_TABLE(test_open_refuses, open_rows);
 	   CHECK_TEST(test_open_refuses_character_device);
 	   CHECK_TEST(test_open_says_that_ro_would_work); CHECK_TEST(test_raw_by_insistence);
 	   CHECK_TABLE(test_read_only_disk, engines); CHECK_TEST(test_serial);
