@@ -30,7 +30,8 @@
 #define PLATFORM_CMDLINE_MAX	0x10000 /* bytes with the terminating NUL */
 #define PLATFORM_EBDA		0x9fc00
 #define PLATFORM_ACPI		0xe0000 /* RSDP first: found by the scan of 0xe0000-0xfffff as well */
-#define PLATFORM_ACPI_END	0x100000
+#define PLATFORM_ACPI_END	0xffff0
+#define PLATFORM_RESET_VECTOR	0xffff0 /* f000:fff0, where a jump to the BIOS goes; 16 bytes */
 #define PLATFORM_KERNEL_MIN	0x100000
 
 #define PLATFORM_VIRTIO_MMIO	  0xd0000000ULL

@@ -7,7 +7,7 @@
  * enters its own before the guest runs.
  *
  * A filter allows the union of the syscall lists (vmm/syscalls.h) of what runs in that role;
- * anything else is SIGSYS: the handler prints thread, role and system call, and the process ends
+ * anything else is SIGSYS: the handler prints role and system call, and the process ends
  * with 125. Filters are BPF programs made at build time.
  */
 #ifndef VMM_SANDBOX_H

@@ -20,7 +20,7 @@
 #include "internal.h"
 #include "vmm/platform.h"
 
-#define WORDS_MAX 8
+#define WORDS_MAX 7
 
 /* Tabs and newlines too: Linux takes them for spaces, people do not see them, and they would let a
  * script forge words. */
@@ -83,7 +83,6 @@ int cmdline_build(const struct cmdline_request *request, char *buf, size_t size,
 			words[count++] = "console=hvc0";
 		}
 		words[count++] = "panic=-1";
-		words[count++] = "pci=off";
 		if (request->quiet) {
 			words[count++] = "quiet";
 		}

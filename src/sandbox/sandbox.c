@@ -25,6 +25,9 @@
 #define EXIT_VMM_ERROR	  125
 #define FILTER_LENGTH_MAX 1024
 
+/* For the message of a refused call. */
+static _Thread_local enum sandbox_role thread_role;
+
 static void append(char *buf, size_t size, size_t *used, const char *text)
 {
 	while (*text != '\0' && *used + 1 < size) {
@@ -49,12 +52,14 @@ static void append_number(char *buf, size_t size, size_t *used, unsigned int num
 static void refuse(int signal_number, siginfo_t *info, void *context)
 {
 	unsigned int number = (unsigned int)info->si_syscall;
-	char line[160];
+	char line[240];
 	size_t used = 0;
 
 	(void)signal_number;
 	(void)context;
-	append(line, sizeof(line), &used, "vmm: sandbox: a thread called ");
+	append(line, sizeof(line), &used, "vmm: sandbox: a thread of role '");
+	append(line, sizeof(line), &used, sandbox_role_name(thread_role));
+	append(line, sizeof(line), &used, "' called ");
 	if (number < SANDBOX_SYSCALL_NAMES && sandbox_syscall_names[number] != NULL) {
 		append(line, sizeof(line), &used, sandbox_syscall_names[number]);
 		append(line, sizeof(line), &used, " ");
@@ -157,6 +162,7 @@ int sandbox_enter_thread(enum sandbox_mode mode, enum sandbox_role role, struct 
 	if (mode == SANDBOX_OFF) {
 		return 0;
 	}
+	thread_role = role;
 	r = drop_capabilities(e);
 	if (r < 0) {
 		return r;

@@ -122,7 +122,6 @@ int kvm_open(struct kvm *kvm, struct error *e)
 	kvm->has_debugregs = has_capability(kvm->fd, KVM_CAP_DEBUGREGS);
 	kvm->has_tsc_deadline = has_capability(kvm->fd, KVM_CAP_TSC_DEADLINE_TIMER);
 	kvm->has_kvmclock_ctrl = has_capability(kvm->fd, KVM_CAP_KVMCLOCK_CTRL);
-	kvm->has_readonly_mem = has_capability(kvm->fd, KVM_CAP_READONLY_MEM);
 	kvm->has_tsc_control = has_capability(kvm->fd, KVM_CAP_TSC_CONTROL);
 	return 0;
 fail:

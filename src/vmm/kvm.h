@@ -21,8 +21,8 @@ struct kvm {
 	int vm_fd; /* one VM per process */
 	int vcpu_mmap_size;
 	uint32_t xsave_size; /* bytes of KVM_GET_XSAVE2, at least 4096 */
-	bool has_xsave2, has_sregs2, has_xcrs, has_vcpu_events, has_debugregs, has_tsc_deadline;
-	bool has_kvmclock_ctrl, has_readonly_mem, has_tsc_control;
+	bool has_xsave2, has_xcrs, has_vcpu_events, has_debugregs, has_tsc_deadline;
+	bool has_kvmclock_ctrl, has_tsc_control;
 };
 
 /* EINTR-proof ioctl: -errno on failure. */

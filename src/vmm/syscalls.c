@@ -48,6 +48,7 @@ static const struct syscall_rule main_rules[] = {
 	SYSCALL_IOCTL(KVM_SET_MP_STATE),
 	SYSCALL_IOCTL(KVM_SET_IRQCHIP),
 	SYSCALL_IOCTL(KVM_SET_PIT2),
+	SYSCALL_IOCTL(KVM_KVMCLOCK_CTRL),
 	SYSCALL_IOCTL(KVM_IRQ_LINE),
 	/* Emptying RAM and loading the kernel again. */
 	SYSCALL("fallocate"),

@@ -126,14 +126,14 @@ static bool park(struct vcpu *vcpu)
 	}
 	open = atomic_load_explicit(&all->wanted, memory_order_relaxed) == GATE_OPEN;
 	all->parked--;
-	vcpu->run->immediate_exit = 0;
+	__atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_RELAXED);
 	(void)pthread_mutex_unlock(&all->lock);
 	return open;
 }
 
 static void complete_exit(struct vcpu *vcpu)
 {
-	vcpu->run->immediate_exit = 1;
+	__atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_RELAXED);
 	(void)ioctl(vcpu->fd, KVM_RUN, NULL);
 }
 
@@ -319,6 +319,15 @@ void vcpus_hold(struct vcpus *all)
 	move_gate(all, GATE_HOLD);
 	interrupt_all(all);
 	wait_until_parked(all);
+}
+
+/* Without this a guest that was paused for long takes the gap for a lock-up of its own. */
+void vcpus_excuse_pause(struct vcpus *all)
+{
+	for (uint32_t i = 0; all->kvm->has_kvmclock_ctrl && i < all->count; i++) {
+		/* Refused, rightly, for a vCPU whose guest has not set up its clock. */
+		(void)kvm_ioctl(all->list[i].fd, KVM_KVMCLOCK_CTRL, NULL);
+	}
 }
 
 int vcpus_reset(struct vcpus *all, struct error *e)

@@ -74,6 +74,8 @@ void vcpus_release(struct vcpus *all);
 void vcpus_hold(struct vcpus *all);
 /* Any thread: running vCPUs park at their next exit; does not wait, does not interrupt. */
 void vcpus_want_hold(struct vcpus *all);
+/* After a pause that the guest was not told of; all parked. */
+void vcpus_excuse_pause(struct vcpus *all);
 /* Back to power-on; all parked. */
 int vcpus_reset(struct vcpus *all, struct error *e);
 /* Ends and joins the threads, closes the vCPUs. Accepts a zeroed or half-made object. */

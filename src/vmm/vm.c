@@ -22,6 +22,7 @@
 #include "vmm/loader.h"
 #include "vmm/log.h"
 #include "vmm/platform.h"
+#include "x86/reset_vector.h"
 #include "vmm/virtio_console.h"
 
 LOG_DOMAIN("vm");
@@ -202,6 +203,9 @@ static int load_guest(struct vm *vm, struct error *e)
 {
 	int r = machine_write_acpi(&vm->machine, vm->config.vcpus, &vm->load.rsdp, e);
 
+	if (r == 0) {
+		r = reset_vector_write(&vm->mem, e);
+	}
 	return r == 0 ? loader_load(&vm->mem, &vm->load, &vm->entry, e) : r;
 }
 
@@ -387,6 +391,7 @@ int vm_resume(struct vm *vm, struct error *e)
 		return error_set(e, ERROR_CONFIG, ENOTCONN, "resume: the VM is not paused");
 	}
 	vm->state = VM_RUNNING;
+	vcpus_excuse_pause(&vm->vcpus);
 	machine_resume(&vm->machine);
 	if (atomic_load(&vm->event_word) != 0) {
 		act_on_event(vm);

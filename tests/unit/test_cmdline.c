@@ -8,21 +8,19 @@ static const struct {
 	struct cmdline_request request;
 	const char *expected;
 } lines[] = {
-	{ { 0 }, "panic=-1 pci=off" },
-	{ { .serial = true }, "console=ttyS0 panic=-1 pci=off" },
-	{ { .serial = true, .root_disk = true },
-	  "console=ttyS0 panic=-1 pci=off root=/dev/vda rw" },
-	{ { .root_disk = true, .root_read_only = true }, "panic=-1 pci=off root=/dev/vda ro" },
-	{ { .root_read_only = true }, "panic=-1 pci=off" },
-	{ { .serial = true, .quiet = true, .initrd = true },
-	  "console=ttyS0 panic=-1 pci=off quiet" },
-	{ { .serial = true, .hvc = true }, "console=ttyS0 console=hvc0 panic=-1 pci=off" },
+	{ { 0 }, "panic=-1" },
+	{ { .serial = true }, "console=ttyS0 panic=-1" },
+	{ { .serial = true, .root_disk = true }, "console=ttyS0 panic=-1 root=/dev/vda rw" },
+	{ { .root_disk = true, .root_read_only = true }, "panic=-1 root=/dev/vda ro" },
+	{ { .root_read_only = true }, "panic=-1" },
+	{ { .serial = true, .quiet = true, .initrd = true }, "console=ttyS0 panic=-1 quiet" },
+	{ { .serial = true, .hvc = true }, "console=ttyS0 console=hvc0 panic=-1" },
 	{ { .root_disk = true, .append = "root=/dev/vdb init=/bin/sh -- a b" },
-	  "panic=-1 pci=off root=/dev/vda rw root=/dev/vdb init=/bin/sh -- a b" },
-	{ { .append = "" }, "panic=-1 pci=off" },
+	  "panic=-1 root=/dev/vda rw root=/dev/vdb init=/bin/sh -- a b" },
+	{ { .append = "" }, "panic=-1" },
 	{ { .only = "x", .serial = true, .root_disk = true, .quiet = true }, "x" },
 	{ { .only = "", .serial = true }, "" },
-	{ { .append = "name=\xc3\xa9" }, "panic=-1 pci=off name=\xc3\xa9" },
+	{ { .append = "name=\xc3\xa9" }, "panic=-1 name=\xc3\xa9" },
 };
 
 START_TEST(test_words)
