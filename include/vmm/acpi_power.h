@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The power block of a hardware-reduced ACPI machine (ACPI 6.4 §4.8.3.7, §5.6.9): sleep and reset
- *registers that the FADT names, and the status register of the Generic Event Device that the DSDT
- *reads in its _EVT method. 8 ports at PLATFORM_PORT_ACPI: +0 sleep control, byte: SLP_TYP << 2 |
- *SLP_EN (0x20); type 5 powers off, others are ignored +1 sleep status, byte: WAK_STS (0x80), write
- *1 to clear; always reads 0 +2 reset, byte: ACPI_POWER_RESET_VALUE resets +4 event status, dword: a
- *read returns the pending events and clears them vCPU threads and main; pending events are atomic.
- *Saved: pending events.
+ * The power block of a hardware-reduced ACPI machine (ACPI 6.4 §4.8.3.7, §5.6.9): sleep and reset registers that the FADT names, and
+ * the status register of the Generic Event Device that the DSDT reads in its _EVT method. 8 ports at PLATFORM_PORT_ACPI:
+ *	+0 sleep control, byte: SLP_TYP << 2 | SLP_EN (0x20); type 5 powers off, others are ignored
+ *	+1 sleep status, byte: WAK_STS (0x80), write 1 to clear; always reads 0
+ *	+2 reset, byte: ACPI_POWER_RESET_VALUE resets
+ *	+4 event status, dword: a read returns the pending events and clears them
+ * vCPU threads and main; pending events are atomic. Saved: pending events.
  */
 #ifndef VMM_ACPI_POWER_H
 #define VMM_ACPI_POWER_H

@@ -1,19 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The error object of the control path. The caller owns it, usually on its stack; no heap is
- *involved, so that running out of memory can be reported too.
+ * The error object of the control path. The caller owns it, usually on its stack; no heap is involved, so that running out of
+ * memory can be reported too.
  *
- * Convention: `int f(..., struct error *e)` returns 0 and leaves `e` alone, or returns a negative
- *errno and has filled `e`. Outputs are untouched on failure. Text reads "what, with the object's
- *name: why"; the hint says what the user can do. Callers add context in front:
+ * Convention: `int f(..., struct error *e)` returns 0 and leaves `e` alone, or returns a negative errno and has filled `e`.
+ * Outputs are untouched on failure. Text reads "what, with the object's name: why"; the hint says what the user can do.
+ * Callers add context in front:
  *
  *	return error_set(e, ERROR_DISK, EACCES, "open '%s': %s", path, strerror(EACCES));
  *	...
- *	return error_prefix(e, "disk 'vda'");		-> "disk 'vda': open '/x': Permission
- *denied"
+ *	return error_prefix(e, "disk 'vda'");		-> "disk 'vda': open '/x': Permission denied"
  *
- * All functions are safe in any thread, and accept e == NULL (the caller does not care for the
- *text).
+ * All functions are safe in any thread, and accept e == NULL (the caller does not care for the text).
  */
 #ifndef VMM_ERROR_H
 #define VMM_ERROR_H

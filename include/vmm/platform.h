@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The machine that a guest sees: where RAM, registers and ports are. The one place that names these
- *numbers: loader, ACPI tables, devices and the test guests take them from here. Freestanding:
- *usable from assembler-free bare-metal guests too.
+ * The machine that a guest sees: where RAM, registers and ports are. The one place that names these numbers: loader, ACPI
+ * tables, devices and the test guests take them from here. Freestanding: usable from assembler-free bare-metal guests too.
  *
  * Guest physical memory (x86-64):
  *	0x00000000  RAM, up to PLATFORM_RAM_LOW_END (3 GiB)

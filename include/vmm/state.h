@@ -1,26 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Saved state as tables. A device describes each member of its struct that has to survive snapshot,
- *migration and fork once: tag, member, since-version. Save, load, inspect, the round-trip test and
- *the fuzzer work from that table.
+ * Saved state as tables. A device describes each member of its struct that has to survive snapshot, migration and fork once:
+ * tag, member, since-version. Save, load, inspect, the round-trip test and the fuzzer work from that table.
  *
  *	static const struct state_field serial_fields[] = {
  *		STATE_FIELD(1, struct serial, lcr, 1),
  *		STATE_BYTES(2, struct serial, fifo, 1),			uint8_t fifo[N], whole
- *		STATE_STRUCTS(3, struct serial, queues, &queue_state, N, 1),	N structs with a
- *table of their own
+ *		STATE_STRUCTS(3, struct serial, queues, &queue_state, N, 1),	N structs with a table of their own
  *	};
  *	const struct state_desc serial_state =
  *		STATE_DESC("serial", 1, struct serial, serial_fields, .validate = serial_validate);
  *
- * Only uint8_t, uint16_t, uint32_t, uint64_t, int64_t and bool members (atomic ones included)
- *compile as STATE_FIELD: the width on the wire is the type's. Tags are unique within a table and
- *never reused. Encoding: for each field u16 tag, u32 length, little-endian value; each element of a
- *nested table is a u32 length and the same encoding. A field that is absent keeps the object's
- *current value (load into a freshly reset object); an unknown tag, a wrong length or a failed
- *validate() refuses the whole section and names the field. Loading is done into a scratch copy
- *first by the caller if the object must stay untouched on failure: state_load() itself validates
- *framing of everything before it writes the first member.
+ * Only uint8_t, uint16_t, uint32_t, uint64_t, int64_t and bool members (atomic ones included) compile as STATE_FIELD: the
+ * width on the wire is the type's. Tags are unique within a table and never reused. Encoding: for each field u16 tag, u32
+ * length, little-endian value; each element of a nested table is a u32 length and the same encoding. A field that is absent
+ * keeps the object's current value (load into a freshly reset object); an unknown tag, a wrong length or a failed validate()
+ * refuses the whole section and names the field. Loading is done into a scratch copy first by the caller if the object must
+ * stay untouched on failure: state_load() itself validates framing of everything before it writes the first member.
  *
  * Never saved: pointers, descriptors, threads, statistics.
  */

@@ -15,8 +15,8 @@
  *	PAUSED	  vCPUs parked, workers quiesced: state is readable
  *	STOPPED	  final; `stopped` was called once with the reason
  *
- * Order of a start: vm_create() opens everything; the caller enters the process sandbox; vm_start()
- *starts threads, each of which enters its own filter before it touches guest data.
+ * Order of a start: vm_create() opens everything; the caller enters the process sandbox; vm_start() starts threads, each of
+ * which enters its own filter before it touches guest data.
  */
 #ifndef VMM_VM_H
 #define VMM_VM_H

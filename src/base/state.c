@@ -8,9 +8,9 @@
  *	element = u32 length, section		as many as the table's `count`
  *
  * Loading walks the input twice: once to check every tag, length and nesting, then to store. Input
- *comes from files and peers and is hostile: every length is checked against what is left, nesting
- *is as deep as the tables only, and what the numbers mean is left to validate(), which runs from
- *the innermost table outwards. Objects are quiesced: nobody else looks at them.
+ * comes from files and peers and is hostile: every length is checked against what is left, nesting
+ * is as deep as the tables only, and what the numbers mean is left to validate(), which runs from
+ * the innermost table outwards. Objects are quiesced: nobody else looks at them.
  */
 #include "vmm/state.h"
 

@@ -1,17 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The kernel command line. Words of ours come first and are as few as a stock kernel needs, so that
- *the user's win:
+ * The kernel command line. Words of ours come first and are as few as a stock kernel needs, so that the user's win:
  *
- *	console=ttyS0		messages and /dev/console go to the serial port; without it a stock
- *kernel is mute panic=-1		reboot at once after a panic, so that the VMM sees the end;
- *the default waits for ever
+ *	console=ttyS0		messages and /dev/console go to the serial port; without it a stock kernel is mute
+ *	console=hvc0		instead, if that is the console which the user sees; silent until its driver is loaded
+ *	panic=-1		reboot at once after a panic, so that the VMM sees the end; the default waits for ever
  *	root=/dev/vda rw|ro	the first disk; Linux mounts read-only unless told otherwise
  *	quiet			only if asked for: each character on the serial port is an exit
  *
- * Not given, because they would gain nothing: reboot= (ACPI has a reset register), tsc=reliable and
- *no_timer_check (kvm-clock and the KVM guest code settle both), virtio_mmio.device= (the DSDT names
- *the devices; Debian's driver is a module anyway).
+ * Not given, because they would gain nothing: reboot= (every way of a reboot is caught), tsc=reliable and no_timer_check (kvm-clock
+ * and the KVM guest code settle both), virtio_mmio.device= (the DSDT names the devices; Debian's driver is a module anyway).
  */
 #include <errno.h>
 #include <inttypes.h>

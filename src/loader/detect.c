@@ -15,7 +15,7 @@
 #define HEAD_SIZE   4096
 #define HEAD_MIN    64 /* an ELF header; every format below is longer */
 #define HDRS_OFFSET 0x202
-#define HEADER_END                                                                                 \
+#define HEADER_END \
 	0x250 /* a bzImage whose header ends before payload_length cannot be told from a truncated \
 		 one */
 #define BOOT_SIGNATURE_OFFSET 510

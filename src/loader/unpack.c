@@ -23,7 +23,7 @@
 
 #define MAGIC_LZ4_LEGACY 0x184c2102U
 #define UNPACKED_MAX	 MIB(256)
-#define SIZE_TRAILER                                                                 \
+#define SIZE_TRAILER \
 	4 /* the kernel's build appends the unpacked size to all payloads but gzip's \
 	   */
 

@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Guest RAM is one mapping, aligned to 2 MiB so that huge pages fit, with inaccessible guards on
- *both sides: a device that runs past the end of RAM faults instead of reading our heap. Guest
- *physical addresses keep their offset within 2 MiB in the mapping (both regions start at
- *multiples), so KVM can map huge pages one to one.
+ * both sides: a device that runs past the end of RAM faults instead of reading our heap. Guest
+ * physical addresses keep their offset within 2 MiB in the mapping (both regions start at
+ * multiples), so KVM can map huge pages one to one.
  *
  *	| guard 2 MiB | region 0: below the hole | region 1: from 4 GiB | guard >= 2 MiB |
  *	              ^ map                      ^ map + regions[1].offset
  *
  * Threads: the region list is written by guest_memory_init() only. The guest, KVM and every device
- *thread read and write the bytes at the same time; nothing here orders them. The dirty bitmap is
- *set with atomic OR after the bytes are written and cleared with atomic exchange before they are
- *copied, so a page is copied again rather than missed. Its storage lives until
+ * thread read and write the bytes at the same time; nothing here orders them. The dirty bitmap is
+ * set with atomic OR after the bytes are written and cleared with atomic exchange before they are
+ * copied, so a page is copied again rather than missed. Its storage lives until
  * guest_memory_finish(), because a device may be about to set a bit while tracking is switched off.
  *
  * The guest controls addresses and lengths; both are checked against one region. Nothing of this
- *object is saved but the bytes.
+ * object is saved but the bytes.
  *
  * System calls after guest_memory_init(): fallocate, madvise.
  */

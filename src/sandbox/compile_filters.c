@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Runs on the build machine: compiles the policies to BPF with libseccomp and writes them as a C
- *file. So vmm carries programs of a few hundred bytes instead of a library, and its start does not
- *spend 0.1 ms per role on building them.
+ * Runs on the build machine: compiles the policies to BPF with libseccomp and writes them as a C file. So vmm carries programs
+ * of a few hundred bytes instead of a library, and its start does not spend 0.1 ms per role on building them.
  *
  *	compile_filters OUTPUT.c
  *
- * A name that libseccomp does not know, a rule that repeats an unconditional one, or an empty role
- *fails the build.
+ * A name that libseccomp does not know, a rule that repeats an unconditional one, or an empty role fails the build.
  */
 #include <errno.h>
 #include <seccomp.h>

@@ -2,15 +2,15 @@
 /*
  * vCPU threads and the gate that holds them. Private to src/vmm.
  *
- * A vCPU's thread sets its vCPU up, enters its sandbox, and then lives between two places: in
- *KVM_RUN (the gate is open) or parked at the gate. Main moves the gate: vcpus_hold() signals all
- *threads first and then waits for all, so the time does not grow with their number.
+ * A vCPU's thread sets its vCPU up, enters its sandbox, and then lives between two places: in KVM_RUN (the gate is open) or
+ * parked at the gate. Main moves the gate: vcpus_hold() signals all threads first and then waits for all, so the time does not
+ * grow with their number.
  *
- *	GATE_HOLD  threads park; a parked vCPU has no I/O half done, its state may be read and
- *written by main GATE_OPEN  threads run guest code GATE_QUIT  threads return; final
+ *	GATE_HOLD  threads park; a parked vCPU has no I/O half done, its state may be read and written by main
+ *	GATE_OPEN  threads run guest code
+ *	GATE_QUIT  threads return; final
  *
- * Lock: gate.lock guards `wanted` and `parked`; `wanted` is read without it by running vCPUs. Never
- *held over a call out.
+ * Lock: gate.lock guards `wanted` and `parked`; `wanted` is read without it by running vCPUs. Never held over a call out.
  */
 #ifndef VMM_SRC_VCPU_H
 #define VMM_SRC_VCPU_H

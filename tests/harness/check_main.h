@@ -19,12 +19,12 @@
  *	END_TEST
  *
  *	CHECK_MAIN("serial",
- *		   CHECK_FIXTURE(setup, teardown);	optional: applies to the whole file, setup
- *or teardown may be NULL CHECK_TEST(test_reset); CHECK_TABLE(test_rows, rows))
+ *		   CHECK_FIXTURE(setup, teardown);	optional: applies to the whole file, setup or teardown may be NULL
+ *		   CHECK_TEST(test_reset);
+ *		   CHECK_TABLE(test_rows, rows))
  *
- * The environment steers it as libcheck documents: CK_TAP_LOG_FILE_NAME=- prints TAP (meson does
- *that), CK_FORK=no runs in one process (debuggers, sanitizers), CK_RUN_CASE, CK_DEFAULT_TIMEOUT.
- *The timeout is generous unless given: it only ends hangs.
+ * The environment steers it as libcheck documents: CK_TAP_LOG_FILE_NAME=- prints TAP (meson does that), CK_FORK=no runs in one
+ * process (debuggers, sanitizers), CK_RUN_CASE, CK_DEFAULT_TIMEOUT. The timeout is generous unless given: it only ends hangs.
  */
 #ifndef VMM_TESTS_CHECK_MAIN_H
 #define VMM_TESTS_CHECK_MAIN_H

@@ -30,7 +30,7 @@
 #define DESC_SIZE      16U
 #define USED_ELEM_SIZE 8U
 #define RING_HEADER    4U /* flags and index */
-#define RING_EVENT                                                                     \
+#define RING_EVENT \
 	2U /* used_event, avail_event: always part of the area (§2.7, table of sizes) \
 	    */
 
