@@ -20,9 +20,8 @@
  * of processor time against 8-16, at depth 32 a batch of 32 against 2. The ring is entered before
  * that, so that reads are on their way meanwhile.
  *
- * Reads of a file in memory (tmpfs) go through the ring in batches as long as the kernel does them
- * at once; newer kernels (6.18; 6.1 does not) hand them to a thread, too, and then they are made as
- * writes are.
+ * Reads of a file in memory (tmpfs) are made the same way: there is nothing to wait for, and newer
+ * kernels (6.18; 6.1 does not) hand them to a thread, too.
  *
  * What does not go smoothly - short transfers, interruptions, file systems without a fallocate mode
  * - is finished by the blocking steps of sync.c. Durability is grouped as there: one fsync at a
@@ -71,9 +70,7 @@ struct uring {
 	struct loop *loop;
 	struct loop_source source; /* event_fd */
 	uint32_t fence;
-	struct loop_timer retry; /* the kernel did not take all submissions */
-	bool direct_reads;	 /* this kernel hands reads of files in memory to a thread */
-	uint32_t reads_in_ring;
+	struct loop_timer retry;    /* the kernel did not take all submissions */
 	uint32_t in_ring;	    /* submission entries whose completion has not been seen */
 	struct block_queue syncing; /* served by the sync that is in the ring */
 };
@@ -130,8 +127,7 @@ static void finish_blocking(struct uring *u, struct block_request *req)
 	}
 }
 
-/* `alone`: there is no batch, nor anything to wait for. */
-static void start(struct uring *u, struct block_request *req, bool alone)
+static void start(struct uring *u, struct block_request *req)
 {
 	struct io_uring_sqe *sqe;
 	int mode = -1;
@@ -140,7 +136,7 @@ static void start(struct uring *u, struct block_request *req, bool alone)
 		block_queue_push(&u->raw.sync_waiting, req);
 		return;
 	}
-	if (req->op == BLOCK_WRITE || (req->op == BLOCK_READ && (u->direct_reads || alone))) {
+	if (req->op == BLOCK_WRITE || (req->op == BLOCK_READ && u->raw.in_memory)) {
 		block_queue_push(&u->raw.transfers, req);
 		return;
 	}
@@ -159,7 +155,6 @@ static void start(struct uring *u, struct block_request *req, bool alone)
 	switch (req->op) {
 	case BLOCK_READ:
 		io_uring_prep_readv(sqe, 0, req->iov, req->iov_count, req->offset);
-		u->reads_in_ring++;
 		break;
 	default:
 		io_uring_prep_fallocate(sqe, 0, mode, (off_t)req->offset, (off_t)req->len);
@@ -202,9 +197,6 @@ static void complete(struct uring *u, struct block_request *req, int result)
 {
 	bool transfer = req->op == BLOCK_READ || req->op == BLOCK_WRITE;
 
-	if (req->op == BLOCK_READ) {
-		u->reads_in_ring--;
-	}
 	if (transfer && result > 0) {
 		req->transferred = (uint64_t)(unsigned int)result;
 	}
@@ -288,18 +280,16 @@ static void uring_commit(struct block *b)
 	disarm(u);
 	do {
 		do {
-			struct block_request *req = block_next(b);
-			bool alone = u->raw.in_memory && b->pending.head == NULL;
+			struct block_request *req;
 
-			for (; req != NULL; req = block_next(b)) {
-				start(u, req, alone);
+			while ((req = block_next(b)) != NULL) {
+				start(u, req);
 			}
 			taken = io_uring_sq_ready(&u->ring) == 0 || enter(u, 0);
 			raw_transfer_all(&u->raw);
 			start_sync(u);
 			taken = io_uring_sq_ready(&u->ring) == 0 || enter(u, 0);
 		} while (reap(u));
-		u->direct_reads |= u->raw.in_memory && u->reads_in_ring != 0;
 	} while (!arm(u));
 	if (!taken && u->loop != NULL) {
 		loop_timer_set(u->loop, &u->retry, RETRY_NS, retry_expired);
