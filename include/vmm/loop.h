@@ -52,7 +52,8 @@ struct loop {
 	pthread_mutex_t post_lock;
 	struct loop_post *posts_head; /* under post_lock */
 	struct loop_post **posts_tail;
-	bool stop; /* atomic */
+	struct loop_post *posts_taken; /* of this round, not run yet; the loop's thread */
+	bool stop;		       /* atomic */
 };
 
 int loop_init(struct loop *loop, struct error *e);
@@ -78,6 +79,9 @@ void loop_timer_cancel(struct loop_timer *timer);
 /* Any thread. The node is the caller's, lives until run() is called; posted nodes run in order,
  * once each. */
 void loop_post(struct loop *loop, struct loop_post *post);
+/* The loop's thread: a node that is posted will not run. To free it, make sure that nobody posts it
+ * any more. */
+void loop_post_cancel(struct loop *loop, struct loop_post *post);
 /* Any thread, also from a callback: loop_run() returns after the current round. If it does not run
  * yet, after its first one. */
 void loop_stop(struct loop *loop);

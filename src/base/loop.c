@@ -184,20 +184,42 @@ void loop_stop(struct loop *loop)
 
 static void run_posts(struct loop *loop)
 {
-	struct loop_post *post;
-
 	{
 		SCOPED_LOCK(&loop->post_lock);
-		post = loop->posts_head;
+		loop->posts_taken = loop->posts_head;
 		loop->posts_head = NULL;
 		loop->posts_tail = &loop->posts_head;
 	}
-	while (post != NULL) {
-		struct loop_post *next = post->next;
+	while (loop->posts_taken != NULL) {
+		struct loop_post *post = loop->posts_taken;
 
+		loop->posts_taken = post->next;
 		post->next = NULL;
-		post->run(post->arg); /* may free or post the node again */
-		post = next;
+		post->run(post->arg); /* may free or post the node again, and cancel others */
+	}
+}
+
+/* Returns the link that led to the node, NULL if it is not in the list. */
+static struct loop_post **unlink_post(struct loop_post **link, const struct loop_post *post)
+{
+	for (; *link != NULL; link = &(*link)->next) {
+		if (*link == post) {
+			*link = post->next;
+			return link;
+		}
+	}
+	return NULL;
+}
+
+void loop_post_cancel(struct loop *loop, struct loop_post *post)
+{
+	struct loop_post **link;
+
+	(void)unlink_post(&loop->posts_taken, post);
+	SCOPED_LOCK(&loop->post_lock);
+	link = unlink_post(&loop->posts_head, post);
+	if (link != NULL && *link == NULL) {
+		loop->posts_tail = link;
 	}
 }
 

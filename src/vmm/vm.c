@@ -447,6 +447,10 @@ void vm_destroy(struct vm *vm)
 	}
 	join_starter(vm);
 	vcpus_finish(&vm->vcpus);
+	/* Nobody posts any more; what was posted must not find a VM that is gone. */
+	loop_post_cancel(vm->host->loop, &vm->starter_post);
+	loop_post_cancel(vm->host->loop, &vm->event_post);
+	loop_post_cancel(vm->host->loop, &vm->stop_post);
 	machine_finish(&vm->machine);
 	irqchip_finish(&vm->irqchip);
 	kvm_close(&vm->kvm);

@@ -398,6 +398,47 @@ START_TEST(test_posts_in_order)
 }
 END_TEST
 
+/* Cancelled nodes do not run: the last, the first, one of the same round; what is posted later does. */
+struct canceller {
+	struct loop_post post;
+	struct loop_post *other;
+};
+
+static void cancel_run(void *arg)
+{
+	struct canceller *canceller = arg;
+
+	loop_post_cancel(&loop, canceller->other);
+}
+
+START_TEST(test_post_cancel)
+{
+	struct job jobs[4];
+	struct canceller canceller;
+	int sum = 0;
+
+	for (int i = 0; i < 4; i++) {
+		job_init(&jobs[i], &sum, 1 << i);
+	}
+	canceller = (struct canceller){ .post = { .run = cancel_run, .arg = &canceller },
+					.other = &jobs[2].post };
+	loop_post_cancel(&loop, &jobs[0].post); /* never posted */
+	loop_post(&loop, &jobs[0].post);
+	loop_post(&loop, &jobs[1].post);
+	loop_post_cancel(&loop, &jobs[1].post);
+	loop_post_cancel(&loop, &jobs[0].post);
+	loop_post(&loop, &canceller.post);
+	loop_post(&loop, &jobs[2].post);
+	loop_post(&loop, &jobs[3].post);
+	ck_assert_int_eq(loop_step(&loop, 0), 0);
+	ck_assert_int_eq(loop_step(&loop, 0), 0);
+	ck_assert_int_eq(sum, 8);
+	loop_post(&loop, &jobs[0].post);
+	ck_assert_int_eq(loop_step(&loop, 0), 0);
+	ck_assert_int_eq(sum, 81);
+}
+END_TEST
+
 static void free_job(void *arg)
 {
 	free(arg);
@@ -522,5 +563,5 @@ CHECK_MAIN("loop", CHECK_FIXTURE(setup, teardown); CHECK_TEST(test_source);
 	   CHECK_TEST(test_timers_in_order); CHECK_TEST(test_timer_cancel_and_rearm);
 	   CHECK_TEST(test_timer_cancelled_by_timer); CHECK_TEST(test_timer_does_not_starve);
 	   CHECK_TEST(test_finish_lets_go); CHECK_TEST(test_posts_in_order);
-	   CHECK_TEST(test_post_frees_its_node); CHECK_TEST(test_posts_of_threads);
-	   CHECK_TEST(test_stop); CHECK_TEST(test_no_leak))
+	   CHECK_TEST(test_post_cancel); CHECK_TEST(test_post_frees_its_node);
+	   CHECK_TEST(test_posts_of_threads); CHECK_TEST(test_stop); CHECK_TEST(test_no_leak))
