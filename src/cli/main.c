@@ -4,6 +4,7 @@
  * output is data; messages go to standard error.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
@@ -61,9 +62,24 @@ static const struct command *find_command(const char *name)
 	return NULL;
 }
 
+/* A descriptor of ours must never be taken for a standard one: what a guest says would go there. */
+static bool fill_standard_descriptors(void)
+{
+	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++) {
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd) {
+			return false;
+		}
+	}
+	return true;
+}
+
 int main(int argc, char **argv)
 {
 	const struct command *command;
+
+	if (!fill_standard_descriptors()) {
+		return EXIT_VMM_ERROR;
+	}
 
 	(void)signal(SIGPIPE, SIG_IGN);
 	log_init(LOG_INFO, STDERR_FILENO);

@@ -40,10 +40,25 @@ static void abuse_device(struct hostile *h)
 	guest_check(h->answers > h->cases / 20);
 }
 
+static void break_often(struct hostile *h, unsigned breaks)
+{
+	h->device = "device";
+	h->features = VIRTIO_F_INDIRECT | VIRTIO_F_EVENT_IDX;
+	h->queue = hostile_busy_queue(h);
+	for (unsigned i = 0; i < breaks; i++) {
+		h->ready = false;
+		hostile_begin(h);
+		h->arena->avail.index = 0x7fff;
+		hostile_expect(h, "avail index", 0x7fff, BROKEN);
+	}
+	hostile_alive(h, "breaks");
+}
+
 /*
  * id=N the devices with this virtio id (default: all); queue=N the queue that is abused (default:
  * the one that the device serves without waiting for data from outside); rounds=N of writing from
- * another CPU, 0 for none.
+ * another CPU, 0 for none; breaks=N only breaks the queue so many
+ * times, for what vmm says of it.
  */
 int test_hostile(void)
 {
@@ -53,6 +68,7 @@ int test_hostile(void)
 	unsigned count = guest_memory_map(map, GUEST_ARRAY_SIZE(map));
 	unsigned rounds = (unsigned)guest_option_number("rounds", 30);
 	unsigned only = (unsigned)guest_option_number("id", 0);
+	unsigned breaks = (unsigned)guest_option_number("breaks", 0);
 
 	for (unsigned i = 0; i < count; i++) {
 		if (map[i].type == GUEST_RAM &&
@@ -66,6 +82,10 @@ int test_hostile(void)
 	for (unsigned n = 0; virtio_find(&h->v, only, n); n++) {
 		unsigned set_ups;
 
+		if (breaks) {
+			break_often(h, breaks);
+			continue;
+		}
 		abuse_device(h);
 		set_ups = rounds ? hostile_abuse_concurrently(h, rounds) : 0;
 		hostile_alive(h, "writing by another CPU");
