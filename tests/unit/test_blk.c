@@ -9,6 +9,7 @@
 #include <linux/virtio_config.h>
 #include <unistd.h>
 
+#include "../../src/devices/virtio/blk_batch.h"
 #include "harness/check_main.h"
 #include "harness/fake_driver.h"
 #include "harness/state_round_trip.h"
@@ -806,6 +807,104 @@ START_TEST(test_interrupts_per_batch)
 }
 END_TEST
 
+/* A driver with less than BLK_BATCH_LOOK_MIN requests never waits, whatever was before. */
+START_TEST(test_few_requests_never_wait)
+{
+	struct blk_batch batch;
+
+	blk_batch_init(&batch);
+	for (uint32_t i = 0; i < 10000; i++) {
+		uint32_t deep = i % 7 == 0 ? 32 : 0;
+
+		for (uint32_t n = 0; n < BLK_BATCH_LOOK_MIN; n++) {
+			ck_assert(!blk_batch_look_before(&batch, n));
+			ck_assert(!blk_batch_look_after(&batch, n));
+		}
+		ck_assert(!blk_batch_open(&batch, 0));
+		(void)blk_batch_look_after(&batch, deep);
+		blk_batch_looked_after(&batch, i % 3 == 0);
+	}
+}
+END_TEST
+
+/* Batches of a driver with a fixed depth: the goal settles below the depth, looks in vain are rare. */
+START_TEST(test_batch_goal_follows_the_depth)
+{
+	for (uint32_t depth = 1; depth <= 64; depth++) {
+		struct blk_batch batch;
+		uint32_t vain = 0, finished;
+
+		blk_batch_init(&batch);
+		for (uint32_t i = 0; i < 1000; i++) {
+			/* Requests come one by one until all that the driver has are finished. */
+			for (finished = 1; blk_batch_open(&batch, finished); finished++) {
+				if (finished == depth) {
+					if (blk_batch_look_before(&batch, finished)) {
+						blk_batch_vain_before(&batch, finished);
+						vain++;
+					}
+					break;
+				}
+			}
+			ck_assert_uint_le(finished, MIN(depth, (uint32_t)BLK_BATCH_GOAL));
+			(void)blk_batch_look_after(&batch, finished);
+		}
+		ck_assert_uint_le(vain, 1000 / BLK_BATCH_PATIENCE + BLK_BATCH_GOAL);
+		if (depth >= 32) {
+			ck_assert_uint_eq(vain, 0);
+			ck_assert_uint_eq(batch.goal, BLK_BATCH_GOAL);
+		}
+		ck_assert_uint_ge(batch.goal, 1);
+		ck_assert_uint_le(batch.goal, BLK_BATCH_GOAL);
+	}
+}
+END_TEST
+
+START_TEST(test_looks_in_vain_become_rare)
+{
+	struct blk_batch batch;
+	uint32_t looks = 0;
+
+	blk_batch_init(&batch);
+	for (uint32_t i = 0; i < 6400; i++) {
+		if (blk_batch_look_after(&batch, 32)) {
+			blk_batch_looked_after(&batch, false);
+			looks++;
+		}
+	}
+	ck_assert_uint_le(looks, 6400 / 64 + BLK_BATCH_VAIN_MAX);
+	ck_assert_uint_ge(looks, 6400 / 64);
+	while (!blk_batch_look_after(&batch, 32)) {
+	}
+	blk_batch_looked_after(&batch, true);
+	ck_assert(blk_batch_look_after(&batch, 32));
+}
+END_TEST
+
+/* All sizes of batches, none of them followed by a kick or another request: everything is shown. */
+START_TEST(test_nothing_is_kept_back)
+{
+	uint16_t total = 0;
+
+	start(WITH_INDIRECT);
+	number_sectors();
+	for (int round = 0; round < 20; round++) {
+		for (int n = 1; n <= 40; n++) {
+			uint32_t id, len;
+
+			fake_driver_fill(&d, DATA, NO_STATUS, 256);
+			add_reads(n);
+			virtio_kick(dev, 0);
+			total = (uint16_t)(total + n);
+			ck_assert(fake_driver_wait_used(&d, 0, total));
+			check_reads(n);
+			while (fake_ring_used(&d.rings[0], &id, &len)) {
+			}
+		}
+	}
+}
+END_TEST
+
 static void release_all(void *arg)
 {
 	(void)arg;
@@ -1139,7 +1238,9 @@ CHECK_MAIN("blk", CHECK_FIXTURE(setup, teardown);
 	   CHECK_TEST(test_M5_2_6_2_5_stable_writes);
 	   CHECK_TEST(test_F2_exactly_the_failed_requests);
 	   CHECK_TEST(test_T_D14_used_length_of_a_partial_read);
-	   CHECK_TEST(test_interrupts_per_batch);
+	   CHECK_TEST(test_interrupts_per_batch); CHECK_TEST(test_few_requests_never_wait);
+	   CHECK_TEST(test_batch_goal_follows_the_depth);
+	   CHECK_TEST(test_looks_in_vain_become_rare); CHECK_TEST(test_nothing_is_kept_back);
 	   CHECK_TEST(test_full_queue_in_flight_and_reordered);
 	   CHECK_TEST(test_T_B6_quiesce_drains); CHECK_TEST(test_reset_with_requests_in_flight);
 	   CHECK_TEST(test_T_D1_head_in_flight_twice); CHECK_TEST(test_T_D5_buffer_outside_ram);

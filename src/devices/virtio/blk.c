@@ -18,6 +18,8 @@
  */
 #include "vmm/virtio_blk.h"
 
+#include "blk_batch.h"
+
 #include <errno.h>
 #include <linux/virtio_blk.h>
 #include <linux/virtio_config.h>
@@ -45,6 +47,9 @@ LOG_DOMAIN("virtio-blk");
 
 /* How long a finished request may wait for the rest of its batch. */
 #define BATCH_NS 2000000
+
+/* Batches before other sources of the worker get their turn. */
+#define BATCHES_MAX 16
 
 #define SLOT_IOV 8 /* entries of a list that is kept in the slot itself */
 
@@ -92,6 +97,7 @@ struct virtio_blk {
 	uint64_t
 		batch_start_ns; /* when the first request that the driver cannot see yet was done */
 	uint32_t fresh;		/* slots from here on have never been used */
+	struct blk_batch batch;
 
 	struct virtio_blk_metrics metrics;
 };
@@ -142,9 +148,15 @@ static bool write_through(const struct virtio_blk *blk)
 	return atomic_load_explicit(&blk->writeback, memory_order_relaxed) == CACHE_WRITE_THROUGH;
 }
 
+/* Finished requests that the driver cannot see yet. */
+static uint16_t unpublished(const struct virtio_queue *queue)
+{
+	return (uint16_t)(queue->ring.used_next - queue->ring.used_published);
+}
+
 static void publish(struct virtio_blk *blk, struct virtio_queue *queue)
 {
-	if (queue->ring.used_next != queue->ring.used_published) {
+	if (unpublished(queue) != 0) {
 		count(&blk->metrics.batches, 1);
 	}
 	virtio_queue_publish(queue);
@@ -155,7 +167,7 @@ static void publish_if_late(struct virtio_blk *blk, struct virtio_queue *queue)
 {
 	uint64_t now = loop_now_ns();
 
-	if ((uint16_t)(queue->ring.used_next - queue->ring.used_published) <= 1) {
+	if (unpublished(queue) <= 1) {
 		blk->batch_start_ns = now;
 	} else if (now - blk->batch_start_ns > BATCH_NS) {
 		publish(blk, queue);
@@ -460,15 +472,82 @@ static void take_requests(struct virtio_blk *blk, struct virtqueue *ring)
 	}
 }
 
+/* Looks at the ring until something comes, at most until `end_ns`. */
+static bool look(struct virtqueue *ring, uint64_t now_ns, uint64_t end_ns)
+{
+	while (now_ns < end_ns) {
+		if (virtqueue_has_work(ring)) {
+			return true;
+		}
+		now_ns = loop_now_ns();
+	}
+	return false;
+}
+
+/*
+ * All that was taken is finished or under way: true if the finished ones shall wait for more, which
+ * has come. Never while something is under way, because nobody would see that finish.
+ */
+static bool batch_grows(struct virtio_blk *blk, struct virtio_queue *queue)
+{
+	struct virtqueue *ring = &queue->ring;
+	uint32_t finished = unpublished(queue);
+	uint64_t now, end;
+
+	if (ring->in_flight_count != 0 || !blk_batch_open(&blk->batch, finished)) {
+		return false;
+	}
+	if (virtqueue_has_work(ring)) {
+		return true;
+	}
+	if (!blk_batch_look_before(&blk->batch, finished)) {
+		return false;
+	}
+	now = loop_now_ns();
+	end = MIN(now + BLK_BATCH_LOOK_NS, blk->batch_start_ns + BLK_BATCH_NS);
+	if (now >= end) {
+		return false;
+	}
+	if (look(ring, now, end)) {
+		return true;
+	}
+	blk_batch_vain_before(&blk->batch, finished);
+	return false;
+}
+
+/* Takes and shows one batch; true if the next one has come already. */
+static bool process_batch(struct virtio_blk *blk, struct virtio_queue *queue)
+{
+	uint32_t shown;
+	uint64_t now;
+	bool came;
+
+	do {
+		take_requests(blk, &queue->ring);
+		block_commit(blk->block);
+	} while (batch_grows(blk, queue));
+	shown = unpublished(queue);
+	publish(blk, queue);
+	if (queue->ring.in_flight_count != 0 || !blk_batch_look_after(&blk->batch, shown)) {
+		return false;
+	}
+	now = loop_now_ns();
+	came = look(&queue->ring, now, now + BLK_BATCH_LOOK_NS);
+	blk_batch_looked_after(&blk->batch, came);
+	return came;
+}
+
 static void blk_process(struct virtio_device *dev, struct virtio_queue *queue)
 {
 	struct virtio_blk *blk = to_blk(dev);
 
 	virtio_queue_begin(queue);
 	do {
-		take_requests(blk, &queue->ring);
-		block_commit(blk->block);
-		publish(blk, queue);
+		uint32_t batches = 1;
+
+		while (process_batch(blk, queue) && batches < BATCHES_MAX) {
+			batches++;
+		}
 	} while (virtio_queue_more(queue));
 }
 
@@ -650,6 +729,7 @@ int virtio_blk_create(struct virtio_device **ret, const char *name, struct block
 		return error_set_sys(e, ERROR_NO_MEMORY, errno, "virtio-blk '%s': requests", name);
 	}
 	blk->slots = map;
+	blk_batch_init(&blk->batch);
 	atomic_store(&blk->writeback, CACHE_DEFAULT);
 	features = make_config(&blk->config, block);
 	r = virtio_device_init(&blk->dev, &virtio_blk_ops, name, mem, features, CONFIG_SIZE,
