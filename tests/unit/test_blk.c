@@ -820,7 +820,7 @@ START_TEST(test_few_requests_never_wait)
 			ck_assert(!blk_batch_look_before(&batch, n));
 			ck_assert(!blk_batch_look_after(&batch, n));
 		}
-		ck_assert(!blk_batch_open(&batch, 0));
+		ck_assert(!blk_batch_open(0));
 		(void)blk_batch_look_after(&batch, deep);
 		blk_batch_looked_after(&batch, i % 3 == 0);
 	}
@@ -837,7 +837,9 @@ START_TEST(test_batch_goal_follows_the_depth)
 		blk_batch_init(&batch);
 		for (uint32_t i = 0; i < 1000; i++) {
 			/* Requests come one by one until all that the driver has are finished. */
-			for (finished = 1; blk_batch_open(&batch, finished); finished++) {
+			for (finished = 1; blk_batch_look_before(&batch, finished) ||
+					   finished < BLK_BATCH_LOOK_MIN;
+			     finished++) {
 				if (finished == depth) {
 					if (blk_batch_look_before(&batch, finished)) {
 						blk_batch_vain_before(&batch, finished);

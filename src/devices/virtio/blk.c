@@ -494,7 +494,7 @@ static bool batch_grows(struct virtio_blk *blk, struct virtio_queue *queue)
 	uint32_t finished = unpublished(queue);
 	uint64_t now, end;
 
-	if (ring->in_flight_count != 0 || !blk_batch_open(&blk->batch, finished)) {
+	if (ring->in_flight_count != 0 || !blk_batch_open(finished)) {
 		return false;
 	}
 	if (virtqueue_has_work(ring)) {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* blk_batch.h says it. The driver controls how many requests come and when; constants bound the rest. */
+/* blk_batch.h says it. The driver controls how many requests come and when; constants bound it. */
 #include "blk_batch.h"
 
 void blk_batch_init(struct blk_batch *batch)
@@ -7,9 +7,9 @@ void blk_batch_init(struct blk_batch *batch)
 	*batch = (struct blk_batch){ .goal = BLK_BATCH_GOAL, .patience = BLK_BATCH_PATIENCE };
 }
 
-bool blk_batch_open(const struct blk_batch *batch, uint32_t finished)
+bool blk_batch_open(uint32_t finished)
 {
-	return finished != 0 && finished < batch->goal;
+	return finished != 0 && finished < BLK_BATCH_GOAL;
 }
 
 bool blk_batch_look_before(const struct blk_batch *batch, uint32_t finished)
