@@ -6,8 +6,9 @@
  * and a signal (which covers KVM_RUN itself); the handler is empty. The signal is blocked in all
  * other threads.
  *
- * Before it parks, a vCPU enters KVM_RUN once more with immediate_exit set: KVM then completes the
- * access of the last exit, and the registers are whole.
+ * Before it parks, a vCPU enters KVM_RUN again with immediate_exit set: KVM then completes the
+ * access of the last exit, and the registers are whole. What the same instruction still accesses (a
+ * repeated one, or one across a page border) is another exit, which is handled like any.
  */
 #include "vcpu.h"
 
@@ -131,10 +132,16 @@ static bool park(struct vcpu *vcpu)
 	return open;
 }
 
-static void complete_exit(struct vcpu *vcpu)
+/* False as run_guest(). KVM looks at immediate_exit between at most 1024 accesses. */
+static bool complete_exit(struct vcpu *vcpu)
 {
 	__atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_RELAXED);
-	(void)ioctl(vcpu->fd, KVM_RUN, NULL);
+	while (ioctl(vcpu->fd, KVM_RUN, NULL) == 0) {
+		if (!vcpu_handle_exit(vcpu)) {
+			return false;
+		}
+	}
+	return true;
 }
 
 /* Runs guest code until the gate moves. False: this vCPU has failed and stays parked until the end.
@@ -157,8 +164,7 @@ static bool run_guest(struct vcpu *vcpu)
 			return false;
 		}
 	}
-	complete_exit(vcpu);
-	return true;
+	return complete_exit(vcpu);
 }
 
 static void wait_for_quit(struct vcpu *vcpu)

@@ -81,8 +81,7 @@ int vcpus_reset(struct vcpus *all, struct error *e);
 /* Ends and joins the threads, closes the vCPUs. Accepts a zeroed or half-made object. */
 void vcpus_finish(struct vcpus *all);
 
-/* vcpu_exit.c: handles one exit. False if the vCPU has to park for good (all->failed was called or
- * a power event reported). */
+/* vcpu_exit.c: handles one exit. False if the vCPU has failed and has to park for good. */
 bool vcpu_handle_exit(struct vcpu *vcpu);
 
 #endif

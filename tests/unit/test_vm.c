@@ -556,6 +556,25 @@ START_TEST(test_pause_of_quiet_guests)
 }
 END_TEST
 
+/* One instruction of the guest is many accesses: a pause comes between them and spoils none. */
+START_TEST(test_pause_within_instructions)
+{
+	config.entropy = true;
+	use_guest("test=exit mode=registers");
+	start();
+	expect("reading");
+	for (int i = 0; i < 200; i++) {
+		check_ok(vm_pause(vm, &e), &e);
+		check_ok(vm_resume(vm, &e), &e);
+		wait_for_exits(exits() + 20);
+		rounds(1);
+		ck_assert_msg(stops == 0, "the guest has read something else: %s", serial.text);
+	}
+	vm_stop(vm);
+	expect_stop(VM_STOP_REQUESTED, 0);
+}
+END_TEST
+
 START_TEST(test_reset_at_once)
 {
 	config.debug_exit = false;
@@ -844,9 +863,9 @@ CHECK_MAIN("vm", skip_without_kvm(); CHECK_FIXTURE(setup, teardown); CHECK_TEST(
 	   CHECK_TABLE(test_ends, ends); CHECK_TABLE(test_refusals, refusals);
 	   CHECK_LOOP(test_destroy, STAGES); CHECK_LOOP(test_pause_during_transfers, 2);
 	   CHECK_TEST(test_pause_loses_nothing); CHECK_LOOP(test_pause_of_quiet_guests, 2);
-	   CHECK_TEST(test_reset_at_once); CHECK_TEST(test_reset_during_transfers);
-	   CHECK_TEST(test_guest_resets); CHECK_TEST(test_states); CHECK_LOOP(test_stop, 4);
-	   CHECK_TEST(test_event_while_paused); CHECK_TEST(test_reset_while_paused);
-	   CHECK_TEST(test_stop_before_event); CHECK_TEST(test_power_button);
-	   CHECK_TEST(test_serial_input); CHECK_TEST(test_hvc_input); CHECK_TEST(test_no_consoles);
-	   CHECK_LOOP(test_vcpus, 3); CHECK_TEST(test_life_of_32))
+	   CHECK_TEST(test_pause_within_instructions); CHECK_TEST(test_reset_at_once);
+	   CHECK_TEST(test_reset_during_transfers); CHECK_TEST(test_guest_resets);
+	   CHECK_TEST(test_states); CHECK_LOOP(test_stop, 4); CHECK_TEST(test_event_while_paused);
+	   CHECK_TEST(test_reset_while_paused); CHECK_TEST(test_stop_before_event);
+	   CHECK_TEST(test_power_button); CHECK_TEST(test_serial_input); CHECK_TEST(test_hvc_input);
+	   CHECK_TEST(test_no_consoles); CHECK_LOOP(test_vcpus, 3); CHECK_TEST(test_life_of_32))
