@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Opening disks: what is refused and with which words, serial numbers, locks (catalogue: F12, F22, T-I1). */
+#include "block_rig.h"
+
+/* --- opening --- */
+
+enum kind { MISSING, DIRECTORY, FIFO, SOCKET, FILE_OF, LINK_TO_NOTHING };
+
+static const struct open_row {
+	const char *name;
+	enum kind kind;
+	uint64_t size;
+	const char *header;
+	uint32_t header_at, header_len;
+	enum error_code code;
+	const char *text, *hint;
+} open_rows[] = {
+	{ "missing", MISSING, 0, NULL, 0, 0, ERROR_DISK, "No such file", "truncate -s" },
+	{ "dangling link", LINK_TO_NOTHING, 0, NULL, 0, 0, ERROR_DISK, "No such file",
+	  "truncate -s" },
+	{ "directory", DIRECTORY, 0, NULL, 0, 0, ERROR_DISK, "is a directory", "block device" },
+	{ "fifo", FIFO, 0, NULL, 0, 0, ERROR_DISK, "is a named pipe", "block device" },
+	{ "socket", SOCKET, 0, NULL, 0, 0, ERROR_DISK, "is a socket", "block device" },
+	{ "empty", FILE_OF, 0, NULL, 0, 0, ERROR_DISK, "is empty", "truncate -s" },
+	{ "odd size", FILE_OF, 1000, NULL, 0, 0, ERROR_DISK, "1000 bytes", "truncate -s %512" },
+	{ "qcow2", FILE_OF, 4096, "QFI\xfb", 0, 4, ERROR_DISK, "looks like qcow2",
+	  "qemu-img convert -f qcow2" },
+	{ "vhdx", FILE_OF, 4096, "vhdxfile", 0, 8, ERROR_DISK, "looks like vhdx", "-O raw" },
+	{ "vmdk", FILE_OF, 4096, "KDMV", 0, 4, ERROR_DISK, "looks like vmdk", "-O raw" },
+	{ "vmdk text", FILE_OF, 512, "# Disk DescriptorFile\n", 0, 22, ERROR_DISK,
+	  "looks like vmdk", "-O raw" },
+	{ "vdi", FILE_OF, 4096, "\x7f\x10\xda\xbe", 0x40, 4, ERROR_DISK, "looks like vdi",
+	  "format=raw" },
+};
+
+static void make_kind(const struct open_row *row)
+{
+	int fd;
+
+	switch (row->kind) {
+	case MISSING:
+		break;
+	case LINK_TO_NOTHING:
+		ck_assert_int_eq(symlink("nothing", disk_path), 0);
+		break;
+	case DIRECTORY:
+		ck_assert_int_eq(mkdir(disk_path, 0700), 0);
+		break;
+	case FIFO:
+		ck_assert_int_eq(mkfifo(disk_path, 0600), 0);
+		break;
+	case SOCKET: {
+		struct sockaddr_un addr = { .sun_family = AF_UNIX };
+
+		(void)snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", disk_path);
+		fd = socket(AF_UNIX, SOCK_STREAM, 0);
+		ck_assert_int_eq(bind(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+		(void)close(fd);
+		break;
+	}
+	case FILE_OF:
+		make_file(disk_path, row->size);
+		if (row->header != NULL) {
+			fd = open(disk_path, O_WRONLY);
+			ck_assert_int_eq(pwrite(fd, row->header, row->header_len, row->header_at),
+					 (int)row->header_len);
+			(void)close(fd);
+		}
+		break;
+	}
+}
+
+START_TEST(test_open_refuses)
+{
+	const struct open_row *row = &open_rows[_i];
+
+	make_kind(row);
+	for (int ro = 0; ro < 2; ro++) {
+		struct block_config config = { .path = disk_path, .read_only = ro != 0 };
+		struct error e = { 0 };
+		struct block *b = NULL;
+
+		ck_assert_int_lt(block_open(&b, &config, &e), 0);
+		ck_assert_ptr_null(b);
+		check_error(&e, row->code, row->text);
+		check_error(&e, row->code, row->hint);
+		check_error(&e, row->code, disk_path);
+	}
+}
+END_TEST
+
+START_TEST(test_open_refuses_character_device)
+{
+	struct block_config config = { .path = "/dev/null" };
+	struct error e = { 0 };
+	struct block *b = NULL;
+
+	ck_assert_int_lt(block_open(&b, &config, &e), 0);
+	check_error(&e, ERROR_DISK, "character device");
+	config.path = "";
+	ck_assert_int_lt(block_open(&b, &config, &e), 0);
+	check_error(&e, ERROR_CONFIG, "path");
+	config.path = NULL;
+	ck_assert_int_lt(block_open(&b, &config, &e), 0);
+}
+END_TEST
+
+START_TEST(test_open_says_that_ro_would_work)
+{
+	struct block_config config = { .path = disk_path };
+	struct error e = { 0 };
+	struct block *b = NULL;
+
+	make_file(disk_path, 4096);
+	ck_assert_int_eq(chmod(disk_path, 0444), 0);
+	ck_assert_int_eq(chmod(dir, 0755), 0);
+	if (getuid() == 0 && seteuid(65534) != 0) {
+		CHECK_SKIP("cannot become another user");
+	}
+	ck_assert_int_lt(block_open(&b, &config, &e), 0);
+	check_error(&e, ERROR_DISK, "Permission denied");
+	check_error(&e, ERROR_DISK, ",ro");
+	config.read_only = true;
+	check_ok(block_open(&b, &config, &e), &e);
+	block_close(b);
+	if (getuid() == 0) {
+		ck_assert_int_eq(seteuid(0), 0);
+	}
+}
+END_TEST
+
+/* T-I1, T-I4: the header is looked at only to refuse; the user may insist; opening changes nothing.
+ */
+START_TEST(test_raw_by_insistence)
+{
+	struct block_config config = { .path = disk_path, .format = BLOCK_FORMAT_RAW };
+	uint8_t data[4096] = "QFI\xfb";
+	struct error e = { 0 };
+	struct block *b = NULL;
+	struct stat before, after;
+	struct loop loop;
+
+	make_file(disk_path, 8192);
+	check_ok(block_open(&b, &config, &e), &e);
+	check_ok(loop_init(&loop, &e), &e);
+	check_ok(block_attach(b, &loop, NULL, NULL, &e), &e);
+	ck_assert_int_eq(run_buf(b, BLOCK_WRITE, 0, data, sizeof(data)), 0);
+	finish(b, &loop);
+	ck_assert_int_eq(stat(disk_path, &before), 0);
+	check_ok(block_open(&b, &config, &e), &e);
+	ck_assert_uint_eq(b->capacity, 8192);
+	block_close(b);
+	config.format = BLOCK_FORMAT_AUTO;
+	ck_assert_int_lt(block_open(&b, &config, &e), 0);
+	ck_assert_int_eq(stat(disk_path, &after), 0);
+	ck_assert_int_eq(before.st_mtim.tv_nsec, after.st_mtim.tv_nsec);
+	ck_assert_int_eq(before.st_blocks, after.st_blocks);
+}
+END_TEST
+
+START_TEST(test_read_only_disk)
+{
+	struct block_config config = { .path = disk_path,
+				       .read_only = true,
+				       .engine = engines[_i] };
+	static uint8_t data[512];
+	struct error e = { 0 };
+	struct block *b = NULL;
+	struct loop loop;
+
+	make_file(disk_path, 4096);
+	if (block_open(&b, &config, &e) < 0) {
+		CHECK_SKIP(e.msg);
+	}
+	check_ok(loop_init(&loop, &e), &e);
+	check_ok(block_attach(b, &loop, NULL, NULL, &e), &e);
+	ck_assert(b->read_only && !b->can_discard && !b->can_write_zeroes);
+	ck_assert_int_eq(run_buf(b, BLOCK_READ, 0, data, 512), 0);
+	ck_assert_int_eq(run_buf(b, BLOCK_WRITE, 0, data, 512), -EROFS);
+	ck_assert_int_eq(run(b, BLOCK_DISCARD, 0, 512, NULL, 0), -EROFS);
+	ck_assert_int_eq(run(b, BLOCK_WRITE_ZEROES, 0, 512, NULL, 0), -EROFS);
+	ck_assert_int_eq(run(b, BLOCK_FLUSH, 0, 0, NULL, 0), 0);
+	finish(b, &loop);
+}
+END_TEST
+
+START_TEST(test_serial)
+{
+	struct block_config config = { .path = disk_path, .serial = "12345678901234567890" };
+	struct error e = { 0 };
+	struct block *b = NULL;
+
+	make_file(disk_path, 4096);
+	check_ok(block_open(&b, &config, &e), &e);
+	ck_assert_mem_eq(b->serial, "12345678901234567890", 20);
+	block_close(b);
+	config.serial = "abc";
+	check_ok(block_open(&b, &config, &e), &e);
+	ck_assert_mem_eq(b->serial, "abc\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 20);
+	block_close(b);
+	config.serial = "123456789012345678901";
+	ck_assert_int_lt(block_open(&b, &config, &e), 0);
+	check_error(&e, ERROR_CONFIG, "21 characters");
+	config.serial = "a\nb";
+	ck_assert_int_lt(block_open(&b, &config, &e), 0);
+	check_error(&e, ERROR_CONFIG, "printable");
+}
+END_TEST
+
+/* --- F22, F12: the lock --- */
+
+START_TEST(test_lock_rules)
+{
+	static const struct {
+		bool first_ro, second_ro, ok;
+	} rows[] = { { false, false, false },
+		     { false, true, false },
+		     { true, false, false },
+		     { true, true, true } };
+	struct error e = { 0 };
+
+	make_file(disk_path, 4096);
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		struct block_config config = { .path = disk_path, .read_only = rows[i].first_ro };
+		struct block *first = NULL, *second = NULL;
+
+		check_ok(block_open(&first, &config, &e), &e);
+		config.read_only = rows[i].second_ro;
+		if (rows[i].ok) {
+			check_ok(block_open(&second, &config, &e), &e);
+			block_close(second);
+		} else {
+			ck_assert_int_lt(block_open(&second, &config, &e), 0);
+			check_error(&e, ERROR_DISK_LOCKED, "given twice");
+			config.lock = BLOCK_LOCK_OFF;
+			check_ok(block_open(&second, &config, &e), &e);
+			block_close(second);
+			config.lock = BLOCK_LOCK_ON;
+		}
+		block_close(first);
+		check_ok(block_open(&second, &config, &e), &e); /* free again */
+		block_close(second);
+	}
+}
+END_TEST
+
+START_TEST(test_lock_names_the_holder)
+{
+	struct block_config config = { .path = disk_path };
+	struct error e = { 0 };
+	struct block *b = NULL;
+	int ready[2], go[2], status;
+	char text[32], c;
+	pid_t child;
+
+	make_file(disk_path, 4096);
+	ck_assert_int_eq(pipe(ready), 0);
+	ck_assert_int_eq(pipe(go), 0);
+	child = fork();
+	if (child == 0) {
+		bool held = block_open(&b, &config, &e) == 0;
+
+		(void)!write(ready[1], held ? "y" : "n", 1);
+		(void)close(go[1]);
+		(void)!read(go[0], &c, 1);
+		_exit(0);
+	}
+	ck_assert_int_eq(read(ready[0], &c, 1), 1);
+	ck_assert_int_eq(c, 'y');
+	ck_assert_int_lt(block_open(&b, &config, &e), 0);
+	(void)snprintf(text, sizeof(text), "process %d", (int)child);
+	check_error(&e, ERROR_DISK_LOCKED, text);
+	check_error(&e, ERROR_DISK_LOCKED, disk_path);
+	check_error(&e, ERROR_DISK_LOCKED, ",ro");
+	(void)close(go[1]);
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+	check_ok(block_open(&b, &config, &e), &e); /* it died with its holder */
+	block_close(b);
+}
+END_TEST
+
+START_TEST(test_close_on_exec)
+{
+	struct block_config config = { .path = disk_path, .engine = engines[_i] };
+	struct error e = { 0 };
+	struct block *b = NULL;
+
+	make_file(disk_path, 4096);
+	if (block_open(&b, &config, &e) < 0) {
+		CHECK_SKIP(e.msg);
+	}
+	for (int fd = 3; fd < 64; fd++) {
+		char link[64], target[256] = "";
+
+		(void)snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+		if (readlink(link, target, sizeof(target) - 1) > 0 &&
+		    (strcmp(target, disk_path) == 0 || strstr(target, "io_uring") != NULL)) {
+			ck_assert_int_eq(fcntl(fd, F_GETFD) & FD_CLOEXEC, FD_CLOEXEC);
+			ck_assert_int_eq(fcntl(fd, F_GETFL) & O_NONBLOCK, 0);
+		}
+	}
+	block_close(b);
+}
+END_TEST
+
+START_TEST(test_block_device)
+{
+	struct block_config config = { .engine = engines[_i] };
+	char command[256], device[64] = "";
+	static uint8_t data[4096], back[4096], zero[4096];
+	struct error e = { 0 };
+	struct block *b = NULL;
+	struct loop loop;
+	FILE *losetup;
+
+	make_file(disk_path, DISK_SIZE);
+	(void)snprintf(command, sizeof(command), "losetup --find --show '%s' 2>/dev/null",
+		       disk_path);
+	losetup = popen(command, "r");
+	if (losetup == NULL || fgets(device, sizeof(device), losetup) == NULL) {
+		(void)pclose(losetup);
+		CHECK_SKIP("no loop devices");
+	}
+	(void)pclose(losetup);
+	device[strcspn(device, "\n")] = '\0';
+	config.path = device;
+	if (block_open(&b, &config, &e) == 0) {
+		check_ok(loop_init(&loop, &e), &e);
+		check_ok(block_attach(b, &loop, NULL, NULL, &e), &e);
+		ck_assert_uint_eq(b->capacity, DISK_SIZE);
+		ck_assert_uint_ge(b->logical_block, 512);
+		pattern(data, sizeof(data), 11);
+		ck_assert_int_eq(run_buf(b, BLOCK_WRITE, 4096, data, sizeof(data)), 0);
+		ck_assert_int_eq(run_buf(b, BLOCK_READ, 4096, back, sizeof(back)), 0);
+		ck_assert_mem_eq(data, back, sizeof(back));
+		ck_assert_int_eq(run(b, BLOCK_FLUSH, 0, 0, NULL, 0), 0);
+		ck_assert_int_eq(run(b, BLOCK_DISCARD, 8192, 4096, NULL, 0), 0);
+		ck_assert_int_eq(run(b, BLOCK_WRITE_ZEROES, 4096, 4096, NULL, 0), 0);
+		ck_assert_int_eq(run_buf(b, BLOCK_READ, 4096, back, sizeof(back)), 0);
+		ck_assert_mem_eq(zero, back, sizeof(back));
+		finish(b, &loop);
+	}
+	(void)snprintf(command, sizeof(command), "losetup -d %s", device);
+	ck_assert_int_eq(system(command), 0);
+	ck_assert_msg(e.code == ERROR_NONE, "%s", e.msg);
+}
+END_TEST
+
+CHECK_MAIN("block_open", CHECK_FIXTURE(setup, teardown); CHECK_TABLE(test_open_refuses, open_rows);
+	   CHECK_TEST(test_open_refuses_character_device);
+	   CHECK_TEST(test_open_says_that_ro_would_work); CHECK_TEST(test_raw_by_insistence);
+	   CHECK_TABLE(test_read_only_disk, engines); CHECK_TEST(test_serial);
+	   CHECK_TEST(test_lock_rules); CHECK_TEST(test_lock_names_the_holder);
+	   CHECK_TABLE(test_close_on_exec, engines); CHECK_TABLE(test_block_device, engines))
