@@ -39,7 +39,7 @@ enum vm_stop_reason {
 	VM_STOP_TRIPLE_FAULT,
 	VM_STOP_DEBUG_EXIT, /* `code` is the guest's byte */
 	VM_STOP_REQUESTED,  /* vm_stop() */
-	VM_STOP_ERROR,	    /* KVM refused to go on: `error` says why */
+	VM_STOP_ERROR,	    /* KVM refused to go on, or a reset failed: `error` says why */
 };
 
 struct vm_stop {
@@ -52,7 +52,7 @@ struct vm;
 
 struct vm_host {
 	struct loop *loop; /* main's; borrowed */
-	/* Main thread, once. vm_destroy() may not be called from within. */
+	/* Main thread, once, from the loop. `stop` lives as long as the VM. */
 	void (*stopped)(struct vm_host *host, const struct vm_stop *stop);
 	/* Guest output and room for input; NULL members are not allowed, a NULL channel is: output
 	 * vanishes. */
@@ -70,7 +70,8 @@ int vm_create(struct vm **ret, const struct vm_config *config, struct vm_host *h
 int vm_start(struct vm *vm, struct error *e);
 int vm_pause(struct vm *vm, struct error *e);
 int vm_resume(struct vm *vm, struct error *e);
-/* Machine reset: RAM is emptied, the kernel loaded again. */
+/* Machine reset: RAM is emptied, the kernel loaded again. If that fails half-way, the VM stops with
+ * VM_STOP_ERROR and the same error. */
 int vm_reset(struct vm *vm, struct error *e);
 /* Stops for good; `stopped` is called with VM_STOP_REQUESTED from the loop. */
 void vm_stop(struct vm *vm);

@@ -160,7 +160,8 @@ static void command(struct stdio_console *console, enum escape_command escape)
 		r = vm_reset(run->vm, &e);
 		break;
 	}
-	if (r < 0) {
+	/* What has stopped the VM is said at its end. */
+	if (r < 0 && vm_state(run->vm) != VM_STOPPED) {
 		log_error_object(&e);
 	}
 }
@@ -310,7 +311,6 @@ static int report_end(struct run *run, const struct error *failure)
 	return report.exit_code;
 }
 
-/* The terminal first: whatever follows may print. */
 static void finish(struct run *run)
 {
 	vm_destroy(run->vm);
@@ -340,6 +340,7 @@ static int boot(struct run *run)
 			r = -EIO;
 		}
 	}
+	/* The terminal first: whatever follows may print. */
 	terminal_finish(&run->terminal);
 	code = report_end(run, r < 0 ? &e : NULL);
 	finish(run);

@@ -118,13 +118,10 @@ static void stop_with_error(struct vm *vm, const struct error *e)
 
 static void reboot(struct vm *vm)
 {
-	struct error e = { 0 };
-
 	if (vm->config.on_reboot == VM_ON_REBOOT_EXIT) {
 		stop_for(vm, VM_STOP_REBOOT);
-	} else if (vm_reset(vm, &e) < 0) {
-		(void)error_prefix(&e, "reset");
-		stop_with_error(vm, &e);
+	} else {
+		(void)vm_reset(vm, NULL);
 	}
 }
 
@@ -401,14 +398,17 @@ int vm_resume(struct vm *vm, struct error *e)
 	return 0;
 }
 
-int vm_reset(struct vm *vm, struct error *e)
+/* All vCPUs are parked. */
+static int start_anew(struct vm *vm, struct error *e)
 {
+	const struct vcpu *failed = atomic_load(&vm->failed);
 	int r;
 
-	if (vm->state != VM_RUNNING) {
-		return error_set(e, ERROR_CONFIG, ENOTCONN, "reset: the VM does not run");
+	if (failed != NULL) {
+		/* Main has not heard of it yet; its thread runs no more. */
+		*e = failed->error;
+		return -EIO;
 	}
-	vcpus_hold(&vm->vcpus);
 	machine_reset(&vm->machine);
 	r = guest_memory_discard(&vm->mem, e);
 	if (r == 0) {
@@ -420,10 +420,25 @@ int vm_reset(struct vm *vm, struct error *e)
 	if (r == 0) {
 		r = load_guest(vm, e);
 	}
-	if (r == 0) {
-		r = vcpu_set_entry(vm->vcpus.list[0].fd, &vm->entry, e);
+	return r == 0 ? vcpu_set_entry(vm->vcpus.list[0].fd, &vm->entry, e) : r;
+}
+
+int vm_reset(struct vm *vm, struct error *e)
+{
+	struct error failure = { 0 };
+	int r;
+
+	if (vm->state != VM_RUNNING) {
+		return error_set(e, ERROR_CONFIG, ENOTCONN, "reset: the VM does not run");
 	}
+	vcpus_hold(&vm->vcpus);
+	r = start_anew(vm, &failure);
 	if (r < 0) {
+		(void)error_prefix(&failure, "reset");
+		stop_with_error(vm, &failure);
+		if (e != NULL) {
+			*e = failure;
+		}
 		return r;
 	}
 	vm->resets++;

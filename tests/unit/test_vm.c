@@ -600,6 +600,35 @@ START_TEST(test_reset_at_once)
 }
 END_TEST
 
+static void copy_file(const char *from, const char *to)
+{
+	static char bytes[MIB(1)];
+	int in = open(from, O_RDONLY), out = open(to, O_WRONLY | O_TRUNC);
+	ssize_t n = read(in, bytes, sizeof(bytes));
+
+	ck_assert(n > 0 && (size_t)n < sizeof(bytes) && write(out, bytes, (size_t)n) == n);
+	(void)close(in);
+	(void)close(out);
+}
+
+/* A kernel that cannot be loaded again: the machine is half reset and must not be left so. */
+START_TEST(test_reset_fails)
+{
+	config.debug_exit = false;
+	use_hello();
+	copy_file(config.kernel, disk_path);
+	config.kernel = disk_path;
+	start();
+	expect("!");
+	ck_assert_int_eq(truncate(disk_path, 100), 0);
+	ck_assert_int_lt(vm_reset(vm, &e), 0);
+	check_error(&e, ERROR_KERNEL_IMAGE, "reset: kernel '");
+	expect_stop(VM_STOP_ERROR, 0);
+	check_error(&last_stop.error, ERROR_KERNEL_IMAGE, "reset: kernel '");
+	ck_assert_uint_eq(resets(), 0);
+}
+END_TEST
+
 START_TEST(test_reset_during_transfers)
 {
 	use_disk();
@@ -864,8 +893,9 @@ CHECK_MAIN("vm", skip_without_kvm(); CHECK_FIXTURE(setup, teardown); CHECK_TEST(
 	   CHECK_LOOP(test_destroy, STAGES); CHECK_LOOP(test_pause_during_transfers, 2);
 	   CHECK_TEST(test_pause_loses_nothing); CHECK_LOOP(test_pause_of_quiet_guests, 2);
 	   CHECK_TEST(test_pause_within_instructions); CHECK_TEST(test_reset_at_once);
-	   CHECK_TEST(test_reset_during_transfers); CHECK_TEST(test_guest_resets);
-	   CHECK_TEST(test_states); CHECK_LOOP(test_stop, 4); CHECK_TEST(test_event_while_paused);
-	   CHECK_TEST(test_reset_while_paused); CHECK_TEST(test_stop_before_event);
-	   CHECK_TEST(test_power_button); CHECK_TEST(test_serial_input); CHECK_TEST(test_hvc_input);
-	   CHECK_TEST(test_no_consoles); CHECK_LOOP(test_vcpus, 3); CHECK_TEST(test_life_of_32))
+	   CHECK_TEST(test_reset_fails); CHECK_TEST(test_reset_during_transfers);
+	   CHECK_TEST(test_guest_resets); CHECK_TEST(test_states); CHECK_LOOP(test_stop, 4);
+	   CHECK_TEST(test_event_while_paused); CHECK_TEST(test_reset_while_paused);
+	   CHECK_TEST(test_stop_before_event); CHECK_TEST(test_power_button);
+	   CHECK_TEST(test_serial_input); CHECK_TEST(test_hvc_input); CHECK_TEST(test_no_consoles);
+	   CHECK_LOOP(test_vcpus, 3); CHECK_TEST(test_life_of_32))
