@@ -355,6 +355,8 @@ START_TEST(test_input_before_driver)
 	ck_assert_uint_eq(input("early"), 5);
 	start(0); /* begins with a reset */
 	addr = post(16);
+	expect_input(addr, "early");
+	addr = post(16);
 	ck_assert_uint_eq(input("late"), 4);
 	expect_input(addr, "late");
 }

@@ -16,6 +16,7 @@
 
 #include <endian.h>
 #include <errno.h>
+#include <linux/virtio_config.h>
 #include <linux/virtio_console.h>
 #include <string.h>
 
@@ -138,6 +139,15 @@ static void process_rx(struct virtio_console *console, struct virtio_queue *queu
 	}
 }
 
+/* False: the host is full, and says when it is not. */
+static bool may_transmit(struct virtio_console *console, const struct virtqueue_chain *chain)
+{
+	struct console_channel *channel = console->channel;
+
+	return channel == NULL || channel->may_output == NULL ||
+	       channel->may_output(channel, MIN(chain->out_len, VIRTIO_CONSOLE_CHAIN_MAX));
+}
+
 static uint64_t transmit(struct virtio_console *console, const struct virtqueue_chain *chain)
 {
 	uint64_t len = MIN(chain->out_len, VIRTIO_CONSOLE_CHAIN_MAX);
@@ -164,6 +174,11 @@ static void process_tx(struct virtio_console *console, struct virtio_queue *queu
 	do {
 		while (virtqueue_pop(&queue->ring, &chain, console->tx_iov,
 				     ARRAY_SIZE(console->tx_iov)) > 0) {
+			if (!may_transmit(console, &chain)) {
+				virtqueue_unpop(&queue->ring, &chain);
+				virtio_queue_publish(queue);
+				return;
+			}
 			bytes += transmit(console, &chain);
 			virtqueue_push(&queue->ring, &chain, 0);
 			if (bytes >= OUTPUT_TURN) {
@@ -210,11 +225,23 @@ static void console_config_write(struct virtio_device *dev, uint32_t offset, con
 	}
 }
 
-/* Input for the driver that has gone is not for the next one. */
+/* Linux reads the size only when it hears of a change. */
+static void console_activate(struct virtio_device *dev)
+{
+	if (virtio_has_feature(dev, VIRTIO_CONSOLE_F_SIZE)) {
+		virtio_config_changed(dev);
+	}
+}
+
+/* Input for the driver that has gone is not for the next one; what came before the first, which
+ * begins with a reset as well, is. */
 static void console_reset(struct virtio_device *dev)
 {
 	struct virtio_console *console = console_of(dev);
 
+	if ((atomic_load(&dev->status) & VIRTIO_CONFIG_S_DRIVER_OK) == 0) {
+		return;
+	}
 	{
 		SCOPED_LOCK(&console->input_lock);
 		console->input_head = 0;
@@ -269,6 +296,7 @@ const struct virtio_ops virtio_console_ops = {
 	.state = &console_state,
 	.config_read = console_config_read,
 	.config_write = console_config_write,
+	.activate = console_activate,
 	.reset = console_reset,
 	.queue_process = console_queue_process,
 	.destroy = console_destroy,
@@ -322,6 +350,11 @@ size_t virtio_console_input(struct virtio_device *dev, const uint8_t *data, size
 		virtio_kick(dev, VIRTIO_CONSOLE_QUEUE_RX);
 	}
 	return taken;
+}
+
+void virtio_console_output_ready(struct virtio_device *dev)
+{
+	virtio_kick(dev, VIRTIO_CONSOLE_QUEUE_TX);
 }
 
 void virtio_console_resize(struct virtio_device *dev, uint16_t cols, uint16_t rows)
