@@ -121,8 +121,8 @@ static int run_parts(int vcpu_fd, const struct part *parts, size_t count, struct
 int vcpu_state_get(struct vcpu_state *state, const struct kvm *kvm, const struct msr_list *msrs,
 		   int vcpu_fd, struct error *e)
 {
+	const struct part first = { true, KVM_GET_MP_STATE, &state->mp_state, "KVM_GET_MP_STATE" };
 	const struct part parts[] = {
-		{ true, KVM_GET_MP_STATE, &state->mp_state, "KVM_GET_MP_STATE" },
 		{ true, KVM_GET_REGS, &state->regs, "KVM_GET_REGS" },
 		{ true, KVM_GET_SREGS, &state->sregs, "KVM_GET_SREGS" },
 		{ kvm->has_xcrs, KVM_GET_XCRS, &state->xcrs, "KVM_GET_XCRS" },
@@ -131,16 +131,15 @@ int vcpu_state_get(struct vcpu_state *state, const struct kvm *kvm, const struct
 		{ kvm->has_vcpu_events, KVM_GET_VCPU_EVENTS, &state->events,
 		  "KVM_GET_VCPU_EVENTS" },
 	};
-	int r = get_xsave(state, kvm, vcpu_fd, e);
+	int r = run_parts(vcpu_fd, &first, 1, e);
 
-	if (r < 0) {
-		return r;
+	if (r == 0) {
+		r = get_xsave(state, kvm, vcpu_fd, e);
 	}
-	r = get_msrs(state, msrs, vcpu_fd, e);
-	if (r < 0) {
-		return r;
+	if (r == 0) {
+		r = get_msrs(state, msrs, vcpu_fd, e);
 	}
-	return run_parts(vcpu_fd, parts, ARRAY_SIZE(parts), e);
+	return r == 0 ? run_parts(vcpu_fd, parts, ARRAY_SIZE(parts), e) : r;
 }
 
 /* Writes the MSRs for which `want` agrees. One that KVM lists but refuses to write (host-dependent)
