@@ -35,7 +35,6 @@ static const struct syscall_rule main_rules[] = {
 	SYSCALL("tgkill"),
 	SYSCALL("getpid"),
 	SYSCALL("gettid"),
-	SYSCALL_IOCTL(KVM_RUN),
 	SYSCALL_IOCTL(KVM_GET_SREGS),
 	SYSCALL_IOCTL(KVM_SET_SREGS),
 	SYSCALL_IOCTL(KVM_SET_REGS),
@@ -53,7 +52,6 @@ static const struct syscall_rule main_rules[] = {
 	/* Emptying RAM and loading the kernel again. */
 	SYSCALL("fallocate"),
 	SYSCALL("pread64"),
-	SYSCALL("preadv"),
 	SYSCALL("newfstatat"),
 	SYSCALL("fstat"),
 	SYSCALL("lseek"),
