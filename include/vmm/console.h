@@ -20,6 +20,11 @@ struct console_channel {
 	void (*output)(struct console_channel *channel, const uint8_t *data, size_t len);
 	/* Device to host: there is room for input again. */
 	void (*input_ready)(struct console_channel *channel);
+	/*
+	 * Device to host, from a worker that can wait: would `len` bytes of output be kept now? False: they would be dropped; the host
+	 * calls the device's output_ready function when it has room. NULL: always. Devices on vCPU threads do not ask.
+	 */
+	bool (*may_output)(struct console_channel *channel, size_t len);
 };
 
 #endif

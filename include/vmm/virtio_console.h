@@ -3,7 +3,7 @@
  * virtio-console (virtio 1.2 §5.3) with one port, hvc0 in Linux: receive queue 0, transmit queue 1,
  * each with a worker. Offers SIZE and EMERG_WRITE.
  *
- * Output never waits for the host: the channel drops what it cannot take. Input waits in a small
+ * Output waits in the queue while the channel says that it would drop it (may_output); the driver's writers wait with it. Input waits in a small
  * buffer until the driver has room; beyond that virtio_console_input() takes no more and the
  * channel hears input_ready() later. Saved: window size and waiting input.
  */
@@ -33,6 +33,8 @@ int virtio_console_create(struct virtio_device **ret, const char *name,
 /* Main. Returns how many of `len` bytes were taken, also before a driver is there; input_ready()
  * follows if it was fewer. */
 size_t virtio_console_input(struct virtio_device *dev, const uint8_t *data, size_t len);
+/* Any thread: the channel has room for output again after it said no. */
+void virtio_console_output_ready(struct virtio_device *dev);
 /* Main. The host's window; takes the device's lock. Starts as 80 x 25. */
 void virtio_console_resize(struct virtio_device *dev, uint16_t cols, uint16_t rows);
 

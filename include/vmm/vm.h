@@ -83,6 +83,8 @@ int vm_press_ctrl_alt_del(struct vm *vm, struct error *e);
 /* Console input; returns the bytes taken, channel->input_ready() tells when there is room again. */
 size_t vm_serial_input(struct vm *vm, const uint8_t *data, size_t len);
 size_t vm_hvc_input(struct vm *vm, const uint8_t *data, size_t len);
+/* host->hvc takes output again, after its may_output() said no. */
+void vm_hvc_output_ready(struct vm *vm);
 void vm_console_resize(struct vm *vm, uint16_t columns, uint16_t rows);
 
 enum vm_state vm_state(const struct vm *vm);

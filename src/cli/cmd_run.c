@@ -140,6 +140,15 @@ static size_t deliver(struct stdio_console *console, const uint8_t *data, size_t
 	return vm_serial_input(run->vm, data, len);
 }
 
+static void writable(struct stdio_console *console)
+{
+	const struct run *run = console->owner;
+
+	if (run->vm != NULL) {
+		vm_hvc_output_ready(run->vm);
+	}
+}
+
 static void command(struct stdio_console *console, enum escape_command escape)
 {
 	struct run *run = console->owner;
@@ -211,6 +220,7 @@ static int open_host(struct run *run, struct error *e)
 	run->console_ready = true;
 	run->console.deliver = deliver;
 	run->console.command = command;
+	run->console.writable = writable;
 	run->console.owner = run;
 	run->host = (struct vm_host){ .loop = &run->loop, .stopped = stopped };
 	if (run->config.console == RUN_CONSOLE_HVC) {

@@ -80,31 +80,72 @@ static bool drain_ring(struct stdio_console *console)
 	return true;
 }
 
+/* With the lock: true if somebody waits for the room there is now. */
+static bool take_refusal(struct stdio_console *console)
+{
+	bool refused = console->output_refused && console->ring_len == 0;
+
+	if (refused) {
+		console->output_refused = false;
+	}
+	return refused && console->writable != NULL;
+}
+
+static bool drain_more(struct stdio_console *console)
+{
+	SCOPED_LOCK(&console->lock);
+	if (drain_ring(console)) {
+		console->draining = false;
+		loop_source_remove(&console->drain);
+	}
+	return take_refusal(console);
+}
+
 static void output_writable(struct loop_source *source, uint32_t events)
 {
 	struct stdio_console *console = container_of(source, struct stdio_console, drain);
 
 	(void)events;
-	SCOPED_LOCK(&console->lock);
-	if (drain_ring(console)) {
-		console->draining = false;
-		loop_source_remove(source);
+	if (drain_more(console)) {
+		console->writable(console);
 	}
 }
 
 /* Main, posted by the thread that found the descriptor full. */
-static void begin_drain(void *arg)
+static bool drain_first(struct stdio_console *console)
 {
-	struct stdio_console *console = arg;
 	struct error e = { 0 };
 
 	SCOPED_LOCK(&console->lock);
 	console->drain_posted = false;
 	if (console->draining || drain_ring(console)) {
-		return;
+		return take_refusal(console);
 	}
 	console->draining = loop_source_add(console->loop, &console->drain, console->output_fd,
 					    EPOLLOUT, output_writable, &e) == 0;
+	return false;
+}
+
+static void begin_drain(void *arg)
+{
+	struct stdio_console *console = arg;
+
+	if (drain_first(console)) {
+		console->writable(console);
+	}
+}
+
+static bool may_output(struct console_channel *channel, size_t len)
+{
+	struct stdio_console *console = container_of(channel, struct stdio_console, channel);
+
+	SCOPED_LOCK(&console->lock);
+	if (console->output_failed || console->ring_len == 0 ||
+	    len <= STDIO_CONSOLE_RING - console->ring_len) {
+		return true;
+	}
+	console->output_refused = true;
+	return false;
 }
 
 static void output(struct console_channel *channel, const uint8_t *data, size_t len)
@@ -320,7 +361,9 @@ int stdio_console_init(struct stdio_console *console, struct loop *loop, bool es
 	if (ring == MAP_FAILED) {
 		return error_set_sys(e, ERROR_NO_MEMORY, errno, "console: output ring");
 	}
-	console->channel = (struct console_channel){ .output = output, .input_ready = input_ready };
+	console->channel = (struct console_channel){ .output = output,
+						     .may_output = may_output,
+						     .input_ready = input_ready };
 	console->loop = loop;
 	console->escapes = escapes;
 	console->ring = ring;

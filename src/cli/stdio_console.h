@@ -36,6 +36,8 @@ struct stdio_console {
 	/* Main: gives bytes to the guest's device, returns how many it took. */
 	size_t (*deliver)(struct stdio_console *console, const uint8_t *data, size_t len);
 	void (*command)(struct stdio_console *console, enum escape_command command);
+	/* Main: output that was refused may come now. NULL: nobody asks. */
+	void (*writable)(struct stdio_console *console);
 	void *owner;
 
 	/* Input; main. */
@@ -56,6 +58,7 @@ struct stdio_console {
 	bool draining; /* main waits for the descriptor to become writable */
 	struct loop_source drain;
 	struct loop_post drain_post;
+	bool output_refused; /* may_output() said no since the ring was last empty */
 	bool drain_posted;
 	uint64_t dropped;
 };

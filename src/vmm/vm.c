@@ -518,6 +518,13 @@ size_t vm_hvc_input(struct vm *vm, const uint8_t *data, size_t len)
 	return virtio_console_input(vm->machine.console->virtio, data, len);
 }
 
+void vm_hvc_output_ready(struct vm *vm)
+{
+	if (vm->machine.console != NULL) {
+		virtio_console_output_ready(vm->machine.console->virtio);
+	}
+}
+
 void vm_console_resize(struct vm *vm, uint16_t columns, uint16_t rows)
 {
 	if (vm->machine.console != NULL) {

@@ -78,12 +78,14 @@ static void start(struct rig *rig)
 {
 	uint8_t how = (uint8_t)fuzz_take(&rig->in, 1);
 
+	if ((fake_driver_status(rig->d) & VIRTIO_CONFIG_S_DRIVER_OK) != 0) {
+		rig->input_seen = rig->input_given; /* what waited is gone with its driver */
+	}
 	fake_driver_reset(rig->d);
 	sync_workers(rig);
 	rig->honest =
 		fake_driver_start(rig->d, (how & 3) | (uint64_t)(how >> 2 & 3) << 28, RING_SIZE);
 	rig->posted = 0;
-	rig->input_seen = rig->input_given; /* what waited is gone */
 	fake_driver_fill(rig->d, FAKE_DATA, PATTERN, KIB(8));
 	{
 		SCOPED_LOCK(&rig->lock);
