@@ -344,8 +344,9 @@ void net_rx_start(struct virtio_net *net, struct virtio_queue *queue)
 	}
 	if (r < 0) {
 		/* Frames that ask for more than was set are dropped one by one. */
-		log_guest(LOG_WARN, "%s: offloads of '%s' cannot be set: %s", net->dev.name,
-			  net->netdev->name, strerror(-r));
+		(void)error_set_sys(&e, ERROR_NET, -r, "%s: offloads of '%s' cannot be set",
+				    net->dev.name, net->netdev->name);
+		log_guest(LOG_WARN, "%s", e.msg);
 	}
 	if (loop_source_add(&queue->worker->loop, &rx->source, net->netdev->fd, EPOLLIN, rx_ready,
 			    &e) < 0) {
