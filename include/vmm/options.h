@@ -48,6 +48,7 @@ struct option {
 	const char *fallback; /* the default, in the option's own syntax; applied by
 				 options_defaults(); NULL: zero */
 	const char *help;     /* one line, no full stop */
+	bool verbatim; /* OPTION_STRING: empty values and control characters are for the user of the object to judge */
 	bool first; /* in device strings: the value may stand without "key=" at the front */
 };
 

@@ -299,7 +299,9 @@ int option_set_value(const struct option *option, void *object, const char *what
 		*(bool *)member = true;
 		return 0;
 	}
-	r = check_text(option, what, text == NULL ? "" : text, e);
+	r = option->verbatim && text != NULL
+		    ? 0
+		    : check_text(option, what, text == NULL ? "" : text, e);
 	if (r < 0) {
 		return r;
 	}

@@ -187,12 +187,60 @@ static int load_packed(const struct bzimage *bz, const struct source *src, struc
 	return source_load(src, bz->code_offset, mem, bz->load, bz->code_size, e);
 }
 
+/*
+ * What the kernel's own decompressor knows (Linux scripts/Makefile.lib). It would stop in silence at
+ * anything else, before there is a console.
+ */
+static int check_payload(const struct bzimage *bz, const struct source *src, struct error *e)
+{
+	static const struct {
+		const char *bytes;
+		size_t len;
+	} magics[] = {
+		{ "\x1f\x8b", 2 }, /* gzip */
+		{ "BZh", 3 },	   /* bzip2 */
+		{ "\x5d\0\0", 3 }, /* lzma */
+		{ "\xfd"
+		  "7zXZ",
+		  4 },			   /* xz */
+		{ "\x89LZO", 4 },	   /* lzo */
+		{ "\x02\x21\x4c\x18", 4 }, /* lz4, legacy frame */
+		{ "\x28\xb5\x2f\xfd", 4 }, /* zstd */
+		{ "\x7f"
+		  "ELF",
+		  4 }, /* not packed */
+	};
+	uint8_t head[8];
+	int r;
+
+	if (bz->payload_size < sizeof(head)) {
+		return 0; /* before protocol 2.08, or nothing said about it */
+	}
+	r = source_read(src, bz->payload_offset, head, sizeof(head), e);
+	if (r != 0) {
+		return r;
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(magics); i++) {
+		if (memcmp(head, magics[i].bytes, magics[i].len) == 0) {
+			return 0;
+		}
+	}
+	(void)source_error(
+		src, e,
+		"its payload is packed in an unknown way (it begins with %02x %02x %02x %02x)",
+		head[0], head[1], head[2], head[3]);
+	return error_hint(e, "the file is damaged, or not a Linux kernel: fetch it again");
+}
+
 int bzimage_load(const struct source *src, struct guest_memory *mem, struct kernel *kernel,
 		 struct error *e)
 {
 	struct bzimage bz;
 	int r = bzimage_parse(&bz, src, e);
 
+	if (r == 0) {
+		r = check_payload(&bz, src, e);
+	}
 	if (r == 0) {
 		r = unpack_supported(&bz, src) ? unpack_load(&bz, src, mem, kernel, e)
 					       : load_packed(&bz, src, mem, kernel, e);
