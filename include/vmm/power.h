@@ -12,7 +12,7 @@
 enum power_event {
 	POWER_NONE = 0,
 	POWER_OFF,	    /* ACPI S5 */
-	POWER_RESET,	    /* reset register, i8042 0xfe, 0xcf9 */
+	POWER_RESET,	    /* reset register, i8042 */
 	POWER_PANIC,	    /* pvpanic */
 	POWER_TRIPLE_FAULT, /* KVM_EXIT_SHUTDOWN */
 	POWER_DEBUG_EXIT,   /* debug-exit port; code is the byte */
