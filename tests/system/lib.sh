@@ -84,6 +84,11 @@ some_kernel() {
 	for name in $kernels; do
 		[ ! -f "$data/$name/vmlinuz" ] || { echo "$name"; return; }
 	done
+	return 1
+}
+
+# For callers of some_kernel: nothing can be tested here.
+skip_all() {
 	echo "1..0 # SKIP no stock kernel could be fetched"
 	exit 0
 }
