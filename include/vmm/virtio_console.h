@@ -3,7 +3,8 @@
  * virtio-console (virtio 1.2 §5.3) with one port, hvc0 in Linux: receive queue 0, transmit queue 1,
  * each with a worker. Offers SIZE and EMERG_WRITE.
  *
- * Output waits in the queue while the channel says that it would drop it (may_output); the driver's writers wait with it. Input waits in a small
+ * Output waits in the queue while the channel says that it would drop it (may_output), for at most 50 ms: Linux' driver spins
+ * until a buffer comes back. After that it is dropped until the channel takes some again. Input waits in a small
  * buffer until the driver has room; beyond that virtio_console_input() takes no more and the
  * channel hears input_ready() later. Saved: window size and waiting input.
  */

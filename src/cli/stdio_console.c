@@ -123,6 +123,13 @@ static bool drain_first(struct stdio_console *console)
 	}
 	console->draining = loop_source_add(console->loop, &console->drain, console->output_fd,
 					    EPOLLOUT, output_writable, &e) == 0;
+	if (!console->draining) {
+		/* Never to be waited for: what waits is lost, and nobody waits for room. */
+		console->output_failed = true;
+		console->dropped += console->ring_len;
+		console->ring_len = 0;
+		return take_refusal(console);
+	}
 	return false;
 }
 

@@ -5,6 +5,7 @@
  */
 #include "harness/check_main.h"
 
+#include <unistd.h>
 #include <linux/virtio_console.h>
 #include <sys/resource.h>
 
@@ -300,6 +301,33 @@ START_TEST(test_output_waits_for_the_host)
 	ck_assert_uint_eq(host_bytes(), 4);
 	ck_assert_mem_eq(host.seen, text, 4);
 	expect_output_used(head);
+}
+END_TEST
+
+START_TEST(test_output_waits_not_for_ever)
+{
+	uint16_t head;
+
+	host.channel.may_output = may_output;
+	refuse_output = true;
+	start(0);
+	head = fake_ring_add(&d.rings[TX], &(struct fake_buf){ FAKE_DATA, 4, false }, 1);
+	fake_driver_kick(&d, TX);
+	while (host_bytes() == 0) {
+		(void)usleep(1000);
+	}
+	fake_driver_sync(&d);
+	expect_output_used(head);
+	/* From now on without a wait, until the host takes something. */
+	head = fake_ring_add(&d.rings[TX], &(struct fake_buf){ FAKE_DATA, 4, false }, 1);
+	fake_driver_kick(&d, TX);
+	expect_output_used(head);
+	virtio_console_output_ready(d.dev);
+	(void)fake_ring_add(&d.rings[TX], &(struct fake_buf){ FAKE_DATA, 4, false }, 1);
+	fake_driver_kick(&d, TX);
+	/* A reset does not wait for the end of the host's patience. */
+	fake_driver_reset(&d);
+	ck_assert_uint_eq(host_bytes(), 8);
 }
 END_TEST
 
@@ -650,7 +678,8 @@ CHECK_MAIN("virtio_console", CHECK_FIXTURE(setup, teardown); CHECK_TEST(test_fea
 	   CHECK_TEST(test_resize); CHECK_TEST(test_resize_without_size);
 	   CHECK_TEST(test_m_5_3_5_1_1_emergency_write);
 	   CHECK_TEST(test_emergency_write_at_any_offset); CHECK_TEST(test_no_channel);
-	   CHECK_TEST(test_output); CHECK_TEST(test_output_in_order); CHECK_TEST(test_output_waits_for_the_host);
+	   CHECK_TEST(test_output); CHECK_TEST(test_output_in_order);
+	   CHECK_TEST(test_output_waits_for_the_host); CHECK_TEST(test_output_waits_not_for_ever);
 	   CHECK_TEST(test_t_c2_output_flood); CHECK_TEST(test_input);
 	   CHECK_TEST(test_input_before_driver); CHECK_TEST(test_input_waits_for_buffers);
 	   CHECK_TEST(test_input_kicks); CHECK_TEST(test_input_into_pieces);

@@ -29,7 +29,12 @@
 /* Output is copied out of guest memory in pieces of this. */
 #define OUTPUT_PIECE 1024U
 /* Output after which the worker looks at its other work. */
-#define OUTPUT_TURN  MIB(1)
+#define OUTPUT_TURN MIB(1)
+/*
+ * How long output waits for a host that takes none. Linux' driver spins, with a lock held and interrupts
+ * off, until a console's buffer comes back: a longer wait would be a lock-up of the guest.
+ */
+#define PATIENCE_NS  (50 * UINT64_C(1000000))
 #define DEFAULT_COLS 80
 #define DEFAULT_ROWS 25
 
@@ -45,6 +50,8 @@ struct virtio_console {
 	bool input_blocked; /* the channel waits for input_ready() */
 
 	pthread_mutex_t output_lock;
+	struct loop_timer patience; /* of the transmit worker: armed while output waits */
+	_Atomic bool impatient; /* the host had its time: output is dropped until it takes some */
 	_Atomic uint64_t input_bytes, output_bytes, output_dropped;
 
 	struct iovec rx_iov[VIRTIO_CONSOLE_QUEUE_SIZE]; /* of the receive worker */
@@ -144,7 +151,7 @@ static bool may_transmit(struct virtio_console *console, const struct virtqueue_
 {
 	struct console_channel *channel = console->channel;
 
-	return channel == NULL || channel->may_output == NULL ||
+	return channel == NULL || channel->may_output == NULL || atomic_load(&console->impatient) ||
 	       channel->may_output(channel, MIN(chain->out_len, VIRTIO_CONSOLE_CHAIN_MAX));
 }
 
@@ -165,6 +172,8 @@ static uint64_t transmit(struct virtio_console *console, const struct virtqueue_
 	return len;
 }
 
+static void patience_ended(struct loop_timer *timer);
+
 static void process_tx(struct virtio_console *console, struct virtio_queue *queue)
 {
 	struct virtqueue_chain chain;
@@ -177,6 +186,10 @@ static void process_tx(struct virtio_console *console, struct virtio_queue *queu
 			if (!may_transmit(console, &chain)) {
 				virtqueue_unpop(&queue->ring, &chain);
 				virtio_queue_publish(queue);
+				if (console->patience.loop == NULL) {
+					loop_timer_set(&queue->worker->loop, &console->patience,
+						       PATIENCE_NS, patience_ended);
+				}
 				return;
 			}
 			bytes += transmit(console, &chain);
@@ -189,6 +202,21 @@ static void process_tx(struct virtio_console *console, struct virtio_queue *queu
 			}
 		}
 	} while (virtio_queue_more(queue));
+}
+
+static void patience_ended(struct loop_timer *timer)
+{
+	struct virtio_console *console = container_of(timer, struct virtio_console, patience);
+
+	atomic_store(&console->impatient, true);
+	process_tx(console, &console->dev.queues[VIRTIO_CONSOLE_QUEUE_TX]);
+}
+
+static void console_queue_stop(struct virtio_device *dev, struct virtio_queue *queue)
+{
+	if (queue->index == VIRTIO_CONSOLE_QUEUE_TX) {
+		loop_timer_cancel(&console_of(dev)->patience);
+	}
 }
 
 static void console_queue_process(struct virtio_device *dev, struct virtio_queue *queue)
@@ -299,6 +327,7 @@ const struct virtio_ops virtio_console_ops = {
 	.activate = console_activate,
 	.reset = console_reset,
 	.queue_process = console_queue_process,
+	.queue_stop = console_queue_stop,
 	.destroy = console_destroy,
 };
 
@@ -354,6 +383,7 @@ size_t virtio_console_input(struct virtio_device *dev, const uint8_t *data, size
 
 void virtio_console_output_ready(struct virtio_device *dev)
 {
+	atomic_store(&console_of(dev)->impatient, false);
 	virtio_kick(dev, VIRTIO_CONSOLE_QUEUE_TX);
 }
 
