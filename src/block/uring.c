@@ -285,7 +285,9 @@ static void uring_commit(struct block *b)
 			while ((req = block_next(b)) != NULL) {
 				start(u, req);
 			}
-			taken = io_uring_sq_ready(&u->ring) == 0 || enter(u, 0);
+			if (io_uring_sq_ready(&u->ring) != 0) {
+				(void)enter(u, 0); /* what is left is tried again below */
+			}
 			raw_transfer_all(&u->raw);
 			start_sync(u);
 			taken = io_uring_sq_ready(&u->ring) == 0 || enter(u, 0);

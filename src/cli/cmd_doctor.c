@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <liburing.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -77,11 +78,12 @@ static bool cpuinfo_has(const char *key, const char *word)
 static uint64_t read_number(const char *path, uint64_t fallback)
 {
 	FILE *file = fopen(path, "re");
-	unsigned long long value = fallback;
+	uint64_t value = fallback;
+	char text[32];
 
 	if (file != NULL) {
-		if (fscanf(file, "%llu", &value) != 1) {
-			value = fallback;
+		if (fgets(text, sizeof(text), file) != NULL) {
+			value = strtoull(text, NULL, 10);
 		}
 		(void)fclose(file);
 	}

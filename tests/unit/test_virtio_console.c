@@ -273,7 +273,7 @@ START_TEST(test_output)
 }
 END_TEST
 
-static bool refuse_output;
+static _Atomic bool refuse_output;
 
 static bool may_output(struct console_channel *channel, size_t len)
 {
