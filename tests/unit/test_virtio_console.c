@@ -294,7 +294,6 @@ START_TEST(test_output_waits_for_the_host)
 	head = fake_ring_add(&d.rings[TX], &(struct fake_buf){ FAKE_DATA, 4, false }, 1);
 	fake_driver_kick(&d, TX);
 	ck_assert_uint_eq(host_bytes(), 0);
-	ck_assert_uint_eq(d.dev->queues[TX].ring.in_flight_count, 0);
 	refuse_output = false;
 	virtio_console_output_ready(d.dev);
 	fake_driver_sync(&d);
