@@ -182,7 +182,10 @@ void hostile_abuse_indices(struct hostile *h)
 		memset((void *)&h->arena->used, 0xa5, sizeof(h->arena->used));
 		hostile_make_available(h, 0);
 		hostile_expect(h, "used ring overwritten", 0, DONE | BROKEN);
-		guest_check(h->arena->used.index == 2);
+		/* Broken is an answer, too: then nothing was used. */
+		if (h->ready) {
+			guest_check(h->arena->used.index == 2);
+		}
 		h->ready = false;
 	}
 	/* used_event anywhere. */
