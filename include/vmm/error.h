@@ -35,7 +35,17 @@ enum error_code {
 	ERROR_NET,
 	ERROR_CONSOLE,
 	ERROR_SANDBOX,
-	ERROR_STATE, /* saved state that cannot be accepted */
+	ERROR_STATE,	/* saved state that cannot be accepted */
+	ERROR_JSON,	/* JSON text or a value in it */
+	ERROR_HTTP,	/* a request that is not HTTP as we speak it */
+	ERROR_NO_ROUTE, /* no such method and path */
+	ERROR_TOO_LARGE,
+	ERROR_NOT_SUPPORTED, /* not by this version, or not on this machine; says which */
+	ERROR_WRONG_STATE,   /* not before, or not after, the VM was started */
+	ERROR_NOT_FOUND,     /* a device, job or VM of that name */
+	ERROR_EXISTS,	     /* a VM or device of that name is there already */
+	ERROR_BUSY,	     /* another job, or a start, is under way */
+	ERROR_CANCELLED,
 	ERROR_CODES,
 };
 

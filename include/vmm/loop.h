@@ -17,7 +17,9 @@
 #include "vmm/error.h"
 #include "vmm/types.h"
 
-#define LOOP_SOURCES_MAX 64 /* descriptors at one time; one of them is the loop's own */
+/* Of loop_init(): descriptors at one time; one of them is the loop's own. */
+#define LOOP_SOURCES_MAX       64
+#define LOOP_SOURCES_SIZED_MAX 65536 /* of loop_init_sized() */
 
 struct loop;
 
@@ -42,12 +44,20 @@ struct loop_post {
 	struct loop_post *next;
 };
 
+struct loop_slot {
+	struct loop_source *source; /* NULL: free */
+	uint32_t generation;
+	uint32_t next_free; /* slot + 1 of the next free one, 0 at the end */
+};
+
 struct loop {
 	int epoll_fd;
 	int wake_fd; /* eventfd: posts and stop */
 	struct loop_source wake_source;
-	struct loop_source *sources[LOOP_SOURCES_MAX];
-	uint32_t generations[LOOP_SOURCES_MAX];
+	uint32_t sources_max;
+	uint32_t slots_used;	   /* the first so many of `slots` were in use at some time */
+	uint32_t free_slot;	   /* slot + 1 of the first free one of these, 0: none */
+	struct loop_slot *slots;   /* sources_max of them, address space until used */
 	struct loop_timer *timers; /* sorted by deadline */
 	pthread_mutex_t post_lock;
 	struct loop_post *posts_head; /* under post_lock */
@@ -57,6 +67,8 @@ struct loop {
 };
 
 int loop_init(struct loop *loop, struct error *e);
+/* For up to `sources_max` descriptors, from 1 to LOOP_SOURCES_SIZED_MAX. */
+int loop_init_sized(struct loop *loop, uint32_t sources_max, struct error *e);
 /* Sources and timers that are still there are let go; posts that have not run never will. Nobody
  * may post or stop any more. */
 void loop_finish(struct loop *loop);

@@ -2,8 +2,11 @@
 /*
  * Option tables: one table per configuration object describes each option once: flag, key, type,
  * range, default, help. Parsing the command line and "key=value" device strings, `--help`, the man
- * page, shell completion and (later) JSON keys and the OpenAPI schema are made from it, so they
+ * page, shell completion, JSON (vmm/options_json.h) and the OpenAPI schema are made from it, so they
  * cannot disagree.
+ *
+ * An option has a name for command lines, a key for JSON, or both. OPTION_INCLUDE puts the options
+ * of another table in its place, for an object that embeds another one.
  *
  * A table writes straight into a plain struct (no descriptors, no run-time pointers). Strings point
  * into argv or into memory that outlives the struct. Every parse error is ERROR_USAGE and names
@@ -27,6 +30,10 @@ enum option_type {
 	OPTION_MAC,	 /* uint8_t[6]; unicast only; sets the bool at .present if given */
 	OPTION_FD,	 /* int: number of an open descriptor; -1 by default */
 	OPTION_LIST,	 /* repeatable: calls .add(object, value, e) for each occurrence */
+	OPTION_U64,	 /* uint64_t, decimal, range checked */
+	OPTION_OBJECT, /* JSON only: a struct embedded at .offset, described by .object; .present says
+			    whether it was given */
+	OPTION_INCLUDE, /* the options of .object, whose struct is embedded at .offset, stand here */
 };
 
 struct option_value {
@@ -35,7 +42,7 @@ struct option_value {
 };
 
 struct option {
-	const char *name; /* long flag without "--", or the key in "key=value" */
+	const char *name; /* long flag without "--", or the key in "key=value"; NULL: not there */
 	char letter;	  /* short flag, 0 if none */
 	enum option_type type;
 	size_t offset;			   /* of the member in the object */
@@ -48,6 +55,11 @@ struct option {
 	const char *fallback; /* the default, in the option's own syntax; applied by
 				 options_defaults(); NULL: zero */
 	const char *help;     /* one line, no full stop */
+	const char *json;     /* key in JSON objects; NULL: not there */
+	uint64_t json_unit;   /* numbers: the member is the JSON number times this; 0: 1 */
+	const struct option_value *json_values; /* OPTION_ENUM: spelling in JSON; NULL: .values */
+	bool json_required;
+	const struct option_table *object; /* OPTION_OBJECT, OPTION_INCLUDE */
 	bool verbatim; /* OPTION_STRING: empty values and control characters are for the user of the object to judge */
 	bool first; /* in device strings: the value may stand without "key=" at the front */
 };
@@ -55,7 +67,7 @@ struct option {
 struct option_table {
 	const char *name; /* "run", "disk", "net" */
 	const struct option *options;
-	size_t count; /* at most 64 for device strings */
+	size_t count; /* at most 64 for device strings, with what is included */
 	bool keys; /* describes a device string: help shows "key=VALUE" instead of "--key VALUE" */
 };
 

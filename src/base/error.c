@@ -30,6 +30,16 @@ static const char *const code_names[] = {
 	[ERROR_CONSOLE] = "console",
 	[ERROR_SANDBOX] = "sandbox",
 	[ERROR_STATE] = "state",
+	[ERROR_JSON] = "json",
+	[ERROR_HTTP] = "http",
+	[ERROR_NO_ROUTE] = "no-route",
+	[ERROR_TOO_LARGE] = "too-large",
+	[ERROR_NOT_SUPPORTED] = "not-supported",
+	[ERROR_WRONG_STATE] = "wrong-state",
+	[ERROR_NOT_FOUND] = "not-found",
+	[ERROR_EXISTS] = "exists",
+	[ERROR_BUSY] = "busy",
+	[ERROR_CANCELLED] = "cancelled",
 };
 
 _Static_assert(ARRAY_SIZE(code_names) == ERROR_CODES, "every error code has a name");

@@ -2,7 +2,9 @@
 /*
  * The event loop. A source sits in a slot; what epoll hands back is the slot and the generation the
  * slot had when the source was added, so an event that was fetched before its source was removed
- * (or the slot given to another one) is recognised and dropped.
+ * (or the slot given to another one) is recognised and dropped. Free slots form a list, and slots
+ * that were never used are not even touched: a server's loop for thousands of clients costs memory
+ * for those that it has.
  *
  * Order of one round: wait; what is ready, of which posts are one source; expired timers. A post
  * that a callback makes runs in a later round, and a timer that it arms lies behind the time the
@@ -19,6 +21,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <stdlib.h>
 #include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -39,32 +42,54 @@ uint64_t loop_now_ns(void)
 
 static uint64_t source_ref(const struct loop *loop, uint32_t slot)
 {
-	return (uint64_t)loop->generations[slot] << 32 | slot;
+	return (uint64_t)loop->slots[slot].generation << 32 | slot;
+}
+
+static bool take_slot(struct loop *loop, uint32_t *ret)
+{
+	if (loop->free_slot != 0) {
+		*ret = loop->free_slot - 1;
+		loop->free_slot = loop->slots[*ret].next_free;
+		return true;
+	}
+	if (loop->slots_used == loop->sources_max) {
+		return false;
+	}
+	*ret = loop->slots_used++;
+	return true;
+}
+
+static void give_slot(struct loop *loop, uint32_t slot)
+{
+	loop->slots[slot].source = NULL;
+	loop->slots[slot].generation++;
+	loop->slots[slot].next_free = loop->free_slot;
+	loop->free_slot = slot + 1;
 }
 
 int loop_source_add(struct loop *loop, struct loop_source *source, int fd, uint32_t events,
 		    void (*ready)(struct loop_source *, uint32_t), struct error *e)
 {
 	struct epoll_event event = { .events = events };
-	uint32_t slot = 0;
+	uint32_t slot;
 
-	while (slot < LOOP_SOURCES_MAX && loop->sources[slot] != NULL) {
-		slot++;
-	}
-	if (slot == LOOP_SOURCES_MAX) {
+	if (!take_slot(loop, &slot)) {
 		return error_set(e, ERROR_INTERNAL, ENOSPC,
-				 "event loop: more than %d descriptors to wait for",
-				 LOOP_SOURCES_MAX);
+				 "event loop: more than %u descriptors to wait for",
+				 loop->sources_max);
 	}
 	event.data.u64 = source_ref(loop, slot);
 	if (events != 0 && epoll_ctl(loop->epoll_fd, EPOLL_CTL_ADD, fd, &event) != 0) {
-		return error_set_sys(e, ERROR_INTERNAL, errno, "event loop: wait for descriptor %d",
-				     fd);
+		int r = error_set_sys(e, ERROR_INTERNAL, errno,
+				      "event loop: wait for descriptor %d", fd);
+
+		give_slot(loop, slot);
+		return r;
 	}
 	*source = (struct loop_source){
 		.loop = loop, .fd = fd, .events = events, .ready = ready, .slot = slot
 	};
-	loop->sources[slot] = source;
+	loop->slots[slot].source = source;
 	return 0;
 }
 
@@ -108,8 +133,7 @@ void loop_source_remove(struct loop_source *source)
 	if (source->events != 0) {
 		(void)epoll_ctl(loop->epoll_fd, EPOLL_CTL_DEL, source->fd, NULL);
 	}
-	loop->sources[source->slot] = NULL;
-	loop->generations[source->slot]++;
+	give_slot(loop, source->slot);
 	source->loop = NULL;
 }
 
@@ -235,8 +259,14 @@ static void wake_ready(struct loop_source *source, uint32_t events)
 
 int loop_init(struct loop *loop, struct error *e)
 {
+	return loop_init_sized(loop, LOOP_SOURCES_MAX, e);
+}
+
+int loop_init_sized(struct loop *loop, uint32_t sources_max, struct error *e)
+{
 	int r;
 
+	VMM_BUG_ON(sources_max == 0 || sources_max > LOOP_SOURCES_SIZED_MAX);
 	*loop = (struct loop){ .epoll_fd = -1, .wake_fd = -1 };
 	loop->posts_tail = &loop->posts_head;
 	r = pthread_mutex_init(&loop->post_lock, NULL);
@@ -244,6 +274,14 @@ int loop_init(struct loop *loop, struct error *e)
 		loop->posts_tail = NULL;
 		return error_set_sys(e, ERROR_INTERNAL, r, "event loop: mutex");
 	}
+	/* Zeroed memory from the kernel stays address space; a small table shares a page of the heap. */
+	loop->slots = calloc(sources_max, sizeof(*loop->slots));
+	if (loop->slots == NULL) {
+		r = error_set(e, ERROR_NO_MEMORY, ENOMEM,
+			      "event loop: no memory for %u descriptors", sources_max);
+		goto fail;
+	}
+	loop->sources_max = sources_max;
 	loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (loop->epoll_fd < 0) {
 		r = error_set_sys(e, ERROR_INTERNAL, errno, "event loop: epoll_create1");
@@ -270,9 +308,9 @@ void loop_finish(struct loop *loop)
 	if (loop->posts_tail == NULL) {
 		return; /* never made */
 	}
-	for (uint32_t slot = 0; slot < LOOP_SOURCES_MAX; slot++) {
-		if (loop->sources[slot] != NULL) {
-			loop->sources[slot]->loop = NULL;
+	for (uint32_t slot = 0; slot < loop->slots_used; slot++) {
+		if (loop->slots[slot].source != NULL) {
+			loop->slots[slot].source->loop = NULL;
 		}
 	}
 	while (loop->timers != NULL) {
@@ -281,6 +319,7 @@ void loop_finish(struct loop *loop)
 	close_fd(&loop->wake_fd);
 	close_fd(&loop->epoll_fd);
 	(void)pthread_mutex_destroy(&loop->post_lock);
+	free(loop->slots);
 	*loop = (struct loop){ .epoll_fd = -1, .wake_fd = -1 };
 }
 
@@ -308,7 +347,7 @@ static void run_sources(struct loop *loop, const struct epoll_event *events, int
 {
 	for (int i = 0; i < count; i++) {
 		uint32_t slot = (uint32_t)events[i].data.u64;
-		struct loop_source *source = loop->sources[slot];
+		struct loop_source *source = loop->slots[slot].source;
 		uint32_t what;
 
 		if (source == NULL || source_ref(loop, slot) != events[i].data.u64) {

@@ -106,6 +106,7 @@ void option_describe(const struct option *option, char *buf, size_t size)
 	describe_range(option, detail, sizeof(detail));
 	switch (option->type) {
 	case OPTION_U32:
+	case OPTION_U64:
 		(void)snprintf(buf, size, "a whole number%s", detail);
 		break;
 	case OPTION_SIZE:
@@ -130,6 +131,8 @@ void option_describe(const struct option *option, char *buf, size_t size)
 	case OPTION_FLAG:
 	case OPTION_STRING:
 	case OPTION_LIST:
+	case OPTION_OBJECT:
+	case OPTION_INCLUDE:
 		(void)snprintf(buf, size, "%s",
 			       option->argument != NULL ? option->argument : "text");
 		break;
@@ -323,6 +326,7 @@ int option_set_value(const struct option *option, void *object, const char *what
 			*(uint32_t *)member = (uint32_t)number;
 		}
 		return r;
+	case OPTION_U64:
 	case OPTION_SIZE:
 	case OPTION_DURATION:
 		r = number_value(option, what, text, &number, e);
@@ -337,9 +341,11 @@ int option_set_value(const struct option *option, void *object, const char *what
 	case OPTION_LIST:
 		return option->add(object, text, e);
 	case OPTION_FLAG:
+	case OPTION_OBJECT:
+	case OPTION_INCLUDE:
 		break;
 	}
-	return error_set(e, ERROR_INTERNAL, EINVAL, "%s: option of an unknown type", what);
+	return error_set(e, ERROR_INTERNAL, EINVAL, "%s: not an option with a value", what);
 }
 
 int options_set(const struct option *option, void *object, const char *what, const char *text,

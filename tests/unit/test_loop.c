@@ -233,6 +233,70 @@ START_TEST(test_full)
 }
 END_TEST
 
+static const uint32_t sizes[] = { 1, 2, 3, 64, 65, 1000, LOOP_SOURCES_SIZED_MAX };
+
+/* Every slot can be had, in any order of coming and going, and no more than that, as far as this
+ * process may have descriptors. */
+START_TEST(test_sized)
+{
+	uint32_t count = MIN(sizes[_i] - 1, 500U);
+	struct probe *probes = calloc(count + 1, sizeof(*probes));
+	struct loop_source extra = { 0 };
+
+	ck_assert_ptr_nonnull(probes);
+	loop_finish(&loop);
+	check_ok(loop_init_sized(&loop, sizes[_i], &err), &err);
+	for (int round = 0; round < 4; round++) {
+		for (uint32_t i = 0; i < count; i++) {
+			if (probes[i].source.loop == NULL) {
+				probe_init(&probes[i], 1);
+			}
+		}
+		if (count + 1 == sizes[_i]) {
+			ck_assert_int_eq(loop_source_add(&loop, &extra, STDERR_FILENO, EPOLLIN,
+							 probe_ready, &err),
+					 -ENOSPC);
+		}
+		for (uint32_t i = 0; i < count / 16 + 1; i++) {
+			ck_assert_int_eq(loop_step(&loop, 0), 0);
+		}
+		for (uint32_t i = 0; i < count; i++) {
+			ck_assert_int_gt(probes[i].calls, 0);
+			if (i % 3 == (uint32_t)round % 3) {
+				probe_finish(&probes[i]);
+			}
+		}
+	}
+	for (uint32_t i = 0; i < count; i++) {
+		for (uint32_t j = 0; probes[i].source.loop != NULL && j < i; j++) {
+			ck_assert(probes[j].source.loop == NULL ||
+				  probes[i].source.slot != probes[j].source.slot);
+		}
+	}
+	for (uint32_t i = 0; i < count; i++) {
+		if (probes[i].source.loop != NULL) {
+			probe_finish(&probes[i]);
+		}
+	}
+	free(probes);
+}
+END_TEST
+
+/* A failed addition gives its slot back. */
+START_TEST(test_failed_add_keeps_room)
+{
+	struct loop_source source = { 0 };
+
+	for (int i = 0; i < 2 * LOOP_SOURCES_MAX; i++) {
+		ck_assert_int_eq(loop_source_add(&loop, &source, -1, EPOLLIN, probe_ready, &err),
+				 -EBADF);
+	}
+	check_ok(loop_source_add(&loop, &source, STDERR_FILENO, 0, probe_ready, &err), &err);
+	ck_assert_uint_lt(source.slot, 2);
+	loop_source_remove(&source);
+}
+END_TEST
+
 START_TEST(test_add_errors)
 {
 	struct loop_source source = { 0 };
@@ -559,7 +623,8 @@ END_TEST
 CHECK_MAIN("loop", CHECK_FIXTURE(setup, teardown); CHECK_TEST(test_source);
 	   CHECK_TEST(test_remove_of_nothing); CHECK_TEST(test_modify);
 	   CHECK_TEST(test_silent_hangup); CHECK_TABLE(test_stale_events, actions);
-	   CHECK_TEST(test_remove_self); CHECK_TEST(test_full); CHECK_TEST(test_add_errors);
+	   CHECK_TEST(test_remove_self); CHECK_TEST(test_full); CHECK_TABLE(test_sized, sizes);
+	   CHECK_TEST(test_failed_add_keeps_room); CHECK_TEST(test_add_errors);
 	   CHECK_TEST(test_timers_in_order); CHECK_TEST(test_timer_cancel_and_rearm);
 	   CHECK_TEST(test_timer_cancelled_by_timer); CHECK_TEST(test_timer_does_not_starve);
 	   CHECK_TEST(test_finish_lets_go); CHECK_TEST(test_posts_in_order);

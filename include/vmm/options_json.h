@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Objects described by an option table (vmm/options.h) as JSON: reading, writing, copying, schema.
+ *
+ * Reading is strict: a key that the table does not have, a wrong type, a number with a fraction, a
+ * value out of range or an embedded NUL is ERROR_JSON, and the message names the key
+ * ("/rate_limiter/bandwidth/size"). `null` means "not given" for what is not required. Nothing is
+ * half-applied: on failure the object is as it was.
+ *
+ * Strings: options_from_json() borrows them from the JSON value, which must outlive the object;
+ * options_clone() gives an object that owns all of its strings, and options_release() frees such a
+ * one. OPTION_MAC is "06:00:ac:10:00:02". OPTION_FLAG is a JSON boolean; OPTION_DURATION is a number
+ * of milliseconds unless json_unit says otherwise. OPTION_LIST and OPTION_FD have no JSON.
+ */
+#ifndef VMM_OPTIONS_JSON_H
+#define VMM_OPTIONS_JSON_H
+
+#include "vmm/json.h"
+#include "vmm/options.h"
+
+/* All keys are optional: the object's present members stay where a key is missing. */
+#define OPTIONS_JSON_PATCH (1U << 0)
+
+/*
+ * Without OPTIONS_JSON_PATCH the object gets its defaults first, and required keys must be there.
+ * With it an empty object is an error. `value` must be a JSON object.
+ */
+int options_from_json(const struct option_table *table, void *object, const json_t *value,
+		      unsigned int flags, struct error *e);
+/* Every option with a JSON key: strings that are NULL, optional parts that were not given and MAC
+ * addresses that were not given are left out. NULL if memory is short. */
+json_t *options_to_json(const struct option_table *table, const void *object);
+/* JSON Schema (2020-12) of the object: types, ranges, enums, defaults, descriptions,
+ * additionalProperties: false; `required` only without OPTIONS_JSON_PATCH. */
+json_t *options_schema(const struct option_table *table, unsigned int flags);
+
+/* `size` is that of the object, which is copied whole; strings are then duplicated. -ENOMEM. */
+int options_clone(const struct option_table *table, void *copy, const void *object, size_t size,
+		  struct error *e);
+/* Frees the strings of a clone and sets them to NULL. Accepts a zeroed object. */
+void options_release(const struct option_table *table, void *clone);
+
+#endif
