@@ -71,6 +71,32 @@ struct option_table {
 	bool keys; /* describes a device string: help shows "key=VALUE" instead of "--key VALUE" */
 };
 
+#define OPTION_INCLUDE_DEPTH 4 /* a table, one that it includes, one that that includes ... */
+
+/*
+ * Walks the options of a table as they stand on command lines and in JSON, those of included tables
+ * in their place:
+ *
+ *	struct option_iter at = option_iter(table);
+ *
+ *	while (option_next(&at)) {
+ *		use(at.option, (char *)object + at.base);
+ *	}
+ */
+struct option_iter {
+	const struct option *option;
+	size_t base;  /* offset of the struct that `option` is a member of, in the outermost one */
+	size_t index; /* 0 for the first option that was found */
+	struct option_level {
+		const struct option_table *table;
+		size_t next, base;
+	} levels[OPTION_INCLUDE_DEPTH];
+	size_t depth;
+	bool begun;
+};
+struct option_iter option_iter(const struct option_table *table);
+bool option_next(struct option_iter *at);
+
 /* Fills the defaults of every option and clears the `present` flags. */
 int options_defaults(const struct option_table *table, void *object, struct error *e);
 /*

@@ -14,115 +14,74 @@
 
 #include "options_internal.h"
 
-#define NAME_MAX_BYTES 48 /* longer ones are not compared for a hint, and cut in messages */
-
-static const struct option *find(const struct option_table *table, const char *name, size_t len)
+static bool find(const struct option_table *table, const char *name, size_t len,
+		 struct option_iter *ret)
 {
-	for (size_t i = 0; i < table->count; i++) {
-		if (strlen(table->options[i].name) == len &&
-		    memcmp(table->options[i].name, name, len) == 0) {
-			return &table->options[i];
-		}
-	}
-	return NULL;
+	return option_find(table, NAMES_COMMAND_LINE, name, len, ret);
 }
 
-static const struct option *find_letter(const struct option_table *table, char letter)
+static bool find_letter(const struct option_table *table, char letter, struct option_iter *ret)
 {
-	for (size_t i = 0; i < table->count; i++) {
-		if (letter != '\0' && table->options[i].letter == letter) {
-			return &table->options[i];
+	struct option_iter at = option_iter(table);
+
+	while (option_next(&at)) {
+		if (letter != '\0' && at.option->name != NULL && at.option->letter == letter) {
+			*ret = at;
+			return true;
 		}
 	}
-	return NULL;
+	return false;
 }
 
-/* How many letters have to be changed, added, left out or swapped with a neighbour to get from `a`
- * to `b`. */
-static size_t distance(const char *a, size_t a_len, const char *b, size_t b_len)
-{
-	size_t rows[3][NAME_MAX_BYTES + 1] = { 0 };
-
-	for (size_t j = 0; j <= b_len; j++) {
-		rows[0][j] = j;
-	}
-	for (size_t i = 1; i <= a_len; i++) {
-		size_t *row = rows[i % 3];
-		const size_t *above = rows[(i + 2) % 3];
-		const size_t *above2 = rows[(i + 1) % 3];
-
-		row[0] = i;
-		for (size_t j = 1; j <= b_len; j++) {
-			size_t best = above[j - 1] + (a[i - 1] != b[j - 1]);
-
-			best = MIN(best, above[j] + 1);
-			best = MIN(best, row[j - 1] + 1);
-			if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) {
-				best = MIN(best, above2[j - 2] + 1);
-			}
-			row[j] = best;
-		}
-	}
-	return rows[a_len % 3][b_len];
-}
-
-/* The option that was probably meant; NULL if none is near. */
-static const struct option *nearest(const struct option_table *table, const char *name, size_t len)
-{
-	const struct option *found = NULL;
-	size_t best = len / 3 + 1;
-
-	if (len > NAME_MAX_BYTES) {
-		return NULL;
-	}
-	for (size_t i = 0; i < table->count; i++) {
-		const char *other = table->options[i].name;
-		size_t other_len = strlen(other);
-		size_t d;
-
-		if (other_len > NAME_MAX_BYTES) {
-			continue;
-		}
-		if (len >= 2 && len < other_len && memcmp(other, name, len) == 0) {
-			return &table->options[i]; /* the beginning of it */
-		}
-		d = distance(name, len, other, other_len);
-		if (d < best || (d == best && found == NULL)) {
-			best = d;
-			found = &table->options[i];
-		}
-	}
-	return found;
-}
-
-int options_defaults(const struct option_table *table, void *object, struct error *e)
+static void clear(const struct option *option, void *member)
 {
 	static const size_t sizes[] = {
-		[OPTION_FLAG] = sizeof(bool),	  [OPTION_BOOL] = sizeof(bool),
-		[OPTION_STRING] = sizeof(char *), [OPTION_U32] = sizeof(uint32_t),
-		[OPTION_SIZE] = sizeof(uint64_t), [OPTION_DURATION] = sizeof(uint64_t),
-		[OPTION_ENUM] = sizeof(int),	  [OPTION_MAC] = 6,
-		[OPTION_FD] = sizeof(int),	  [OPTION_LIST] = 0,
+		[OPTION_FLAG] = sizeof(bool),
+		[OPTION_BOOL] = sizeof(bool),
+		[OPTION_STRING] = sizeof(char *),
+		[OPTION_U32] = sizeof(uint32_t),
+		[OPTION_SIZE] = sizeof(uint64_t),
+		[OPTION_DURATION] = sizeof(uint64_t),
+		[OPTION_ENUM] = sizeof(int),
+		[OPTION_MAC] = 6,
+		[OPTION_FD] = sizeof(int),
+		[OPTION_LIST] = 0,
+		[OPTION_U64] = sizeof(uint64_t),
+		[OPTION_OBJECT] = 0,
+		[OPTION_INCLUDE] = 0,
 	};
 
-	for (size_t i = 0; i < table->count; i++) {
-		const struct option *option = &table->options[i];
-		char *member = (char *)object + option->offset;
+	if (option->type == OPTION_FD) {
+		*(int *)member = -1; /* 0 is standard input */
+	} else {
+		memset(member, 0, sizes[option->type]);
+	}
+}
 
-		if (option->type == OPTION_FD) {
-			*(int *)(void *)member = -1; /* 0 is standard input */
-		} else {
-			memset(member, 0, sizes[option->type]);
-		}
+/* Tables nest as deep as their structs do. */
+int options_defaults(const struct option_table *table, void *object, struct error *e)
+{
+	struct option_iter at = option_iter(table);
+
+	while (option_next(&at)) {
+		const struct option *option = at.option;
+		char *owner = (char *)object + at.base;
+		int r = 0;
+
+		clear(option, owner + option->offset);
 		if (option->present != 0) {
-			*((bool *)object + option->present - 1) = false;
+			*((bool *)owner + option->present - 1) = false;
 		}
-		if (option->fallback != NULL) {
-			int r = option_set_value(option, object, option->name, option->fallback, e);
+		if (option->type == OPTION_OBJECT) {
+			r = options_defaults(option->object, owner + option->offset, e);
+		} else if (option->fallback != NULL) {
+			const char *name = option->name != NULL ? option->name : option->json;
 
-			if (r < 0) {
-				return error_prefix(e, "default of option table '%s'", table->name);
-			}
+			r = option_set_value(option, owner, name != NULL ? name : "?",
+					     option->fallback, e);
+		}
+		if (r < 0) {
+			return error_prefix(e, "default of option table '%s'", table->name);
 		}
 	}
 	return 0;
@@ -131,12 +90,12 @@ int options_defaults(const struct option_table *table, void *object, struct erro
 static int unknown_flag(const struct option_table *table, const char *name, size_t len,
 			struct error *e)
 {
-	const struct option *meant = nearest(table, name, len);
+	const char *meant = option_nearest(table, NAMES_COMMAND_LINE, name, len);
 
 	error_set(e, ERROR_USAGE, EINVAL, "unknown flag '--%.*s'",
 		  (int)MIN(len, (size_t)NAME_MAX_BYTES), name);
 	if (meant != NULL) {
-		return error_hint(e, "did you mean --%s?", meant->name);
+		return error_hint(e, "did you mean --%s?", meant);
 	}
 	return error_hint(e, "vmm %s --help lists the flags", table->name);
 }
@@ -159,19 +118,23 @@ static int needs_value(const struct option *option, const char *what, const char
 /* True if `text` is a flag of this table rather than a value that happens to start with a dash. */
 static bool is_flag(const struct option_table *table, const char *text)
 {
+	struct option_iter at;
+
 	if (strcmp(text, "--") == 0) {
 		return true;
 	}
 	return text[0] == '-' && text[1] == '-' &&
-	       find(table, text + 2, strcspn(text + 2, "=")) != NULL;
+	       find(table, text + 2, strcspn(text + 2, "="), &at);
 }
 
-/* The argument of `option` is `attached` or the next word of argv; *at is moved to the last word
+/* The argument of the option is `attached` or the next word of argv; *at is moved to the last word
  * that was used. */
-static int set_with_argument(const struct option_table *table, const struct option *option,
+static int set_with_argument(const struct option_table *table, const struct option_iter *found,
 			     void *object, const char *what, const char *attached, int argc,
 			     char *const argv[], int *at, struct error *e)
 {
+	const struct option *option = found->option;
+
 	if (attached == NULL && option->type != OPTION_FLAG) {
 		if (*at + 1 >= argc) {
 			return needs_value(option, what, NULL, e);
@@ -181,7 +144,7 @@ static int set_with_argument(const struct option_table *table, const struct opti
 		}
 		attached = argv[++*at];
 	}
-	return options_set(option, object, what, attached, e);
+	return options_set(option, (char *)object + found->base, what, attached, e);
 }
 
 static int parse_long(const struct option_table *table, void *object, int argc, char *const argv[],
@@ -189,14 +152,14 @@ static int parse_long(const struct option_table *table, void *object, int argc, 
 {
 	const char *name = argv[*at] + 2;
 	size_t len = strcspn(name, "=");
-	const struct option *option = find(table, name, len);
+	struct option_iter found;
 	char what[NAME_MAX_BYTES + 3];
 
-	if (option == NULL) {
+	if (!find(table, name, len, &found)) {
 		return unknown_flag(table, name, len, e);
 	}
-	(void)snprintf(what, sizeof(what), "--%s", option->name);
-	return set_with_argument(table, option, object, what,
+	(void)snprintf(what, sizeof(what), "--%s", found.option->name);
+	return set_with_argument(table, &found, object, what,
 				 name[len] == '=' ? name + len + 1 : NULL, argc, argv, at, e);
 }
 
@@ -206,28 +169,28 @@ static int parse_short(const struct option_table *table, void *object, int argc,
 {
 	const char *word = argv[*at];
 	size_t len = strcspn(word + 1, "=");
+	struct option_iter found;
 
-	if (len > 1 && find(table, word + 1, len) != NULL) {
+	if (len > 1 && find(table, word + 1, len, &found)) {
 		error_set(e, ERROR_USAGE, EINVAL, "unknown flag '%.*s'", NAME_MAX_BYTES, word);
 		return error_hint(e, "did you mean -%.*s, with two dashes?", NAME_MAX_BYTES, word);
 	}
 	for (const char *p = word + 1; *p != '\0'; p++) {
-		const struct option *option = find_letter(table, *p);
 		char what[NAME_MAX_BYTES + 8];
 		const char *attached = NULL;
 		int r;
 
-		if (option == NULL) {
+		if (!find_letter(table, *p, &found)) {
 			error_set(e, ERROR_USAGE, EINVAL, "unknown flag '-%c' in '%.*s'", *p,
 				  NAME_MAX_BYTES, word);
 			return error_hint(e, "vmm %s --help lists the flags", table->name);
 		}
-		(void)snprintf(what, sizeof(what), "-%c (--%s)", *p, option->name);
-		if (option->type != OPTION_FLAG && p[1] != '\0') {
+		(void)snprintf(what, sizeof(what), "-%c (--%s)", *p, found.option->name);
+		if (found.option->type != OPTION_FLAG && p[1] != '\0') {
 			attached = p[1] == '=' ? p + 2 : p + 1;
 		}
-		r = set_with_argument(table, option, object, what, attached, argc, argv, at, e);
-		if (r < 0 || option->type != OPTION_FLAG) {
+		r = set_with_argument(table, &found, object, what, attached, argc, argv, at, e);
+		if (r < 0 || found.option->type != OPTION_FLAG) {
 			return r;
 		}
 	}
@@ -276,65 +239,61 @@ static char *split_part(char *text)
 	return NULL;
 }
 
-static const struct option *first_option(const struct option_table *table)
+static bool find_first(const struct option_table *table, struct option_iter *ret)
 {
-	for (size_t i = 0; i < table->count; i++) {
-		if (table->options[i].first) {
-			return &table->options[i];
+	struct option_iter at = option_iter(table);
+
+	while (option_next(&at)) {
+		if (at.option->first) {
+			*ret = at;
+			return true;
 		}
 	}
-	return NULL;
+	return false;
 }
 
 static int unknown_key(const struct option_table *table, const char *what, const char *key,
 		       size_t len, struct error *e)
 {
-	const struct option *meant = nearest(table, key, len);
-	char keys[200] = "";
-	size_t used = 0;
+	const char *meant = option_nearest(table, NAMES_COMMAND_LINE, key, len);
+	char keys[200];
 
-	for (size_t i = 0; i < table->count && used < sizeof(keys); i++) {
-		used += (size_t)snprintf(keys + used, sizeof(keys) - used, "%s%s",
-					 i == 0 ? "" : ", ", table->options[i].name);
-	}
+	option_list_names(table, NAMES_COMMAND_LINE, keys, sizeof(keys));
 	error_set(e, ERROR_USAGE, EINVAL, "%s: unknown key '%.*s'", what,
 		  (int)MIN(len, (size_t)NAME_MAX_BYTES), key);
 	if (meant != NULL) {
-		return error_hint(e, "did you mean '%s'? The keys are: %s", meant->name, keys);
+		return error_hint(e, "did you mean '%s'? The keys are: %s", meant, keys);
 	}
 	return error_hint(e, "the keys are: %s; a comma inside a value is written as two", keys);
 }
 
 /* Sets one part of a device string. Returns the option that it named in *ret. */
 static int set_part(const struct option_table *table, void *object, const char *what, char *part,
-		    bool is_first, const struct option **ret, struct error *e)
+		    bool is_first, struct option_iter *ret, struct error *e)
 {
 	size_t len = strcspn(part, "=");
-	const struct option *option = find(table, part, len);
+	bool known = find(table, part, len, ret);
+	const struct option *option;
 	char name[2 * NAME_MAX_BYTES];
 
-	if (is_first && (option == NULL || part[len] == '\0')) {
-		const struct option *first = first_option(table);
-
-		if (first != NULL) {
-			*ret = first;
-			return options_set(first, object, what, part, e);
-		}
+	if (is_first && (!known || part[len] == '\0') && find_first(table, ret)) {
+		return options_set(ret->option, (char *)object + ret->base, what, part, e);
 	}
 	if (part[0] == '\0') {
 		error_set(e, ERROR_USAGE, EINVAL, "%s: nothing stands before or after a comma",
 			  what);
 		return error_hint(e, "a comma inside a value is written as two");
 	}
-	if (option == NULL) {
+	if (!known) {
 		return unknown_key(table, what, part, len, e);
 	}
-	*ret = option;
+	option = ret->option;
 	(void)snprintf(name, sizeof(name), "%s key '%s'", what, option->name);
 	if (part[len] == '\0' && option->type != OPTION_FLAG) {
 		return needs_value(option, name, NULL, e);
 	}
-	return options_set(option, object, name, part[len] == '=' ? part + len + 1 : NULL, e);
+	return options_set(option, (char *)object + ret->base, name,
+			   part[len] == '=' ? part + len + 1 : NULL, e);
 }
 
 int options_parse_keys(const struct option_table *table, void *object, const char *what, char *text,
@@ -343,22 +302,22 @@ int options_parse_keys(const struct option_table *table, void *object, const cha
 	bool is_first = true;
 	uint64_t given = 0;
 
-	VMM_BUG_ON(table->count > 64);
 	while (text != NULL) {
-		const struct option *option = NULL;
+		struct option_iter found;
 		char *part = text;
 		uint64_t bit;
 		int r;
 
 		text = split_part(part);
-		r = set_part(table, object, what, part, is_first, &option, e);
+		r = set_part(table, object, what, part, is_first, &found, e);
 		if (r < 0) {
 			return r;
 		}
-		bit = 1ULL << (option - table->options);
-		if ((given & bit) != 0 && option->type != OPTION_LIST) {
+		VMM_BUG_ON(found.index >= 64);
+		bit = 1ULL << found.index;
+		if ((given & bit) != 0 && found.option->type != OPTION_LIST) {
 			return error_set(e, ERROR_USAGE, EINVAL, "%s: key '%s' is given twice",
-					 what, option->name);
+					 what, found.option->name);
 		}
 		given |= bit;
 		is_first = false;

@@ -37,7 +37,7 @@ static const char *placeholder(const struct option *option)
 		[OPTION_FLAG] = "",	  [OPTION_BOOL] = "on|off", [OPTION_STRING] = "TEXT",
 		[OPTION_U32] = "N",	  [OPTION_SIZE] = "SIZE",   [OPTION_DURATION] = "TIME",
 		[OPTION_ENUM] = "CHOICE", [OPTION_MAC] = "MAC",	    [OPTION_FD] = "N",
-		[OPTION_LIST] = "TEXT",
+		[OPTION_LIST] = "TEXT",	  [OPTION_U64] = "N",
 	};
 
 	return option->argument != NULL && option->type != OPTION_FLAG ? option->argument
@@ -117,25 +117,31 @@ static void put_wrapped(struct out *out, const char *text, size_t indent)
 size_t options_help(const struct option_table *table, char *buf, size_t size)
 {
 	struct out out = { .buf = buf, .size = size };
+	struct option_iter at = option_iter(table);
 	size_t column = 0;
 
 	if (size != 0) {
 		buf[0] = '\0';
 	}
-	for (size_t i = 0; i < table->count; i++) {
-		size_t width = left_width(table, &table->options[i]);
+	while (option_next(&at)) {
+		size_t width = at.option->name != NULL ? left_width(table, at.option) : 0;
 
 		if (width <= LEFT_MAX) {
 			column = MAX(column, width);
 		}
 	}
 	column += GAP;
-	for (size_t i = 0; i < table->count; i++) {
-		size_t width = left_width(table, &table->options[i]);
+	at = option_iter(table);
+	while (option_next(&at)) {
 		char text[512];
+		size_t width;
 
-		describe(&table->options[i], text, sizeof(text));
-		put_left(&out, table, &table->options[i]);
+		if (at.option->name == NULL) {
+			continue;
+		}
+		width = left_width(table, at.option);
+		describe(at.option, text, sizeof(text));
+		put_left(&out, table, at.option);
 		if (width + GAP > column) {
 			put(&out, "\n");
 			width = 0;

@@ -1,10 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Between option_value.c (one value), options.c (tables) and options_help.c. */
+/* Between option_value.c (one value), option_names.c, options.c (tables), options_help.c and
+ * options_json.c. */
 #ifndef VMM_BASE_OPTIONS_INTERNAL_H
 #define VMM_BASE_OPTIONS_INTERNAL_H
 
 #include "vmm/options.h"
 
+#define NAME_MAX_BYTES 48 /* longer ones are not compared for a hint, and cut in messages */
+
+/* An option may have either name or both; it is skipped where it has none. */
+enum option_names { NAMES_COMMAND_LINE, NAMES_JSON };
+
+const char *option_name(const struct option *option, enum option_names names);
+bool option_find(const struct option_table *table, enum option_names names, const char *name,
+		 size_t len, struct option_iter *ret);
+/* The name that was probably meant; NULL if none is near. */
+const char *option_nearest(const struct option_table *table, enum option_names names,
+			   const char *name, size_t len);
+/* "path, ro, serial", cut at the end of `buf`. */
+void option_list_names(const struct option_table *table, enum option_names names, char *buf,
+		       size_t size);
 /* As options_set(), without marking the option as given. */
 int option_set_value(const struct option *option, void *object, const char *what, const char *text,
 		     struct error *e);

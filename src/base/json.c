@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * JSON text from files and peers (RFC 8259), read by jansson. Before jansson sees a text, a scan
+ * that knows strings and nothing else counts how deep it nests: jansson's parser calls itself for
+ * each level and would go down 2048 of them. Everything else that we want refused, jansson refuses
+ * when it is asked to; here its reasons get our words, line and column.
+ *
+ * All of the text is hostile. Time is linear in its length: the scan is one pass, and keys are
+ * hashed with a seed that a peer cannot know. Memory is linear too, but with a factor: an empty
+ * object of 3 bytes ("{},") takes some 300, so callers bound the length.
+ *
+ * Pure functions of their arguments, any thread; the seed is the one exception, json_prepare() draws
+ * it before there are threads.
+ */
+#include "vmm/json.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+
+#include "vmm/cleanup.h"
+
+#define CHUNK	   KIB(16) /* of a file whose size is not known beforehand */
+#define PATH_SHOWN 160	   /* bytes of a path that a message repeats */
+
+void json_prepare(void)
+{
+	uint32_t seed = 0;
+
+	/* What jansson does on its own costs an open, a read and a close of /dev/urandom. */
+	if (getrandom(&seed, sizeof(seed), GRND_NONBLOCK) != (ssize_t)sizeof(seed)) {
+		seed = 0;
+	}
+	json_object_seed(seed); /* 0: it draws one its own way */
+}
+
+struct scan {
+	uint32_t depth;
+	bool in_string, escaped;
+	size_t line, column;
+};
+
+static void scan_byte(struct scan *scan, unsigned char c)
+{
+	if (c == '\n') {
+		scan->line++;
+		scan->column = 0;
+	} else if ((c & 0xc0) != 0x80) {
+		scan->column++; /* characters, as jansson counts */
+	}
+	if (scan->escaped) {
+		scan->escaped = false;
+	} else if (c == '"') {
+		scan->in_string = !scan->in_string;
+	} else if (scan->in_string) {
+		scan->escaped = c == '\\';
+	} else if (c == '[' || c == '{') {
+		scan->depth++;
+	} else if ((c == ']' || c == '}') && scan->depth > 0) {
+		scan->depth--;
+	}
+}
+
+/* What a text that is no JSON nests like does not matter: jansson refuses it where it breaks the
+ * grammar, and has not gone deeper before that than this scan. */
+static int check_depth(const char *text, size_t len, struct error *e)
+{
+	struct scan scan = { .line = 1 };
+
+	for (size_t i = 0; i < len; i++) {
+		scan_byte(&scan, (unsigned char)text[i]);
+		if (scan.depth > JSON_DEPTH_MAX) {
+			return error_set(
+				e, ERROR_JSON, EINVAL,
+				"JSON, line %zu, column %zu: more than %d levels of arrays "
+				"and objects",
+				scan.line, scan.column, JSON_DEPTH_MAX);
+		}
+	}
+	return 0;
+}
+
+/* jansson's reason, or our words where its own speak of its programming interface. */
+static int refuse(const json_error_t *why, struct error *e)
+{
+	const char *text = why->text;
+
+	switch (json_error_code(why)) {
+	case json_error_out_of_memory:
+		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "JSON: out of memory");
+	case json_error_null_character:
+	case json_error_null_byte_in_key:
+		text = "a NUL (\\u0000) inside a string";
+		break;
+	case json_error_numeric_overflow:
+		text = strncmp(text, "too big", strlen("too big")) == 0
+			       ? "an integer that does not fit into 64 bits"
+			       : "a number that is too large";
+		break;
+	default:
+		break;
+	}
+	return error_set(e, ERROR_JSON, EINVAL, "JSON, line %d, column %d: %s", why->line,
+			 why->column, text);
+}
+
+int json_parse(json_t **ret, const char *text, size_t len, struct error *e)
+{
+	json_error_t why;
+	json_t *value;
+	int r;
+
+	if (len == 0) {
+		return error_set(e, ERROR_JSON, EINVAL, "JSON: the text is empty");
+	}
+	if (len >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) {
+		(void)error_set(e, ERROR_JSON, EINVAL, "JSON, line 1, column 1: a byte order mark");
+		return error_hint(e, "JSON is UTF-8 without a mark at its start");
+	}
+	r = check_depth(text, len, e);
+	if (r < 0) {
+		return r;
+	}
+	value = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &why);
+	if (value == NULL) {
+		return refuse(&why, e);
+	}
+	*ret = value;
+	return 0;
+}
+
+/* Reads until the end of the file or until one byte more than `max` is there. */
+static ssize_t read_some(int fd, size_t expected, size_t max, char **ret)
+{
+	auto_free char *data = NULL;
+	size_t len = 0, room = 0;
+
+	for (;;) {
+		ssize_t n;
+
+		if (len == room) {
+			size_t wanted = room == 0 ? MAX(expected, (size_t)CHUNK) : 2 * room;
+			char *grown;
+
+			room = MIN(wanted, max) + 1;
+			grown = realloc(data, room);
+			if (grown == NULL) {
+				return -ENOMEM;
+			}
+			data = grown;
+		}
+		n = read(fd, data + len, room - len);
+		if (n < 0 && errno != EINTR) {
+			return -errno;
+		}
+		len += n > 0 ? (size_t)n : 0;
+		if (n == 0 || len > max) {
+			*ret = take_ptr(data);
+			return (ssize_t)len;
+		}
+	}
+}
+
+int json_read_file(json_t **ret, const char *path, size_t max, struct error *e)
+{
+	auto_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	auto_free char *text = NULL;
+	struct stat st;
+	ssize_t len;
+	int r;
+
+	VMM_BUG_ON(max > GIB(1));
+	if (fd < 0) {
+		return error_set_sys(e, ERROR_CONFIG, errno, "open '%.*s'", PATH_SHOWN, path);
+	}
+	len = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size >= 0 ? st.st_size : 0;
+	len = read_some(fd, (size_t)len, max, &text);
+	if (len < 0) {
+		return error_set_sys(e, len == -ENOMEM ? ERROR_NO_MEMORY : ERROR_CONFIG, (int)-len,
+				     "read '%.*s'", PATH_SHOWN, path);
+	}
+	if ((size_t)len > max) {
+		return error_set(e, ERROR_TOO_LARGE, EFBIG, "'%.*s': larger than %zu bytes",
+				 PATH_SHOWN, path, max);
+	}
+	r = json_parse(ret, text, (size_t)len, e);
+	if (r < 0) {
+		(void)error_prefix(e, "'%.*s'", PATH_SHOWN, path);
+	}
+	return r;
+}
+
+char *json_text(const json_t *value, size_t *len)
+{
+	char *text = json_dumps(value, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY);
+
+	if (text != NULL) {
+		*len = strlen(text);
+	}
+	return text;
+}
