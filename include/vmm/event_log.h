@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What happened to a VM, as numbered JSON objects: {"seq": 7, "time": "2026-01-31T12:00:00.123Z",
+ * "event": "paused", ...}. The last EVENT_LOG_KEPT are kept for who comes later; subscribers get
+ * each one as it happens. Sequence numbers start at 1 and have no gaps, so a reader knows what it
+ * missed.
+ *
+ * Main thread only. Nothing that a guest can cause often is an event: resets are limited to one in
+ * EVENT_LOG_RESET_MS, later ones are counted in the next.
+ */
+#ifndef VMM_EVENT_LOG_H
+#define VMM_EVENT_LOG_H
+
+#include "vmm/json.h"
+#include "vmm/types.h"
+
+#define EVENT_LOG_KEPT	   128
+#define EVENT_LOG_RESET_MS 100
+
+struct event_subscriber {
+	/* One line with its newline. May unsubscribe itself. */
+	void (*event)(struct event_subscriber *subscriber, const char *line, size_t len);
+	struct event_subscriber *next, **link; /* the log's */
+};
+
+struct event_log {
+	uint64_t last; /* sequence number of the newest; 0: none */
+	char *lines[EVENT_LOG_KEPT];
+	struct event_subscriber *subscribers;
+	uint64_t last_reset_ns;
+	uint32_t resets_held;
+};
+
+void event_log_init(struct event_log *log);
+void event_log_finish(struct event_log *log);
+/* Steals `detail` (an object whose members join the event), which may be NULL. `name` is a literal:
+ * "configured", "starting", "started", "start-failed", "paused", "resumed", "reset",
+ * "power-button", "ctrl-alt-del", "stopped", "drive-updated", "job". If memory is short the number
+ * is used up and the event is lost. */
+void event_log_add(struct event_log *log, const char *name, json_t *detail);
+/* First the kept events with numbers above `after`, then what comes. */
+void event_log_subscribe(struct event_log *log, struct event_subscriber *subscriber,
+			 uint64_t after);
+/* Accepts one that is not subscribed (zeroed). */
+void event_log_unsubscribe(struct event_subscriber *subscriber);
+
+#endif

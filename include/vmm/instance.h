@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * An instance: one VM with everything that is the same whichever door a request comes through.
+ * It holds the configuration until the start, the VM after it, the event log, the jobs and the
+ * figures; `vmm run`, `vmm serve` and the API server all drive it by requests (vmm/request.h).
+ *
+ * Main thread only. Requests are decided by two tables, one before and one after the start; a
+ * refused request has changed nothing. A start takes place on a thread of its own (opening files,
+ * loading a kernel), so that main goes on answering; meanwhile what changes the VM is refused with
+ * ERROR_BUSY. A start that fails leaves the instance as it was before, and it may be tried again.
+ *
+ *	NOT_STARTED --InstanceStart--> STARTING --> RUNNING <--> PAUSED
+ *	     ^                            |            |            |
+ *	     +-------- start failed ------+            +--> ENDED <-+
+ *
+ * What a client controls: everything in a request; paths it names are opened with the process's
+ * rights.
+ */
+#ifndef VMM_INSTANCE_H
+#define VMM_INSTANCE_H
+
+#include "vmm/console.h"
+#include "vmm/event_log.h"
+#include "vmm/job.h"
+#include "vmm/metrics.h"
+#include "vmm/request.h"
+#include "vmm/vm.h"
+
+enum instance_state {
+	INSTANCE_NOT_STARTED,
+	INSTANCE_STARTING,
+	INSTANCE_RUNNING,
+	INSTANCE_PAUSED,
+	INSTANCE_ENDED,
+};
+const char *instance_state_name(enum instance_state state); /* "not-started", ... */
+
+struct instance;
+
+struct instance_host {
+	struct loop *loop;		 /* main's; borrowed */
+	struct console_channel *serial; /* as struct vm_host; NULL: nobody listens */
+	struct console_channel *hvc;
+	/* Main, from the loop: the VM runs for the first time, or a start failed. May be NULL. */
+	void (*started)(struct instance_host *host, const struct error *failure);
+	/* Main, from the loop, once. */
+	void (*ended)(struct instance_host *host, const struct vm_stop *stop);
+	/* Main: the window of an attached console changed. May be NULL. */
+	void (*resized)(struct instance_host *host, uint16_t columns, uint16_t rows);
+};
+
+struct instance_settings {
+	const char *id;	      /* borrowed for life; shown as "id" */
+	const char *app_name; /* "vmm", or "Firecracker" under that name */
+	enum sandbox_mode sandbox;
+	enum vm_on_reboot on_reboot; /* default until machine-config says otherwise */
+	bool debug_exit;
+};
+
+int instance_create(struct instance **ret, const struct instance_settings *settings,
+		    struct instance_host *host, struct error *e);
+/* Ends the VM if it still lives. Accepts NULL. */
+void instance_destroy(struct instance *instance);
+
+/*
+ * Makes a request. `done` is called exactly once, before this returns or later from the loop:
+ * `failure` NULL for success, `reply` a JSON value that done() owns then, NULL if the type has none.
+ */
+struct instance_call {
+	void (*done)(struct instance_call *call, json_t *reply, const struct error *failure);
+};
+void instance_request(struct instance *instance, const struct request *request,
+		      struct instance_call *call);
+/* As above for requests that answer at once, which is all but InstanceStart. *reply may be NULL. */
+int instance_request_now(struct instance *instance, const struct request *request, json_t **reply,
+			 struct error *e);
+/*
+ * The start without a thread, for who has no other client to answer: returns when the VM runs.
+ */
+int instance_start_now(struct instance *instance, struct error *e);
+/*
+ * Applies a config file in Firecracker's format: an object of the resources by name ("boot-source",
+ * "machine-config", "drives", "network-interfaces", ...). Whole or not at all. Does not start.
+ */
+int instance_apply_config(struct instance *instance, const json_t *config, struct error *e);
+
+enum instance_state instance_state(const struct instance *instance);
+/* NULL before the start. For console input and what needs no request. */
+struct vm *instance_vm(struct instance *instance);
+struct event_log *instance_events(struct instance *instance);
+struct jobs *instance_jobs(struct instance *instance);
+/* All figures as Prometheus text; the caller has begun nothing. */
+void instance_write_metrics(struct instance *instance, struct metrics_text *text);
+/* Nanoseconds since the VM first ran; 0 before. */
+uint64_t instance_uptime_ns(const struct instance *instance);
+
+#endif
