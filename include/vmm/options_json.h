@@ -11,6 +11,7 @@
  * options_clone() gives an object that owns all of its strings, and options_release() frees such a
  * one. OPTION_MAC is "06:00:ac:10:00:02". OPTION_FLAG is a JSON boolean; OPTION_DURATION is a number
  * of milliseconds unless json_unit says otherwise. OPTION_LIST and OPTION_FD have no JSON.
+ * Numbers reach from 0 to INT64_MAX.
  */
 #ifndef VMM_OPTIONS_JSON_H
 #define VMM_OPTIONS_JSON_H
@@ -23,7 +24,8 @@
 
 /*
  * Without OPTIONS_JSON_PATCH the object gets its defaults first, and required keys must be there.
- * With it an empty object is an error. `value` must be a JSON object.
+ * With it an empty object is an error, and embedded objects are changed the same way; one whose
+ * table has required keys is replaced, and must have them. `value` must be a JSON object.
  */
 int options_from_json(const struct option_table *table, void *object, const json_t *value,
 		      unsigned int flags, struct error *e);

@@ -2,7 +2,7 @@
 /*
  * Rate limits by token buckets, one for bytes and one for operations, as in Firecracker's API
  * ("rate_limiter"): a bucket of `size` tokens, full at start, refilled evenly to full within
- * `refill_time_ms`; `one_time_burst` tokens come on top once. A bucket whose size or refill time is
+ * `refill_time_ms`; `one_time_burst` tokens come on top once, and are used first. A bucket whose size or refill time is
  * 0 limits nothing. A request may take more than is left: the debt is worked off before the next
  * one, so requests larger than the bucket pass, at the right average rate.
  *
@@ -33,6 +33,7 @@ struct token_bucket {
 	uint64_t tokens;
 	uint64_t debt;
 	uint64_t updated_ns;
+	uint64_t fraction; /* of a token that has dripped since, in 1/refill_ns */
 };
 
 struct rate_limit {

@@ -65,7 +65,7 @@ static void show_number(char *buf, size_t size, enum option_type type, uint64_t 
 		       type == OPTION_DURATION && best == plain_units ? "ns" : "");
 }
 
-static void join_values(char *buf, size_t size, const struct option_value *values)
+void option_join_values(char *buf, size_t size, const struct option_value *values)
 {
 	size_t len = 0;
 
@@ -76,7 +76,7 @@ static void join_values(char *buf, size_t size, const struct option_value *value
 	}
 }
 
-static uint64_t upper_bound(const struct option *option)
+uint64_t option_upper_bound(const struct option *option)
 {
 	if (option->max != 0) {
 		return option->max;
@@ -93,7 +93,7 @@ static void describe_range(const struct option *option, char *buf, size_t size)
 		(void)snprintf(buf, size, ", %s", option->unit);
 	} else if (option->min != 0 || option->max != 0) {
 		show_number(low, sizeof(low), option->type, option->min);
-		show_number(high, sizeof(high), option->type, upper_bound(option));
+		show_number(high, sizeof(high), option->type, option_upper_bound(option));
 		(void)snprintf(buf, size, option->max != 0 ? " from %s to %s" : ", at least %s",
 			       low, high);
 	}
@@ -119,7 +119,7 @@ void option_describe(const struct option *option, char *buf, size_t size)
 		(void)snprintf(buf, size, "on or off");
 		break;
 	case OPTION_ENUM:
-		join_values(detail, sizeof(detail), option->values);
+		option_join_values(detail, sizeof(detail), option->values);
 		(void)snprintf(buf, size, "one of: %s", detail);
 		break;
 	case OPTION_MAC:
@@ -192,7 +192,7 @@ static int number_value(const struct option *option, const char *what, const cha
 	if (result == NUMBER_OK && *ret < option->min) {
 		return refuse(option, what, text, "too small", e);
 	}
-	if (result == NUMBER_RANGE || *ret > upper_bound(option)) {
+	if (result == NUMBER_RANGE || *ret > option_upper_bound(option)) {
 		return refuse(option, what, text, "too large", e);
 	}
 	return 0;
@@ -219,31 +219,38 @@ static int hex_digit(char c)
 	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-static int mac_value(const struct option *option, const char *what, const char *text, uint8_t *mac,
-		     struct error *e)
+const char *option_parse_mac(const char *text, uint8_t *mac)
 {
 	static const uint8_t zero[6];
 	uint8_t bytes[6];
 
 	if (strlen(text) != 17) {
-		return refuse(option, what, text, "not a MAC address", e);
+		return "not a MAC address";
 	}
 	for (size_t i = 0; i < sizeof(bytes); i++) {
 		int high = hex_digit(text[3 * i]), low = hex_digit(text[3 * i + 1]);
 
 		if (high < 0 || low < 0 || (i < 5 && text[3 * i + 2] != ':')) {
-			return refuse(option, what, text, "not a MAC address", e);
+			return "not a MAC address";
 		}
 		bytes[i] = (uint8_t)(high << 4 | low);
 	}
 	if ((bytes[0] & 1) != 0) {
-		return refuse(option, what, text, "a multicast address (its first byte is odd)", e);
+		return "a multicast address (its first byte is odd)";
 	}
 	if (memcmp(bytes, zero, sizeof(bytes)) == 0) {
-		return refuse(option, what, text, "the zero address", e);
+		return "the zero address";
 	}
 	memcpy(mac, bytes, sizeof(bytes));
-	return 0;
+	return NULL;
+}
+
+static int mac_value(const struct option *option, const char *what, const char *text, uint8_t *mac,
+		     struct error *e)
+{
+	const char *why = option_parse_mac(text, mac);
+
+	return why == NULL ? 0 : refuse(option, what, text, why, e);
 }
 
 static int fd_value(const struct option *option, const char *what, const char *text, int *fd,

@@ -23,6 +23,19 @@ void option_list_names(const struct option_table *table, enum option_names names
 /* As options_set(), without marking the option as given. */
 int option_set_value(const struct option *option, void *object, const char *what, const char *text,
 		     struct error *e);
+/* NULL, or what is wrong with it: "not a MAC address". */
+const char *option_parse_mac(const char *text, uint8_t *mac);
+/* Of a number, in the unit of its member. */
+uint64_t option_upper_bound(const struct option *option);
+/* "fast, safe", cut at the end of `buf`. */
+void option_join_values(char *buf, size_t size, const struct option_value *values);
+/* The member is the number in JSON times this. */
+uint64_t option_json_unit(const struct option *option);
+const struct option_value *option_json_values(const struct option *option);
+/* Has required keys: given as a whole, never changed in part. */
+bool option_table_is_whole(const struct option_table *table);
+/* Has a form in JSON, and a key. */
+bool option_has_json(const struct option *option);
 /* What the option accepts, in words: "a size such as 512M or 2G, 32M to 64G". */
 void option_describe(const struct option *option, char *buf, size_t size);
 

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Figures as text (Prometheus exposition format 0.0.4): two comment lines for a metric, then a line
+ * for each of its samples. Names and help are our own; values of labels may come from configuration
+ * and are escaped as the format says.
+ *
+ * One thread at a time per text. A line that finds no memory is left out whole, so that what is
+ * there is still valid.
+ */
+#include "vmm/metrics.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vmm/cleanup.h"
+
+#define NS_PER_S   1000000000ULL
+#define ROOM_FIRST KIB(4)
+
+/* Makes room for so many bytes more and a NUL. */
+static bool make_room(struct metrics_text *text, size_t len)
+{
+	size_t room = text->room != 0 ? text->room : ROOM_FIRST;
+	char *grown;
+
+	while (room - text->len <= len) {
+		if (room > SIZE_MAX / 4) {
+			return false;
+		}
+		room *= 2;
+	}
+	if (room == text->room) {
+		return true;
+	}
+	grown = realloc(text->data, room);
+	if (grown == NULL) {
+		return false;
+	}
+	text->data = grown;
+	text->room = room;
+	return true;
+}
+
+static void __printf_like(2, 3) put(struct metrics_text *text, const char *fmt, ...)
+{
+	va_list args;
+	int len;
+
+	if (text->failed) {
+		return;
+	}
+	va_start(args, fmt);
+	len = vsnprintf(NULL, 0, fmt, args);
+	va_end(args);
+	if (len < 0 || !make_room(text, (size_t)len)) {
+		text->failed = true;
+		return;
+	}
+	va_start(args, fmt);
+	(void)vsnprintf(text->data + text->len, (size_t)len + 1, fmt, args);
+	va_end(args);
+	text->len += (size_t)len;
+}
+
+void metrics_begin(struct metrics_text *text, const char *name, enum metric_type type,
+		   const char *help)
+{
+	text->name = name;
+	put(text, "# HELP %s %s\n# TYPE %s %s\n", name, help, name,
+	    type == METRIC_COUNTER ? "counter" : "gauge");
+}
+
+/* Backslash, quote and line feed, as the format wants it. NULL if memory is short. */
+static char *escape(const char *value)
+{
+	size_t len = strlen(value);
+	char *ret = len < SIZE_MAX / 2 ? malloc(2 * len + 1) : NULL;
+	char *out = ret;
+
+	for (; ret != NULL && *value != '\0'; value++) {
+		if (*value == '\\' || *value == '"' || *value == '\n') {
+			*out++ = '\\';
+		}
+		*out++ = *value == '\n' ? 'n' : *value;
+	}
+	if (ret != NULL) {
+		*out = '\0';
+	}
+	return ret;
+}
+
+/* `number` is text already. */
+static void sample(struct metrics_text *text, const char *label, const char *label_value,
+		   const char *number)
+{
+	auto_free char *escaped = NULL;
+
+	if (label == NULL) {
+		put(text, "%s %s\n", text->name, number);
+		return;
+	}
+	escaped = escape(label_value);
+	if (escaped == NULL) {
+		text->failed = true;
+		return;
+	}
+	put(text, "%s{%s=\"%s\"} %s\n", text->name, label, escaped, number);
+}
+
+void metrics_sample(struct metrics_text *text, const char *label, const char *label_value,
+		    uint64_t value)
+{
+	char number[24];
+
+	(void)snprintf(number, sizeof(number), "%" PRIu64, value);
+	sample(text, label, label_value, number);
+}
+
+void metrics_sample_seconds(struct metrics_text *text, const char *label, const char *label_value,
+			    uint64_t nanoseconds)
+{
+	char number[32];
+
+	(void)snprintf(number, sizeof(number), "%" PRIu64 ".%09" PRIu64, nanoseconds / NS_PER_S,
+		       nanoseconds % NS_PER_S);
+	sample(text, label, label_value, number);
+}
