@@ -32,6 +32,7 @@
 #include "vmm/error.h"
 #include "vmm/loop.h"
 #include "vmm/options.h"
+#include "vmm/rate_limit.h"
 #include "vmm/syscalls.h"
 #include "vmm/types.h"
 
@@ -62,9 +63,24 @@ enum block_lock {
 	BLOCK_LOCK_OFF, /* for file systems that have no locks */
 };
 
-/* Plain data; strings are borrowed during block_open() only. */
+/* What a driver may take for granted about its writes (virtio-blk's FLUSH). */
+enum block_cache {
+	BLOCK_CACHE_WRITEBACK = 0, /* the driver can flush */
+	BLOCK_CACHE_UNSAFE,	   /* no FLUSH is offered, and writes are not made stable either */
+};
+
+/*
+ * Plain data; strings are borrowed during block_open() only. What a disk is made of, and what its
+ * device does with it: block_open() uses path, serial, read_only, engine, format, lock.
+ */
 struct block_config {
+	const char *id; /* "drive_id" of the API; NULL: "driveN" from its place */
 	const char *path;
+	const char *partuuid; /* root=PARTUUID=..., for a root drive */
+	bool root;	      /* root=/dev/vda: it becomes the first disk */
+	int cache;	      /* enum block_cache */
+	struct rate_limit_config limiter;
+	bool has_limiter;
 	const char *serial; /* at most BLOCK_SERIAL_SIZE printable ASCII characters; NULL: none */
 	bool read_only;
 	int engine; /* enum block_engine */

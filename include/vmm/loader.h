@@ -73,10 +73,13 @@ int loader_load(struct guest_memory *mem, const struct loader_request *request,
 /* What the completed command line is made from. */
 struct cmdline_request {
 	const char *append; /* --cmdline: after our words, so that the user's win */
+	const char
+		*boot_args; /* of the API: in place of our words, root= excepted, which follows */
 	const char *only;   /* --cmdline-only: replaces everything */
 	bool serial;	    /* console=ttyS0 */
 	bool hvc;	    /* console=hvc0 */
 	bool root_disk;	    /* root=/dev/vda */
+	const char *root_partuuid; /* root=PARTUUID=... instead; NULL: not */
 	bool root_read_only;
 	bool initrd; /* informs about root=: still given when there is a disk */
 	bool quiet;

@@ -24,6 +24,7 @@
 #include "vmm/console.h"
 #include "vmm/error.h"
 #include "vmm/loop.h"
+#include "vmm/metrics.h"
 #include "vmm/power.h"
 #include "vmm/types.h"
 #include "vmm/vm_config.h"
@@ -54,6 +55,8 @@ struct vm_host {
 	struct loop *loop; /* main's; borrowed */
 	/* Main thread, once, from the loop. `stop` lives as long as the VM. */
 	void (*stopped)(struct vm_host *host, const struct vm_stop *stop);
+	/* Main thread, from the loop: the guest, or vm_reset(), has reset the machine. May be NULL. */
+	void (*was_reset)(struct vm_host *host);
 	/* Guest output and room for input; NULL members are not allowed, a NULL channel is: output
 	 * vanishes. */
 	struct console_channel *serial; /* COM1 */
@@ -65,6 +68,15 @@ struct vm_stats {
 	uint64_t exits_io, exits_mmio, exits_other;
 };
 
+struct vm_vcpu_stats {
+	uint64_t exits_io, exits_mmio, exits_other;
+	uint64_t cpu_time_ns; /* of its thread */
+};
+
+/*
+ * Opens and allocates everything. May run on another thread than main if main does not touch `host`
+ * and its loop's sources meanwhile; that thread must have ended before vm_start().
+ */
 int vm_create(struct vm **ret, const struct vm_config *config, struct vm_host *host,
 	      struct error *e);
 int vm_start(struct vm *vm, struct error *e);
@@ -87,8 +99,27 @@ size_t vm_hvc_input(struct vm *vm, const uint8_t *data, size_t len);
 void vm_hvc_output_ready(struct vm *vm);
 void vm_console_resize(struct vm *vm, uint16_t columns, uint16_t rows);
 
+/*
+ * Changes at run time; RUNNING or PAUSED. `index` is the disk's or card's place in the config given
+ * to vm_create().
+ *
+ * Another file behind a disk (removable media): opened and checked first, then what is in flight is
+ * completed, then the new one takes its place and the guest hears of its capacity. A failure leaves
+ * the old one. Opening happens on the caller's thread, within main's filter.
+ */
+int vm_replace_disk(struct vm *vm, uint32_t index, const char *path, struct error *e);
+int vm_limit_disk(struct vm *vm, uint32_t index, const struct rate_limit_config *limiter,
+		  struct error *e);
+/* NULL: that direction stays. */
+int vm_limit_net(struct vm *vm, uint32_t index, const struct rate_limit_config *rx,
+		 const struct rate_limit_config *tx, struct error *e);
+
 enum vm_state vm_state(const struct vm *vm);
 void vm_stats(const struct vm *vm, struct vm_stats *stats);
+uint32_t vm_vcpu_count(const struct vm *vm);
+void vm_vcpu_stats(const struct vm *vm, uint32_t index, struct vm_vcpu_stats *stats);
+/* vCPUs, devices: vmm_vcpu_exits_total, vmm_disk_reads_total{device="vda"}, ... */
+void vm_write_metrics(const struct vm *vm, struct metrics_text *text);
 
 /* What this host's KVM can do; for `vmm doctor`. Fills `lines` through `say`; returns negative if
  * no VM can run at all. */

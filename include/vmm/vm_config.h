@@ -11,6 +11,7 @@
 #include "vmm/error.h"
 #include "vmm/guest_memory.h"
 #include "vmm/netdev.h"
+#include "vmm/rate_limit.h"
 #include "vmm/sandbox.h"
 #include "vmm/types.h"
 
@@ -23,34 +24,106 @@ enum vm_on_reboot {
 	VM_ON_REBOOT_EXIT,
 };
 
+/* NONE: whichever of `tap` and `fd` is given. */
 enum vm_net_kind { VM_NET_NONE = 0, VM_NET_TAP, VM_NET_FD };
 
+/* A network card. JSON as in Firecracker's API; `id` is its name there. */
 struct vm_net_config {
+	const char *id;
 	enum vm_net_kind kind;
 	const char *tap; /* VM_NET_TAP: name of an existing interface */
 	int fd;		 /* VM_NET_FD: number of an open descriptor, ours from vm_create() on */
 	uint8_t mac[NETDEV_MAC_SIZE];
 	bool has_mac; /* else made from the VM's name and the card's number */
+	uint32_t mtu; /* told to the guest; 0: the back end's */
+	struct rate_limit_config rx, tx;
+	bool has_rx, has_tx;
 };
 
-struct vm_config {
-	const char *name;	     /* NULL: "vm" */
+/* What is booted. */
+struct vm_boot_config {
 	const char *kernel, *initrd; /* paths; initrd may be NULL */
-	const char *cmdline;	     /* appended; may be NULL */
-	const char *cmdline_only;    /* replaces; may be NULL */
-	uint64_t memory_size;	     /* bytes */
-	enum guest_memory_backing memory_backing;
+	/*
+	 * The kernel's command line. At most one of:
+	 *	cmdline		appended to the words made from the devices (console, root)
+	 *	boot_args	in place of the console's words; root= is still added for a root drive
+	 *			(Firecracker's rule)
+	 *	cmdline_only	everything
+	 */
+	const char *cmdline, *boot_args, *cmdline_only;
+};
+
+enum vm_huge_pages { VM_HUGE_PAGES_NONE = 0, VM_HUGE_PAGES_TRANSPARENT, VM_HUGE_PAGES_2M };
+
+/* Firecracker's static templates have names only, so that they can be refused by name. */
+enum vm_cpu_template {
+	VM_CPU_TEMPLATE_NONE = 0,
+	VM_CPU_TEMPLATE_C3,
+	VM_CPU_TEMPLATE_T2,
+	VM_CPU_TEMPLATE_T2S,
+	VM_CPU_TEMPLATE_T2CL,
+	VM_CPU_TEMPLATE_T2A,
+	VM_CPU_TEMPLATE_V1N1,
+};
+
+struct vm_machine_config {
 	uint32_t vcpus;
+	uint64_t memory_size; /* bytes */
+	bool smt;	      /* two vCPUs are threads of one core; one vCPU is accepted with it */
+	bool track_dirty_pages; /* for snapshots; no effect before there are any */
+	int huge_pages;		/* enum vm_huge_pages */
+	int memory_backing;	/* enum guest_memory_backing; huge_pages 2M means hugetlb */
+	int cpu_template;	/* enum vm_cpu_template; only NONE is accepted */
+	int on_reboot;		/* enum vm_on_reboot */
+};
+
+/* A CPU template (PUT /cpu-config): what the guest sees of CPUID and starts with in MSRs, bit by
+ * bit. Applied after vmm's own edits; made from JSON by src/instance. */
+enum cpuid_register { CPUID_EAX, CPUID_EBX, CPUID_ECX, CPUID_EDX };
+struct cpuid_modifier {
+	uint32_t leaf, subleaf;
+	uint32_t flags;	      /* as in struct kvm_cpuid_entry2; must match */
+	uint8_t reg;	      /* enum cpuid_register */
+	uint32_t mask, value; /* bits of mask become those of value */
+};
+struct msr_modifier {
+	uint32_t index;
+	uint64_t mask, value;
+};
+#define CPU_TEMPLATE_CPUID_MAX 256
+#define CPU_TEMPLATE_MSR_MAX   128
+struct cpu_template {
+	uint32_t cpuid_count, msr_count;
+	struct cpuid_modifier cpuid[CPU_TEMPLATE_CPUID_MAX];
+	struct msr_modifier msrs[CPU_TEMPLATE_MSR_MAX];
+};
+
+/* Drives: struct block_config with block_options; nets, boot, machine: these. */
+extern const struct option_table vm_net_options, vm_boot_options, vm_machine_options;
+
+struct vm_config {
+	const char *name; /* NULL: "vm" */
+	struct vm_boot_config boot;
+	struct vm_machine_config machine;
 	uint32_t disk_count, net_count;
-	struct block_config disks[VM_DISKS_MAX];
+	struct block_config disks[VM_DISKS_MAX]; /* the root drive, if any, becomes vda */
 	struct vm_net_config nets[VM_NETS_MAX];
-	bool console; /* virtio console (hvc0) */
+	const struct cpu_template *cpu_template; /* NULL: none; borrowed by vm_create() only */
+	bool console;				 /* virtio console (hvc0) */
 	bool entropy;
+	struct rate_limit_config entropy_limiter;
 	bool debug_exit;
-	enum vm_on_reboot on_reboot;
 	enum sandbox_mode sandbox;
 };
 
+/* Each part alone, as a request is judged; `what` ("--memory", "/vcpu_count") is not needed: messages
+ * name flag and key. */
+int vm_boot_config_validate(const struct vm_boot_config *boot, struct error *e);
+int vm_machine_config_validate(const struct vm_machine_config *machine, struct error *e);
+int vm_net_config_validate(const struct vm_net_config *net, struct error *e);
+int vm_name_validate(const char *name, struct error *e);
+/* All, and what they must not be to each other (two root drives, ids or MAC addresses twice, too many
+ * devices). Pure. */
 int vm_config_validate(const struct vm_config *config, struct error *e);
 
 #endif

@@ -11,18 +11,6 @@
 
 #include "vmm/cleanup.h"
 
-static const struct option_value backings[] = {
-	{ "auto", GUEST_MEMORY_AUTO },
-	{ "memfd", GUEST_MEMORY_MEMFD },
-	{ "anon", GUEST_MEMORY_ANON },
-	{ "hugetlb", GUEST_MEMORY_HUGETLB },
-	{ NULL, 0 },
-};
-static const struct option_value reboots[] = {
-	{ "restart", VM_ON_REBOOT_RESTART },
-	{ "exit", VM_ON_REBOOT_EXIT },
-	{ NULL, 0 },
-};
 static const struct option_value sandboxes[] = {
 	{ "on", SANDBOX_ON },
 	{ "log", SANDBOX_LOG },
@@ -71,31 +59,6 @@ static int add_disk(void *object, const char *value, struct error *e)
 	return r;
 }
 
-static const struct option net_option_list[] = {
-	{ .name = "tap",
-	  .type = OPTION_STRING,
-	  .offset = offsetof(struct vm_net_config, tap),
-	  .argument = "NAME",
-	  .help = "existing tap interface" },
-	{ .name = "fd",
-	  .type = OPTION_FD,
-	  .offset = offsetof(struct vm_net_config, fd),
-	  .argument = "N",
-	  .fallback = NULL,
-	  .help = "open descriptor of a tap or a packet socket" },
-	{ .name = "mac",
-	  .type = OPTION_MAC,
-	  .offset = offsetof(struct vm_net_config, mac),
-	  .present = offsetof(struct vm_net_config, has_mac) + 1,
-	  .argument = "MAC",
-	  .help = "address of the card" },
-};
-static const struct option_table net_options = {
-	.name = "net",
-	.options = net_option_list,
-	.count = ARRAY_SIZE(net_option_list),
-};
-
 static int add_net(void *object, const char *value, struct error *e)
 {
 	struct run_config *config = object;
@@ -115,7 +78,7 @@ static int add_net(void *object, const char *value, struct error *e)
 		return r;
 	}
 	*net = (struct vm_net_config){ .fd = -1 };
-	r = options_parse_keys(&net_options, net, "--net", text, e);
+	r = options_parse_keys(&vm_net_options, net, "--net", text, e);
 	if (r < 0) {
 		return r;
 	}
@@ -133,42 +96,8 @@ static int add_net(void *object, const char *value, struct error *e)
 #define AT(member) .offset = offsetof(struct run_config, member)
 
 static const struct option option_list[] = {
-	{ .name = "kernel",
-	  .type = OPTION_STRING,
-	  AT(vm.kernel),
-	  .argument = "FILE",
-	  .help = "bzImage or vmlinux to boot" },
-	{ .name = "initrd",
-	  .type = OPTION_STRING,
-	  AT(vm.initrd),
-	  .argument = "FILE",
-	  .help = "initial RAM disk" },
-	{ .name = "cmdline",
-	  .verbatim = true,
-	  .type = OPTION_STRING,
-	  AT(vm.cmdline),
-	  .argument = "TEXT",
-	  .help = "kernel command line, after the words made from the devices" },
-	{ .name = "cmdline-only",
-	  .verbatim = true,
-	  .type = OPTION_STRING,
-	  AT(vm.cmdline_only),
-	  .argument = "TEXT",
-	  .help = "kernel command line, whole" },
-	{ .name = "memory",
-	  .letter = 'm',
-	  .type = OPTION_SIZE,
-	  AT(vm.memory_size),
-	  .argument = "SIZE",
-	  .fallback = "512M",
-	  .help = "guest memory" },
-	{ .name = "cpus",
-	  .letter = 'c',
-	  .type = OPTION_U32,
-	  AT(vm.vcpus),
-	  .argument = "N",
-	  .fallback = "2",
-	  .help = "virtual CPUs" },
+	{ .type = OPTION_INCLUDE, AT(vm.boot), .object = &vm_boot_options },
+	{ .type = OPTION_INCLUDE, AT(vm.machine), .object = &vm_machine_options },
 	{ .name = "disk",
 	  .type = OPTION_LIST,
 	  .add = add_disk,
@@ -203,13 +132,6 @@ static const struct option option_list[] = {
 	  .argument = "TIME",
 	  .fallback = "30s",
 	  .help = "after SIGTERM and the power button, how long the guest has" },
-	{ .name = "on-reboot",
-	  .type = OPTION_ENUM,
-	  AT(on_reboot),
-	  .values = reboots,
-	  .argument = "restart|exit",
-	  .fallback = "restart",
-	  .help = "what a guest's reboot does" },
 	{ .name = "exit-report",
 	  .type = OPTION_STRING,
 	  AT(exit_report),
@@ -222,13 +144,6 @@ static const struct option option_list[] = {
 	  .argument = "on|log|off",
 	  .fallback = "on",
 	  .help = "system call filters and dropped privileges" },
-	{ .name = "memory-backing",
-	  .type = OPTION_ENUM,
-	  AT(memory_backing),
-	  .values = backings,
-	  .argument = "auto|memfd|anon|hugetlb",
-	  .fallback = "auto",
-	  .help = "what guest memory is made of" },
 	{ .name = "debug-exit",
 	  .type = OPTION_FLAG,
 	  AT(vm.debug_exit),
@@ -241,6 +156,17 @@ const struct option_table run_options = {
 	.options = option_list,
 	.count = ARRAY_SIZE(option_list),
 };
+
+/* Whoever gives a disk means to boot from the first one. */
+static void choose_root(struct vm_config *config)
+{
+	for (uint32_t i = 0; i < config->disk_count; i++) {
+		if (config->disks[i].root) {
+			return;
+		}
+	}
+	config->disks[0].root = config->disk_count > 0;
+}
 
 int run_config_parse(struct run_config *config, int argc, char **argv, struct error *e)
 {
@@ -258,9 +184,8 @@ int run_config_parse(struct run_config *config, int argc, char **argv, struct er
 		(void)error_set(e, ERROR_USAGE, EINVAL, "'%s': no operand expected", argv[r]);
 		return error_hint(e, "vmm run --kernel FILE [OPTIONS]");
 	}
-	config->vm.memory_backing = (enum guest_memory_backing)config->memory_backing;
-	config->vm.on_reboot = (enum vm_on_reboot)config->on_reboot;
 	config->vm.sandbox = (enum sandbox_mode)config->sandbox;
+	choose_root(&config->vm);
 	return 0;
 }
 

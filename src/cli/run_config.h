@@ -14,7 +14,7 @@ struct run_config {
 	uint64_t timeout_ns;	  /* 0: none */
 	uint64_t stop_timeout_ns; /* between the power button and the end */
 	int console;		  /* enum run_console: what standard input and output are */
-	int memory_backing, on_reboot, sandbox; /* enums, as the option table stores them */
+	int sandbox;		  /* enum sandbox_mode, as the option table stores it */
 	bool quiet;
 	bool help;
 	/* Copies of device strings, which the configuration points into. */

@@ -5,20 +5,24 @@
  *	console=ttyS0		messages and /dev/console go to the serial port; without it a stock kernel is mute
  *	console=hvc0		instead, if that is the console which the user sees; silent until its driver is loaded
  *	panic=-1		reboot at once after a panic, so that the VMM sees the end; the default waits for ever
- *	root=/dev/vda rw|ro	the first disk; Linux mounts read-only unless told otherwise
+ *	root=/dev/vda rw|ro	the first disk; Linux mounts read-only unless told otherwise; root=PARTUUID=... names a partition
  *	quiet			only if asked for: each character on the serial port is an exit
+ *
+ * "boot_args" of the API stands for all of them but root=, which follows it, as clients of Firecracker expect.
  *
  * Not given, because they would gain nothing: reboot= (every way of a reboot is caught), tsc=reliable and no_timer_check (kvm-clock
  * and the KVM guest code settle both), virtio_mmio.device= (the DSDT names the devices; Debian's driver is a module anyway).
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "internal.h"
 #include "vmm/platform.h"
 
-#define WORDS_MAX 7
+#define WORDS_MAX     7
+#define ROOT_WORD_MAX 96
 
 /* Tabs and newlines too: Linux takes them for spaces, people do not see them, and they would let a
  * script forge words. */
@@ -63,9 +67,36 @@ static size_t join(const char *const *words, size_t count, char *buf)
 	return len;
 }
 
+/* "root=..." and "ro" or "rw"; *room holds the first of them as long as the words are used. */
+static int add_root(const struct cmdline_request *request, const char **words, size_t *count,
+		    char *room, size_t size, struct error *e)
+{
+	const char *partuuid = request->root_partuuid;
+	int n;
+
+	if (!request->root_disk) {
+		return 0;
+	}
+	if (partuuid == NULL) {
+		words[(*count)++] = "root=/dev/vda";
+	} else {
+		n = snprintf(room, size, "root=PARTUUID=%s", partuuid);
+		if (n < 0 || (size_t)n >= size || partuuid[0] == '\0' ||
+		    strspn(partuuid, "0123456789abcdefABCDEF-") != strlen(partuuid)) {
+			error_set(e, ERROR_CMDLINE, EINVAL, "partuuid: '%.64s' is not one",
+				  partuuid);
+			return error_hint(e, "'blkid -s PARTUUID DEVICE' shows it");
+		}
+		words[(*count)++] = room;
+	}
+	words[(*count)++] = request->root_read_only ? "ro" : "rw";
+	return 0;
+}
+
 int cmdline_build(const struct cmdline_request *request, char *buf, size_t size, struct error *e)
 {
 	const char *words[WORDS_MAX];
+	char root[ROOT_WORD_MAX];
 	size_t count = 0;
 	size_t len;
 	int r = 0;
@@ -73,6 +104,12 @@ int cmdline_build(const struct cmdline_request *request, char *buf, size_t size,
 	if (request->only != NULL) {
 		r = check_text("--cmdline-only", request->only, e);
 		words[count++] = request->only;
+	} else if (request->boot_args != NULL) {
+		r = check_text("boot_args", request->boot_args, e);
+		words[count++] = request->boot_args;
+		if (r == 0) {
+			r = add_root(request, words, &count, root, sizeof(root), e);
+		}
 	} else {
 		if (request->serial) {
 			words[count++] = "console=ttyS0";
@@ -84,11 +121,8 @@ int cmdline_build(const struct cmdline_request *request, char *buf, size_t size,
 		if (request->quiet) {
 			words[count++] = "quiet";
 		}
-		if (request->root_disk) {
-			words[count++] = "root=/dev/vda";
-			words[count++] = request->root_read_only ? "ro" : "rw";
-		}
-		if (request->append != NULL) {
+		r = add_root(request, words, &count, root, sizeof(root), e);
+		if (r == 0 && request->append != NULL) {
 			r = check_text("--cmdline", request->append, e);
 			words[count++] = request->append;
 		}

@@ -168,7 +168,7 @@ static int add_disk(struct machine *machine, const struct vm_config *config, uin
 
 static int open_net(const struct vm_net_config *config, struct netdev **ret, struct error *e)
 {
-	if (config->kind == VM_NET_FD) {
+	if (config->kind == VM_NET_FD || (config->kind == VM_NET_NONE && config->tap == NULL)) {
 		return netdev_open_fd(ret, config->fd, e);
 	}
 	return netdev_open_tap(ret, config->tap, e);

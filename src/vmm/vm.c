@@ -118,7 +118,7 @@ static void stop_with_error(struct vm *vm, const struct error *e)
 
 static void reboot(struct vm *vm)
 {
-	if (vm->config.on_reboot == VM_ON_REBOOT_EXIT) {
+	if (vm->config.machine.on_reboot == VM_ON_REBOOT_EXIT) {
 		stop_for(vm, VM_STOP_REBOOT);
 	} else {
 		(void)vm_reset(vm, NULL);
@@ -172,14 +172,17 @@ static void event_arrived(void *arg)
 static int build_cmdline(struct vm *vm, struct error *e)
 {
 	const struct vm_config *config = &vm->config;
+	bool root = config->disk_count > 0 && config->disks[0].root;
 	const struct cmdline_request request = {
-		.append = config->cmdline,
-		.only = config->cmdline_only,
+		.append = config->boot.cmdline,
+		.boot_args = config->boot.boot_args,
+		.only = config->boot.cmdline_only,
 		.serial = vm->host->hvc == NULL,
 		.hvc = vm->host->hvc != NULL,
-		.root_disk = config->disk_count > 0,
-		.root_read_only = config->disk_count > 0 && config->disks[0].read_only,
-		.initrd = config->initrd != NULL,
+		.root_disk = root,
+		.root_partuuid = root ? config->disks[0].partuuid : NULL,
+		.root_read_only = root && config->disks[0].read_only,
+		.initrd = config->boot.initrd != NULL,
 	};
 
 	return cmdline_build(&request, vm->cmdline, sizeof(vm->cmdline), e);
@@ -187,10 +190,10 @@ static int build_cmdline(struct vm *vm, struct error *e)
 
 static int open_images(struct vm *vm, struct error *e)
 {
-	int r = loader_open(&vm->load.kernel, vm->config.kernel, ERROR_KERNEL_IMAGE, e);
+	int r = loader_open(&vm->load.kernel, vm->config.boot.kernel, ERROR_KERNEL_IMAGE, e);
 
-	if (r == 0 && vm->config.initrd != NULL) {
-		r = loader_open(&vm->load.initrd, vm->config.initrd, ERROR_INITRD, e);
+	if (r == 0 && vm->config.boot.initrd != NULL) {
+		r = loader_open(&vm->load.initrd, vm->config.boot.initrd, ERROR_INITRD, e);
 	}
 	return r;
 }
@@ -198,7 +201,7 @@ static int open_images(struct vm *vm, struct error *e)
 /* Fills RAM for the first instruction: at start and at every machine reset. */
 static int load_guest(struct vm *vm, struct error *e)
 {
-	int r = machine_write_acpi(&vm->machine, vm->config.vcpus, &vm->load.rsdp, e);
+	int r = machine_write_acpi(&vm->machine, vm->config.machine.vcpus, &vm->load.rsdp, e);
 
 	if (r == 0) {
 		r = reset_vector_write(&vm->mem, e);
@@ -213,14 +216,15 @@ static int load_guest(struct vm *vm, struct error *e)
 static int first_load(struct vm *vm, struct error *e)
 {
 	struct stat st;
+	bool transparent = vm->config.machine.huge_pages == VM_HUGE_PAGES_TRANSPARENT;
 	bool large = fstat(vm->load.kernel.fd, &st) == 0 && st.st_size >= (off_t)HUGE_PAGES_FROM;
 	int r;
 
-	if (large) {
+	if (large && transparent) {
 		guest_memory_use_huge_pages(&vm->mem);
 	}
 	r = load_guest(vm, e);
-	if (!large) {
+	if (!large && transparent) {
 		guest_memory_use_huge_pages(&vm->mem);
 	}
 	return r;
@@ -240,6 +244,13 @@ static int create_kvm_objects(struct vm *vm, struct error *e)
 	return r == 0 ? vcpus_create(&vm->vcpus, e) : r;
 }
 
+static enum guest_memory_backing memory_backing(const struct vm_machine_config *machine)
+{
+	return machine->huge_pages == VM_HUGE_PAGES_2M
+		       ? GUEST_MEMORY_HUGETLB
+		       : (enum guest_memory_backing)machine->memory_backing;
+}
+
 static int create(struct vm *vm, struct error *e)
 {
 	int r = open_images(vm, e);
@@ -251,11 +262,11 @@ static int create(struct vm *vm, struct error *e)
 		r = kvm_open(&vm->kvm, e);
 	}
 	if (r == 0) {
-		r = vcpus_init(&vm->vcpus, &vm->kvm, vm->config.vcpus, e);
+		r = vcpus_init(&vm->vcpus, &vm->kvm, vm->config.machine.vcpus, e);
 	}
 	if (r == 0) {
-		r = guest_memory_init(&vm->mem, vm->config.memory_size, vm->config.memory_backing,
-				      e);
+		r = guest_memory_init(&vm->mem, vm->config.machine.memory_size,
+				      memory_backing(&vm->config.machine), e);
 	}
 	if (r == 0) {
 		r = create_kvm_objects(vm, e);

@@ -4,36 +4,140 @@
  * names the place.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "vmm/platform.h"
 #include "vmm/vm_config.h"
 
-static int check_memory(const struct vm_config *config, struct error *e)
-{
-	uint64_t size = config->memory_size;
+#define VM_ID_MAX 64
+#define LETTERS	  "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
+static int check_memory(const struct vm_machine_config *machine, struct error *e)
+{
+	uint64_t size = machine->memory_size;
+	uint64_t unit = MIB(1);
+
+	if (machine->huge_pages == VM_HUGE_PAGES_2M ||
+	    machine->memory_backing == GUEST_MEMORY_HUGETLB) {
+		unit = MIB(2);
+	}
 	if (size < PLATFORM_MEMORY_MIN) {
 		(void)error_set(e, ERROR_CONFIG, EINVAL,
-				"--memory: %llu bytes is less than %llu MiB",
+				"--memory (mem_size_mib): %llu bytes is less than %llu MiB",
 				(unsigned long long)size, PLATFORM_MEMORY_MIN >> 20);
 		return error_hint(e, "Linux wants 64M or more; 512M is the default");
 	}
-	if (size % MIB(1) != 0) {
+	if (size % unit != 0) {
+		uint64_t next = (size / unit + 1) * (unit >> 20);
+
 		(void)error_set(e, ERROR_CONFIG, EINVAL,
-				"--memory: %llu bytes is not a whole number of MiB",
-				(unsigned long long)size);
-		return error_hint(e, "try --memory %lluM", (unsigned long long)(size >> 20) + 1);
+				"--memory (mem_size_mib): %llu bytes is not a whole number of %s",
+				(unsigned long long)size,
+				unit == MIB(1) ? "MiB" : "huge pages of 2 MiB");
+		return error_hint(e, "try --memory %lluM", (unsigned long long)next);
 	}
 	return 0;
 }
 
-static int check_vcpus(const struct vm_config *config, struct error *e)
+static int check_vcpus(const struct vm_machine_config *machine, struct error *e)
 {
-	if (config->vcpus < 1 || config->vcpus > PLATFORM_VCPUS_MAX) {
-		(void)error_set(e, ERROR_CONFIG, EINVAL, "--cpus: %u is not between 1 and %d",
-				config->vcpus, PLATFORM_VCPUS_MAX);
-		return error_hint(e, "try --cpus %d", config->vcpus < 1 ? 1 : PLATFORM_VCPUS_MAX);
+	uint32_t vcpus = machine->vcpus;
+
+	if (vcpus < 1 || vcpus > PLATFORM_VCPUS_MAX) {
+		(void)error_set(e, ERROR_CONFIG, EINVAL,
+				"--cpus (vcpu_count): %u is not between 1 and %d", vcpus,
+				PLATFORM_VCPUS_MAX);
+		return error_hint(e, "try --cpus %d", vcpus < 1 ? 1 : PLATFORM_VCPUS_MAX);
+	}
+	if (machine->smt && vcpus > 1 && vcpus % 2 != 0) {
+		(void)error_set(e, ERROR_CONFIG, EINVAL,
+				"--cpus (vcpu_count): %u threads do not fill cores of two (smt)",
+				vcpus);
+		return error_hint(e, "make it 1 or an even number, or leave out smt");
+	}
+	return 0;
+}
+
+static int check_huge_pages(const struct vm_machine_config *machine, struct error *e)
+{
+	if (machine->huge_pages == VM_HUGE_PAGES_2M &&
+	    machine->memory_backing != GUEST_MEMORY_AUTO &&
+	    machine->memory_backing != GUEST_MEMORY_HUGETLB) {
+		(void)error_set(e, ERROR_CONFIG, EINVAL,
+				"huge_pages: 2M excludes a --memory-backing (memory_backing) other "
+				"than hugetlb");
+		return error_hint(e, "leave out one of them");
+	}
+	return 0;
+}
+
+static int check_cpu_template(const struct vm_machine_config *machine, struct error *e)
+{
+	if (machine->cpu_template != VM_CPU_TEMPLATE_NONE) {
+		(void)error_set(e, ERROR_CONFIG, EINVAL,
+				"cpu_template: Firecracker's static templates are not built in");
+		return error_hint(e,
+				  "use \"None\", and PUT /cpu-config for a template of your own");
+	}
+	return 0;
+}
+
+int vm_machine_config_validate(const struct vm_machine_config *machine, struct error *e)
+{
+	int r = check_memory(machine, e);
+
+	if (r == 0) {
+		r = check_vcpus(machine, e);
+	}
+	if (r == 0) {
+		r = check_huge_pages(machine, e);
+	}
+	return r == 0 ? check_cpu_template(machine, e) : r;
+}
+
+int vm_boot_config_validate(const struct vm_boot_config *boot, struct error *e)
+{
+	int lines =
+		(boot->cmdline != NULL) + (boot->boot_args != NULL) + (boot->cmdline_only != NULL);
+
+	if (boot->kernel == NULL || boot->kernel[0] == '\0') {
+		(void)error_set(e, ERROR_USAGE, EINVAL, "no kernel given");
+		return error_hint(e, "vmm run --kernel FILE, or kernel_image_path in the API");
+	}
+	if (lines > 1) {
+		(void)error_set(e, ERROR_USAGE, EINVAL, "%s exclude each other",
+				boot->boot_args != NULL
+					? "boot_args, cmdline and cmdline_only"
+					: "--cmdline and --cmdline-only (cmdline, cmdline_only)");
+		return error_hint(e,
+				  "cmdline appends to what vmm makes of the devices, cmdline_only "
+				  "replaces it, boot_args replaces all but root=");
+	}
+	return 0;
+}
+
+int vm_net_config_validate(const struct vm_net_config *net, struct error *e)
+{
+	bool tap = net->tap != NULL && net->kind != VM_NET_FD;
+	bool fd = net->kind == VM_NET_FD || (net->kind == VM_NET_NONE && net->fd >= 0);
+
+	if (tap == fd) {
+		(void)error_set(
+			e, ERROR_USAGE, EINVAL,
+			"--net (network-interfaces): neither or both of tap= (host_dev_name) "
+			"and fd=");
+		return error_hint(e,
+				  "--net none, --net tap=NAME[,mac=MAC] or --net fd=N[,mac=MAC]");
+	}
+	if (tap && netdev_check_name(net->tap, e) < 0) {
+		return error_prefix(e, "--net tap (host_dev_name)");
+	}
+	if (net->mtu != 0 && (net->mtu < NETDEV_MTU_MIN || net->mtu > NETDEV_MTU_MAX)) {
+		(void)error_set(e, ERROR_CONFIG, EINVAL,
+				"--net mtu (mtu): %u is not between %d and %d", net->mtu,
+				NETDEV_MTU_MIN, NETDEV_MTU_MAX);
+		return error_hint(e, "1500 is what Ethernet has; leave it out for the tap's own");
 	}
 	return 0;
 }
@@ -46,9 +150,8 @@ static int explain_name(struct error *e)
 			  VM_NAME_MAX);
 }
 
-static int check_name(const struct vm_config *config, struct error *e)
+int vm_name_validate(const char *name, struct error *e)
 {
-	const char *name = config->name;
 	size_t len;
 
 	if (name == NULL) {
@@ -57,51 +160,146 @@ static int check_name(const struct vm_config *config, struct error *e)
 	len = strlen(name);
 	if (len == 0 || len > VM_NAME_MAX) {
 		(void)error_set(e, ERROR_CONFIG, EINVAL,
-				"--name: '%.64s' has %zu characters, not 1 to %d", name, len,
+				"--name (id): '%.64s' has %zu characters, not 1 to %d", name, len,
 				VM_NAME_MAX);
 		return explain_name(e);
 	}
-	if (strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") !=
-		    len ||
-	    name[0] == '.' || name[0] == '-') {
-		(void)error_set(e, ERROR_CONFIG, EINVAL, "--name: '%s' is not a name", name);
+	if (strspn(name, LETTERS "-_.") != len || name[0] == '.' || name[0] == '-') {
+		(void)error_set(e, ERROR_CONFIG, EINVAL, "--name (id): '%s' is not a name", name);
 		return explain_name(e);
 	}
 	return 0;
 }
 
-static int check_disks(const struct vm_config *config, struct error *e)
+static bool is_id(const char *id)
 {
-	for (uint32_t i = 0; i < config->disk_count; i++) {
-		const char *path = config->disks[i].path;
+	size_t len = strlen(id);
 
-		if (path == NULL || path[0] == '\0') {
-			(void)error_set(e, ERROR_CONFIG, EINVAL, "--disk %u: no path given", i + 1);
-			return error_hint(e, "--disk PATH[,ro][,serial=S]");
+	return len > 0 && len <= VM_ID_MAX && strspn(id, LETTERS "-_.") == len;
+}
+
+/* What stands in the API's path: the given one, or one made of the place. */
+static const char *id_of(const char *id, const char *what, uint32_t index, char buf[VM_ID_MAX + 1])
+{
+	if (id == NULL) {
+		(void)snprintf(buf, VM_ID_MAX + 1, "%s%u", what, index);
+		return buf;
+	}
+	return id;
+}
+
+static int check_id(const char *id, const char *what, const char *key, struct error *e)
+{
+	if (id != NULL && !is_id(id)) {
+		(void)error_set(e, ERROR_CONFIG, EINVAL, "%s id (%s): '%.64s' is not a name", what,
+				key, id);
+		return error_hint(e, "use 1 to %d letters, digits, '-', '_' and '.'", VM_ID_MAX);
+	}
+	return 0;
+}
+
+static int check_disk(const struct vm_config *config, uint32_t index, struct error *e)
+{
+	const struct block_config *disk = &config->disks[index];
+	char own[VM_ID_MAX + 1];
+	char other[VM_ID_MAX + 1];
+	int r = check_id(disk->id, "--disk", "drive_id", e);
+
+	if (r < 0) {
+		return r;
+	}
+	if (disk->path == NULL || disk->path[0] == '\0') {
+		(void)error_set(e, ERROR_CONFIG, EINVAL, "--disk %u (path_on_host): no path given",
+				index + 1);
+		return error_hint(e, "--disk PATH[,ro][,serial=S]");
+	}
+	if (disk->root && index != 0) {
+		(void)error_set(
+			e, ERROR_CONFIG, EINVAL,
+			config->disks[0].root
+				? "'%.64s' and '%.64s' both are root drives (is_root_device)"
+				: "'%.64s' is a root drive (is_root_device) behind '%.64s'",
+			disk->path, config->disks[0].path);
+		return error_hint(e, "the first disk, and only it, can be the root drive");
+	}
+	for (uint32_t i = 0; i < index; i++) {
+		const char *id = id_of(disk->id, "drive", index, own);
+
+		if (strcmp(id, id_of(config->disks[i].id, "drive", i, other)) == 0) {
+			(void)error_set(e, ERROR_CONFIG, EEXIST,
+					"two disks have the id (drive_id) '%s'", id);
+			return error_hint(e, "give each a name of its own");
 		}
+	}
+	return 0;
+}
+
+static int check_net(const struct vm_config *config, uint32_t index, struct error *e)
+{
+	const struct vm_net_config *net = &config->nets[index];
+	char own[VM_ID_MAX + 1];
+	char other[VM_ID_MAX + 1];
+	int r = check_id(net->id, "--net", "iface_id", e);
+
+	if (r == 0) {
+		r = vm_net_config_validate(net, e);
+	}
+	for (uint32_t i = 0; r == 0 && i < index; i++) {
+		const struct vm_net_config *before = &config->nets[i];
+		const char *id = id_of(net->id, "net", index, own);
+
+		if (strcmp(id, id_of(before->id, "net", i, other)) == 0) {
+			(void)error_set(e, ERROR_CONFIG, EEXIST,
+					"two network cards have the id (iface_id) '%s'", id);
+			r = error_hint(e, "give each a name of its own");
+		} else if (net->has_mac && before->has_mac &&
+			   memcmp(net->mac, before->mac, sizeof(net->mac)) == 0) {
+			(void)error_set(e, ERROR_CONFIG, EEXIST,
+					"two network cards have the address (guest_mac) "
+					"%02x:%02x:%02x:%02x:%02x:%02x",
+					net->mac[0], net->mac[1], net->mac[2], net->mac[3],
+					net->mac[4], net->mac[5]);
+			r = error_hint(e, "leave it out: each card then gets one of its own");
+		}
+	}
+	return r;
+}
+
+static int check_device_count(const struct vm_config *config, struct error *e)
+{
+	uint64_t count = (uint64_t)config->disk_count + config->net_count + config->console +
+			 config->entropy;
+
+	if (config->disk_count > VM_DISKS_MAX || config->net_count > VM_NETS_MAX ||
+	    count > PLATFORM_VIRTIO_MMIO_MAX) {
+		(void)error_set(e, ERROR_CONFIG, ENOSPC,
+				"%u disks and %u network cards: the machine has room for %d disks, "
+				"%d network cards and %d virtio devices (with console and entropy)",
+				config->disk_count, config->net_count, VM_DISKS_MAX, VM_NETS_MAX,
+				PLATFORM_VIRTIO_MMIO_MAX);
+		return error_hint(e, "leave out a disk or a card");
 	}
 	return 0;
 }
 
 int vm_config_validate(const struct vm_config *config, struct error *e)
 {
-	int r = check_name(config, e);
+	int r = vm_name_validate(config->name, e);
 
-	if (r == 0 && config->kernel == NULL) {
-		(void)error_set(e, ERROR_USAGE, EINVAL, "no kernel given");
-		r = error_hint(e, "vmm run --kernel FILE");
-	}
-	if (r == 0 && config->cmdline != NULL && config->cmdline_only != NULL) {
-		(void)error_set(e, ERROR_USAGE, EINVAL,
-				"--cmdline and --cmdline-only exclude each other");
-		r = error_hint(e, "--cmdline appends to what vmm makes of the devices, "
-				  "--cmdline-only replaces it");
+	if (r == 0) {
+		r = vm_boot_config_validate(&config->boot, e);
 	}
 	if (r == 0) {
-		r = check_memory(config, e);
+		r = vm_machine_config_validate(&config->machine, e);
 	}
 	if (r == 0) {
-		r = check_vcpus(config, e);
+		r = check_device_count(config, e);
 	}
-	return r == 0 ? check_disks(config, e) : r;
+	for (uint32_t i = 0; r == 0 && i < config->disk_count; i++) {
+		r = check_disk(config, i, e);
+	}
+	for (uint32_t i = 0; r == 0 && i < config->net_count; i++) {
+		r = check_net(config, i, e);
+	}
+	return r;
 }

@@ -20,6 +20,14 @@ static const struct {
 	{ { .append = "" }, "panic=-1" },
 	{ { .only = "x", .serial = true, .root_disk = true, .quiet = true }, "x" },
 	{ { .only = "", .serial = true }, "" },
+	{ { .root_disk = true, .root_partuuid = "0eaa91a0-01" },
+	  "panic=-1 root=PARTUUID=0eaa91a0-01 rw" },
+	{ { .root_partuuid = "0eaa91a0-01" }, "panic=-1" },
+	{ { .boot_args = "a b", .serial = true, .hvc = true, .quiet = true }, "a b" },
+	{ { .boot_args = "", .root_disk = true }, "root=/dev/vda rw" },
+	{ { .boot_args = "console=ttyS0 root=/dev/vdb", .root_disk = true, .root_read_only = true },
+	  "console=ttyS0 root=/dev/vdb root=/dev/vda ro" },
+	{ { .boot_args = "a", .root_disk = true, .root_partuuid = "B" }, "a root=PARTUUID=B rw" },
 	{ { .append = "name=\xc3\xa9" }, "panic=-1 name=\xc3\xa9" },
 };
 
@@ -39,6 +47,10 @@ static const struct {
 } bad[] = {
 	{ { .append = "a\nb" }, "--cmdline: control character 0x0a at offset 1" },
 	{ { .append = "\ta" }, "0x09 at offset 0" },
+	{ { .boot_args = "a\tb" }, "boot_args: control character 0x09 at offset 1" },
+	{ { .root_disk = true, .root_partuuid = "" }, "partuuid: ''" },
+	{ { .root_disk = true, .root_partuuid = "1 init=/evil" }, "partuuid: '1 init=/evil'" },
+	{ { .boot_args = "", .root_disk = true, .root_partuuid = "g" }, "partuuid: 'g'" },
 	{ { .append = "abc\x7f" }, "0x7f at offset 3" },
 	{ { .only = "ab\x1b[0m" }, "--cmdline-only: control character 0x1b at offset 2" },
 };

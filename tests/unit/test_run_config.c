@@ -41,17 +41,17 @@ START_TEST(test_defaults)
 {
 	check_ok(parse(""), &e);
 	ck_assert_ptr_null(config.vm.name);
-	ck_assert_ptr_null(config.vm.kernel);
-	ck_assert_ptr_null(config.vm.initrd);
-	ck_assert_ptr_null(config.vm.cmdline);
-	ck_assert_ptr_null(config.vm.cmdline_only);
-	ck_assert_uint_eq(config.vm.memory_size, MIB(512));
-	ck_assert_int_eq(config.vm.memory_backing, GUEST_MEMORY_AUTO);
-	ck_assert_uint_eq(config.vm.vcpus, 2);
+	ck_assert_ptr_null(config.vm.boot.kernel);
+	ck_assert_ptr_null(config.vm.boot.initrd);
+	ck_assert_ptr_null(config.vm.boot.cmdline);
+	ck_assert_ptr_null(config.vm.boot.cmdline_only);
+	ck_assert_uint_eq(config.vm.machine.memory_size, MIB(512));
+	ck_assert_int_eq(config.vm.machine.memory_backing, GUEST_MEMORY_AUTO);
+	ck_assert_uint_eq(config.vm.machine.vcpus, 2);
 	ck_assert_uint_eq(config.vm.disk_count, 0);
 	ck_assert_uint_eq(config.vm.net_count, 0);
 	ck_assert(config.vm.console && config.vm.entropy && !config.vm.debug_exit);
-	ck_assert_int_eq(config.vm.on_reboot, VM_ON_REBOOT_RESTART);
+	ck_assert_int_eq(config.vm.machine.on_reboot, VM_ON_REBOOT_RESTART);
 	/* Nobody has to ask for the sandbox. */
 	ck_assert_int_eq(config.vm.sandbox, SANDBOX_ON);
 	ck_assert_int_eq(config.console, RUN_CONSOLE_SERIAL);
@@ -67,10 +67,10 @@ START_TEST(test_strings)
 	check_ok(parse("--kernel k --initrd=i --cmdline c=1 --cmdline-only o -n web --exit-report "
 		       "r.json"),
 		 &e);
-	ck_assert_str_eq(config.vm.kernel, "k");
-	ck_assert_str_eq(config.vm.initrd, "i");
-	ck_assert_str_eq(config.vm.cmdline, "c=1");
-	ck_assert_str_eq(config.vm.cmdline_only, "o");
+	ck_assert_str_eq(config.vm.boot.kernel, "k");
+	ck_assert_str_eq(config.vm.boot.initrd, "i");
+	ck_assert_str_eq(config.vm.boot.cmdline, "c=1");
+	ck_assert_str_eq(config.vm.boot.cmdline_only, "o");
 	ck_assert_str_eq(config.vm.name, "web");
 	ck_assert_str_eq(config.exit_report, "r.json");
 }
@@ -81,14 +81,14 @@ static const struct number_row {
 	size_t offset;
 	uint64_t value;
 } numbers[] = {
-	{ "-m 64M", offsetof(struct run_config, vm.memory_size), MIB(64) },
-	{ "-m64M", offsetof(struct run_config, vm.memory_size), MIB(64) },
-	{ "--memory 5G", offsetof(struct run_config, vm.memory_size), GIB(5) },
-	{ "--memory=1048576", offsetof(struct run_config, vm.memory_size), MIB(1) },
-	{ "--memory 3GiB", offsetof(struct run_config, vm.memory_size), GIB(3) },
+	{ "-m 64M", offsetof(struct run_config, vm.machine.memory_size), MIB(64) },
+	{ "-m64M", offsetof(struct run_config, vm.machine.memory_size), MIB(64) },
+	{ "--memory 5G", offsetof(struct run_config, vm.machine.memory_size), GIB(5) },
+	{ "--memory=1048576", offsetof(struct run_config, vm.machine.memory_size), MIB(1) },
+	{ "--memory 3GiB", offsetof(struct run_config, vm.machine.memory_size), GIB(3) },
 	/* Ranges are the machine's: vm_config_validate() refuses these. */
-	{ "--memory 0", offsetof(struct run_config, vm.memory_size), 0 },
-	{ "-m 1G -m 2G", offsetof(struct run_config, vm.memory_size), GIB(2) },
+	{ "--memory 0", offsetof(struct run_config, vm.machine.memory_size), 0 },
+	{ "-m 1G -m 2G", offsetof(struct run_config, vm.machine.memory_size), GIB(2) },
 	{ "--timeout 30s", offsetof(struct run_config, timeout_ns), 30000000000ULL },
 	{ "--timeout 5", offsetof(struct run_config, timeout_ns), 5000000000ULL },
 	{ "--timeout 250ms", offsetof(struct run_config, timeout_ns), 250000000ULL },
@@ -119,7 +119,7 @@ static const struct cpus_row {
 START_TEST(test_cpus)
 {
 	check_ok(parse(cpus[_i].line), &e);
-	ck_assert_uint_eq(config.vm.vcpus, cpus[_i].value);
+	ck_assert_uint_eq(config.vm.machine.vcpus, cpus[_i].value);
 }
 END_TEST
 
@@ -141,8 +141,8 @@ START_TEST(test_choices)
 
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
 		check_ok(parse(rows[i].line), &e);
-		ck_assert_int_eq((int)config.vm.memory_backing, rows[i].backing);
-		ck_assert_int_eq((int)config.vm.on_reboot, rows[i].reboot);
+		ck_assert_int_eq((int)config.vm.machine.memory_backing, rows[i].backing);
+		ck_assert_int_eq((int)config.vm.machine.on_reboot, rows[i].reboot);
 		ck_assert_int_eq((int)config.vm.sandbox, rows[i].sandbox);
 		ck_assert_int_eq(config.console, rows[i].console);
 	}
@@ -269,14 +269,18 @@ END_TEST
 START_TEST(test_help_names_every_flag)
 {
 	static char help[8192];
+	struct option_iter at = option_iter(&run_options);
 
 	ck_assert_uint_lt(options_help(&run_options, help, sizeof(help)), sizeof(help));
-	for (size_t i = 0; i < run_options.count; i++) {
+	while (option_next(&at)) {
 		char flag[64];
 
-		(void)snprintf(flag, sizeof(flag), "--%s", run_options.options[i].name);
+		if (at.option->name == NULL) {
+			continue;
+		}
+		(void)snprintf(flag, sizeof(flag), "--%s", at.option->name);
 		ck_assert_msg(strstr(help, flag) != NULL, "no %s in the help", flag);
-		ck_assert_msg(run_options.options[i].help != NULL, "%s has no help", flag);
+		ck_assert_msg(at.option->help != NULL, "%s has no help", flag);
 	}
 }
 END_TEST

@@ -88,13 +88,13 @@ static const char *environment(const char *name)
 
 static void use_guest(const char *cmdline)
 {
-	config.kernel = environment("VMM_TEST_GUEST");
-	config.cmdline_only = cmdline;
+	config.boot.kernel = environment("VMM_TEST_GUEST");
+	config.boot.cmdline_only = cmdline;
 }
 
 static void use_hello(void)
 {
-	config.kernel = environment("VMM_TEST_HELLO");
+	config.boot.kernel = environment("VMM_TEST_HELLO");
 }
 
 static void use_disk(void)
@@ -138,9 +138,9 @@ static void setup(void)
 	memset(&e, 0, sizeof(e));
 	memset(&last_stop, 0, sizeof(last_stop));
 	stops = 0;
-	config = (struct vm_config){
-		.memory_size = MIB(64), .vcpus = 1, .debug_exit = true, .sandbox = SANDBOX_OFF
-	};
+	config = (struct vm_config){ .machine = { .memory_size = MIB(64), .vcpus = 1 },
+				     .debug_exit = true,
+				     .sandbox = SANDBOX_OFF };
 	check_ok(loop_init(&loop, &e), &e);
 	start_first_thread();
 }
@@ -303,7 +303,7 @@ static const struct {
 START_TEST(test_ends)
 {
 	use_guest(ends[_i].cmdline);
-	config.on_reboot = ends[_i].on_reboot;
+	config.machine.on_reboot = ends[_i].on_reboot;
 	start();
 	expect_stop(ends[_i].reason, ends[_i].code);
 }
@@ -312,39 +312,39 @@ END_TEST
 /* Ways to spoil a configuration, from what is seen first to what is seen last. */
 static void spoil_kernel(void)
 {
-	config.kernel = NULL;
+	config.boot.kernel = NULL;
 }
 static void miss_kernel(void)
 {
-	config.kernel = "/nowhere/kernel";
+	config.boot.kernel = "/nowhere/kernel";
 }
 static void bad_kernel(void)
 {
-	config.kernel = disk_path;
+	config.boot.kernel = disk_path;
 }
 static void miss_initrd(void)
 {
-	config.initrd = "/nowhere/initrd";
+	config.boot.initrd = "/nowhere/initrd";
 }
 static void no_memory(void)
 {
-	config.memory_size = 0;
+	config.machine.memory_size = 0;
 }
 static void odd_memory(void)
 {
-	config.memory_size = MIB(64) + 1;
+	config.machine.memory_size = MIB(64) + 1;
 }
 static void huge_memory(void)
 {
-	config.memory_size = GIB(1) << 16;
+	config.machine.memory_size = GIB(1) << 16;
 }
 static void no_vcpus(void)
 {
-	config.vcpus = 0;
+	config.machine.vcpus = 0;
 }
 static void many_vcpus(void)
 {
-	config.vcpus = 33;
+	config.machine.vcpus = 33;
 }
 static void bad_name(void)
 {
@@ -352,14 +352,14 @@ static void bad_name(void)
 }
 static void two_cmdlines(void)
 {
-	config.cmdline = config.cmdline_only = "x";
+	config.boot.cmdline = config.boot.cmdline_only = "x";
 }
 static void long_cmdline(void)
 {
 	static char text[KIB(66)];
 
 	memset(text, 'x', sizeof(text) - 1);
-	config.cmdline_only = text;
+	config.boot.cmdline_only = text;
 }
 static void miss_disk(void)
 {
@@ -385,7 +385,7 @@ static void miss_tap(void)
 /* All that there can be before it, all of it half made or made. */
 static void miss_tap_late(void)
 {
-	config.vcpus = 32;
+	config.machine.vcpus = 32;
 	config.console = config.entropy = true;
 	miss_tap();
 }
@@ -399,11 +399,11 @@ static const struct {
 	{ miss_kernel, ERROR_KERNEL_IMAGE, "/nowhere/kernel" },
 	{ bad_kernel, ERROR_KERNEL_IMAGE, "vmm-test-vm-" },
 	{ miss_initrd, ERROR_INITRD, "/nowhere/initrd" },
-	{ no_memory, ERROR_CONFIG, "--memory: 0" },
+	{ no_memory, ERROR_CONFIG, "--memory (mem_size_mib): 0" },
 	{ odd_memory, ERROR_CONFIG, "67108865" },
 	{ huge_memory, ERROR_CONFIG, "larger than this host" },
-	{ no_vcpus, ERROR_CONFIG, "--cpus: 0" },
-	{ many_vcpus, ERROR_CONFIG, "--cpus: 33" },
+	{ no_vcpus, ERROR_CONFIG, "--cpus (vcpu_count): 0" },
+	{ many_vcpus, ERROR_CONFIG, "--cpus (vcpu_count): 33" },
 	{ bad_name, ERROR_CONFIG, "'a/b'" },
 	{ two_cmdlines, ERROR_USAGE, "--cmdline-only" },
 	{ long_cmdline, ERROR_CMDLINE, "command line" },
@@ -463,7 +463,7 @@ START_TEST(test_destroy)
 {
 	struct holdings before;
 
-	config.vcpus = 3;
+	config.machine.vcpus = 3;
 	config.console = config.entropy = true;
 	use_disk();
 	if (_i == EVENT_ON_ITS_WAY) {
@@ -492,7 +492,7 @@ END_TEST
 /* While the VM is paused nothing of it moves; each time it goes on, so do its transfers. */
 START_TEST(test_pause_during_transfers)
 {
-	config.vcpus = (uint32_t)_i + 1;
+	config.machine.vcpus = (uint32_t)_i + 1;
 	use_disk();
 	use_guest("test=block-load write=1 requests=1000000000");
 	start();
@@ -544,7 +544,7 @@ END_TEST
 START_TEST(test_pause_of_quiet_guests)
 {
 	use_guest(_i == 0 ? "test=exit mode=spin" : "test=exit mode=hang");
-	config.vcpus = 2;
+	config.machine.vcpus = 2;
 	start();
 	expect(_i == 0 ? "spinning" : "hanging");
 	for (int i = 0; i < 50; i++) {
@@ -578,7 +578,7 @@ END_TEST
 START_TEST(test_reset_at_once)
 {
 	config.debug_exit = false;
-	config.vcpus = 2;
+	config.machine.vcpus = 2;
 	use_hello();
 	start();
 	for (int i = 0; i < 20; i++) {
@@ -616,8 +616,8 @@ START_TEST(test_reset_fails)
 {
 	config.debug_exit = false;
 	use_hello();
-	copy_file(config.kernel, disk_path);
-	config.kernel = disk_path;
+	copy_file(config.boot.kernel, disk_path);
+	config.boot.kernel = disk_path;
 	start();
 	expect("!");
 	ck_assert_int_eq(truncate(disk_path, 100), 0);
@@ -633,7 +633,7 @@ START_TEST(test_reset_during_transfers)
 {
 	use_disk();
 	use_guest("test=block-load write=1 requests=1000000000");
-	config.vcpus = 2;
+	config.machine.vcpus = 2;
 	start();
 	for (unsigned i = 1; i <= 20; i++) {
 		expect_times("start", i);
@@ -706,7 +706,7 @@ START_TEST(test_stop)
 
 	use_disk();
 	config.console = true;
-	config.vcpus = 2;
+	config.machine.vcpus = 2;
 	use_guest("test=block-load requests=1000000000");
 	go_to(stages[_i]);
 	vm_stop(vm);
@@ -853,7 +853,7 @@ START_TEST(test_vcpus)
 	static const uint32_t counts[] = { 1, 2, 32 };
 	char cmdline[64];
 
-	config.vcpus = counts[_i];
+	config.machine.vcpus = counts[_i];
 	(void)snprintf(cmdline, sizeof(cmdline), "test=smp cpus=%u", counts[_i]);
 	use_guest(cmdline);
 	start();
@@ -866,7 +866,7 @@ END_TEST
 /* All 32 park, run and are reset together. */
 START_TEST(test_life_of_32)
 {
-	config.vcpus = 32;
+	config.machine.vcpus = 32;
 	use_guest("test=exit mode=spin");
 	start();
 	for (unsigned i = 1; i <= 5; i++) {

@@ -12,9 +12,8 @@ static void setup(void)
 {
 	e = (struct error){ 0 };
 	config = (struct vm_config){
-		.kernel = "bzImage",
-		.memory_size = MIB(512),
-		.vcpus = 2,
+		.boot = { .kernel = "bzImage" },
+		.machine = { .memory_size = MIB(512), .vcpus = 2 },
 	};
 }
 
@@ -33,8 +32,8 @@ static const struct good_row {
 START_TEST(test_good)
 {
 	config.name = good[_i].name;
-	config.memory_size = good[_i].memory;
-	config.vcpus = good[_i].vcpus;
+	config.machine.memory_size = good[_i].memory;
+	config.machine.vcpus = good[_i].vcpus;
 	check_ok(vm_config_validate(&config, &e), &e);
 	ck_assert_int_eq(e.code, ERROR_NONE);
 }
@@ -44,16 +43,16 @@ static const struct memory_row {
 	uint64_t size;
 	const char *value, *cure;
 } bad_memory[] = {
-	{ 0, "--memory: 0 bytes", "512M" },
-	{ 1, "--memory: 1 bytes", "512M" },
-	{ MIB(32) - 1, "--memory: 33554431 bytes", "512M" },
-	{ MIB(32) + 1, "--memory: 33554433 bytes", "--memory 33M" },
-	{ MIB(512) - 4096, "--memory: 536866816 bytes", "--memory 512M" },
+	{ 0, "--memory (mem_size_mib): 0 bytes", "512M" },
+	{ 1, "--memory (mem_size_mib): 1 bytes", "512M" },
+	{ MIB(32) - 1, "--memory (mem_size_mib): 33554431 bytes", "512M" },
+	{ MIB(32) + 1, "--memory (mem_size_mib): 33554433 bytes", "--memory 33M" },
+	{ MIB(512) - 4096, "--memory (mem_size_mib): 536866816 bytes", "--memory 512M" },
 };
 
 START_TEST(test_memory)
 {
-	config.memory_size = bad_memory[_i].size;
+	config.machine.memory_size = bad_memory[_i].size;
 	ck_assert_int_lt(vm_config_validate(&config, &e), 0);
 	check_error(&e, ERROR_CONFIG, bad_memory[_i].value);
 	ck_assert_msg(strstr(e.hint, bad_memory[_i].cure) != NULL, "hint '%s'", e.hint);
@@ -66,8 +65,8 @@ START_TEST(test_vcpus)
 {
 	char value[32];
 
-	config.vcpus = bad_vcpus[_i];
-	(void)snprintf(value, sizeof(value), "--cpus: %u ", bad_vcpus[_i]);
+	config.machine.vcpus = bad_vcpus[_i];
+	(void)snprintf(value, sizeof(value), "--cpus (vcpu_count): %u ", bad_vcpus[_i]);
 	ck_assert_int_lt(vm_config_validate(&config, &e), 0);
 	check_error(&e, ERROR_CONFIG, value);
 	check_error(&e, ERROR_CONFIG, "between 1 and 32");
@@ -78,15 +77,15 @@ END_TEST
 static const struct name_row {
 	const char *name, *value;
 } bad_names[] = {
-	{ "", "--name: ''" },
+	{ "", "--name (id): ''" },
 	{ name_65, "65 characters" },
 	{ "../x", "'../x'" },
 	{ ".hidden", "'.hidden'" },
 	{ "-n", "'-n'" },
 	{ "a b", "'a b'" },
 	{ "a/b", "'a/b'" },
-	{ "a\nb", "--name: 'a" },
-	{ "gr\xc3\xbc\xc3\x9f", "--name: 'gr" },
+	{ "a\nb", "--name (id): 'a" },
+	{ "gr\xc3\xbc\xc3\x9f", "--name (id): 'gr" },
 };
 
 START_TEST(test_name)
@@ -100,7 +99,7 @@ END_TEST
 
 START_TEST(test_no_kernel)
 {
-	config.kernel = NULL;
+	config.boot.kernel = NULL;
 	ck_assert_int_lt(vm_config_validate(&config, &e), 0);
 	check_error(&e, ERROR_USAGE, "kernel");
 	check_error(&e, ERROR_USAGE, "--kernel FILE");
@@ -109,13 +108,13 @@ END_TEST
 
 START_TEST(test_two_command_lines)
 {
-	config.cmdline = "quiet";
+	config.boot.cmdline = "quiet";
 	check_ok(vm_config_validate(&config, &e), &e);
-	config.cmdline_only = "debug";
+	config.boot.cmdline_only = "debug";
 	ck_assert_int_lt(vm_config_validate(&config, &e), 0);
 	check_error(&e, ERROR_USAGE, "--cmdline and --cmdline-only");
 	ck_assert_str_ne(e.hint, "");
-	config.cmdline = NULL;
+	config.boot.cmdline = NULL;
 	check_ok(vm_config_validate(&config, &e), &e);
 }
 END_TEST

@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The option tables of a VM's configuration: what is booted, the machine, a network card. Command
+ * lines, Firecracker's JSON and its OpenAPI schema are made from them. Tables know syntax;
+ * vm_config.c knows what a machine can be, for all doors alike.
+ *
+ * Defaults are the same behind every door: 2 vCPUs and 512 MiB (Firecracker: 1 and 128, which few
+ * stock kernels start in), transparent huge pages (Firecracker: none).
+ */
+#include "vmm/vm_config.h"
+
+static const struct option boot_options[] = {
+	{ .name = "kernel",
+	  .type = OPTION_STRING,
+	  .offset = offsetof(struct vm_boot_config, kernel),
+	  .argument = "FILE",
+	  .help = "bzImage or vmlinux to boot",
+	  .json = "kernel_image_path",
+	  .json_required = true },
+	{ .name = "initrd",
+	  .type = OPTION_STRING,
+	  .offset = offsetof(struct vm_boot_config, initrd),
+	  .argument = "FILE",
+	  .help = "initial RAM disk",
+	  .json = "initrd_path" },
+	{ .name = "cmdline",
+	  .verbatim = true,
+	  .type = OPTION_STRING,
+	  .offset = offsetof(struct vm_boot_config, cmdline),
+	  .argument = "TEXT",
+	  .help = "kernel command line, after the words made from the devices",
+	  .json = "cmdline" },
+	{ .name = "cmdline-only",
+	  .verbatim = true,
+	  .type = OPTION_STRING,
+	  .offset = offsetof(struct vm_boot_config, cmdline_only),
+	  .argument = "TEXT",
+	  .help = "kernel command line, whole",
+	  .json = "cmdline_only" },
+	{ .verbatim = true,
+	  .type = OPTION_STRING,
+	  .offset = offsetof(struct vm_boot_config, boot_args),
+	  .help = "kernel command line, whole but for the root= of a root drive",
+	  .json = "boot_args" },
+};
+const struct option_table vm_boot_options = {
+	.name = "boot-source",
+	.options = boot_options,
+	.count = ARRAY_SIZE(boot_options),
+};
+
+static const struct option_value backings[] = {
+	{ "auto", GUEST_MEMORY_AUTO },
+	{ "memfd", GUEST_MEMORY_MEMFD },
+	{ "anon", GUEST_MEMORY_ANON },
+	{ "hugetlb", GUEST_MEMORY_HUGETLB },
+	{ NULL, 0 },
+};
+static const struct option_value reboots[] = {
+	{ "restart", VM_ON_REBOOT_RESTART },
+	{ "exit", VM_ON_REBOOT_EXIT },
+	{ NULL, 0 },
+};
+static const struct option_value huge_pages[] = {
+	{ "None", VM_HUGE_PAGES_NONE },
+	{ "Transparent", VM_HUGE_PAGES_TRANSPARENT },
+	{ "2M", VM_HUGE_PAGES_2M },
+	{ NULL, 0 },
+};
+/* Firecracker's static templates are known by name, so that their refusal can say why. */
+static const struct option_value cpu_templates[] = {
+	{ "None", VM_CPU_TEMPLATE_NONE }, { "C3", VM_CPU_TEMPLATE_C3 },
+	{ "T2", VM_CPU_TEMPLATE_T2 },	  { "T2S", VM_CPU_TEMPLATE_T2S },
+	{ "T2CL", VM_CPU_TEMPLATE_T2CL }, { "T2A", VM_CPU_TEMPLATE_T2A },
+	{ "V1N1", VM_CPU_TEMPLATE_V1N1 }, { NULL, 0 },
+};
+
+static const struct option machine_options[] = {
+	{ .name = "memory",
+	  .letter = 'm',
+	  .type = OPTION_SIZE,
+	  .offset = offsetof(struct vm_machine_config, memory_size),
+	  .argument = "SIZE",
+	  .fallback = "512M",
+	  .help = "guest memory",
+	  .json = "mem_size_mib",
+	  .json_unit = MIB(1),
+	  .json_required = true },
+	{ .name = "cpus",
+	  .letter = 'c',
+	  .type = OPTION_U32,
+	  .offset = offsetof(struct vm_machine_config, vcpus),
+	  .argument = "N",
+	  .fallback = "2",
+	  .help = "virtual CPUs",
+	  .json = "vcpu_count",
+	  .json_required = true },
+	{ .type = OPTION_FLAG,
+	  .offset = offsetof(struct vm_machine_config, smt),
+	  .help = "two virtual CPUs are threads of one core",
+	  .json = "smt" },
+	{ .type = OPTION_ENUM,
+	  .offset = offsetof(struct vm_machine_config, cpu_template),
+	  .values = cpu_templates,
+	  .fallback = "None",
+	  .help = "None; the others are refused, PUT /cpu-config describes a CPU bit by bit",
+	  .json = "cpu_template" },
+	{ .type = OPTION_FLAG,
+	  .offset = offsetof(struct vm_machine_config, track_dirty_pages),
+	  .help = "note which pages the guest writes, for incremental snapshots",
+	  .json = "track_dirty_pages" },
+	{ .type = OPTION_ENUM,
+	  .offset = offsetof(struct vm_machine_config, huge_pages),
+	  .values = huge_pages,
+	  .fallback = "Transparent",
+	  .help = "page size of guest memory; 2M needs reserved huge pages",
+	  .json = "huge_pages" },
+	{ .name = "memory-backing",
+	  .type = OPTION_ENUM,
+	  .offset = offsetof(struct vm_machine_config, memory_backing),
+	  .values = backings,
+	  .argument = "auto|memfd|anon|hugetlb",
+	  .fallback = "auto",
+	  .help = "what guest memory is made of",
+	  .json = "memory_backing" },
+	{ .name = "on-reboot",
+	  .type = OPTION_ENUM,
+	  .offset = offsetof(struct vm_machine_config, on_reboot),
+	  .values = reboots,
+	  .argument = "restart|exit",
+	  .fallback = "restart",
+	  .help = "what a guest's reboot does",
+	  .json = "on_reboot" },
+};
+const struct option_table vm_machine_options = {
+	.name = "machine-config",
+	.options = machine_options,
+	.count = ARRAY_SIZE(machine_options),
+};
+
+static const struct option net_options[] = {
+	{ .type = OPTION_STRING,
+	  .offset = offsetof(struct vm_net_config, id),
+	  .help = "name of the card in the API",
+	  .json = "iface_id",
+	  .json_required = true },
+	{ .name = "tap",
+	  .type = OPTION_STRING,
+	  .offset = offsetof(struct vm_net_config, tap),
+	  .argument = "NAME",
+	  .help = "existing tap interface",
+	  .json = "host_dev_name",
+	  .json_required = true },
+	{ .name = "fd",
+	  .type = OPTION_FD,
+	  .offset = offsetof(struct vm_net_config, fd),
+	  .argument = "N",
+	  .help = "open descriptor of a tap or a packet socket" },
+	{ .name = "mac",
+	  .type = OPTION_MAC,
+	  .offset = offsetof(struct vm_net_config, mac),
+	  .present = offsetof(struct vm_net_config, has_mac) + 1,
+	  .argument = "MAC",
+	  .help = "address of the card",
+	  .json = "guest_mac" },
+	{ .name = "mtu",
+	  .type = OPTION_U32,
+	  .offset = offsetof(struct vm_net_config, mtu),
+	  .argument = "N",
+	  .help = "largest packet that the guest is told, 68 to 65535; by default the back end's",
+	  .json = "mtu" },
+};
+const struct option_table vm_net_options = {
+	.name = "net",
+	.options = net_options,
+	.count = ARRAY_SIZE(net_options),
+	.keys = true,
+};
