@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * JSON text from files and peers (RFC 8259), read by jansson. Before jansson sees a text, a scan
- * that knows strings and nothing else counts how deep it nests: jansson's parser calls itself for
+ * that knows strings and little else counts how deep it nests: jansson's parser calls itself for
  * each level and would go down 2048 of them. Everything else that we want refused, jansson refuses
  * when it is asked to; here its reasons get our words, line and column.
  *
@@ -64,14 +64,22 @@ static void scan_byte(struct scan *scan, unsigned char c)
 	}
 }
 
-/* What a text that is no JSON nests like does not matter: jansson refuses it where it breaks the
- * grammar, and has not gone deeper before that than this scan. */
-static int check_depth(const char *text, size_t len, struct error *e)
+/*
+ * Depth, and NUL bytes, which jansson swallows behind a number. What a text that is no JSON nests
+ * like does not matter: jansson refuses it where it breaks the grammar, and has not gone deeper
+ * before that than this scan.
+ */
+static int scan_text(const char *text, size_t len, struct error *e)
 {
 	struct scan scan = { .line = 1 };
 
 	for (size_t i = 0; i < len; i++) {
 		scan_byte(&scan, (unsigned char)text[i]);
+		if (text[i] == '\0') {
+			return error_set(e, ERROR_JSON, EINVAL,
+					 "JSON, line %zu, column %zu: a NUL byte", scan.line,
+					 scan.column);
+		}
 		if (scan.depth > JSON_DEPTH_MAX) {
 			return error_set(
 				e, ERROR_JSON, EINVAL,
@@ -120,7 +128,7 @@ int json_parse(json_t **ret, const char *text, size_t len, struct error *e)
 		(void)error_set(e, ERROR_JSON, EINVAL, "JSON, line 1, column 1: a byte order mark");
 		return error_hint(e, "JSON is UTF-8 without a mark at its start");
 	}
-	r = check_depth(text, len, e);
+	r = scan_text(text, len, e);
 	if (r < 0) {
 		return r;
 	}

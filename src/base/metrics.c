@@ -17,7 +17,7 @@
 
 #include "vmm/cleanup.h"
 
-#define NS_PER_S   1000000000ULL
+#define NS_PER_S   ((uint64_t)1000000000)
 #define ROOM_FIRST KIB(4)
 
 /* Makes room for so many bytes more and a NUL. */
