@@ -2,7 +2,8 @@
 /*
  * The directory of a VM: RUNTIME/NAME/ with
  *
- *	lock		the flock on it, and nothing else, says that the VM lives; holds "PID\n"
+ *	lock		the lock on it (fcntl(2), F_OFD_SETLK), and nothing else, says that the VM
+ *			lives; holds "PID\n"
  *	api.sock	HTTP
  *	console.sock	plain bytes
  *	console.log	what the guest said
@@ -46,7 +47,8 @@ int run_directory_listen(const struct run_directory *dir, const char *file, int 
 /* For writing, empty, mode 0600. */
 int run_directory_open(const struct run_directory *dir, const char *file, int *ret,
 		       struct error *e);
-/* Removes the sockets, and all if not `keep`; unlocks. Works within main's filter. */
+/* Removes the sockets, and all if not `keep`; unlocks. Works within main's filter. Accepts a zeroed
+ * object; a second call does nothing. */
 void run_directory_finish(struct run_directory *dir);
 
 /*
@@ -55,7 +57,8 @@ void run_directory_finish(struct run_directory *dir);
  * ERROR_EXISTS. *lock_fd stays open for life.
  */
 int socket_claim(const char *path, int *listen_fd, int *lock_fd, struct error *e);
-/* Removes the socket if it is still ours. */
+/* Removes the socket if it is still ours, and the lock file. -1 is fine, and is left behind. Works
+ * within main's filter. */
 void socket_release(const char *path, int *lock_fd);
 
 /* For clients. */
@@ -74,6 +77,7 @@ int run_directory_wait(int dir_fd, int timeout_ms, struct error *e);
 /* The process that listens on the VM's API (SO_PEERCRED), as a pidfd. */
 int run_directory_process(int dir_fd, int *pidfd, pid_t *pid, struct error *e);
 
-extern const struct syscall_list run_directory_syscalls; /* of run_directory_finish() */
+/* Of run_directory_finish() and socket_release(). */
+extern const struct syscall_list run_directory_syscalls;
 
 #endif
