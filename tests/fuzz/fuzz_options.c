@@ -19,7 +19,27 @@ struct config {
 	int mode, fd;
 	uint8_t mac[6];
 	uint32_t items;
+	struct inner {
+		uint64_t large, hidden;
+	} inner;
 };
+
+static const struct option inner_options[] = {
+	{ .name = "large",
+	  .letter = 'l',
+	  .type = OPTION_U64,
+	  .offset = offsetof(struct inner, large),
+	  .min = 3,
+	  .fallback = "3" },
+	{ .json = "hidden",
+	  .letter = 'h',
+	  .type = OPTION_U64,
+	  .offset = offsetof(struct inner, hidden),
+	  .fallback = "77" },
+};
+static const struct option_table inner_table = { .name = "inner",
+						 .options = inner_options,
+						 .count = ARRAY_SIZE(inner_options) };
 
 static const struct option_value modes[] = {
 	{ "auto", 0 }, { "sync", 1 }, { "uring", 2 }, { NULL, 0 }
@@ -63,6 +83,9 @@ static const struct option options[] = {
 	  .offset = offsetof(struct config, mac),
 	  .present = offsetof(struct config, has_mac) + 1 },
 	{ .name = "item", .type = OPTION_LIST, .add = add_item },
+	{ .type = OPTION_INCLUDE,
+	  .object = &inner_table,
+	  .offset = offsetof(struct config, inner) },
 };
 static const struct option_table table = {
 	.name = "fuzz", .options = options, .count = ARRAY_SIZE(options), .keys = true
@@ -74,6 +97,7 @@ static void check_accepted(const struct config *config)
 		   config->mode > 2);
 	VMM_BUG_ON(config->has_mac && (config->mac[0] & 1) != 0);
 	VMM_BUG_ON(config->fd < -1);
+	VMM_BUG_ON(config->inner.large < 3 || config->inner.hidden != 77);
 	for (const char *p = config->path; p != NULL && *p != '\0'; p++) {
 		VMM_BUG_ON((unsigned char)*p < 0x20 || *p == 0x7f);
 	}
