@@ -95,6 +95,8 @@ void http_call_reply(struct http_call *call, int status, const char *type, char 
 /* {"fault_message": "...", "code": "...", "hint": "..."}; `allow` ("GET, PUT") is sent with 405. */
 void http_call_reply_error(struct http_call *call, int status, const struct error *e,
 			   const char *allow);
+/* 204 with Allow, for OPTIONS. */
+void http_call_reply_allow(struct http_call *call, const char *allow);
 
 /*
  * An answer without an end: chunked (or until close for HTTP/1.0), 200. `closed(arg)` is called once

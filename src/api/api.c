@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The API: a request of HTTP becomes a typed request of the instance, and its outcome the answer.
+ * Which method and path mean what is in routes.c; what a body may say is in the option table of its
+ * object. The texts of errors that Firecracker's API has, too, are Firecracker's (release 1.16),
+ * because clients look for them.
+ *
+ * All is decided before anything is done: a request that is refused here has reached nobody.
+ *
+ * Everything in a request is the client's. Its body is bounded by the server; parsed, it lives until
+ * the answer. Main thread.
+ */
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api_internal.h"
+#include "routes.h"
+#include "vmm/cleanup.h"
+#include "vmm/options_json.h"
+
+#define FLUSH_MS   100 /* for answers on their way when the API ends */
+#define PATH_SHOWN 120 /* bytes of a path that a message repeats */
+
+/* One request at the instance. Lives until it is done, also if the API has gone meanwhile. */
+struct api_call {
+	struct instance_call base;
+	struct http_call *http;
+	const struct route *route;
+	char id[ROUTE_ID_MAX + 1];
+	json_t *body; /* what strings in `object` point into */
+	void *object;
+};
+
+void api_show_text(char *buf, size_t size, const char *text, size_t len)
+{
+	len = MIN(len, size - 1);
+	for (size_t i = 0; i < len; i++) {
+		unsigned char c = (unsigned char)text[i];
+
+		buf[i] = isascii(c) && isprint(c) ? text[i] : '?';
+	}
+	buf[len] = '\0';
+}
+
+void api_reply_no_memory(struct http_call *call)
+{
+	struct error e;
+
+	(void)error_set(&e, ERROR_NO_MEMORY, ENOMEM, "The host has no memory for this request.");
+	http_call_reply_error(call, 400, &e, NULL);
+}
+
+void api_reply_json(struct http_call *call, json_t *value)
+{
+	size_t len;
+	char *text = value != NULL ? json_text(value, &len) : NULL;
+
+	json_decref(value);
+	if (text == NULL) {
+		api_reply_no_memory(call);
+		return;
+	}
+	http_call_reply(call, 200, "application/json", text, len);
+}
+
+static void destroy_call(struct api_call *call)
+{
+	json_decref(call->body);
+	free(call->object);
+	free(call);
+}
+
+static void call_done(struct instance_call *base, json_t *reply, const struct error *failure)
+{
+	struct api_call *call = container_of(base, struct api_call, base);
+
+	if (failure != NULL) {
+		/* Clients of Firecracker know 400 only. */
+		bool absent = call->route->ours && failure->code == ERROR_NOT_FOUND;
+
+		http_call_reply_error(call->http, absent ? 404 : 400, failure, NULL);
+		json_decref(reply);
+	} else if (reply != NULL) {
+		api_reply_json(call->http, reply);
+	} else {
+		http_call_reply(call->http, 204, NULL, NULL, 0);
+	}
+	destroy_call(call);
+}
+
+/* Whatever was wrong with a body's JSON, in the words that clients know. */
+static int deserialize_error(struct error *e)
+{
+	size_t len;
+
+	if (e->code != ERROR_JSON) {
+		return error_prefix(e, "request body");
+	}
+	(void)error_prefix(e, "An error occurred when deserializing the json body of a request");
+	len = strlen(e->msg);
+	if (len > 0 && len < sizeof(e->msg) - 1 && e->msg[len - 1] != '.') {
+		memcpy(e->msg + len, ".", 2);
+	}
+	return -EINVAL;
+}
+
+static int check_id_in_body(const struct api_call *call, struct error *e)
+{
+	size_t len = 0;
+	const char *key = route_parameter(call->route, &len);
+	json_t *id = key != NULL ? json_object_getn(call->body, key, len) : NULL;
+
+	if (json_is_string(id) && strcmp(json_string_value(id), call->id) != 0) {
+		char shown[ROUTE_ID_MAX + 1];
+
+		api_show_text(shown, sizeof(shown), json_string_value(id), json_string_length(id));
+		(void)error_set(e, ERROR_CONFIG, EINVAL,
+				"The id from the path does not match the id from the body!");
+		return error_hint(e, "'%s' in the path, '%s' as \"%.*s\"", call->id, shown,
+				  (int)len, key);
+	}
+	return 0;
+}
+
+static int parse_body(struct api_call *call, const struct http_request *request, struct error *e)
+{
+	const struct request_info *info = &request_infos[call->route->request];
+	unsigned int flags = info->patch ? OPTIONS_JSON_PATCH : 0;
+	int r = json_parse(&call->body, request->body, request->body_len, e);
+
+	if (r < 0) {
+		return deserialize_error(e);
+	}
+	if (info->patch && json_is_object(call->body) && json_object_size(call->body) == 0) {
+		(void)error_set(e, ERROR_JSON, EINVAL, "Empty PATCH request.");
+		return error_hint(e, "name at least one value to change");
+	}
+	r = check_id_in_body(call, e);
+	if (r < 0 || info->body == NULL) {
+		return r;
+	}
+	call->object = calloc(1, info->size);
+	if (call->object == NULL) {
+		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "out of memory");
+	}
+	r = options_defaults(info->body, call->object, e);
+	if (r < 0) {
+		return r;
+	}
+	r = options_from_json(info->body, call->object, call->body, flags, e);
+	return r < 0 ? deserialize_error(e) : 0;
+}
+
+static void make_request(struct api *api, struct http_call *http, const struct route_match *match,
+			 const struct http_request *request)
+{
+	struct api_call *call = calloc(1, sizeof(*call));
+	struct error e = { 0 };
+
+	if (call == NULL) {
+		api_reply_no_memory(http);
+		return;
+	}
+	call->base.done = call_done;
+	call->http = http;
+	call->route = match->route;
+	if (match->id != NULL) {
+		memcpy(call->id, match->id, match->id_len);
+	}
+	if (request->body_len > 0 && parse_body(call, request, &e) < 0) {
+		http_call_reply_error(http, 400, &e, NULL);
+		destroy_call(call);
+		return;
+	}
+	instance_request(api->instance,
+			 &(struct request){ .type = match->route->request,
+					    .id = match->id != NULL ? call->id : NULL,
+					    .object = call->object,
+					    .json = call->body },
+			 &call->base);
+}
+
+static void write_server_metrics(const struct api *api, struct metrics_text *text)
+{
+	struct http_server_stats stats = { 0 };
+
+	http_server_stats(api->server, &stats);
+	metrics_begin(text, "vmm_http_requests_total", METRIC_COUNTER, "Requests that were read");
+	metrics_sample(text, NULL, NULL, stats.requests);
+	metrics_begin(text, "vmm_http_refused_total", METRIC_COUNTER,
+		      "Requests that were refused because they break the rules of HTTP");
+	metrics_sample(text, NULL, NULL, stats.refused);
+	metrics_begin(text, "vmm_http_accepted_total", METRIC_COUNTER, "Connections accepted");
+	metrics_sample(text, NULL, NULL, stats.accepted);
+	metrics_begin(text, "vmm_http_evicted_total", METRIC_COUNTER,
+		      "Idle connections that had to make room for others");
+	metrics_sample(text, NULL, NULL, stats.evicted);
+	metrics_begin(text, "vmm_http_connections", METRIC_GAUGE, "Connections that are open");
+	metrics_sample(text, NULL, NULL, stats.connections);
+	metrics_begin(text, "vmm_event_streams", METRIC_GAUGE, "Clients that follow the events");
+	metrics_sample(text, NULL, NULL, api->stream_count);
+}
+
+static void reply_metrics(struct api *api, struct http_call *call)
+{
+	struct metrics_text text = { 0 };
+
+	instance_write_metrics(api->instance, &text);
+	write_server_metrics(api, &text);
+	if (text.failed || text.data == NULL) {
+		free(text.data);
+		api_reply_no_memory(call);
+		return;
+	}
+	http_call_reply(call, 200, "text/plain; version=0.0.4; charset=utf-8", text.data, text.len);
+}
+
+static void refuse_route(struct http_call *call, const struct route_match *match,
+			 const struct http_request *request)
+{
+	/* As Firecracker shows it, without the first '/'. */
+	const char *named = request->path[1] != '\0' ? request->path + 1 : request->path;
+	char path[PATH_SHOWN];
+	struct error e;
+
+	api_show_text(path, sizeof(path), named, strlen(named));
+	(void)error_set(&e, ERROR_NO_ROUTE, ENOENT, "Invalid request method and/or path: %s %s.",
+			http_method_name(request->method), path);
+	if (match->found) {
+		(void)error_hint(&e, "this path takes %s", match->allow);
+	} else {
+		(void)error_hint(&e, "GET /openapi.json describes all that there is");
+	}
+	if (match->found && match->ours) {
+		http_call_reply_error(call, 405, &e, match->allow);
+	} else {
+		http_call_reply_error(call, match->found ? 400 : 404, &e, NULL);
+	}
+}
+
+/* Bodies where there must be none, and the other way round. */
+static int check_body(const struct http_request *request, struct error *e)
+{
+	const char *method = http_method_name(request->method);
+	bool wanted = request->method == HTTP_PUT || request->method == HTTP_PATCH;
+
+	if (wanted && request->body_len == 0) {
+		return error_set(e, ERROR_JSON, EINVAL, "Empty %s request.", method);
+	}
+	if (!wanted && request->body_len > 0) {
+		return error_set(e, ERROR_HTTP, EINVAL, "%s request cannot have a body.", method);
+	}
+	return 0;
+}
+
+static int check_request(const struct route_match *match, const struct http_request *request,
+			 struct error *e)
+{
+	int r;
+
+	if (match->route->kind == ROUTE_LATER) {
+		return error_set(e, ERROR_NOT_SUPPORTED, EOPNOTSUPP, "%s", match->route->missing);
+	}
+	r = check_body(request, e);
+	if (r < 0 || match->id == NULL) {
+		return r;
+	}
+	return route_check_id(match->id, match->id_len, e);
+}
+
+static void handle(void *arg, struct http_call *call, const struct http_request *request)
+{
+	struct api *api = arg;
+	struct route_match match;
+	struct error e = { 0 };
+
+	routes_find(&match, request->method, request->path);
+	if (match.found && request->method == HTTP_OPTIONS) {
+		http_call_reply_allow(call, match.allow);
+		return;
+	}
+	if (match.route == NULL) {
+		refuse_route(call, &match, request);
+		return;
+	}
+	if (check_request(&match, request, &e) < 0) {
+		http_call_reply_error(call, 400, &e, NULL);
+		return;
+	}
+	switch (match.route->kind) {
+	case ROUTE_METRICS:
+		reply_metrics(api, call);
+		break;
+	case ROUTE_EVENTS:
+		if (request->method == HTTP_HEAD) {
+			http_call_reply(call, 200, NULL, NULL, 0);
+		} else {
+			api_begin_events(api, call, request->query);
+		}
+		break;
+	case ROUTE_DESCRIPTION:
+		api_reply_json(call, api_describe());
+		break;
+	default:
+		make_request(api, call, &match, request);
+		break;
+	}
+}
+
+int api_create(struct api **ret, const struct api_config *config, struct error *e)
+{
+	struct api *api = calloc(1, sizeof(*api));
+	int r;
+
+	if (api == NULL) {
+		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "API: out of memory");
+	}
+	api->instance = config->instance;
+	r = http_server_create(&api->server,
+			       &(struct http_server_config){
+				       .loop = config->loop,
+				       .connections_max = HTTP_CONNECTIONS_MAX,
+				       .body_max = config->body_max != 0 ? config->body_max
+									 : HTTP_BODY_MAX_DEFAULT,
+				       .handle = handle,
+				       .arg = api,
+			       },
+			       e);
+	if (r < 0) {
+		free(api);
+		return error_prefix(e, "API");
+	}
+	*ret = api;
+	return 0;
+}
+
+int api_listen(struct api *api, int fd, struct error *e)
+{
+	return http_server_listen(api->server, fd, e);
+}
+
+void api_destroy(struct api *api)
+{
+	if (api == NULL) {
+		return;
+	}
+	api_end_events(api);
+	http_server_flush(api->server, FLUSH_MS);
+	http_server_destroy(api->server);
+	free(api);
+}

@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Routes. Firecracker's v1 API first, in the order of its documentation, then what only we have.
+ * Firecracker looks at the first segments of a path and ignores what follows; here a path matches
+ * whole or not at all, so that a misspelt one is told from a right one.
+ *
+ * Pure functions of constant tables; any thread. The path is the client's.
+ */
+#include "routes.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define REQUEST(method_, path_, type_, ...)                                       \
+	{                                                                         \
+		.method = HTTP_##method_, .path = (path_), .kind = ROUTE_REQUEST, \
+		.request = REQUEST_##type_, __VA_ARGS__                           \
+	}
+#define LATER(method_, path_, name_, summary_, missing_)                                         \
+	{                                                                                        \
+		.method = HTTP_##method_, .path = (path_), .kind = ROUTE_LATER, .name = (name_), \
+		.summary = (summary_), .missing = (missing_)                                     \
+	}
+
+#define NO_UNPLUG                                                                             \
+	"Devices cannot be removed while the VM exists: that needs the PCI transport, which " \
+	"this version does not have."
+#define NO_VSOCK    "This version has no vsock device."
+#define NO_BALLOON  "This version has no memory balloon device."
+#define NO_MMDS	    "This version has no metadata service (MMDS)."
+#define NO_PMEM	    "This version has no persistent memory device."
+#define NO_HOTPLUG  "Memory cannot be added or removed: this version has no virtio-mem device."
+#define NO_SNAPSHOT "This version can neither write nor load snapshots."
+
+const struct route routes[] = {
+	REQUEST(GET, "/", GET_INSTANCE, .reply = "Instance"),
+	REQUEST(GET, "/version", GET_VERSION, .reply = "Version"),
+	REQUEST(GET, "/vm", GET_VM, .reply = "Vm"),
+	REQUEST(PATCH, "/vm", PATCH_VM, .body = "VmUpdate"),
+	REQUEST(GET, "/vm/config", GET_VM_CONFIG, .reply = "VmConfig"),
+	REQUEST(PUT, "/actions", PUT_ACTION, .body = "Action"),
+	REQUEST(PUT, "/boot-source", PUT_BOOT_SOURCE, .body = "BootSource"),
+	REQUEST(GET, "/machine-config", GET_MACHINE_CONFIG, .reply = "MachineConfig"),
+	REQUEST(PUT, "/machine-config", PUT_MACHINE_CONFIG, .body = "MachineConfig"),
+	REQUEST(PATCH, "/machine-config", PATCH_MACHINE_CONFIG, .body = "MachineConfigUpdate"),
+	REQUEST(PUT, "/cpu-config", PUT_CPU_CONFIG, .body = "CpuConfig"),
+	REQUEST(PUT, "/drives/{drive_id}", PUT_DRIVE, .body = "Drive"),
+	REQUEST(PATCH, "/drives/{drive_id}", PATCH_DRIVE, .body = "DriveUpdate"),
+	LATER(DELETE, "/drives/{drive_id}", "DeleteDrive", "Removes a drive.", NO_UNPLUG),
+	REQUEST(PUT, "/network-interfaces/{iface_id}", PUT_NET, .body = "NetworkInterface"),
+	REQUEST(PATCH, "/network-interfaces/{iface_id}", PATCH_NET,
+		.body = "NetworkInterfaceUpdate"),
+	LATER(DELETE, "/network-interfaces/{iface_id}", "DeleteNetworkInterface",
+	      "Removes a network card.", NO_UNPLUG),
+	REQUEST(PUT, "/serial", PUT_SERIAL, .body = "Serial"),
+	REQUEST(PUT, "/entropy", PUT_ENTROPY, .body = "Entropy"),
+	REQUEST(PUT, "/logger", PUT_LOGGER, .body = "Logger"),
+	{ .method = HTTP_GET,
+	  .path = "/metrics",
+	  .kind = ROUTE_METRICS,
+	  .name = "GetMetrics",
+	  .summary = "All figures in Prometheus' text format." },
+	REQUEST(PUT, "/metrics", PUT_METRICS, .body = "Metrics"),
+
+	LATER(PUT, "/vsock", "PutVsock", "Adds a vsock device.", NO_VSOCK),
+	LATER(GET, "/balloon", "GetBalloon", "The memory balloon.", NO_BALLOON),
+	LATER(PUT, "/balloon", "PutBalloon", "Adds a memory balloon.", NO_BALLOON),
+	LATER(PATCH, "/balloon", "PatchBalloon", "Resizes the memory balloon.", NO_BALLOON),
+	LATER(GET, "/balloon/statistics", "GetBalloonStatistics",
+	      "What the guest says of its memory.", NO_BALLOON),
+	LATER(PATCH, "/balloon/statistics", "PatchBalloonStatistics",
+	      "Changes how often the guest is asked.", NO_BALLOON),
+	LATER(PATCH, "/balloon/hinting/start", "StartBalloonHinting",
+	      "Starts hinting of free pages.", NO_BALLOON),
+	LATER(PATCH, "/balloon/hinting/stop", "StopBalloonHinting", "Stops hinting of free pages.",
+	      NO_BALLOON),
+	LATER(GET, "/balloon/hinting/status", "GetBalloonHinting",
+	      "How far hinting of free pages is.", NO_BALLOON),
+	LATER(GET, "/mmds", "GetMmds", "The metadata that the guest can read.", NO_MMDS),
+	LATER(PUT, "/mmds", "PutMmds", "Sets the metadata that the guest can read.", NO_MMDS),
+	LATER(PATCH, "/mmds", "PatchMmds", "Changes the metadata that the guest can read.",
+	      NO_MMDS),
+	LATER(PUT, "/mmds/config", "PutMmdsConfig", "Configures the metadata service.", NO_MMDS),
+	LATER(PUT, "/pmem/{id}", "PutPmem", "Adds a persistent memory device.", NO_PMEM),
+	LATER(PATCH, "/pmem/{id}", "PatchPmem", "Changes a persistent memory device.", NO_PMEM),
+	LATER(DELETE, "/pmem/{id}", "DeletePmem", "Removes a persistent memory device.", NO_PMEM),
+	LATER(GET, "/hotplug/memory", "GetHotplugMemory", "Memory that can be added.", NO_HOTPLUG),
+	LATER(PUT, "/hotplug/memory", "PutHotplugMemory", "Prepares memory that can be added.",
+	      NO_HOTPLUG),
+	LATER(PATCH, "/hotplug/memory", "PatchHotplugMemory", "Adds or removes memory.",
+	      NO_HOTPLUG),
+	LATER(PUT, "/snapshot/create", "CreateSnapshot", "Writes a snapshot.", NO_SNAPSHOT),
+	LATER(PUT, "/snapshot/load", "LoadSnapshot", "Loads a snapshot.", NO_SNAPSHOT),
+
+	{ .method = HTTP_GET,
+	  .path = "/events",
+	  .kind = ROUTE_EVENTS,
+	  .ours = true,
+	  .name = "GetEvents",
+	  .summary = "What happened and happens to the VM, one JSON object a line.",
+	  .reply = "Event" },
+	REQUEST(GET, "/jobs", GET_JOBS, .ours = true, .reply = "Job[]"),
+	REQUEST(GET, "/jobs/{job_id}", GET_JOB, .ours = true, .reply = "Job"),
+	REQUEST(DELETE, "/jobs/{job_id}", DELETE_JOB, .ours = true),
+	REQUEST(PATCH, "/console", PATCH_CONSOLE, .ours = true, .body = "ConsoleUpdate"),
+	{ .method = HTTP_GET,
+	  .path = "/openapi.json",
+	  .kind = ROUTE_DESCRIPTION,
+	  .ours = true,
+	  .name = "GetOpenapi",
+	  .summary = "This description.",
+	  .reply = "object" },
+};
+const size_t route_count = ARRAY_SIZE(routes);
+
+const char *route_name(const struct route *route)
+{
+	return route->kind == ROUTE_REQUEST ? request_infos[route->request].name : route->name;
+}
+
+const char *route_summary(const struct route *route)
+{
+	return route->kind == ROUTE_REQUEST ? request_infos[route->request].help : route->summary;
+}
+
+const char *route_parameter(const struct route *route, size_t *len)
+{
+	const char *brace = strchr(route->path, '{');
+
+	if (brace == NULL) {
+		return NULL;
+	}
+	*len = strcspn(brace + 1, "}");
+	return brace + 1;
+}
+
+enum fit { FIT_NONE, FIT_EMPTY_ID, FIT_ID, FIT_EXACT };
+
+/* `len` is that of the path without a '/' at its end. */
+static enum fit compare(const char *pattern, const char *path, size_t len)
+{
+	const char *brace = strchr(pattern, '{');
+	size_t fixed;
+
+	if (brace == NULL) {
+		return strlen(pattern) == len && memcmp(pattern, path, len) == 0 ? FIT_EXACT
+										 : FIT_NONE;
+	}
+	fixed = (size_t)(brace - pattern); /* with the '/' before the brace */
+	if (len + 1 == fixed && memcmp(pattern, path, len) == 0) {
+		return FIT_EMPTY_ID;
+	}
+	if (len <= fixed || memcmp(pattern, path, fixed) != 0 ||
+	    memchr(path + fixed, '/', len - fixed) != NULL) {
+		return FIT_NONE;
+	}
+	return FIT_ID;
+}
+
+static void add_allowed(struct route_match *match, const char *method)
+{
+	size_t len = strlen(match->allow);
+
+	(void)snprintf(match->allow + len, sizeof(match->allow) - len, "%s%s", len > 0 ? ", " : "",
+		       method);
+}
+
+void routes_find(struct route_match *match, enum http_method method, const char *path)
+{
+	enum http_method wanted = method == HTTP_HEAD ? HTTP_GET : method;
+	enum fit best = FIT_NONE;
+	size_t len = strlen(path), first = 0;
+
+	*match = (struct route_match){ 0 };
+	len -= len > 1 && path[len - 1] == '/';
+	for (size_t i = 0; i < route_count && best != FIT_EXACT; i++) {
+		enum fit fit = compare(routes[i].path, path, len);
+
+		if (fit > best) {
+			best = fit;
+			first = i;
+		}
+	}
+	if (best == FIT_NONE) {
+		return;
+	}
+	match->found = true;
+	match->ours = routes[first].ours;
+	if (best != FIT_EXACT) {
+		size_t fixed = strcspn(routes[first].path, "{");
+
+		match->id = best == FIT_ID ? path + fixed : "";
+		match->id_len = best == FIT_ID ? len - fixed : 0;
+	}
+	for (size_t i = first; i < route_count && strcmp(routes[i].path, routes[first].path) == 0;
+	     i++) {
+		add_allowed(match, http_method_name(routes[i].method));
+		if (routes[i].method == HTTP_GET) {
+			add_allowed(match, http_method_name(HTTP_HEAD));
+		}
+		if (routes[i].method == wanted) {
+			match->route = &routes[i];
+		}
+	}
+	add_allowed(match, http_method_name(HTTP_OPTIONS));
+}
+
+int route_check_id(const char *id, size_t len, struct error *e)
+{
+	if (len == 0) {
+		return error_set(e, ERROR_CONFIG, EINVAL, "The ID cannot be empty.");
+	}
+	for (size_t i = 0; i < len; i++) {
+		if (!isascii((unsigned char)id[i]) ||
+		    (!isalnum((unsigned char)id[i]) && id[i] != '_')) {
+			return error_set(
+				e, ERROR_CONFIG, EINVAL,
+				"API Resource IDs can only contain alphanumeric characters "
+				"and underscores.");
+		}
+	}
+	if (len > ROUTE_ID_MAX) {
+		return error_set(e, ERROR_CONFIG, EINVAL,
+				 "API Resource IDs can have at most %d characters.", ROUTE_ID_MAX);
+	}
+	return 0;
+}

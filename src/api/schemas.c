@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Schemas of answers, and of the CPU template. What src/instance answers is compared with these by
+ * tests/unit/test_api.c. Constant data.
+ */
+#include "schemas.h"
+
+#define SCHEMA(name_, fields_, help_, ...)                             \
+	{                                                              \
+		.name = (name_), .help = (help_), .fields = (fields_), \
+		.count = ARRAY_SIZE(fields_), __VA_ARGS__              \
+	}
+
+static const struct schema_field error_fields[] = {
+	{ "fault_message", "string", "what, with the object's name: why" },
+	{ "code", "error-code", "a name for it that never changes" },
+	{ "hint?", "string", "what can be done about it" },
+	{ "error?", "string", "the text again, where the request was no proper HTTP" },
+};
+
+static const struct schema_field instance_fields[] = {
+	{ "id", "string", "name of the VM" },
+	{ "state", "Not started|Running|Paused", NULL },
+	{ "vmm_version", "string", NULL },
+	{ "app_name", "string", NULL },
+};
+
+static const struct schema_field version_fields[] = {
+	{ "firecracker_version", "string", "release of Firecracker whose API this is" },
+	{ "vmm_version", "string", NULL },
+};
+
+static const struct schema_field vm_fields[] = {
+	{ "id", "string", "name of the VM" },
+	{ "state", "not-started|starting|running|paused|ended", NULL },
+};
+
+static const struct schema_field config_fields[] = {
+	{ "boot-source?", "BootSource", NULL },
+	{ "machine-config", "MachineConfig", NULL },
+	{ "cpu-config?", "CpuConfig", NULL },
+	{ "drives?", "Drive[]", NULL },
+	{ "network-interfaces?", "NetworkInterface[]", NULL },
+	{ "serial?", "Serial", NULL },
+	{ "entropy?", "Entropy", NULL },
+	{ "logger?", "Logger", NULL },
+	{ "metrics?", "Metrics", NULL },
+};
+
+static const struct schema_field job_error_fields[] = {
+	{ "code", "error-code", NULL },
+	{ "message", "string", NULL },
+};
+
+static const struct schema_field job_fields[] = {
+	{ "id", "integer", "from 1" },
+	{ "kind", "string", "what it does" },
+	{ "state", "running|done|failed|cancelled", NULL },
+	{ "phase", "string", "what it is at" },
+	{ "bytes_done", "integer", NULL },
+	{ "bytes_total", "integer", "0: not known" },
+	{ "bytes_per_second", "integer", NULL },
+	{ "seconds_left?", "integer", "an estimate" },
+	{ "elapsed_ms", "integer", NULL },
+	{ "error?", "JobError", "why it failed" },
+};
+
+static const struct schema_field event_fields[] = {
+	{ "seq", "integer", "from 1, without gaps" },
+	{ "time", "string", "UTC, to the millisecond" },
+	{ "event", "string", "what happened; further keys belong to the event" },
+};
+
+/* Strings of Firecracker's custom CPU templates. */
+static const struct schema_field register_fields[] = {
+	{ "register", "eax|ebx|ecx|edx", NULL },
+	{ "bitmap", "string", "0b and bits, the highest first: 0, 1, or x for unchanged" },
+};
+
+static const struct schema_field cpuid_fields[] = {
+	{ "leaf", "string", "0x and hexadecimal digits, or 0b and bits" },
+	{ "subleaf", "string", "as the leaf" },
+	{ "flags", "integer", "of KVM's CPUID entry" },
+	{ "modifiers", "CpuidRegister[]", NULL },
+};
+
+static const struct schema_field msr_fields[] = {
+	{ "addr", "string", "0x and hexadecimal digits, or 0b and bits" },
+	{ "bitmap", "string", "0b and bits, the highest first: 0, 1, or x for unchanged" },
+};
+
+static const struct schema_field cpu_fields[] = {
+	{ "kvm_capabilities?", "string[]", NULL },
+	{ "cpuid_modifiers?", "CpuidLeaf[]", NULL },
+	{ "msr_modifiers?", "Msr[]", NULL },
+};
+
+const struct schema schemas[] = {
+	SCHEMA("Error", error_fields, "Why a request was refused"),
+	SCHEMA("Instance", instance_fields, "The instance"),
+	SCHEMA("Version", version_fields, "Versions"),
+	SCHEMA("Vm", vm_fields, "The VM at this moment"),
+	SCHEMA("VmConfig", config_fields, "What is configured"),
+	SCHEMA("Job", job_fields, "Work on a VM that takes long"),
+	SCHEMA("JobError", job_error_fields, "Why a job failed"),
+	SCHEMA("Event", event_fields, "Something that happened"),
+	SCHEMA("CpuidRegister", register_fields, "Bits of a CPUID register", .closed = true),
+	SCHEMA("CpuidLeaf", cpuid_fields, "Changes of a CPUID leaf", .closed = true),
+	SCHEMA("Msr", msr_fields, "Bits of a model-specific register", .closed = true),
+	SCHEMA("CpuConfig", cpu_fields, "A CPU template", .closed = true),
+};
+const size_t schema_count = ARRAY_SIZE(schemas);
