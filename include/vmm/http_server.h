@@ -8,21 +8,27 @@
  * PUT, PATCH, DELETE, POST, HEAD, OPTIONS reach the callback; keep-alive and `Connection: close`;
  * Content-Length or chunked bodies (both together, or two lengths that differ, are refused);
  * `Expect: 100-continue`; absolute-form targets; pipelined requests are answered in order, one at a
- * time. Lines end in CR LF (a bare LF is accepted between header lines as RFC 9112 §2.2 allows).
+ * time. Lines end in CR LF (a bare LF is accepted between header lines as RFC 9112 §2.2 allows; not
+ * around chunks). No Host is asked for.
  * Limits: request line 8 KiB, all header lines together 16 KiB and 100 of them, body `body_max`.
  *
  * A refused request is answered with its status and a JSON body {"fault_message", "code", "hint"?},
  * and "error" with the same text, which is where clients of Firecracker look for errors of HTTP
- * itself. The connection goes on if the end of the request is known, else it is closed after the
- * answer.
+ * itself. The connection goes on if the end of the request is known (a body of up to 64 MiB is
+ * thrown away), else it is closed after the answer.
  *
  * Memory and time: an idle connection costs no buffer. Buffers grow with what has arrived and are
- * given back with the answer. A client that does not read has at most one answer waiting, and its
- * next request is not read before. Nothing blocks; one round of the loop does a bounded piece of
- * work per connection, so that nobody waits for another client. When `connections_max` are open,
- * the connection that has been idle longest (no request being answered) makes room for a new one; if
- * none is, the new one gets 503 and is closed. Dead clients are noticed by EPOLLRDHUP and EPOLLHUP;
- * a half-closed one still gets its answers.
+ * given back with the answer; all requests that arrive at one time share 64 MiB (or four times
+ * `body_max`), beyond which one gets 503. A client that does not read has at most one answer waiting,
+ * and its next request is not read before. Nothing blocks; one round of the loop does a bounded piece
+ * of work per connection, so that nobody waits for another client.
+ *
+ * When `connections_max` are open, or there are no descriptors, the connection whose client has made
+ * no progress for the longest time makes room for a new one: idle, in the middle of a request (whose
+ * first byte counts as progress, the others do not), or not reading its answer. Connections that
+ * wait for an answer of ours, and streams, stay; if there are no others, the new one gets 503 and is
+ * closed. Clients that have closed their socket are noticed by EPOLLHUP; one that has only shut down
+ * its sending side still gets its answers.
  */
 #ifndef VMM_HTTP_SERVER_H
 #define VMM_HTTP_SERVER_H
@@ -51,7 +57,7 @@ struct http_server;
 /* One request that waits for its answer. Lives until answered, also if its client has gone. */
 struct http_call;
 
-/* Valid during the callback only, but `body` may be taken over with http_call_take_body(). */
+/* Valid during the callback only, also after the answer. */
 struct http_request {
 	enum http_method method;
 	const char *path;  /* starts with '/', percent-decoded; never "" */
@@ -61,10 +67,10 @@ struct http_request {
 };
 
 struct http_server_config {
-	struct loop *loop; /* borrowed */
-	uint32_t connections_max;
-	size_t body_max;
-	/* Main thread. Must answer `call` exactly once, now or later. */
+	struct loop *loop;	  /* borrowed */
+	uint32_t connections_max; /* not 0 */
+	size_t body_max;	  /* up to 1 GiB */
+	/* Main thread. Must answer `call` exactly once, now or later. May destroy the server. */
 	void (*handle)(void *arg, struct http_call *call, const struct http_request *request);
 	void *arg;
 };
@@ -80,10 +86,11 @@ int http_server_create(struct http_server **ret, const struct http_server_config
 /* A listening, non-blocking Unix socket; owned from here on. At most 4. */
 int http_server_listen(struct http_server *server, int fd, struct error *e);
 void http_server_stats(const struct http_server *server, struct http_server_stats *stats);
-/* Closes everything; calls that were not answered yet may still be answered (into nothing), but not
- * after the process has freed `loop`. Accepts NULL. */
+/* Closes everything, calls closed() of streams; calls that were not answered yet may still be
+ * answered (into nothing). Accepts NULL. */
 void http_server_destroy(struct http_server *server);
-/* Waits at most `timeout_ms` for answers on their way to leave, for the end of the process. */
+/* Waits at most `timeout_ms` for answers on their way to leave, for the end of the process. Calls
+ * closed() of streams whose clients have gone. */
 void http_server_flush(struct http_server *server, int timeout_ms);
 
 /*
@@ -100,8 +107,9 @@ void http_call_reply_allow(struct http_call *call, const char *allow);
 
 /*
  * An answer without an end: chunked (or until close for HTTP/1.0), 200. `closed(arg)` is called once
- * when the client has gone or the server ends; the call is then gone, too. A subscriber that has
- * more than HTTP_STREAM_WAITING_MAX bytes waiting is dropped: closed() is called.
+ * when the client has gone or the server ends, also from within http_call_begin_stream() (for HEAD
+ * always, which gets the headers only); the call is then gone, too. A subscriber that has more than
+ * HTTP_STREAM_WAITING_MAX bytes waiting is dropped: closed() is called.
  */
 #define HTTP_STREAM_WAITING_MAX KIB(256)
 void http_call_begin_stream(struct http_call *call, const char *type, void (*closed)(void *arg),
