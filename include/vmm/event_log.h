@@ -6,7 +6,7 @@
  * missed.
  *
  * Main thread only. Nothing that a guest can cause often is an event: resets are limited to one in
- * EVENT_LOG_RESET_MS, later ones are counted in the next.
+ * EVENT_LOG_RESET_MS, later ones are counted in the next: its "resets" says how many there were.
  */
 #ifndef VMM_EVENT_LOG_H
 #define VMM_EVENT_LOG_H
@@ -17,31 +17,44 @@
 #define EVENT_LOG_KEPT	   128
 #define EVENT_LOG_RESET_MS 100
 
+struct event_log;
+
 struct event_subscriber {
-	/* One line with its newline. May unsubscribe itself. */
+	/* One line with its newline. May unsubscribe itself and others, and free itself then; may not
+	 * add events or subscribers. */
 	void (*event)(struct event_subscriber *subscriber, const char *line, size_t len);
-	struct event_subscriber *next, **link; /* the log's */
+	struct event_log *log; /* the log's from here; NULL: not subscribed */
+	struct event_subscriber *next, **link;
 };
 
 struct event_log {
 	uint64_t last; /* sequence number of the newest; 0: none */
 	char *lines[EVENT_LOG_KEPT];
 	struct event_subscriber *subscribers;
+	struct event_subscriber *told; /* the next one to hear of an event */
 	uint64_t last_reset_ns;
 	uint32_t resets_held;
 };
 
 void event_log_init(struct event_log *log);
+/* Lets go of its subscribers. */
 void event_log_finish(struct event_log *log);
 /* Steals `detail` (an object whose members join the event), which may be NULL. `name` is a literal:
- * "configured", "starting", "started", "start-failed", "paused", "resumed", "reset",
- * "power-button", "ctrl-alt-del", "stopped", "drive-updated", "job". If memory is short the number
+ * "configured", "starting", "started", "start-failed", "paused", "resumed", "power-button",
+ * "ctrl-alt-del", "stopped", "drive-updated", "net-updated", "job". If memory is short the number
  * is used up and the event is lost. */
 void event_log_add(struct event_log *log, const char *name, json_t *detail);
-/* First the kept events with numbers above `after`, then what comes. */
+/* "reset", unless it is too soon after the last one. */
+void event_log_add_reset(struct event_log *log);
+/* First the kept events with numbers above `after`, at once, then what comes. The subscriber may have
+ * unsubscribed itself when this returns. */
 void event_log_subscribe(struct event_log *log, struct event_subscriber *subscriber,
 			 uint64_t after);
 /* Accepts one that is not subscribed (zeroed). */
 void event_log_unsubscribe(struct event_subscriber *subscriber);
+
+/* The time in UTC, as in events. */
+#define EVENT_TIME_SIZE sizeof("2026-01-31T12:00:00.123Z")
+void event_time(char buf[EVENT_TIME_SIZE]);
 
 #endif

@@ -38,10 +38,11 @@ const char *instance_state_name(enum instance_state state); /* "not-started", ..
 struct instance;
 
 struct instance_host {
-	struct loop *loop;		 /* main's; borrowed */
+	struct loop *loop;		/* main's; borrowed */
 	struct console_channel *serial; /* as struct vm_host; NULL: nobody listens */
 	struct console_channel *hvc;
-	/* Main, from the loop: the VM runs for the first time, or a start failed. May be NULL. */
+	/* Main: the VM runs for the first time, from the loop or from within instance_start_now(); or
+	 * a start by request has failed. May be NULL. */
 	void (*started)(struct instance_host *host, const struct error *failure);
 	/* Main, from the loop, once. */
 	void (*ended)(struct instance_host *host, const struct vm_stop *stop);
@@ -50,16 +51,20 @@ struct instance_host {
 };
 
 struct instance_settings {
-	const char *id;	      /* borrowed for life; shown as "id" */
-	const char *app_name; /* "vmm", or "Firecracker" under that name */
+	const char *id;	      /* borrowed for life; shown as "id", and the VM's name; NULL: "vm" */
+	const char *app_name; /* borrowed for life; NULL: "vmm". "Firecracker" under that name */
 	enum sandbox_mode sandbox;
 	enum vm_on_reboot on_reboot; /* default until machine-config says otherwise */
 	bool debug_exit;
+	/* Kernel, initrd and disks are looked at when the VM starts, not when they are named as well:
+	 * for who starts it at once and hears of mistakes either way. */
+	bool files_at_start;
 };
 
 int instance_create(struct instance **ret, const struct instance_settings *settings,
 		    struct instance_host *host, struct error *e);
-/* Ends the VM if it still lives. Accepts NULL. */
+/* Ends the VM if it still lives. A start under way is waited for and its call done with
+ * ERROR_CANCELLED. Accepts NULL. */
 void instance_destroy(struct instance *instance);
 
 /*
@@ -71,16 +76,25 @@ struct instance_call {
 };
 void instance_request(struct instance *instance, const struct request *request,
 		      struct instance_call *call);
-/* As above for requests that answer at once, which is all but InstanceStart. *reply may be NULL. */
+/* The caller is gone: done() will not be called. A start goes on. */
+void instance_forget(struct instance *instance, const struct instance_call *call);
+/* As above, and always answers at once: InstanceStart is instance_start_now(). `reply` may be NULL. */
 int instance_request_now(struct instance *instance, const struct request *request, json_t **reply,
 			 struct error *e);
 /*
- * The start without a thread, for who has no other client to answer: returns when the VM runs.
+ * The start without a thread, for who has no other client to answer: returns when the VM runs. The
+ * process enters its sandbox between opening everything and the guest's first instruction, and main
+ * its filter.
  */
 int instance_start_now(struct instance *instance, struct error *e);
 /*
  * Applies a config file in Firecracker's format: an object of the resources by name ("boot-source",
- * "machine-config", "drives", "network-interfaces", ...). Whole or not at all. Does not start.
+ * "machine-config", "drives", "network-interfaces", ...), as GET vm/config answers it. Whole or not
+ * at all: what was configured before is forgotten, but for logger and metrics that the file does not
+ * name. Does not start.
+ *
+ * Stricter than Firecracker, which ignores unknown resources: they are refused, and so are those that
+ * this version does not have, unless they are null or empty.
  */
 int instance_apply_config(struct instance *instance, const json_t *config, struct error *e);
 
@@ -89,7 +103,7 @@ enum instance_state instance_state(const struct instance *instance);
 struct vm *instance_vm(struct instance *instance);
 struct event_log *instance_events(struct instance *instance);
 struct jobs *instance_jobs(struct instance *instance);
-/* All figures as Prometheus text; the caller has begun nothing. */
+/* All figures as Prometheus text. */
 void instance_write_metrics(struct instance *instance, struct metrics_text *text);
 /* Nanoseconds since the VM first ran; 0 before. */
 uint64_t instance_uptime_ns(const struct instance *instance);

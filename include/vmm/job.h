@@ -2,7 +2,8 @@
 /*
  * Jobs: work on a VM that takes long (snapshot, migration). One runs at a time, on a thread of its
  * own; it tells how far it is, can be cancelled, and its last state is kept when it is over. The
- * frame knows nothing of the work.
+ * frame knows nothing of the work. A job's thread has main's filter if main has entered it, and main
+ * then needs the calls that start a thread: the room that has the first kind of job lists them.
  *
  *	running --> done | failed | cancelled
  *
@@ -41,9 +42,12 @@ int jobs_start(struct jobs *jobs, const struct job_ops *ops, void *arg, uint64_t
 	       struct error *e);
 /* ERROR_NOT_FOUND; a job that is over: ERROR_WRONG_STATE. Returns before it has ended. */
 int jobs_cancel(struct jobs *jobs, uint64_t id, struct error *e);
-/* {"id", "kind", "state", "phase", "bytes_done", "bytes_total", "bytes_per_second",
- * "seconds_left"?, "elapsed_ms", "error"?}. NULL if unknown. */
+/* Bytes per second are the average since the start; "seconds_left" only if that can be told.
+ * {"id", "kind", "state", "phase", "bytes_done", "bytes_total", "bytes_per_second",
+ * "seconds_left"?, "elapsed_ms", "error"?: {"code",
+ * "message"}}. NULL if unknown. */
 json_t *jobs_describe(struct jobs *jobs, uint64_t id);
+/* An array, the oldest first. NULL if memory is short. */
 json_t *jobs_describe_all(struct jobs *jobs);
 /* The one that runs, 0: none. */
 uint64_t jobs_current(const struct jobs *jobs);

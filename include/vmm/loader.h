@@ -61,6 +61,8 @@ struct loader_request {
  * FIFOs, missing files. */
 int loader_open(struct loader_image *image, const char *path, enum error_code code,
 		struct error *e);
+/* Whether an open file can be a kernel, by its first bytes; what only the load sees is not looked at. */
+int loader_check_kernel(const struct loader_image *kernel, struct error *e);
 
 /*
  * Loads everything into freshly zeroed RAM. May be called again for a machine reset

@@ -19,7 +19,7 @@
 
 struct error;
 
-enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG, LOG_TRACE };
+enum log_level { LOG_OFF = -1, LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG, LOG_TRACE };
 
 /* Each file that logs says once: LOG_DOMAIN("virtio-blk"); */
 #define LOG_DOMAIN(name) static const char log_domain_[] __attribute__((unused)) = name
@@ -31,6 +31,10 @@ enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG, LOG_TRACE };
  * characters in a line are replaced; errno is preserved.
  */
 void log_init(enum log_level level, int fd);
+/* The level alone. LOG_OFF silences, but for log_error_object(). */
+void log_set_level(enum log_level level);
+/* The owner of the descriptor given to log_init() closes it now: lines go to descriptor 2. */
+void log_leave(void);
 bool log_enabled(enum log_level level);
 void log_line(enum log_level level, const char *domain, const char *fmt, ...) __printf_like(3, 4);
 /* "vmm: MSG" and, on its own line, "hint: HINT". */

@@ -15,10 +15,10 @@
 
 enum request_type {
 	/* Reading, at any time; answers with a JSON object. */
-	REQUEST_GET_INSTANCE,	    /* {id, state, vmm_version, app_name} */
-	REQUEST_GET_VERSION,	    /* {firecracker_version} of the API level, and vmm_version */
-	REQUEST_GET_VM,		    /* state, uptime, vCPUs, memory, job */
-	REQUEST_GET_VM_CONFIG,	    /* all that is configured */
+	REQUEST_GET_INSTANCE,  /* {id, state, vmm_version, app_name} */
+	REQUEST_GET_VERSION,   /* {firecracker_version} of the API level, and vmm_version */
+	REQUEST_GET_VM,	       /* state, uptime, vCPUs, memory, job */
+	REQUEST_GET_VM_CONFIG, /* all that is configured */
 	REQUEST_GET_MACHINE_CONFIG,
 	REQUEST_GET_JOBS,
 	REQUEST_GET_JOB, /* id */
@@ -31,7 +31,7 @@ enum request_type {
 	REQUEST_PUT_NET,	      /* id, struct vm_net_config */
 	REQUEST_PUT_SERIAL,	      /* struct serial_settings */
 	REQUEST_PUT_ENTROPY,	      /* struct entropy_settings */
-	REQUEST_PUT_LOGGER,	      /* struct logger_settings; at any time before the start */
+	REQUEST_PUT_LOGGER,	      /* struct logger_settings */
 	REQUEST_PUT_METRICS,	      /* struct metrics_settings; once */
 	/* While it runs or is paused. */
 	REQUEST_PATCH_DRIVE, /* id, struct drive_update */
@@ -55,9 +55,16 @@ struct entropy_settings {
 	struct rate_limit_config limiter;
 	bool has_limiter;
 };
-enum logger_level { LOGGER_ERROR, LOGGER_WARNING, LOGGER_INFO, LOGGER_DEBUG, LOGGER_TRACE, LOGGER_OFF };
+enum logger_level {
+	LOGGER_ERROR,
+	LOGGER_WARNING,
+	LOGGER_INFO,
+	LOGGER_DEBUG,
+	LOGGER_TRACE,
+	LOGGER_OFF
+};
 struct logger_settings {
-	const char *path; /* file or FIFO, made if it is not there; NULL: stays */
+	const char *path; /* file or FIFO, a file is made if it is not there; NULL: stays */
 	int level;	  /* enum logger_level */
 	bool show_level, show_origin;
 	const char *module; /* accepted, no effect */
@@ -101,9 +108,13 @@ extern const struct option_table serial_settings_options, entropy_settings_optio
 
 struct request {
 	enum request_type type;
-	const char *id;		/* of the drive, card or job, where the type has one */
-	const void *object;	/* of the type's table; NULL if it has none */
-	const json_t *json;	/* what `object` was read from; for PATCH types and CPU templates */
+	/* Of the drive, card or job, where the type has one. Drives and cards: NULL if the object says
+	 * it; if both do, they must agree; if neither does, PUT makes one ("drive0"). */
+	const char *id;
+	const void *object; /* of the type's table; NULL if it has none */
+	/* What `object` was read from. Needed where `patch` says so and for CPU templates, which are
+	 * read from this and have no object; else NULL for who has no JSON. */
+	const json_t *json;
 };
 
 struct request_info {

@@ -87,6 +87,18 @@ void log_init(enum log_level level, int fd)
 	atomic_store_explicit(&setting.cut, false, memory_order_relaxed);
 }
 
+void log_set_level(enum log_level level)
+{
+	atomic_store_explicit(&setting.level, (int)level, memory_order_relaxed);
+}
+
+void log_leave(void)
+{
+	atomic_store_explicit(&setting.fd, STDERR_FILENO, memory_order_relaxed);
+	atomic_store_explicit(&setting.sink, SINK_POLL, memory_order_relaxed);
+	close_fd(&setting.own_fd);
+}
+
 bool log_enabled(enum log_level level)
 {
 	return (int)level <= atomic_load_explicit(&setting.level, memory_order_relaxed);

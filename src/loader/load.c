@@ -20,6 +20,15 @@ static int load_kernel(const struct source *src, struct guest_memory *mem, struc
 				       : elf_load(src, mem, kernel, e);
 }
 
+int loader_check_kernel(const struct loader_image *kernel, struct error *e)
+{
+	enum image_format format;
+	struct source src;
+	int r = source_init(&src, kernel, "kernel", ERROR_KERNEL_IMAGE, e);
+
+	return r == 0 ? detect_image(&src, &format, e) : r;
+}
+
 int loader_load(struct guest_memory *mem, const struct loader_request *request,
 		struct boot_entry *entry, struct error *e)
 {

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Requests that read: what the instance and its VM are at this moment, as JSON. Main thread; nothing
+ * here changes anything or waits.
+ */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "internal.h"
+#include "vmm/cleanup.h"
+
+/*
+ * The version of Firecracker whose API description was followed: firecracker.yaml of v1.14.1. What
+ * later ones add to the resources that are there (mtu, the limit of the serial port) is accepted.
+ */
+#define API_LEVEL "1.14.1"
+
+static const char *const state_names[] = {
+	[INSTANCE_NOT_STARTED] = "not-started",
+	[INSTANCE_STARTING] = "starting",
+	[INSTANCE_RUNNING] = "running",
+	[INSTANCE_PAUSED] = "paused",
+	[INSTANCE_ENDED] = "ended",
+};
+
+const char *instance_state_name(enum instance_state state)
+{
+	return state_names[state];
+}
+
+static const char *const reason_names[] = {
+	[VM_STOP_NONE] = "none",
+	[VM_STOP_POWER_OFF] = "power-off",
+	[VM_STOP_REBOOT] = "reboot",
+	[VM_STOP_PANIC] = "panic",
+	[VM_STOP_TRIPLE_FAULT] = "triple-fault",
+	[VM_STOP_DEBUG_EXIT] = "debug-exit",
+	[VM_STOP_REQUESTED] = "stopped",
+	[VM_STOP_ERROR] = "error",
+};
+
+const char *stop_reason_name(enum vm_stop_reason reason)
+{
+	return reason_names[reason];
+}
+
+/* Firecracker knows three states; a VM that ended is one that is not there. */
+json_t *answer_instance(const struct instance *instance)
+{
+	enum instance_state state = instance_state(instance);
+	const char *name = state == INSTANCE_RUNNING  ? "Running"
+			   : state == INSTANCE_PAUSED ? "Paused"
+						      : "Not started";
+
+	return json_pack("{s:s, s:s, s:s, s:s}", "id", instance->settings.id, "state", name,
+			 "vmm_version", VMM_VERSION, "app_name", instance->settings.app_name);
+}
+
+json_t *answer_version(void)
+{
+	return json_pack("{s:s, s:s}", "firecracker_version", API_LEVEL, "vmm_version",
+			 VMM_VERSION);
+}
+
+json_t *describe_stop(const struct vm_stop *stop)
+{
+	json_t *object = json_pack("{s:s}", "reason", reason_names[stop->reason]);
+
+	if (stop->reason == VM_STOP_DEBUG_EXIT) {
+		(void)json_object_set_new(object, "code", json_integer(stop->code));
+	}
+	if (stop->reason == VM_STOP_ERROR) {
+		(void)json_object_set_new(object, "error",
+					  json_pack("{s:s, s:s}", "code",
+						    error_code_name(stop->error.code), "message",
+						    stop->error.msg));
+	}
+	return object;
+}
+
+uint64_t resident_bytes(const struct instance *instance)
+{
+	char text[128];
+	uint64_t pages = 0;
+	ssize_t n;
+	char *end;
+
+	if (instance->statm_fd < 0) {
+		return 0;
+	}
+	/* "SIZE RESIDENT SHARED ...", in pages (proc(5)). */
+	n = pread(instance->statm_fd, text, sizeof(text) - 1, 0);
+	if (n <= 0) {
+		return 0;
+	}
+	text[n] = '\0';
+	(void)strtoull(text, &end, 10);
+	pages = strtoull(end, NULL, 10);
+	return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static json_t *describe_vcpus(const struct instance *instance)
+{
+	json_t *list = json_array();
+
+	for (uint32_t i = 0; instance->vm != NULL && i < vm_vcpu_count(instance->vm); i++) {
+		struct vm_vcpu_stats stats = { 0 };
+		json_t *vcpu;
+
+		vm_vcpu_stats(instance->vm, i, &stats);
+		vcpu = json_pack("{s:i, s:I, s:{s:I, s:I, s:I}}", "index", (int)i, "cpu_time_us",
+				 (json_int_t)(stats.cpu_time_ns / 1000), "exits", "io",
+				 (json_int_t)stats.exits_io, "mmio", (json_int_t)stats.exits_mmio,
+				 "other", (json_int_t)stats.exits_other);
+		if (json_array_append_new(list, vcpu) != 0) {
+			json_decref(list);
+			return NULL;
+		}
+	}
+	return list;
+}
+
+static json_t *or_null(json_t *value)
+{
+	return value != NULL ? value : json_null();
+}
+
+json_t *answer_vm(struct instance *instance)
+{
+	struct vm_stats stats = { 0 };
+	uint32_t vcpus = instance->config.machine.vcpus;
+	uint64_t job = jobs_current(instance->jobs);
+
+	if (instance->vm != NULL) {
+		vm_stats(instance->vm, &stats);
+		vcpus = vm_vcpu_count(instance->vm);
+	}
+	return json_pack("{s:s, s:s, s:I, s:i, s:i, s:o, s:{s:I, s:I}, s:I, s:o, s:o}", "id",
+			 instance->settings.id, "state", state_names[instance_state(instance)],
+			 "uptime_ms", (json_int_t)(instance_uptime_ns(instance) / 1000000), "pid",
+			 (int)getpid(), "vcpu_count", (int)vcpus, "vcpus", describe_vcpus(instance),
+			 "memory", "size_bytes", (json_int_t)instance->config.machine.memory_size,
+			 "resident_bytes", (json_int_t)resident_bytes(instance), "resets",
+			 (json_int_t)stats.resets, "job",
+			 or_null(job != 0 ? jobs_describe(instance->jobs, job) : NULL), "ended",
+			 or_null(instance->stop != NULL ? describe_stop(instance->stop) : NULL));
+}

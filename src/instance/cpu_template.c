@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A CPU template out of JSON, in Firecracker's form:
+ *
+ *	{ "kvm_capabilities": [],
+ *	  "cpuid_modifiers": [ { "leaf": "0x1", "subleaf": "0x0", "flags": 0, "modifiers": [
+ *		{ "register": "ecx", "bitmap": "0bx00000000000000000000000000000xx" } ] } ],
+ *	  "msr_modifiers": [ { "addr": "0x10a", "bitmap": "0b..." } ] }
+ *
+ * Numbers are strings in hexadecimal ("0x") or binary ("0b"). A bitmap has the highest bit first;
+ * 'x' leaves a bit alone, '_' may stand between digits, bits in front that are not written are left
+ * alone.
+ *
+ * The JSON is a client's: what is accepted is bounded by CPU_TEMPLATE_CPUID_MAX and
+ * CPU_TEMPLATE_MSR_MAX, unknown keys are refused. Pure functions.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "internal.h"
+#include "vmm/cleanup.h"
+
+/* Where in the JSON: "/cpuid_modifiers/0/modifiers/1". */
+struct place {
+	char text[80];
+};
+
+static int __printf_like(3, 4)
+	refuse(const struct place *place, struct error *e, const char *fmt, ...)
+{
+	char text[240];
+	va_list args;
+
+	va_start(args, fmt);
+	(void)vsnprintf(text, sizeof(text), fmt, args);
+	va_end(args);
+	return error_set(e, ERROR_JSON, EINVAL, "CPU template%s%s: %s", place->text[0] ? " " : "",
+			 place->text, text);
+}
+
+static struct place inside(const struct place *outer, const char *key, size_t index)
+{
+	struct place place;
+
+	(void)snprintf(place.text, sizeof(place.text), "%.40s/%s/%zu", outer->text, key, index);
+	return place;
+}
+
+/* An object with no other keys than these, a list that ends in NULL. */
+static int check_object(const json_t *value, const char *const *keys, const struct place *place,
+			struct error *e)
+{
+	/* The iteration does not change the object, its type just does not say so. */
+	json_t *object = (json_t *)(uintptr_t)value;
+
+	if (!json_is_object(value)) {
+		return refuse(place, e, "not an object");
+	}
+	for (void *i = json_object_iter(object); i != NULL; i = json_object_iter_next(object, i)) {
+		const char *key = json_object_iter_key(i);
+		size_t k = 0;
+
+		while (keys[k] != NULL && strcmp(keys[k], key) != 0) {
+			k++;
+		}
+		if (keys[k] == NULL) {
+			return refuse(place, e, "unknown key '%.60s'", key);
+		}
+	}
+	return 0;
+}
+
+/* An array of at most `max` values, also absent or null: *ret is NULL then. */
+static int get_array(const json_t *object, const char *key, size_t max, const struct place *place,
+		     const json_t **ret, struct error *e)
+{
+	const json_t *value = json_object_get(object, key);
+
+	*ret = NULL;
+	if (value == NULL || json_is_null(value)) {
+		return 0;
+	}
+	if (!json_is_array(value)) {
+		return refuse(place, e, "'%s' is not an array", key);
+	}
+	if (json_array_size(value) > max) {
+		return refuse(place, e, "'%s' has %zu entries: at most %zu are possible", key,
+			      json_array_size(value), max);
+	}
+	*ret = value;
+	return 0;
+}
+
+static const char *get_text(const json_t *object, const char *key)
+{
+	const json_t *value = json_object_get(object, key);
+	const char *text = json_string_value(value);
+
+	return text != NULL && strlen(text) == json_string_length(value) ? text : NULL;
+}
+
+static int digit_value(char c)
+{
+	if (c >= '0' && c <= '9') {
+		return c - '0';
+	}
+	c |= 0x20;
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : 99;
+}
+
+/* "0x1f" or "0b101". */
+static int get_u32(const json_t *object, const char *key, const struct place *place, uint32_t *ret,
+		   struct error *e)
+{
+	const char *text = get_text(object, key);
+	unsigned int base;
+	uint64_t n = 0;
+
+	if (text == NULL) {
+		return refuse(place, e, "'%s' is not given as a string such as \"0x1\"", key);
+	}
+	base = strncmp(text, "0x", 2) == 0 ? 16 : strncmp(text, "0b", 2) == 0 ? 2 : 0;
+	if (base == 0 || text[2] == '\0') {
+		return refuse(place, e, "'%s': \"%.40s\" does not begin with 0x or 0b", key, text);
+	}
+	for (const char *p = text + 2; *p != '\0'; p++) {
+		unsigned int digit = (unsigned int)digit_value(*p);
+
+		if (digit >= base) {
+			return refuse(place, e, "'%s': \"%.40s\" is not a number", key, text);
+		}
+		n = n * base + digit;
+		if (n > UINT32_MAX) {
+			return refuse(place, e, "'%s': \"%.40s\" does not fit into 32 bits", key,
+				      text);
+		}
+	}
+	*ret = (uint32_t)n;
+	return 0;
+}
+
+static int get_flags(const json_t *object, const struct place *place, uint32_t *ret,
+		     struct error *e)
+{
+	const json_t *value = json_object_get(object, "flags");
+	json_int_t n = json_integer_value(value);
+
+	if (!json_is_integer(value) || n < 0 || n > UINT32_MAX) {
+		return refuse(place, e, "'flags' is not given as a number from 0 to 4294967295");
+	}
+	*ret = (uint32_t)n;
+	return 0;
+}
+
+/* `bits` is 32 or 64. */
+static int get_bitmap(const json_t *object, unsigned int bits, const struct place *place,
+		      uint64_t *mask, uint64_t *value, struct error *e)
+{
+	const char *text = get_text(object, "bitmap");
+	unsigned int bit = 0;
+
+	if (text == NULL) {
+		return refuse(place, e, "'bitmap' is not given as a string such as \"0bxx01\"");
+	}
+	if (strncmp(text, "0b", 2) == 0) {
+		text += 2;
+	}
+	*mask = *value = 0;
+	for (size_t i = strlen(text); i > 0; i--) {
+		char c = text[i - 1];
+
+		if (c == '_') {
+			continue;
+		}
+		if (c != '0' && c != '1' && c != 'x') {
+			return refuse(place, e, "'bitmap': accepted are 0, 1, x and _");
+		}
+		if (bit == bits) {
+			return refuse(place, e, "'bitmap': more than %u bits", bits);
+		}
+		*mask |= (uint64_t)(c != 'x') << bit;
+		*value |= (uint64_t)(c == '1') << bit;
+		bit++;
+	}
+	return bit != 0 ? 0 : refuse(place, e, "'bitmap' is empty");
+}
+
+static int read_register(struct cpu_template *template, struct cpuid_modifier modifier,
+			 const json_t *json, const struct place *place, struct error *e)
+{
+	static const char *const keys[] = { "register", "bitmap", NULL };
+	static const char *const names[] = { "eax", "ebx", "ecx", "edx" };
+	uint64_t mask, value;
+	const char *name;
+	size_t reg = 0;
+	int r = check_object(json, keys, place, e);
+
+	if (r < 0) {
+		return r;
+	}
+	name = get_text(json, "register");
+	while (name != NULL && reg < ARRAY_SIZE(names) && strcmp(names[reg], name) != 0) {
+		reg++;
+	}
+	if (name == NULL || reg == ARRAY_SIZE(names)) {
+		return refuse(place, e, "'register' is not one of eax, ebx, ecx, edx");
+	}
+	r = get_bitmap(json, 32, place, &mask, &value, e);
+	if (r < 0) {
+		return r;
+	}
+	if (template->cpuid_count == CPU_TEMPLATE_CPUID_MAX) {
+		return refuse(place, e, "more than %d registers are changed",
+			      CPU_TEMPLATE_CPUID_MAX);
+	}
+	modifier.reg = (uint8_t)reg;
+	modifier.mask = (uint32_t)mask;
+	modifier.value = (uint32_t)value;
+	template->cpuid[template->cpuid_count++] = modifier;
+	return 0;
+}
+
+static int read_leaf(struct cpu_template *template, const json_t *json, const struct place *place,
+		     struct error *e)
+{
+	static const char *const keys[] = { "leaf", "subleaf", "flags", "modifiers", NULL };
+	struct cpuid_modifier modifier = { 0 };
+	const json_t *list;
+	int r = check_object(json, keys, place, e);
+
+	if (r == 0) {
+		r = get_u32(json, "leaf", place, &modifier.leaf, e);
+	}
+	if (r == 0) {
+		r = get_u32(json, "subleaf", place, &modifier.subleaf, e);
+	}
+	if (r == 0) {
+		r = get_flags(json, place, &modifier.flags, e);
+	}
+	if (r == 0) {
+		r = get_array(json, "modifiers", 4, place, &list, e);
+	}
+	if (r == 0 && list == NULL) {
+		r = refuse(place, e, "'modifiers' is not given");
+	}
+	for (size_t i = 0; r == 0 && i < json_array_size(list); i++) {
+		struct place here = inside(place, "modifiers", i);
+
+		r = read_register(template, modifier, json_array_get(list, i), &here, e);
+	}
+	return r;
+}
+
+static int read_msr(struct cpu_template *template, const json_t *json, const struct place *place,
+		    struct error *e)
+{
+	static const char *const keys[] = { "addr", "bitmap", NULL };
+	struct msr_modifier *msr = &template->msrs[template->msr_count];
+	int r = check_object(json, keys, place, e);
+
+	if (r == 0) {
+		r = get_u32(json, "addr", place, &msr->index, e);
+	}
+	if (r == 0) {
+		r = get_bitmap(json, 64, place, &msr->mask, &msr->value, e);
+	}
+	for (uint32_t i = 0; r == 0 && i < template->msr_count; i++) {
+		if (template->msrs[i].index == msr->index) {
+			r = refuse(place, e, "MSR 0x%x is changed twice", msr->index);
+		}
+	}
+	template->msr_count += r == 0 ? 1 : 0;
+	return r;
+}
+
+/* Parts that mean nothing here may be there if they are empty. */
+static int check_empty(const json_t *json, const char *key, const char *why, struct error *e)
+{
+	const struct place top = { "" };
+	const json_t *list;
+	int r = get_array(json, key, SIZE_MAX, &top, &list, e);
+
+	if (r == 0 && json_array_size(list) != 0) {
+		r = error_set(e, ERROR_NOT_SUPPORTED, EOPNOTSUPP, "CPU template: '%s': %s", key,
+			      why);
+	}
+	return r;
+}
+
+static int read_template(struct cpu_template *template, const json_t *json, struct error *e)
+{
+	static const char *const keys[] = { "kvm_capabilities", "cpuid_modifiers", "msr_modifiers",
+					    "reg_modifiers",	"vcpu_features",   NULL };
+	const struct place top = { "" };
+	const json_t *list = NULL;
+	int r = check_object(json, keys, &top, e);
+
+	if (r == 0) {
+		r = check_empty(json, "kvm_capabilities",
+				"which capabilities KVM must have is not changed by templates", e);
+	}
+	if (r == 0) {
+		r = check_empty(json, "reg_modifiers", "that is for other processors than x86", e);
+	}
+	if (r == 0) {
+		r = check_empty(json, "vcpu_features", "that is for other processors than x86", e);
+	}
+	if (r == 0) {
+		r = get_array(json, "cpuid_modifiers", CPU_TEMPLATE_CPUID_MAX, &top, &list, e);
+	}
+	for (size_t i = 0; r == 0 && i < json_array_size(list); i++) {
+		struct place here = inside(&top, "cpuid_modifiers", i);
+
+		r = read_leaf(template, json_array_get(list, i), &here, e);
+	}
+	if (r == 0) {
+		r = get_array(json, "msr_modifiers", CPU_TEMPLATE_MSR_MAX, &top, &list, e);
+	}
+	for (size_t i = 0; r == 0 && i < json_array_size(list); i++) {
+		struct place here = inside(&top, "msr_modifiers", i);
+
+		r = read_msr(template, json_array_get(list, i), &here, e);
+	}
+	return r;
+}
+
+int cpu_template_from_json(struct cpu_template **ret, const json_t *json, struct error *e)
+{
+	auto_free struct cpu_template *template = calloc(1, sizeof(*template));
+	int r;
+
+	if (template == NULL) {
+		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "CPU template: out of memory");
+	}
+	r = read_template(template, json, e);
+	if (r == 0) {
+		*ret = take_ptr(template);
+	}
+	return r;
+}

@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Numbered events: a ring of lines, found by their number, and a list of subscribers.
+ *
+ * An event is turned into text once; what its subscribers get is that text. A subscriber may leave
+ * the list, or let others leave it, while it is told: `told` is where a walk over the list goes on,
+ * and leaving moves it. Nobody may add an event from within such a call.
+ *
+ * Main thread. Nothing of a guest comes in here but the fact that it reset its machine, which is
+ * rationed.
+ */
+#include "vmm/event_log.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "vmm/loop.h"
+
+void event_log_init(struct event_log *log)
+{
+	*log = (struct event_log){ 0 };
+}
+
+void event_log_finish(struct event_log *log)
+{
+	while (log->subscribers != NULL) {
+		event_log_unsubscribe(log->subscribers);
+	}
+	for (size_t i = 0; i < EVENT_LOG_KEPT; i++) {
+		free(log->lines[i]);
+		log->lines[i] = NULL;
+	}
+}
+
+void event_time(char buf[EVENT_TIME_SIZE])
+{
+	struct timespec now = { 0 };
+	struct tm utc = { 0 };
+
+	(void)clock_gettime(CLOCK_REALTIME, &now);
+	(void)gmtime_r(&now.tv_sec, &utc);
+	/* Years beyond 9999 are cut rather than overflow. */
+	(void)snprintf(buf, EVENT_TIME_SIZE, "%04u-%02u-%02uT%02u:%02u:%02u.%03uZ",
+		       (unsigned int)(utc.tm_year + 1900) % 10000,
+		       (unsigned int)utc.tm_mon % 12 + 1, (unsigned int)utc.tm_mday % 32,
+		       (unsigned int)utc.tm_hour % 24, (unsigned int)utc.tm_min % 60,
+		       (unsigned int)utc.tm_sec % 61, (unsigned int)(now.tv_nsec / 1000000) % 1000);
+}
+
+/* With its newline; NULL if memory is short. */
+static char *make_line(uint64_t seq, const char *name, json_t *detail)
+{
+	char time[EVENT_TIME_SIZE];
+	auto_json json_t *event = NULL;
+	char *text, *line;
+	size_t len;
+
+	event_time(time);
+	event = json_pack("{s:I, s:s, s:s}", "seq", (json_int_t)seq, "time", time, "event", name);
+	if (event == NULL || (detail != NULL && json_object_update(event, detail) < 0)) {
+		return NULL;
+	}
+	text = json_dumps(event, JSON_COMPACT);
+	if (text == NULL) {
+		return NULL;
+	}
+	len = strlen(text);
+	line = realloc(text, len + 2);
+	if (line == NULL) {
+		free(text);
+		return NULL;
+	}
+	memcpy(line + len, "\n", 2);
+	return line;
+}
+
+static void tell_all(struct event_log *log, const char *line)
+{
+	size_t len = strlen(line);
+	struct event_subscriber *subscriber = log->subscribers;
+
+	while (subscriber != NULL) {
+		log->told = subscriber->next;
+		subscriber->event(subscriber, line, len);
+		subscriber = log->told;
+	}
+}
+
+void event_log_add(struct event_log *log, const char *name, json_t *detail)
+{
+	uint64_t seq = ++log->last;
+	char **place = &log->lines[seq % EVENT_LOG_KEPT];
+
+	free(*place);
+	*place = make_line(seq, name, detail);
+	json_decref(detail);
+	if (*place != NULL) {
+		tell_all(log, *place);
+	}
+}
+
+void event_log_add_reset(struct event_log *log)
+{
+	uint64_t now = loop_now_ns();
+
+	log->resets_held++;
+	if (log->last_reset_ns != 0 && now - log->last_reset_ns < EVENT_LOG_RESET_MS * 1000000ULL) {
+		return;
+	}
+	log->last_reset_ns = now;
+	event_log_add(log, "reset", json_pack("{s:I}", "resets", (json_int_t)log->resets_held));
+	log->resets_held = 0;
+}
+
+static uint64_t first_kept(const struct event_log *log)
+{
+	return log->last < EVENT_LOG_KEPT ? 1 : log->last - EVENT_LOG_KEPT + 1;
+}
+
+void event_log_subscribe(struct event_log *log, struct event_subscriber *subscriber, uint64_t after)
+{
+	uint64_t seq = first_kept(log);
+
+	subscriber->log = log;
+	subscriber->next = log->subscribers;
+	subscriber->link = &log->subscribers;
+	if (subscriber->next != NULL) {
+		subscriber->next->link = &subscriber->next;
+	}
+	log->subscribers = subscriber;
+	if (after >= seq) {
+		seq = after < log->last ? after + 1 : log->last + 1;
+	}
+	for (; seq <= log->last && subscriber->log == log; seq++) {
+		const char *line = log->lines[seq % EVENT_LOG_KEPT];
+
+		if (line != NULL) {
+			subscriber->event(subscriber, line, strlen(line));
+		}
+	}
+}
+
+void event_log_unsubscribe(struct event_subscriber *subscriber)
+{
+	if (subscriber->log == NULL) {
+		return;
+	}
+	if (subscriber->log->told == subscriber) {
+		subscriber->log->told = subscriber->next;
+	}
+	*subscriber->link = subscriber->next;
+	if (subscriber->next != NULL) {
+		subscriber->next->link = subscriber->link;
+	}
+	subscriber->log = NULL;
+	subscriber->next = NULL;
+	subscriber->link = NULL;
+}

@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Figures in two forms. For GET /metrics: Prometheus text. For the metrics file: one JSON object a
+ * line, grouped as Firecracker does ("vcpu", "block", "block_vda", "net", "put_api_requests", ...),
+ * at the start, each minute, when asked and at the end. The devices' figures have one source,
+ * vm_write_metrics(): the groups of disks and cards are made from its text.
+ *
+ * Figures are totals since the start. A file that takes nothing delays nobody: its lines are lost
+ * and counted. Main thread.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "internal.h"
+#include "vmm/cleanup.h"
+
+#define PERIOD_NS (60 * 1000000000ULL)
+
+/* Takes `value`; false if memory is short. */
+static bool put(json_t *object, const char *key, json_t *value)
+{
+	return json_object_set_new(object, key, value) == 0;
+}
+
+static bool put_number(json_t *object, const char *key, uint64_t value)
+{
+	return put(object, key, json_integer((json_int_t)MIN(value, (uint64_t)INT64_MAX)));
+}
+
+/* The group of that name, made if it is not there; borrowed. */
+static json_t *group(json_t *all, const char *name)
+{
+	json_t *found = json_object_get(all, name);
+
+	if (found == NULL && put(all, name, json_object())) {
+		found = json_object_get(all, name);
+	}
+	return found;
+}
+
+static void add_number(json_t *object, const char *key, uint64_t value)
+{
+	uint64_t before = (uint64_t)json_integer_value(json_object_get(object, key));
+
+	(void)put_number(object, key, before + value);
+}
+
+/* --- requests ---------------------------------------------------------------------------------- */
+
+static const struct counted {
+	const char *group, *name;
+	enum request_type type;
+} counted[] = {
+	{ "get_api_requests", "instance_info", REQUEST_GET_INSTANCE },
+	{ "get_api_requests", "vmm_version", REQUEST_GET_VERSION },
+	{ "get_api_requests", "machine_cfg", REQUEST_GET_MACHINE_CONFIG },
+	{ "get_api_requests", "vm_cfg", REQUEST_GET_VM_CONFIG },
+	{ "get_api_requests", "vm", REQUEST_GET_VM },
+	{ "put_api_requests", "actions", REQUEST_PUT_ACTION },
+	{ "put_api_requests", "boot_source", REQUEST_PUT_BOOT_SOURCE },
+	{ "put_api_requests", "drive", REQUEST_PUT_DRIVE },
+	{ "put_api_requests", "logger", REQUEST_PUT_LOGGER },
+	{ "put_api_requests", "machine_cfg", REQUEST_PUT_MACHINE_CONFIG },
+	{ "put_api_requests", "cpu_cfg", REQUEST_PUT_CPU_CONFIG },
+	{ "put_api_requests", "metrics", REQUEST_PUT_METRICS },
+	{ "put_api_requests", "network", REQUEST_PUT_NET },
+	{ "put_api_requests", "serial", REQUEST_PUT_SERIAL },
+	{ "put_api_requests", "entropy", REQUEST_PUT_ENTROPY },
+	{ "patch_api_requests", "drive", REQUEST_PATCH_DRIVE },
+	{ "patch_api_requests", "network", REQUEST_PATCH_NET },
+	{ "patch_api_requests", "machine_cfg", REQUEST_PATCH_MACHINE_CONFIG },
+	{ "patch_api_requests", "vm", REQUEST_PATCH_VM },
+};
+
+static void put_requests(const struct instance *instance, json_t *all)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(counted); i++) {
+		const struct request_count *count = &instance->counts[counted[i].type];
+		json_t *place = group(all, counted[i].group);
+		char key[64];
+
+		(void)snprintf(key, sizeof(key), "%s_count", counted[i].name);
+		(void)put_number(place, key, count->made);
+		if (strcmp(counted[i].group, "get_api_requests") != 0) {
+			(void)snprintf(key, sizeof(key), "%s_fails", counted[i].name);
+			(void)put_number(place, key, count->failed);
+		}
+	}
+}
+
+/* --- the machine ------------------------------------------------------------------------------- */
+
+/*
+ * A line such as
+ *	vmm_disk_reads_total{device="vda"} 12
+ * adds 12 to "reads" of "block_vda" and of "block".
+ */
+static void put_sample(json_t *all, char *line)
+{
+	static const struct {
+		const char *prefix, *group;
+	} kinds[] = { { "vmm_disk_", "block" }, { "vmm_net_", "net" } };
+	static const char label[] = "{device=\"";
+	char *device = strstr(line, label);
+	char *value = strstr(line, "\"} ");
+
+	if (device == NULL || value == NULL || value < device + strlen(label)) {
+		return;
+	}
+	*device = *value = '\0';
+	device += strlen(label);
+	value += strlen("\"} ");
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
+		size_t skip = strlen(kinds[i].prefix);
+		char name[80], *end;
+
+		if (strncmp(line, kinds[i].prefix, skip) != 0) {
+			continue;
+		}
+		end = strstr(line + skip, "_total");
+		if (end != NULL) {
+			*end = '\0';
+		}
+		(void)snprintf(name, sizeof(name), "%s_%s", kinds[i].group, device);
+		add_number(group(all, kinds[i].group), line + skip, strtoull(value, NULL, 10));
+		add_number(group(all, name), line + skip, strtoull(value, NULL, 10));
+	}
+}
+
+static void put_devices(const struct instance *instance, json_t *all)
+{
+	struct metrics_text text = { 0 };
+	char *rest;
+
+	(void)group(all, "block");
+	(void)group(all, "net");
+	vm_write_metrics(instance->vm, &text);
+	rest = text.data;
+	while (rest != NULL) {
+		put_sample(all, strsep(&rest, "\n"));
+	}
+	free(text.data);
+}
+
+static void put_vcpus(const struct instance *instance, json_t *all)
+{
+	json_t *sum = group(all, "vcpu");
+
+	for (uint32_t i = 0; i < vm_vcpu_count(instance->vm); i++) {
+		struct vm_vcpu_stats stats = { 0 };
+
+		vm_vcpu_stats(instance->vm, i, &stats);
+		add_number(sum, "exit_io", stats.exits_io);
+		add_number(sum, "exit_mmio", stats.exits_mmio);
+		add_number(sum, "exit_other", stats.exits_other);
+		add_number(sum, "cpu_time_us", stats.cpu_time_ns / 1000);
+	}
+}
+
+static void put_machine(const struct instance *instance, json_t *all)
+{
+	json_t *vmm = group(all, "vmm");
+	struct vm_stats stats = { 0 };
+
+	if (instance->vm != NULL) {
+		put_vcpus(instance, all);
+		put_devices(instance, all);
+		vm_stats(instance->vm, &stats);
+	}
+	(void)put_number(vmm, "uptime_ms", instance_uptime_ns(instance) / 1000000);
+	(void)put_number(vmm, "resets", stats.resets);
+	(void)put_number(vmm, "resident_bytes", resident_bytes(instance));
+	(void)put_number(vmm, "events", instance->events.last);
+	(void)put_number(group(all, "logger"), "missed_metrics_count", instance->metrics.lost);
+	(void)put_number(group(all, "uart"), "missed_write_count",
+			 atomic_load(&instance->serial.lost_bytes));
+}
+
+/* --- the metrics file -------------------------------------------------------------------------- */
+
+void figures_flush(struct instance *instance)
+{
+	auto_json json_t *all = NULL;
+	auto_free char *text = NULL;
+	struct timespec now = { 0 };
+	size_t len;
+	char *line;
+
+	if (instance->metrics.fd < 0) {
+		return;
+	}
+	all = json_object();
+	if (instance->config.metrics.emit_id) {
+		(void)put(all, "id", json_string(instance->settings.id));
+	}
+	(void)clock_gettime(CLOCK_REALTIME, &now);
+	(void)put_number(all, "utc_timestamp_ms",
+			 (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000);
+	put_requests(instance, all);
+	put_machine(instance, all);
+	text = json_dumps(all, JSON_COMPACT);
+	len = text != NULL ? strlen(text) : 0;
+	line = text != NULL ? realloc(text, len + 2) : NULL;
+	if (line == NULL) {
+		instance->metrics.lost++;
+		return;
+	}
+	text = line;
+	memcpy(text + len, "\n", 2);
+	output_write(&instance->metrics, text, len + 1);
+}
+
+static void minute_passed(struct loop_timer *timer)
+{
+	struct instance *instance = container_of(timer, struct instance, metrics_timer);
+
+	figures_flush(instance);
+	loop_timer_set(instance->host->loop, timer, PERIOD_NS, minute_passed);
+}
+
+void figures_begin(struct instance *instance)
+{
+	if (instance->metrics.fd >= 0) {
+		minute_passed(&instance->metrics_timer);
+	}
+}
+
+void figures_end(struct instance *instance)
+{
+	loop_timer_cancel(&instance->metrics_timer);
+	figures_flush(instance);
+}
+
+/* --- Prometheus -------------------------------------------------------------------------------- */
+
+static void write_number(struct metrics_text *text, const char *name, enum metric_type type,
+			 const char *help, uint64_t value)
+{
+	metrics_begin(text, name, type, help);
+	metrics_sample(text, NULL, NULL, value);
+}
+
+void instance_write_metrics(struct instance *instance, struct metrics_text *text)
+{
+	metrics_begin(text, "vmm_info", METRIC_GAUGE, "The program, always 1");
+	metrics_sample(text, "version", VMM_VERSION, 1);
+	metrics_begin(text, "vmm_state", METRIC_GAUGE, "1 for the state that the VM is in");
+	for (int state = INSTANCE_NOT_STARTED; state <= INSTANCE_ENDED; state++) {
+		metrics_sample(text, "state", instance_state_name((enum instance_state)state),
+			       instance_state(instance) == (enum instance_state)state);
+	}
+	metrics_begin(text, "vmm_uptime_seconds", METRIC_GAUGE, "Since the VM first ran");
+	metrics_sample_seconds(text, NULL, NULL, instance_uptime_ns(instance));
+	write_number(text, "vmm_memory_bytes", METRIC_GAUGE, "Memory of the guest",
+		     instance->config.machine.memory_size);
+	write_number(text, "vmm_resident_bytes", METRIC_GAUGE,
+		     "Memory of the process that is resident, the guest's included",
+		     resident_bytes(instance));
+	write_number(text, "vmm_events_total", METRIC_COUNTER, "Events in the log",
+		     instance->events.last);
+	write_number(text, "vmm_metrics_lines_lost_total", METRIC_COUNTER,
+		     "Lines that the metrics file has not taken", instance->metrics.lost);
+	write_number(text, "vmm_serial_output_lost_bytes_total", METRIC_COUNTER,
+		     "Output of the serial port beyond its limit, or not taken by its file",
+		     atomic_load(&instance->serial.lost_bytes));
+	if (instance->vm != NULL) {
+		vm_write_metrics(instance->vm, text);
+	}
+}

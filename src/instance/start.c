@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * From a configuration to a running VM. vm_create() does what takes long (files, memory, loading the
+ * kernel); it runs on the caller's thread, or on a thread of its own that main joins when its post
+ * arrives. What follows is main's: the process enters its sandbox, vm_start() has main enter its
+ * filter and lets the guest go.
+ *
+ * While the thread runs, it alone touches `vm_config`, `vm_host`, `new_vm` and what the
+ * configuration lends them; main answers reading requests and refuses the others. A failure destroys
+ * what was made, and the instance is as it was.
+ */
+#include <errno.h>
+
+#include "internal.h"
+
+static void add_failure_event(struct instance *instance, const struct error *e)
+{
+	event_log_add(&instance->events, "start-failed",
+		      json_pack("{s:s, s:s}", "code", error_code_name(e->code), "message", e->msg));
+}
+
+static int prepare(struct instance *instance, struct error *e)
+{
+	if (!instance->config.has_boot) {
+		(void)error_set(e, ERROR_CONFIG, EINVAL,
+				"Cannot start the VM without a kernel: none is configured");
+		return error_hint(e, "PUT /boot-source names one");
+	}
+	config_store_to_vm(&instance->config, &instance->settings, &instance->vm_config,
+			   instance->drive_places);
+	instance->vm_host.serial =
+		serial_file_init(&instance->serial, &instance->config, instance->host->serial);
+	instance->vm_host.hvc = instance->host->hvc;
+	instance->vm_config.console = instance->host->hvc != NULL;
+	instance->state = INSTANCE_STARTING;
+	event_log_add(&instance->events, "starting", NULL);
+	return 0;
+}
+
+static int run(struct instance *instance, struct error *e)
+{
+	int r = sandbox_enter_process(instance->settings.sandbox, e);
+
+	instance->started_ns = loop_now_ns();
+	return r == 0 ? vm_start(instance->vm, e) : r;
+}
+
+/* Main: vm_create() has returned `r`, with `e` filled if that is negative. */
+static int conclude(struct instance *instance, int r, struct error *e)
+{
+	instance->vm = instance->new_vm;
+	instance->new_vm = NULL;
+	if (r == 0) {
+		r = run(instance, e);
+	}
+	if (r < 0) {
+		vm_destroy(instance->vm);
+		instance->vm = NULL;
+		instance->started_ns = 0;
+		instance->state = INSTANCE_NOT_STARTED;
+		add_failure_event(instance, e);
+		return r;
+	}
+	instance->state = INSTANCE_RUNNING;
+	event_log_add(&instance->events, "started", NULL);
+	if (instance->columns != 0) {
+		vm_console_resize(instance->vm, instance->columns, instance->rows);
+	}
+	figures_begin(instance);
+	if (instance->host->started != NULL) {
+		instance->host->started(instance->host, NULL);
+	}
+	return 0;
+}
+
+int instance_start_now(struct instance *instance, struct error *e)
+{
+	struct error failure = { 0 };
+	int r;
+
+	if (instance->state != INSTANCE_NOT_STARTED) {
+		return instance_wrong_state(instance, e);
+	}
+	r = prepare(instance, &failure);
+	if (r == 0) {
+		r = vm_create(&instance->new_vm, &instance->vm_config, &instance->vm_host,
+			      &failure);
+		r = conclude(instance, r, &failure);
+	}
+	if (r < 0 && e != NULL) {
+		*e = failure;
+	}
+	return r;
+}
+
+static void *create(void *arg)
+{
+	struct instance *instance = arg;
+
+	instance->start_result = vm_create(&instance->new_vm, &instance->vm_config,
+					   &instance->vm_host, &instance->start_error);
+	loop_post(instance->host->loop, &instance->start_post);
+	return NULL;
+}
+
+static void answer(struct instance *instance, const struct error *failure)
+{
+	struct instance_call *call = instance->start_call;
+
+	instance->start_call = NULL;
+	if (failure != NULL) {
+		instance->counts[REQUEST_PUT_ACTION].failed++;
+	}
+	if (call != NULL) {
+		call->done(call, NULL, failure);
+	}
+}
+
+static void created(void *arg)
+{
+	struct instance *instance = arg;
+	int r;
+
+	(void)pthread_join(instance->thread, NULL);
+	instance->thread_runs = false;
+	r = conclude(instance, instance->start_result, &instance->start_error);
+	if (r < 0 && instance->host->started != NULL) {
+		instance->host->started(instance->host, &instance->start_error);
+	}
+	answer(instance, r < 0 ? &instance->start_error : NULL);
+}
+
+void instance_start_async(struct instance *instance, struct instance_call *call)
+{
+	struct error *e = &instance->start_error;
+	int r;
+
+	*e = (struct error){ 0 };
+	instance->start_call = call;
+	r = prepare(instance, e);
+	if (r < 0) {
+		answer(instance, e);
+		return;
+	}
+	instance->start_post = (struct loop_post){ .run = created, .arg = instance };
+	r = pthread_create(&instance->thread, NULL, create, instance);
+	if (r != 0) {
+		instance->state = INSTANCE_NOT_STARTED;
+		(void)error_set_sys(e, ERROR_INTERNAL, r, "start: a thread");
+		add_failure_event(instance, e);
+		answer(instance, e);
+		return;
+	}
+	instance->thread_runs = true;
+}
+
+void instance_abandon_start(struct instance *instance)
+{
+	struct error e = { 0 };
+
+	if (!instance->thread_runs) {
+		return;
+	}
+	(void)pthread_join(instance->thread, NULL);
+	instance->thread_runs = false;
+	loop_post_cancel(instance->host->loop, &instance->start_post);
+	vm_destroy(instance->new_vm);
+	instance->new_vm = NULL;
+	instance->state = INSTANCE_NOT_STARTED;
+	(void)error_set(&e, ERROR_CANCELLED, ECANCELED, "start: the instance ends");
+	answer(instance, &e);
+}

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The system calls of src/instance once the VM runs. A file of its own because the filter compiler
+ * links it without the rest of the room. */
+#include "vmm/instance_syscalls.h"
+
+static const struct syscall_rule main_rules[] = {
+	/* The metrics file, figures of the process, times of events. */
+	SYSCALL("writev"),
+	SYSCALL("pread64"),
+	SYSCALL("clock_gettime"),
+	SYSCALL("getpid"),
+	/* Text and JSON come and go on the heap. */
+	SYSCALL("brk"),
+	SYSCALL("munmap"),
+	SYSCALL("mremap"),
+	SYSCALL("madvise"),
+	/* Locks, joining the thread of a job; the end. */
+	SYSCALL("futex"),
+	SYSCALL("close"),
+};
+const struct syscall_list instance_main_syscalls = SYSCALL_LIST(main_rules);
+
+static const struct syscall_rule serial_rules[] = {
+	SYSCALL("write"),
+	SYSCALL("futex"),
+	SYSCALL("clock_gettime"),
+};
+const struct syscall_list instance_serial_syscalls = SYSCALL_LIST(serial_rules);
