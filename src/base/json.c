@@ -91,11 +91,25 @@ static int scan_text(const char *text, size_t len, struct error *e)
 	return 0;
 }
 
+/* jansson may cut what it quotes within a character; our messages are UTF-8. */
+static void make_utf8(char *text)
+{
+	json_t *value = json_string(text);
+
+	for (; value == NULL && *text != '\0'; text++) {
+		if ((unsigned char)*text >= 0x80) {
+			*text = '?';
+		}
+	}
+	json_decref(value);
+}
+
 /* jansson's reason, or our words where its own speak of its programming interface. */
-static int refuse(const json_error_t *why, struct error *e)
+static int refuse(json_error_t *why, struct error *e)
 {
 	const char *text = why->text;
 
+	make_utf8(why->text);
 	switch (json_error_code(why)) {
 	case json_error_out_of_memory:
 		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "JSON: out of memory");

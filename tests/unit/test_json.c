@@ -344,6 +344,8 @@ static const struct {
 	{ "\"\\u0000\"", "a NUL (\\u0000) inside a string" },
 	{ "\xef\xbb\xbf{}", "a byte order mark" },
 	{ "\"\xff\"", "unable to decode byte 0xff" },
+	{ "\"\\u\xc3\xa9", "invalid escape near '\"\\u?'" }, /* not half of the letter */
+	{ "\"\xc3\xa9\\x\"", "invalid escape near '\"\xc3\xa9\\x'" },
 };
 
 START_TEST(test_messages)
