@@ -2,8 +2,8 @@
 /*
  * The API: a request of HTTP becomes a typed request of the instance, and its outcome the answer.
  * Which method and path mean what is in routes.c; what a body may say is in the option table of its
- * object. The texts of errors that Firecracker's API has, too, are Firecracker's (release 1.16),
- * because clients look for them.
+ * object. The texts of errors that Firecracker's API has, too, are Firecracker's, because clients
+ * look for them.
  *
  * All is decided before anything is done: a request that is refused here has reached nobody.
  *

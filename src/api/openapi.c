@@ -18,7 +18,7 @@
 
 static const char description[] =
 	"The API of one virtual machine, spoken as HTTP/1.1 on a Unix socket. It is that of "
-	"Firecracker (release 1.16), extended. Firecracker's endpoints whose device this version "
+	"Firecracker, extended. Firecracker's endpoints whose device this version "
 	"does not have are listed, and refuse with the code `not-supported`.\n\n"
 	"Success is 200 with JSON, or 204. Whatever is refused has changed nothing; the answer "
 	"has a text for people (`fault_message`), a name for programs that never changes "
@@ -80,8 +80,7 @@ static json_t *error_code_schema(void)
 	return json_pack("{s:s, s:O}", "type", "string", "enum", list);
 }
 
-/* Of what stands before "[]". */
-static json_t *item_schema(const char *type, size_t len)
+static json_t *plain_schema(const char *type, size_t len)
 {
 	if (memchr(type, '|', len) != NULL) {
 		return enum_schema(type, len);
@@ -104,11 +103,15 @@ static json_t *type_schema(const char *type)
 {
 	size_t len = strlen(type);
 
+	if (len > 1 && type[len - 1] == '?') {
+		return json_pack("{s:[o, {s:s}]}", "anyOf", plain_schema(type, len - 1), "type",
+				 "null");
+	}
 	if (len > 2 && strcmp(type + len - 2, "[]") == 0) {
 		return json_pack("{s:s, s:o}", "type", "array", "items",
-				 item_schema(type, len - 2));
+				 plain_schema(type, len - 2));
 	}
-	return item_schema(type, len);
+	return plain_schema(type, len);
 }
 
 static json_t *field_schema(const struct schema_field *field)

@@ -30,9 +30,45 @@ static const struct schema_field version_fields[] = {
 	{ "vmm_version", "string", NULL },
 };
 
+static const struct schema_field exits_fields[] = {
+	{ "io", "integer", "for ports" },
+	{ "mmio", "integer", "for devices in memory" },
+	{ "other", "integer", NULL },
+};
+
+static const struct schema_field vcpu_fields[] = {
+	{ "index", "integer", NULL },
+	{ "cpu_time_us", "integer", "processor time of its thread in microseconds" },
+	{ "exits", "VcpuExits", "how often it left the guest" },
+};
+
+static const struct schema_field memory_fields[] = {
+	{ "size_bytes", "integer", "of the guest" },
+	{ "resident_bytes", "integer", "of the process, with what the guest has touched" },
+};
+
+static const struct schema_field failure_fields[] = {
+	{ "code", "error-code", NULL },
+	{ "message", "string", NULL },
+};
+
+static const struct schema_field end_fields[] = {
+	{ "reason", "power-off|reboot|panic|triple-fault|debug-exit|stopped|error|none", NULL },
+	{ "code?", "integer", "what the guest wrote to the debug exit" },
+	{ "error?", "Failure", NULL },
+};
+
 static const struct schema_field vm_fields[] = {
 	{ "id", "string", "name of the VM" },
 	{ "state", "not-started|starting|running|paused|ended", NULL },
+	{ "uptime_ms", "integer", "since it first ran" },
+	{ "pid", "integer", "the process" },
+	{ "vcpu_count", "integer", NULL },
+	{ "vcpus", "Vcpu[]", "none before the start" },
+	{ "memory", "VmMemory", NULL },
+	{ "resets", "integer", "of the machine" },
+	{ "job", "Job?", "the one that runs" },
+	{ "ended", "VmEnd?", "how it ended" },
 };
 
 static const struct schema_field config_fields[] = {
@@ -47,11 +83,6 @@ static const struct schema_field config_fields[] = {
 	{ "metrics?", "Metrics", NULL },
 };
 
-static const struct schema_field job_error_fields[] = {
-	{ "code", "error-code", NULL },
-	{ "message", "string", NULL },
-};
-
 static const struct schema_field job_fields[] = {
 	{ "id", "integer", "from 1" },
 	{ "kind", "string", "what it does" },
@@ -62,7 +93,7 @@ static const struct schema_field job_fields[] = {
 	{ "bytes_per_second", "integer", NULL },
 	{ "seconds_left?", "integer", "an estimate" },
 	{ "elapsed_ms", "integer", NULL },
-	{ "error?", "JobError", "why it failed" },
+	{ "error?", "Failure", "why it failed" },
 };
 
 static const struct schema_field event_fields[] = {
@@ -100,9 +131,13 @@ const struct schema schemas[] = {
 	SCHEMA("Instance", instance_fields, "The instance"),
 	SCHEMA("Version", version_fields, "Versions"),
 	SCHEMA("Vm", vm_fields, "The VM at this moment"),
+	SCHEMA("Vcpu", vcpu_fields, "A virtual CPU"),
+	SCHEMA("VcpuExits", exits_fields, "Exits of a virtual CPU"),
+	SCHEMA("VmMemory", memory_fields, "Memory"),
+	SCHEMA("VmEnd", end_fields, "How a VM ended"),
 	SCHEMA("VmConfig", config_fields, "What is configured"),
 	SCHEMA("Job", job_fields, "Work on a VM that takes long"),
-	SCHEMA("JobError", job_error_fields, "Why a job failed"),
+	SCHEMA("Failure", failure_fields, "Why something ended badly"),
 	SCHEMA("Event", event_fields, "Something that happened"),
 	SCHEMA("CpuidRegister", register_fields, "Bits of a CPUID register", .closed = true),
 	SCHEMA("CpuidLeaf", cpuid_fields, "Changes of a CPUID leaf", .closed = true),

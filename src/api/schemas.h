@@ -15,6 +15,7 @@
  *	"a|b|c"		one of these strings
  *	"Name"		the schema of that name
  *	"X[]"		an array of X
+ *	"X?"		X or null
  */
 struct schema_field {
 	const char *key, *type;
