@@ -111,8 +111,8 @@ guest_initrd() {
 }
 
 # In the lab a guest may stand still at any place, also another monitor's: the processor under it is QEMU's, of which
-# tests/lab/run tells. There, and only there, a guest that its time limit ended (status 124) is started again, with twice
-# the time, at most three times in one script, and a comment says so.
+# tests/lab/run tells. There, and only there, a guest that its time limit ended (status 124) is started again, with
+# twice the time, at most three times in one script, and a comment says so.
 excuses=3
 # Runs before each start, for what a guest leaves behind.
 each_try=true
