@@ -135,7 +135,7 @@ int json_parse(json_t **ret, const char *text, size_t len, struct error *e)
 	json_t *value;
 	int r;
 
-	if (len == 0) {
+	if (len == 0 || text == NULL) {
 		return error_set(e, ERROR_JSON, EINVAL, "JSON: the text is empty");
 	}
 	if (len >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0) {

@@ -268,20 +268,19 @@ int loop_init_sized(struct loop *loop, uint32_t sources_max, struct error *e)
 
 	VMM_BUG_ON(sources_max == 0 || sources_max > LOOP_SOURCES_SIZED_MAX);
 	*loop = (struct loop){ .epoll_fd = -1, .wake_fd = -1 };
-	loop->posts_tail = &loop->posts_head;
-	r = pthread_mutex_init(&loop->post_lock, NULL);
-	if (r != 0) {
-		loop->posts_tail = NULL;
-		return error_set_sys(e, ERROR_INTERNAL, r, "event loop: mutex");
-	}
 	/* Zeroed memory from the kernel stays address space; a small table shares a page of the heap. */
 	loop->slots = calloc(sources_max, sizeof(*loop->slots));
 	if (loop->slots == NULL) {
-		r = error_set(e, ERROR_NO_MEMORY, ENOMEM,
-			      "event loop: no memory for %u descriptors", sources_max);
-		goto fail;
+		return error_set(e, ERROR_NO_MEMORY, ENOMEM,
+				 "event loop: no memory for %u descriptors", sources_max);
 	}
 	loop->sources_max = sources_max;
+	r = pthread_mutex_init(&loop->post_lock, NULL);
+	if (r != 0) {
+		free(take_ptr(loop->slots));
+		return error_set_sys(e, ERROR_INTERNAL, r, "event loop: mutex");
+	}
+	loop->posts_tail = &loop->posts_head;
 	loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (loop->epoll_fd < 0) {
 		r = error_set_sys(e, ERROR_INTERNAL, errno, "event loop: epoll_create1");

@@ -436,7 +436,7 @@ static int bind(const struct option_table *table, void *object, const json_t *va
 		char *member = owner != NULL ? owner + option->offset : NULL;
 		struct place here = { .parent = place, .key = option->json };
 		const json_t *given;
-		union member read;
+		union member read = { .number = 0 };
 
 		given = option_has_json(option) ? json_object_get(value, option->json) : NULL;
 		if (given == NULL || json_is_null(given)) {

@@ -27,20 +27,25 @@ static bool put(json_t *object, const char *key, json_t *value)
 
 static json_t *text_value(const char *text)
 {
-	auto_free char *copy = NULL;
 	json_t *value = json_string(text);
+	char *copy;
 
 	if (value != NULL) {
 		return value;
 	}
 	/* No UTF-8, from a command line; better seen in part than not at all. */
 	copy = strdup(text);
-	for (char *p = copy; p != NULL && *p != '\0'; p++) {
-		if ((unsigned char)*p >= 0x80) {
-			*p = '?';
+	if (copy == NULL) {
+		return NULL;
+	}
+	for (size_t i = 0; copy[i] != '\0'; i++) {
+		if ((unsigned char)copy[i] >= 0x80) {
+			copy[i] = '?';
 		}
 	}
-	return copy != NULL ? json_string(copy) : NULL;
+	value = json_string(copy);
+	free(copy);
+	return value;
 }
 
 /* JSON has signed numbers here; more than they hold has no meaning for any option. */
