@@ -96,6 +96,8 @@ struct option_iter {
 };
 struct option_iter option_iter(const struct option_table *table);
 bool option_next(struct option_iter *at);
+/* The name on command lines that was probably meant; NULL if none is near. */
+const char *options_nearest(const struct option_table *table, const char *name);
 
 /* Fills the defaults of every option and clears the `present` flags. */
 int options_defaults(const struct option_table *table, void *object, struct error *e);
@@ -119,6 +121,10 @@ int options_parse(const struct option_table *table, void *object, int argc, char
  */
 int options_parse_keys(const struct option_table *table, void *object, const char *what, char *text,
 		       struct error *e);
+/* What stands for the option's value in help: "SIZE"; "" for a flag. */
+const char *options_placeholder(const struct option *option);
+/* What the option accepts, in words: "a size such as 512M or 2G, 32M to 64G". */
+void options_accepted(const struct option *option, char *buf, size_t size);
 /* Aligned two-column help. Writes to `fd`-less buffer: returns bytes needed as snprintf does. */
 size_t options_help(const struct option_table *table, char *buf, size_t size);
 

@@ -123,6 +123,11 @@ const char *option_nearest(const struct option_table *table, enum option_names n
 	return found;
 }
 
+const char *options_nearest(const struct option_table *table, const char *name)
+{
+	return option_nearest(table, NAMES_COMMAND_LINE, name, strlen(name));
+}
+
 void option_list_names(const struct option_table *table, enum option_names names, char *buf,
 		       size_t size)
 {

@@ -139,6 +139,11 @@ void option_describe(const struct option *option, char *buf, size_t size)
 	}
 }
 
+void options_accepted(const struct option *option, char *buf, size_t size)
+{
+	option_describe(option, buf, size);
+}
+
 static int refuse(const struct option *option, const char *what, const char *text, const char *why,
 		  struct error *e)
 {

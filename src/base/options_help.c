@@ -31,13 +31,14 @@ static void __printf_like(2, 3) put(struct out *out, const char *fmt, ...)
 	}
 }
 
-static const char *placeholder(const struct option *option)
+const char *options_placeholder(const struct option *option)
 {
 	static const char *const names[] = {
 		[OPTION_FLAG] = "",	  [OPTION_BOOL] = "on|off", [OPTION_STRING] = "TEXT",
 		[OPTION_U32] = "N",	  [OPTION_SIZE] = "SIZE",   [OPTION_DURATION] = "TIME",
 		[OPTION_ENUM] = "CHOICE", [OPTION_MAC] = "MAC",	    [OPTION_FD] = "N",
-		[OPTION_LIST] = "TEXT",	  [OPTION_U64] = "N",
+		[OPTION_LIST] = "TEXT",	  [OPTION_U64] = "N",	    [OPTION_OBJECT] = "",
+		[OPTION_INCLUDE] = "",
 	};
 
 	return option->argument != NULL && option->type != OPTION_FLAG ? option->argument
@@ -46,7 +47,7 @@ static const char *placeholder(const struct option *option)
 
 static void put_left(struct out *out, const struct option_table *table, const struct option *option)
 {
-	const char *argument = placeholder(option);
+	const char *argument = options_placeholder(option);
 
 	if (table->keys) {
 		put(out, "  %s%s%s", option->name, argument[0] != '\0' ? "=" : "", argument);

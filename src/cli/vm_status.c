@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Asking many VMs for their state at once. One thread per VM, at most ASKERS of them: a VM that is
+ * stuck costs its own time limit, and the others' answers do not wait for it.
+ *
+ * What a VM answers is another process's: text is cut, and what is missing or of a wrong type is 0.
+ */
+#include "vm_status.h"
+
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "vmm/cleanup.h"
+#include "vmm/run_directory.h"
+
+#define ASKERS 32
+
+static uint64_t number_at(const json_t *object, const char *key)
+{
+	json_int_t n = json_integer_value(json_object_get(object, key));
+
+	return n > 0 ? (uint64_t)n : 0;
+}
+
+static void copy_printable(char *buf, size_t size, const char *text)
+{
+	size_t len = 0;
+
+	for (; text != NULL && text[len] != '\0' && len + 1 < size; len++) {
+		buf[len] = text[len] >= ' ' && text[len] <= '~' ? text[len] : '?';
+	}
+	buf[len] = '\0';
+}
+
+void vm_status_read(struct vm_status *status, const json_t *vm)
+{
+	const json_t *memory = json_object_get(vm, "memory");
+	const json_t *vcpu;
+	size_t i;
+
+	*status = (struct vm_status){ .answered = true,
+				      .uptime_ms = number_at(vm, "uptime_ms"),
+				      .vcpus = number_at(vm, "vcpu_count"),
+				      .memory = number_at(memory, "size_bytes"),
+				      .resident = number_at(memory, "resident_bytes"),
+				      .pid = number_at(vm, "pid") };
+	copy_printable(status->state, sizeof(status->state),
+		       json_string_value(json_object_get(vm, "state")));
+	json_array_foreach(json_object_get(vm, "vcpus"), i, vcpu)
+	{
+		const json_t *exits = json_object_get(vcpu, "exits");
+
+		status->cpu_time_us += number_at(vcpu, "cpu_time_us");
+		status->exits += number_at(exits, "io") + number_at(exits, "mmio") +
+				 number_at(exits, "other");
+	}
+}
+
+static void ask_one(struct vm_status *status, int dir_fd, int timeout_ms)
+{
+	struct client client = { .fd = -1 };
+	auto_json json_t *vm = NULL;
+	auto_close int pidfd = -1;
+	pid_t pid = 0;
+
+	if (client_connect_at(&client, dir_fd, timeout_ms, NULL) == 0 &&
+	    client_call(&client, "GET", "/vm", NULL, &vm, NULL) == 0 && vm != NULL) {
+		vm_status_read(status, vm);
+	} else {
+		*status = (struct vm_status){ .state = "not answering" };
+	}
+	client_close(&client);
+	if (status->pid == 0 && run_directory_process(dir_fd, &pidfd, &pid, NULL) == 0) {
+		status->pid = (uint64_t)pid;
+	}
+}
+
+struct asking {
+	struct vm_status *statuses;
+	const int *dir_fds;
+	size_t count;
+	int timeout_ms;
+	_Atomic size_t next;
+};
+
+static void *ask_some(void *arg)
+{
+	struct asking *asking = arg;
+	size_t i;
+
+	while ((i = atomic_fetch_add(&asking->next, 1)) < asking->count) {
+		if (asking->dir_fds[i] >= 0) {
+			ask_one(&asking->statuses[i], asking->dir_fds[i], asking->timeout_ms);
+		}
+	}
+	return NULL;
+}
+
+void vm_status_ask(struct vm_status *statuses, const int *dir_fds, size_t count, int timeout_ms)
+{
+	struct asking asking = {
+		.statuses = statuses, .dir_fds = dir_fds, .count = count, .timeout_ms = timeout_ms
+	};
+	pthread_t threads[ASKERS];
+	size_t started = 0;
+
+	json_prepare();
+	while (started < ASKERS && started + 1 < count &&
+	       pthread_create(&threads[started], NULL, ask_some, &asking) == 0) {
+		started++;
+	}
+	(void)ask_some(&asking);
+	while (started > 0) {
+		(void)pthread_join(threads[--started], NULL);
+	}
+}
+
+const char *show_bytes(char buf[FIGURE_SIZE], uint64_t bytes)
+{
+	static const char units[] = "KMGTPE";
+	uint64_t scaled = bytes; /* in 1/1024 of the unit that is tried */
+	size_t unit = 0;
+
+	while (scaled >= 1024 * 1024 && units[unit + 1] != '\0') {
+		scaled /= 1024;
+		unit++;
+	}
+	if (bytes < 1024) {
+		(void)snprintf(buf, FIGURE_SIZE, "%u", (unsigned int)bytes);
+	} else if (scaled < 10 * 1024) {
+		(void)snprintf(buf, FIGURE_SIZE, "%u.%u%c", (unsigned int)(scaled / 1024),
+			       (unsigned int)(scaled % 1024 * 10 / 1024), units[unit]);
+	} else {
+		(void)snprintf(buf, FIGURE_SIZE, "%u%c", (unsigned int)(scaled / 1024),
+			       units[unit]);
+	}
+	return buf;
+}
+
+const char *show_duration(char buf[FIGURE_SIZE], uint64_t seconds)
+{
+	static const struct {
+		uint64_t from, unit;
+		char letter;
+	} units[] = { { 48 * 3600, 24 * 3600, 'd' }, { 2 * 3600, 3600, 'h' }, { 120, 60, 'm' } };
+
+	for (size_t i = 0; i < ARRAY_SIZE(units); i++) {
+		if (seconds >= units[i].from) {
+			(void)snprintf(buf, FIGURE_SIZE, "%" PRIu64 "%c", seconds / units[i].unit,
+				       units[i].letter);
+			return buf;
+		}
+	}
+	(void)snprintf(buf, FIGURE_SIZE, "%us", (unsigned int)seconds);
+	return buf;
+}
