@@ -132,6 +132,7 @@ struct block_ops {
 	 * never in flight after commit. */
 	void (*wait)(struct block *b);
 	void (*close)(struct block *b); /* frees `b` */
+	bool raw; /* `b` is the first member of a struct raw (src/block/raw.h) */
 };
 
 struct block {
@@ -159,7 +160,13 @@ struct block {
  * reason and cure; ERROR_DISK_LOCKED names the process that holds the disk if it can be found.
  */
 int block_open(struct block **ret, const struct block_config *config, struct error *e);
-/* Accepts NULL. Nothing may be in flight. */
+/*
+ * The same for a disk that is to take the place of `old`. The file may be the one that `old` is on,
+ * perhaps with another size: both then share one lock, until both are closed.
+ */
+int block_open_instead(struct block **ret, const struct block_config *config, struct block *old,
+		       struct error *e);
+/* Main, as block_open_instead(). Accepts NULL. Nothing may be in flight. */
 void block_close(struct block *b);
 
 /*

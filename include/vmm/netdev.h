@@ -75,6 +75,7 @@ struct netdev {
 	bool plain;	       /* sockets: frames travel without header */
 	bool connected;	       /* sockets: an empty read is the end (SOCK_SEQPACKET) */
 	uint16_t mtu;	       /* told to the guest; 0: not. May be set before the device is made */
+	uint32_t mtu_max;      /* the interface's own, when it was opened; 0: not known */
 	char name[NETDEV_NAME_SIZE]; /* for messages: "tap0", "fd 7" */
 };
 
@@ -82,6 +83,9 @@ struct netdev {
 uint32_t netdev_usable_offloads(uint32_t offloads);
 /* Receive worker. */
 int netdev_set_offloads(struct netdev *netdev, uint32_t offloads);
+/* What the guest is told, before the device is made. ERROR_NET if no packet of that size would get
+ * through the back end. */
+int netdev_set_mtu(struct netdev *netdev, uint32_t mtu, struct error *e);
 /* Closes the descriptor. NULL is fine. */
 void netdev_destroy(struct netdev *netdev);
 

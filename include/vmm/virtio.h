@@ -166,6 +166,8 @@ void virtio_device_resume(struct virtio_device *dev);
  */
 void virtio_queue_begin(struct virtio_queue *queue);
 bool __must_use virtio_queue_more(struct virtio_queue *queue);
+/* Worker: as if the driver had kicked; nothing if the device needs a reset. */
+void virtio_queue_process(struct virtio_queue *queue);
 /* Worker: publish, and interrupt if the driver wants it. */
 void virtio_queue_publish(struct virtio_queue *queue);
 /* Any thread: the device is broken until the driver resets it; rate-limited log line with `why`. */

@@ -12,6 +12,8 @@
  * with the `writeback` field set to 0 (CONFIG_WCE), every write is on stable storage before its
  * completion.
  *
+ * A limit (requests and bytes per time) holds requests back in the ring, in order.
+ *
  * Threads: configuration space under the device's lock on a vCPU, requests on the queue's worker.
  * Saved: writeback. Requests in flight are completed before a save.
  */
@@ -23,6 +25,7 @@
 #include "vmm/block.h"
 #include "vmm/error.h"
 #include "vmm/guest_memory.h"
+#include "vmm/rate_limit.h"
 #include "vmm/virtio.h"
 #include "vmm/worker.h"
 
@@ -50,6 +53,27 @@ extern const struct virtio_ops virtio_blk_ops;
  */
 int virtio_blk_create(struct virtio_device **ret, const char *name, struct block *block,
 		      struct guest_memory *mem, struct worker *workers, struct error *e);
+/*
+ * Before the first driver: FLUSH and CONFIG_WCE are not offered, and writes are complete when the
+ * host has them, not when they are on stable storage.
+ */
+void virtio_blk_make_unsafe(struct virtio_device *dev);
+/*
+ * Requests and bytes per second; both kinds of request count together, FLUSH and the others as
+ * operations. init_limit: before the worker starts. limit: any thread but a worker's; only what is
+ * given changes.
+ */
+void virtio_blk_init_limit(struct virtio_device *dev, const struct rate_limit_config *config);
+void virtio_blk_limit(struct virtio_device *dev, const struct rate_limit_config *config);
+/*
+ * Main, the worker runs: completes what is in flight, puts `next` in place of the disk, and tells
+ * the driver of its capacity. On success the device owns `next`, which gets the old one's serial
+ * number, and the caller owns *old. Refused if the guest could not use it as it uses the old one;
+ * a failure changes nothing.
+ */
+struct block *virtio_blk_disk(const struct virtio_device *dev); /* main: the one that it has now */
+int virtio_blk_replace(struct virtio_device *dev, struct block *next, struct block **old,
+		       struct error *e);
 const struct virtio_blk_metrics *virtio_blk_metrics(const struct virtio_device *dev);
 
 #endif

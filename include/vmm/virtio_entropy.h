@@ -10,6 +10,7 @@
 
 #include "vmm/error.h"
 #include "vmm/guest_memory.h"
+#include "vmm/rate_limit.h"
 #include "vmm/virtio.h"
 #include "vmm/worker.h"
 
@@ -22,5 +23,14 @@ extern const struct virtio_ops virtio_entropy_ops;
  * (*ret)->ops->destroy(). */
 int virtio_entropy_create(struct virtio_device **ret, const char *name, struct guest_memory *mem,
 			  struct worker *workers, struct error *e);
+/* Requests and bytes per time; requests beyond wait in the ring. Before the worker starts. */
+void virtio_entropy_init_limit(struct virtio_device *dev, const struct rate_limit_config *config);
+
+struct virtio_entropy_counters {
+	uint64_t requests, bytes;
+};
+/* Any thread. */
+void virtio_entropy_read_counters(const struct virtio_device *dev,
+				  struct virtio_entropy_counters *ret);
 
 #endif

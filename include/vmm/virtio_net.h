@@ -11,6 +11,7 @@
 #define VMM_VIRTIO_NET_H
 
 #include "vmm/netdev.h"
+#include "vmm/rate_limit.h"
 #include "vmm/virtio.h"
 
 #define VIRTIO_NET_QUEUE_RX   0
@@ -28,6 +29,16 @@ extern const struct virtio_ops virtio_net_ops;
 int virtio_net_create(struct virtio_device **ret, const char *name, struct netdev *netdev,
 		      const uint8_t mac[NETDEV_MAC_SIZE], struct guest_memory *mem,
 		      struct worker *workers, struct error *e);
+
+/*
+ * Frames and bytes per time in each direction. What goes beyond waits: in the ring, and in the back
+ * end, which drops what it has no room for. init_limits: before the workers start. limit: any
+ * thread but a worker's, the workers run; NULL: that direction stays; only what is given changes.
+ */
+void virtio_net_init_limits(struct virtio_device *dev, const struct rate_limit_config *rx,
+			    const struct rate_limit_config *tx);
+void virtio_net_limit(struct virtio_device *dev, const struct rate_limit_config *rx,
+		      const struct rate_limit_config *tx);
 
 /* Since the device was made. Each frame counts once: in frames, or in one of the others. */
 struct virtio_net_counters {

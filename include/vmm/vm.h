@@ -55,7 +55,8 @@ struct vm_host {
 	struct loop *loop; /* main's; borrowed */
 	/* Main thread, once, from the loop. `stop` lives as long as the VM. */
 	void (*stopped)(struct vm_host *host, const struct vm_stop *stop);
-	/* Main thread, from the loop: the guest, or vm_reset(), has reset the machine. May be NULL. */
+	/* Main thread, from the loop: the guest, or vm_reset(), has reset the machine; once for
+	 * resets that follow each other quickly. May be NULL. */
 	void (*was_reset)(struct vm_host *host);
 	/* Guest output and room for input; NULL members are not allowed, a NULL channel is: output
 	 * vanishes. */
@@ -117,6 +118,7 @@ int vm_limit_net(struct vm *vm, uint32_t index, const struct rate_limit_config *
 enum vm_state vm_state(const struct vm *vm);
 void vm_stats(const struct vm *vm, struct vm_stats *stats);
 uint32_t vm_vcpu_count(const struct vm *vm);
+/* `index` is below vm_vcpu_count(). */
 void vm_vcpu_stats(const struct vm *vm, uint32_t index, struct vm_vcpu_stats *stats);
 /* vCPUs, devices: vmm_vcpu_exits_total, vmm_disk_reads_total{device="vda"}, ... */
 void vm_write_metrics(const struct vm *vm, struct metrics_text *text);

@@ -125,6 +125,12 @@ static const struct option options[] = {
 	  .fallback = "on",
 	  .help = "keep other machines from using the disk",
 	  .json = "lock" },
+	{ .type = OPTION_OBJECT,
+	  .offset = offsetof(struct block_config, limiter),
+	  .present = offsetof(struct block_config, has_limiter) + 1,
+	  .object = &rate_limit_options,
+	  .help = "limits bytes and requests per time",
+	  .json = "rate_limiter" },
 };
 const struct option_table block_options = {
 	.name = "disk",
@@ -201,7 +207,7 @@ static int examine_device(struct raw_disk *disk, const char *path, struct error 
 	int logical = 0;
 	unsigned int physical = 0;
 
-	if (!disk->read_only) {
+	if (!disk->read_only && disk->twin == NULL) {
 		char self[40];
 		int fd;
 
@@ -357,7 +363,41 @@ static int create(struct block **ret, struct raw_disk *disk, int engine, struct 
 	return sync_create(ret, disk, e);
 }
 
-int block_open(struct block **ret, const struct block_config *config, struct error *e)
+static bool same_file(int a, int b)
+{
+	struct stat x, y;
+
+	if (fstat(a, &x) != 0 || fstat(b, &y) != 0) {
+		return false;
+	}
+	if (S_ISBLK(x.st_mode) && S_ISBLK(y.st_mode)) {
+		return x.st_rdev == y.st_rdev;
+	}
+	return x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+/* A lock belongs to an open file, so a second one of the same file would be refused it. */
+static int share_file(struct raw_disk *disk, struct block *old, struct error *e)
+{
+	struct raw *raw =
+		old != NULL && old->ops->raw ? container_of(old, struct raw, block) : NULL;
+	int fd;
+
+	if (raw == NULL || old->read_only != disk->read_only || !same_file(disk->fd, raw->fd)) {
+		return 0;
+	}
+	fd = fcntl(raw->fd, F_DUPFD_CLOEXEC, 0);
+	if (fd < 0) {
+		return error_set_sys(e, ERROR_DISK, errno, "duplicate a descriptor");
+	}
+	close_fd(&disk->fd);
+	disk->fd = fd;
+	disk->twin = raw;
+	return 0;
+}
+
+int block_open_instead(struct block **ret, const struct block_config *config, struct block *old,
+		       struct error *e)
 {
 	struct raw_disk disk = { .fd = -1, .read_only = config->read_only };
 	int r;
@@ -369,6 +409,9 @@ int block_open(struct block **ret, const struct block_config *config, struct err
 	r = set_serial(&disk, config->serial, e);
 	if (r == 0) {
 		r = open_file(&disk, config->path, e);
+	}
+	if (r == 0) {
+		r = share_file(&disk, old, e);
 	}
 	if (r == 0) {
 		r = examine(&disk, config->path, e);
@@ -386,4 +429,9 @@ int block_open(struct block **ret, const struct block_config *config, struct err
 out:
 	close_fd(&disk.fd);
 	return r;
+}
+
+int block_open(struct block **ret, const struct block_config *config, struct error *e)
+{
+	return block_open_instead(ret, config, NULL, e);
 }

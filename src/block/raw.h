@@ -29,6 +29,7 @@ struct raw_disk {
 	bool in_memory; /* the file system keeps its files in RAM: no transfer has anything to wait
 			   for */
 	char serial[BLOCK_SERIAL_SIZE];
+	struct raw *twin; /* NULL, or whose open file `fd` is, too */
 };
 
 /* Transfers of one call of io_submit(). */
@@ -57,6 +58,8 @@ struct aio {
 struct raw {
 	struct block block;
 	int fd; /* owned */
+	/* Another disk on the same open file, and so with the same lock; NULL: none. Main. */
+	struct raw *twin;
 	bool is_device, in_memory;
 	bool no_zero_range; /* the file system has no FALLOC_FL_ZERO_RANGE */
 	bool no_punch_hole;

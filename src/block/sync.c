@@ -64,6 +64,10 @@ int raw_init(struct raw *raw, const struct block_ops *ops, struct raw_disk *disk
 	memcpy(raw->block.serial, disk->serial, sizeof(disk->serial));
 	raw->fd = disk->fd;
 	disk->fd = -1;
+	raw->twin = disk->twin;
+	if (raw->twin != NULL) {
+		raw->twin->twin = raw;
+	}
 	raw->is_device = disk->is_device;
 	raw->in_memory = disk->in_memory;
 	raw->io = &raw_io;
@@ -80,7 +84,11 @@ int raw_init(struct raw *raw, const struct block_ops *ops, struct raw_disk *disk
  */
 void raw_finish(struct raw *raw)
 {
-	unlock_disk(raw->fd);
+	if (raw->twin != NULL) {
+		raw->twin->twin = NULL; /* the lock is its alone from here on */
+	} else {
+		unlock_disk(raw->fd);
+	}
 	close_fd(&raw->fd);
 	aio_finish(raw->aio);
 	free(raw->aio);
@@ -372,6 +380,7 @@ static void sync_close(struct block *b)
 
 static const struct block_ops sync_ops = {
 	.name = "sync",
+	.raw = true,
 	.commit = sync_commit,
 	.close = sync_close,
 };

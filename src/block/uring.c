@@ -374,6 +374,7 @@ static void uring_close(struct block *b)
 
 static const struct block_ops uring_ops = {
 	.name = "io_uring",
+	.raw = true,
 	.attach = uring_attach,
 	.detach = uring_detach,
 	.commit = uring_commit,

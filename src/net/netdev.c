@@ -44,6 +44,22 @@ void netdev_destroy(struct netdev *netdev)
 	free(netdev);
 }
 
+int netdev_set_mtu(struct netdev *netdev, uint32_t mtu, struct error *e)
+{
+	if (mtu < NETDEV_MTU_MIN || mtu > NETDEV_MTU_MAX) {
+		return error_set(e, ERROR_NET, EINVAL, "'%s': MTU %u is not between %d and %d",
+				 netdev->name, mtu, NETDEV_MTU_MIN, NETDEV_MTU_MAX);
+	}
+	if (netdev->mtu_max != 0 && mtu > netdev->mtu_max) {
+		(void)error_set(e, ERROR_NET, EINVAL,
+				"'%s': MTU %u is more than the interface's own, %u", netdev->name,
+				mtu, netdev->mtu_max);
+		return error_hint(e, "sudo ip link set dev %s mtu %u", netdev->name, mtu);
+	}
+	netdev->mtu = (uint16_t)mtu;
+	return 0;
+}
+
 int netdev_open_fd(struct netdev **ret, int fd, struct error *e)
 {
 	struct stat st;

@@ -103,7 +103,7 @@ static int tap_prepare(struct netdev *netdev, struct error *e)
 }
 
 /* TUNSETIFF would make a missing interface for those who may: look first. */
-static int check_exists(const char *name, struct error *e)
+static int look_up(const char *name, uint32_t *mtu, struct error *e)
 {
 	auto_close int sock = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	struct ifreq ifr = { 0 };
@@ -112,7 +112,8 @@ static int check_exists(const char *name, struct error *e)
 		return error_set_sys(e, ERROR_NET, errno, "tap '%s': socket", name);
 	}
 	memcpy(ifr.ifr_name, name, strlen(name));
-	if (ioctl(sock, SIOCGIFFLAGS, &ifr) == 0) {
+	if (ioctl(sock, SIOCGIFMTU, &ifr) == 0) {
+		*mtu = ifr.ifr_mtu > 0 ? (uint32_t)ifr.ifr_mtu : 0;
 		return 0;
 	}
 	if (errno != ENODEV) {
@@ -191,13 +192,14 @@ static int attach(int fd, const char *name, struct error *e)
 int netdev_open_tap(struct netdev **ret, const char *name, struct error *e)
 {
 	struct netdev *netdev;
+	uint32_t mtu = 0;
 	int r;
 
 	r = netdev_check_name(name, e);
 	if (r < 0) {
 		return r;
 	}
-	r = check_exists(name, e);
+	r = look_up(name, &mtu, e);
 	if (r < 0) {
 		return r;
 	}
@@ -205,6 +207,7 @@ int netdev_open_tap(struct netdev **ret, const char *name, struct error *e)
 	if (netdev == NULL) {
 		return -ENOMEM;
 	}
+	netdev->mtu_max = mtu;
 	r = open_tun(&netdev->fd, name, e);
 	if (r == 0) {
 		r = attach(netdev->fd, name, e);

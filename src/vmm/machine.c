@@ -142,6 +142,18 @@ static int wire_device(struct machine *machine, struct machine_device *slot, str
 	return r;
 }
 
+static void prepare_disk(struct machine_device *slot, const struct block_config *config)
+{
+	slot->disk = *config;
+	slot->disk.id = slot->disk.path = slot->disk.partuuid = slot->disk.serial = NULL;
+	if (config->cache == BLOCK_CACHE_UNSAFE) {
+		virtio_blk_make_unsafe(slot->virtio);
+	}
+	if (config->has_limiter) {
+		virtio_blk_init_limit(slot->virtio, &config->limiter);
+	}
+}
+
 static int add_disk(struct machine *machine, const struct vm_config *config, uint32_t index,
 		    struct error *e)
 {
@@ -163,6 +175,10 @@ static int add_disk(struct machine *machine, const struct vm_config *config, uin
 			block_close(block);
 		}
 	}
+	if (r == 0) {
+		prepare_disk(slot, &config->disks[index]);
+		machine->disk_count++;
+	}
 	return r == 0 ? wire_device(machine, slot, e) : error_prefix(e, "disk %s", name);
 }
 
@@ -177,6 +193,7 @@ static int open_net(const struct vm_net_config *config, struct netdev **ret, str
 static int add_net(struct machine *machine, const struct vm_config *config, uint32_t index,
 		   struct error *e)
 {
+	static const struct rate_limit_config none;
 	const struct vm_net_config *net = &config->nets[index];
 	struct machine_device *slot = NULL;
 	struct netdev *netdev = NULL;
@@ -195,12 +212,23 @@ static int add_net(struct machine *machine, const struct vm_config *config, uint
 	if (r == 0) {
 		r = open_net(net, &netdev, e);
 	}
+	if (r == 0 && net->mtu != 0) {
+		r = netdev_set_mtu(netdev, net->mtu, e);
+		if (r < 0) {
+			netdev_destroy(netdev);
+		}
+	}
 	if (r == 0) {
 		r = virtio_net_create(&slot->virtio, slot->name, netdev, mac, machine->mem,
 				      slot->workers, e);
 		if (r < 0) {
 			netdev_destroy(netdev);
 		}
+	}
+	if (r == 0) {
+		virtio_net_init_limits(slot->virtio, net->has_rx ? &net->rx : &none,
+				       net->has_tx ? &net->tx : &none);
+		machine->net_count++;
 	}
 	return r == 0 ? wire_device(machine, slot, e) : error_prefix(e, "network card %s", name);
 }
@@ -234,6 +262,8 @@ static int add_entropy(struct machine *machine, const struct vm_config *config, 
 					  e);
 	}
 	if (r == 0) {
+		machine->entropy = slot;
+		virtio_entropy_init_limit(slot->virtio, &config->entropy_limiter);
 		r = wire_device(machine, slot, e);
 	}
 	return r < 0 ? error_prefix(e, "entropy device") : 0;

@@ -9,8 +9,10 @@
 
 #include "kvm.h"
 #include "vmm/acpi_power.h"
+#include "vmm/block.h"
 #include "vmm/bus.h"
 #include "vmm/i8042.h"
+#include "vmm/metrics.h"
 #include "vmm/platform.h"
 #include "vmm/pvpanic.h"
 #include "vmm/rtc.h"
@@ -33,6 +35,8 @@ struct machine_device {
 	enum sandbox_role role;
 	gpa_t base;
 	uint32_t gsi;
+	/* A disk: as configured, without strings, which were vm_create()'s caller's. */
+	struct block_config disk;
 };
 
 struct machine {
@@ -49,7 +53,8 @@ struct machine {
 	bool platform_ready;
 	uint32_t device_count;
 	struct machine_device devices[PLATFORM_VIRTIO_MMIO_MAX];
-	struct machine_device *console; /* NULL: none */
+	uint32_t disk_count, net_count;		  /* the first devices, in this order */
+	struct machine_device *console, *entropy; /* NULL: none */
 };
 
 int machine_init(struct machine *machine, const struct vm_config *config, struct kvm *kvm,
@@ -61,6 +66,16 @@ int machine_start_workers(struct machine *machine, struct error *e);
 void machine_reset(struct machine *machine);
 void machine_quiesce(struct machine *machine);
 void machine_resume(struct machine *machine);
+/* machine_change.c: changes while the workers run; see vmm/vm.h. */
+int machine_replace_disk(struct machine *machine, uint32_t index, const char *path,
+			 struct error *e);
+int machine_limit_disk(struct machine *machine, uint32_t index,
+		       const struct rate_limit_config *limiter, struct error *e);
+int machine_limit_net(struct machine *machine, uint32_t index, const struct rate_limit_config *rx,
+		      const struct rate_limit_config *tx, struct error *e);
+/* metrics.c: figures of all devices. */
+void machine_write_metrics(const struct machine *machine, struct metrics_text *text);
+
 /* vCPUs are gone. Accepts a zeroed or half-made machine. */
 void machine_finish(struct machine *machine);
 

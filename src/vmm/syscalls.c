@@ -4,11 +4,15 @@
  * compiler links it without the rest of the room.
  */
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <linux/kvm.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
 #include "vmm/vm_syscalls.h"
+
+/* What O_TMPFILE is besides O_DIRECTORY. */
+#define TMPFILE_BIT (O_TMPFILE & ~O_DIRECTORY)
 
 static const struct syscall_rule vcpu_rules[] = {
 	SYSCALL_IOCTL(KVM_RUN),
@@ -59,6 +63,26 @@ static const struct syscall_rule main_rules[] = {
 	SYSCALL_IF_MASKED("mprotect", 2, PROT_EXEC, 0),
 	SYSCALL("mremap"),
 	SYSCALL("brk"),
+	/*
+	 * Another file behind a disk (src/block/open.c, lock.c, uring.c): nothing is created, and
+	 * nothing cut by opening it. Rings are made with the disk as their only file, and restricted
+	 * before any worker sees them.
+	 */
+	SYSCALL_IF_MASKED("openat", 2, O_CREAT | O_TRUNC | TMPFILE_BIT, 0),
+	SYSCALL("fstatfs"),
+	SYSCALL("getdents64"),
+	SYSCALL("clock_nanosleep"),
+	SYSCALL("eventfd2"),
+	SYSCALL_IF("fcntl", 1, F_GETFL),
+	SYSCALL_IF("fcntl", 1, F_SETFL),
+	SYSCALL_IF("fcntl", 1, F_DUPFD_CLOEXEC),
+	SYSCALL_IOCTL(BLKGETSIZE64),
+	SYSCALL_IOCTL(BLKSSZGET),
+	SYSCALL_IOCTL(BLKPBSZGET),
+	SYSCALL("io_uring_setup"),
+	SYSCALL_IF("io_uring_register", 1, 2 /* IORING_REGISTER_FILES */),
+	SYSCALL_IF("io_uring_register", 1, 4 /* IORING_REGISTER_EVENTFD */),
+	SYSCALL_IF("io_uring_register", 1, 11 /* IORING_REGISTER_RESTRICTIONS */),
 	/* The end: disks are unlocked and closed. */
 	SYSCALL_IF("fcntl", 1, F_OFD_SETLK),
 	SYSCALL("close"),

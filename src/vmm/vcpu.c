@@ -65,10 +65,17 @@ static int create_vcpu(struct vcpus *all, struct vcpu *vcpu, struct error *e)
 static int set_up(struct vcpu *vcpu, struct error *e)
 {
 	struct vcpus *all = vcpu->all;
-	int r = cpuid_apply(&all->cpuid, vcpu->fd, vcpu->index, e);
+	const struct cpu_template *cpu = all->cpu_template;
+	int r = cpuid_apply(&all->cpuid, cpu, vcpu->fd, vcpu->index, e);
 
 	if (r == 0) {
 		r = vcpu_set_power_on(vcpu->fd, e);
+	}
+	if (r == 0 && cpu != NULL) {
+		r = template_msrs_init(&vcpu->template_msrs, cpu, vcpu->fd, e);
+	}
+	if (r == 0) {
+		r = template_msrs_write(&vcpu->template_msrs, vcpu->fd, e);
 	}
 	if (r == 0) {
 		r = vcpu_state_get(&vcpu->power_on, all->kvm, &all->msrs, vcpu->fd, e);
@@ -90,7 +97,7 @@ static void announce(struct vcpus *all, bool *what)
 /* On the thread of vCPU 0. */
 static int identify(struct vcpus *all, struct error *e)
 {
-	int r = cpuid_prepare(&all->cpuid, all->kvm->fd, all->count, e);
+	int r = cpuid_prepare(&all->cpuid, all->kvm->fd, all->count, all->threads, e);
 
 	if (r == 0) {
 		r = msr_list_read(&all->msrs, all->kvm->fd, e);
@@ -342,6 +349,9 @@ int vcpus_reset(struct vcpus *all, struct error *e)
 		struct vcpu *vcpu = &all->list[i];
 		int r = vcpu_state_set(&vcpu->power_on, all->kvm, vcpu->fd, true, e);
 
+		if (r == 0) {
+			r = template_msrs_write(&vcpu->template_msrs, vcpu->fd, e);
+		}
 		if (r < 0) {
 			return error_prefix(e, "reset vCPU %u", i);
 		}
@@ -355,6 +365,7 @@ static void finish_vcpu(struct vcpus *all, struct vcpu *vcpu)
 		(void)pthread_join(vcpu->thread, NULL);
 	}
 	vcpu_state_finish(&vcpu->power_on);
+	template_msrs_finish(&vcpu->template_msrs);
 	if (vcpu->run != NULL) {
 		(void)munmap(vcpu->run, (size_t)all->kvm->vcpu_mmap_size);
 	}

@@ -20,8 +20,10 @@
 
 #include "kvm.h"
 #include "vmm/bus.h"
+#include "vmm/metrics.h"
 #include "vmm/power.h"
 #include "vmm/sandbox.h"
+#include "x86/cpu_template.h"
 #include "x86/cpuid.h"
 #include "x86/vcpu_state.h"
 
@@ -37,6 +39,7 @@ struct vcpu {
 	pthread_t thread;
 	bool thread_started;
 	struct vcpu_state power_on; /* for machine reset */
+	struct template_msrs template_msrs;
 	struct error error; /* set-up or run failure; read by main once the thread is parked */
 	_Atomic uint64_t exits_io, exits_mmio, exits_other;
 };
@@ -48,6 +51,9 @@ struct vcpus {
 	/* A vCPU cannot go on: called once per failure on its thread, which then parks for good. */
 	void (*failed)(struct vcpus *all, struct vcpu *vcpu);
 	enum sandbox_mode sandbox;
+	/* How vCPUs look: set before vcpus_init(). */
+	uint32_t threads;			 /* of a core */
+	const struct cpu_template *cpu_template; /* NULL: none; borrowed until vcpus_finish() */
 	struct cpuid cpuid;
 	struct msr_list msrs;
 	uint32_t count;
@@ -80,6 +86,10 @@ void vcpus_excuse_pause(struct vcpus *all);
 int vcpus_reset(struct vcpus *all, struct error *e);
 /* Ends and joins the threads, closes the vCPUs. Accepts a zeroed or half-made object. */
 void vcpus_finish(struct vcpus *all);
+
+/* metrics.c: of its thread since it started; any thread, as long as it is not joined. */
+uint64_t vcpu_cpu_time_ns(const struct vcpu *vcpu);
+void vcpus_write_metrics(const struct vcpus *all, struct metrics_text *text);
 
 /* vcpu_exit.c: handles one exit. False if the vCPU has failed and has to park for good. */
 bool vcpu_handle_exit(struct vcpu *vcpu);

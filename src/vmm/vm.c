@@ -39,6 +39,7 @@ struct vm {
 	struct loader_request load;
 	struct boot_entry entry;
 	char cmdline[PLATFORM_CMDLINE_MAX];
+	struct cpu_template *cpu_template; /* ours; NULL: none */
 	uint64_t resets;
 
 	/*
@@ -53,6 +54,8 @@ struct vm {
 	struct loop_post event_post;
 	struct loop_post stop_post;
 	struct vm_stop stop;
+	struct loop_post reset_post;
+	bool reset_posted;
 
 	/* Starts the workers while main goes on; ends at once after that. */
 	pthread_t starter;
@@ -97,6 +100,23 @@ static void call_stopped(void *arg)
 	struct vm *vm = arg;
 
 	vm->host->stopped(vm->host, &vm->stop);
+}
+
+static void call_was_reset(void *arg)
+{
+	struct vm *vm = arg;
+
+	vm->reset_posted = false;
+	vm->host->was_reset(vm->host);
+}
+
+/* Once for several resets that follow each other quickly. */
+static void tell_of_reset(struct vm *vm)
+{
+	if (vm->host->was_reset != NULL && !vm->reset_posted) {
+		vm->reset_posted = true;
+		loop_post(vm->host->loop, &vm->reset_post);
+	}
 }
 
 /* All vCPUs are parked. The host hears of it from the loop, so that it may destroy the VM. */
@@ -321,6 +341,21 @@ static int begin_workers(struct vm *vm, struct error *e)
 	return 0;
 }
 
+/* vCPUs' threads read it after vm_create() has returned. */
+static int copy_cpu_template(struct vm *vm, struct error *e)
+{
+	if (vm->config.cpu_template == NULL) {
+		return 0;
+	}
+	vm->cpu_template = malloc(sizeof(*vm->cpu_template));
+	if (vm->cpu_template == NULL) {
+		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "CPU template: out of memory");
+	}
+	*vm->cpu_template = *vm->config.cpu_template;
+	vm->vcpus.cpu_template = vm->cpu_template;
+	return 0;
+}
+
 int vm_create(struct vm **ret, const struct vm_config *config, struct vm_host *host,
 	      struct error *e)
 {
@@ -342,13 +377,18 @@ int vm_create(struct vm **ret, const struct vm_config *config, struct vm_host *h
 	vm->power.event = report_event;
 	vm->event_post = (struct loop_post){ .run = event_arrived, .arg = vm };
 	vm->stop_post = (struct loop_post){ .run = call_stopped, .arg = vm };
+	vm->reset_post = (struct loop_post){ .run = call_was_reset, .arg = vm };
 	vm->starter_post = (struct loop_post){ .run = starter_ended, .arg = vm };
 	vm->vcpus.ports = &vm->machine.ports;
 	vm->vcpus.mmio = &vm->machine.mmio;
 	vm->vcpus.power = &vm->power;
 	vm->vcpus.failed = report_failure;
 	vm->vcpus.sandbox = config->sandbox;
-	r = create(vm, e);
+	vm->vcpus.threads = config->machine.smt && config->machine.vcpus > 1 ? 2 : 1;
+	r = copy_cpu_template(vm, e);
+	if (r == 0) {
+		r = create(vm, e);
+	}
 	if (r < 0) {
 		vm_destroy(vm);
 		return r;
@@ -455,6 +495,7 @@ int vm_reset(struct vm *vm, struct error *e)
 	vm->resets++;
 	atomic_store(&vm->event_word, 0);
 	vcpus_release(&vm->vcpus);
+	tell_of_reset(vm);
 	return 0;
 }
 
@@ -477,12 +518,14 @@ void vm_destroy(struct vm *vm)
 	loop_post_cancel(vm->host->loop, &vm->starter_post);
 	loop_post_cancel(vm->host->loop, &vm->event_post);
 	loop_post_cancel(vm->host->loop, &vm->stop_post);
+	loop_post_cancel(vm->host->loop, &vm->reset_post);
 	machine_finish(&vm->machine);
 	irqchip_finish(&vm->irqchip);
 	kvm_close(&vm->kvm);
 	guest_memory_finish(&vm->mem);
 	close_fd(&vm->load.kernel.fd);
 	close_fd(&vm->load.initrd.fd);
+	free(vm->cpu_template);
 	free(vm);
 }
 
@@ -543,6 +586,37 @@ void vm_console_resize(struct vm *vm, uint16_t columns, uint16_t rows)
 	}
 }
 
+static int check_started(const struct vm *vm, const char *what, struct error *e)
+{
+	if (vm->state != VM_RUNNING && vm->state != VM_PAUSED) {
+		return error_set(e, ERROR_CONFIG, ENOTCONN, "%s: the VM does not run", what);
+	}
+	return 0;
+}
+
+int vm_replace_disk(struct vm *vm, uint32_t index, const char *path, struct error *e)
+{
+	int r = check_started(vm, "replace disk", e);
+
+	return r == 0 ? machine_replace_disk(&vm->machine, index, path, e) : r;
+}
+
+int vm_limit_disk(struct vm *vm, uint32_t index, const struct rate_limit_config *limiter,
+		  struct error *e)
+{
+	int r = check_started(vm, "limit disk", e);
+
+	return r == 0 ? machine_limit_disk(&vm->machine, index, limiter, e) : r;
+}
+
+int vm_limit_net(struct vm *vm, uint32_t index, const struct rate_limit_config *rx,
+		 const struct rate_limit_config *tx, struct error *e)
+{
+	int r = check_started(vm, "limit network card", e);
+
+	return r == 0 ? machine_limit_net(&vm->machine, index, rx, tx, e) : r;
+}
+
 enum vm_state vm_state(const struct vm *vm)
 {
 	return vm->state;
@@ -559,4 +633,30 @@ void vm_stats(const struct vm *vm, struct vm_stats *stats)
 		stats->exits_other +=
 			atomic_load_explicit(&vcpu->exits_other, memory_order_relaxed);
 	}
+}
+
+uint32_t vm_vcpu_count(const struct vm *vm)
+{
+	return vm->vcpus.count;
+}
+
+void vm_vcpu_stats(const struct vm *vm, uint32_t index, struct vm_vcpu_stats *stats)
+{
+	const struct vcpu *vcpu = &vm->vcpus.list[index];
+
+	*stats = (struct vm_vcpu_stats){
+		.exits_io = atomic_load_explicit(&vcpu->exits_io, memory_order_relaxed),
+		.exits_mmio = atomic_load_explicit(&vcpu->exits_mmio, memory_order_relaxed),
+		.exits_other = atomic_load_explicit(&vcpu->exits_other, memory_order_relaxed),
+		.cpu_time_ns = vcpu_cpu_time_ns(vcpu),
+	};
+}
+
+void vm_write_metrics(const struct vm *vm, struct metrics_text *text)
+{
+	metrics_begin(text, "vmm_resets_total", METRIC_COUNTER,
+		      "Machine resets, by the guest or on request.");
+	metrics_sample(text, NULL, NULL, vm->resets);
+	vcpus_write_metrics(&vm->vcpus, text);
+	machine_write_metrics(&vm->machine, text);
 }

@@ -206,7 +206,7 @@ START_TEST(test_topology)
 	uint32_t vcpus = (uint32_t)_i % VCPUS_MAX + 1;
 
 	host->make();
-	cpuid_edit(&cpuid, vcpus);
+	cpuid_edit(&cpuid, vcpus, 1);
 	ck_assert_uint_eq(leaf(1, 0)->ebx >> 16 & 0xff, 1U << shift_for(vcpus));
 	ck_assert_uint_eq(leaf(1, 0)->edx & HTT, vcpus > 1 ? HTT : 0);
 	check_extended_topology(0xb, vcpus);
@@ -233,7 +233,7 @@ START_TEST(test_features)
 
 	host->make();
 	before = *leaf(1, 0);
-	cpuid_edit(&cpuid, 4);
+	cpuid_edit(&cpuid, 4, 1);
 	ck_assert_uint_eq(leaf(1, 0)->ecx & HIDDEN_1, 0);
 	ck_assert_uint_eq(leaf(1, 0)->ecx & SHOWN_1, SHOWN_1);
 	/* Nothing else of the leaf is touched. */
@@ -260,9 +260,9 @@ START_TEST(test_idempotent)
 	struct cpuid once;
 
 	hosts[_i].make();
-	cpuid_edit(&cpuid, 6);
+	cpuid_edit(&cpuid, 6, 1);
 	once = cpuid;
-	cpuid_edit(&cpuid, 6);
+	cpuid_edit(&cpuid, 6, 1);
 	ck_assert_mem_eq(&once, &cpuid, sizeof(cpuid));
 }
 END_TEST
@@ -271,7 +271,7 @@ START_TEST(test_no_topology_leaf)
 {
 	amd_host();
 	cpuid.entries[3].function = 0xc; /* 0xb is not there: it is not invented */
-	cpuid_edit(&cpuid, 32);
+	cpuid_edit(&cpuid, 32, 1);
 	ck_assert(!has_leaf(0xb, 0));
 	ck_assert(!has_leaf(0xb, 1));
 	ck_assert(!has_leaf(0x1f, 0));
@@ -284,7 +284,7 @@ START_TEST(test_full_table)
 	while (cpuid.count < CPUID_ENTRIES_MAX) {
 		add(0x20000000, cpuid.count, 1, 2, 3, 4);
 	}
-	cpuid_edit(&cpuid, 32);
+	cpuid_edit(&cpuid, 32, 1);
 	cpuid_set_frequencies(&cpuid, 2500000);
 	ck_assert_uint_eq(cpuid.count, CPUID_ENTRIES_MAX);
 	ck_assert(!has_leaf(0x40000010, 0));
@@ -302,7 +302,7 @@ START_TEST(test_frequencies)
 	uint64_t hz;
 
 	intel_host();
-	cpuid_edit(&cpuid, 2);
+	cpuid_edit(&cpuid, 2, 1);
 	cpuid_set_frequencies(&cpuid, khz);
 	tsc = leaf(0x15, 0);
 	ck_assert_uint_ne(tsc->eax, 0);

@@ -1,27 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The block device (virtio 1.2 §5.2): include/vmm/virtio_blk.h is the contract.
+ * The block device (virtio 1.2 §5.2): include/vmm/virtio_blk.h is the contract. blk_queue.c carries
+ * requests out.
  *
- * Threads: requests run on the queue's worker without a lock; `writeback` is atomic because vCPUs
- * write it in configuration space.
- *
- * The guest controls every byte of a chain and how it is cut. A request is parsed from one copy of
- * its header (and of its ranges); addresses were translated by the queue; ranges are checked here
- * for the right status and again by the disk. The status byte is the last writable byte wherever
- * that is.
- *
- * A request lives in a slot. There are as many as queue entries, in one mapping that is touched as
- * far as the guest's queue depth and list lengths go: short lists live in the slot, long ones in
- * the slot's own area behind all slots.
+ * Threads: configuration space under the device's lock on a vCPU; `writeback` is atomic because the
+ * worker reads it. A disk is replaced by main, with the lock held so that the queue neither starts
+ * nor stops meanwhile, on the worker.
  *
  * Saved: writeback. Requests are completed before a save, so none is ever saved.
  */
-#include "vmm/virtio_blk.h"
-
-#include "blk_batch.h"
+#include "blk_device.h"
 
 #include <errno.h>
-#include <linux/virtio_blk.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_ids.h>
 #include <stdlib.h>
@@ -29,11 +19,7 @@
 #include <sys/mman.h>
 
 #include "vmm/bytes.h"
-#include "vmm/iov.h"
-#include "vmm/log.h"
-#include "vmm/overflow.h"
-
-LOG_DOMAIN("virtio-blk");
+#include "vmm/cleanup.h"
 
 #define FEATURE(bit) (UINT64_C(1) << (bit))
 
@@ -41,546 +27,6 @@ LOG_DOMAIN("virtio-blk");
 #define CONFIG_SIZE 60
 /* Header and status take a descriptor each. */
 #define SEG_MAX (VIRTIO_BLK_QUEUE_SIZE - 2)
-/* What one range may cover, in sectors: a discard is quick; zeroes may have to be written. */
-#define DISCARD_SECTORS_MAX	 (GIB(2) / BLOCK_SECTOR)
-#define WRITE_ZEROES_SECTORS_MAX (MIB(16) / BLOCK_SECTOR)
-
-/* How long a finished request may wait for the rest of its batch. */
-#define BATCH_NS 2000000
-
-/* Batches before other sources of the worker get their turn. */
-#define BATCHES_MAX 16
-
-#define SLOT_IOV 8 /* entries of a list that is kept in the slot itself */
-
-/* The `writeback` field before the driver writes it: what it accepted decides (§5.2.5.2). */
-enum cache { CACHE_WRITE_THROUGH, CACHE_WRITE_BACK, CACHE_DEFAULT };
-
-struct virtio_blk;
-
-struct slot {
-	struct block_request req;
-	struct virtqueue_chain chain;
-	struct virtio_blk *blk;
-	uint8_t *status;
-	struct slot *next_free;
-	uint16_t range, range_count; /* DISCARD, WRITE_ZEROES: the one that is being worked on */
-	union {
-		struct iovec iov[SLOT_IOV];
-		struct virtio_blk_discard_write_zeroes ranges[VIRTIO_BLK_RANGES_MAX];
-	} u;
-};
-
-/* For lists longer than SLOT_IOV: the chain as popped, and the data part of it if that begins or
- * ends inside an entry. */
-struct slot_area {
-	struct iovec chain[VIRTIO_BLK_QUEUE_SIZE];
-	struct iovec data[VIRTIO_BLK_QUEUE_SIZE];
-};
-
-/* One mapping, zero until touched. */
-struct slots {
-	struct iovec scratch[VIRTIO_BLK_QUEUE_SIZE]; /* where chains are popped to */
-	struct slot slots[VIRTIO_BLK_QUEUE_SIZE];
-	struct slot_area areas[VIRTIO_BLK_QUEUE_SIZE] __attribute__((aligned(PAGE_SIZE_4K)));
-};
-
-struct virtio_blk {
-	struct virtio_device dev;
-	struct block *block;	   /* owned */
-	_Atomic uint8_t writeback; /* enum cache */
-	struct virtio_blk_config config;
-
-	/* Worker. */
-	struct slots *slots;
-	struct slot *free;
-	uint64_t
-		batch_start_ns; /* when the first request that the driver cannot see yet was done */
-	uint32_t fresh;		/* slots from here on have never been used */
-	struct blk_batch batch;
-
-	struct virtio_blk_metrics metrics;
-};
-
-static struct virtio_blk *to_blk(const struct virtio_device *dev)
-{
-	return container_of((struct virtio_device *)(uintptr_t)dev, struct virtio_blk, dev);
-}
-
-/* The worker is the only writer. */
-static void count(_Atomic uint64_t *counter, uint64_t n)
-{
-	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n,
-			      memory_order_relaxed);
-}
-
-static struct slot *slot_take(struct virtio_blk *blk)
-{
-	struct slot *slot = blk->free;
-
-	if (slot != NULL) {
-		blk->free = slot->next_free;
-	} else {
-		/* Heads in flight are unique, so there are never more than the queue has entries.
-		 */
-		VMM_BUG_ON(blk->fresh == VIRTIO_BLK_QUEUE_SIZE);
-		slot = &blk->slots->slots[blk->fresh++];
-		slot->blk = blk;
-	}
-	return slot;
-}
-
-static struct slot_area *slot_area(const struct slot *slot)
-{
-	struct slots *slots = slot->blk->slots;
-
-	return &slots->areas[slot - slots->slots];
-}
-
-static bool write_through(const struct virtio_blk *blk)
-{
-	if (!virtio_has_feature(&blk->dev, VIRTIO_BLK_F_FLUSH)) {
-		/* The driver cannot flush, so nothing may wait for it (§5.2.6.2); unless it has
-		 * asked for a cache. */
-		return atomic_load_explicit(&blk->writeback, memory_order_relaxed) !=
-		       CACHE_WRITE_BACK;
-	}
-	return atomic_load_explicit(&blk->writeback, memory_order_relaxed) == CACHE_WRITE_THROUGH;
-}
-
-/* Finished requests that the driver cannot see yet. */
-static uint16_t unpublished(const struct virtio_queue *queue)
-{
-	return (uint16_t)(queue->ring.used_next - queue->ring.used_published);
-}
-
-static void publish(struct virtio_blk *blk, struct virtio_queue *queue)
-{
-	if (unpublished(queue) != 0) {
-		count(&blk->metrics.batches, 1);
-	}
-	virtio_queue_publish(queue);
-}
-
-/* A batch is shown to the driver as a whole, unless the host takes long over it. */
-static void publish_if_late(struct virtio_blk *blk, struct virtio_queue *queue)
-{
-	uint64_t now = loop_now_ns();
-
-	if (unpublished(queue) <= 1) {
-		blk->batch_start_ns = now;
-	} else if (now - blk->batch_start_ns > BATCH_NS) {
-		publish(blk, queue);
-	}
-}
-
-/*
- * Ends a request. `filled` bytes from the first writable one on have been written; the status byte
- * counts as well if no unwritten byte lies before it.
- */
-static void finish(struct slot *slot, uint8_t status, uint64_t filled)
-{
-	struct virtio_blk *blk = slot->blk;
-
-	if (slot->status != NULL) {
-		*slot->status = status;
-		guest_memory_mark_dirty(blk->dev.mem, slot->status, 1);
-		if (filled == slot->chain.in_len - 1) {
-			filled++;
-		}
-	}
-	if (status == VIRTIO_BLK_S_IOERR) {
-		count(&blk->metrics.errors, 1);
-	} else if (status == VIRTIO_BLK_S_UNSUPP) {
-		count(&blk->metrics.unsupported, 1);
-	}
-	virtqueue_push(&blk->dev.queues[0].ring, &slot->chain, (uint32_t)filled);
-	slot->next_free = blk->free;
-	blk->free = slot;
-	publish_if_late(blk, &blk->dev.queues[0]);
-}
-
-static void read_done(struct block_request *req, int result)
-{
-	struct slot *slot = container_of(req, struct slot, req);
-	struct virtio_blk *blk = slot->blk;
-
-	if (result == 0) {
-		count(&blk->metrics.reads, 1);
-		count(&blk->metrics.read_bytes, req->len);
-		finish(slot, VIRTIO_BLK_S_OK, req->len);
-		return;
-	}
-	/* Any part may have been written, more than the used length says. */
-	for (uint32_t i = 0; i < req->iov_count; i++) {
-		guest_memory_mark_dirty(blk->dev.mem, req->iov[i].iov_base, req->iov[i].iov_len);
-	}
-	finish(slot, VIRTIO_BLK_S_IOERR, MIN(req->transferred, req->len));
-}
-
-static void write_done(struct block_request *req, int result)
-{
-	struct slot *slot = container_of(req, struct slot, req);
-
-	if (result == 0) {
-		count(&slot->blk->metrics.writes, 1);
-		count(&slot->blk->metrics.written_bytes, req->len);
-	}
-	finish(slot, result == 0 ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR, 0);
-}
-
-static void flush_done(struct block_request *req, int result)
-{
-	struct slot *slot = container_of(req, struct slot, req);
-
-	if (result == 0) {
-		count(&slot->blk->metrics.flushes, 1);
-	}
-	finish(slot, result == 0 ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR, 0);
-}
-
-/* The data part of a list: in place where it begins and ends with an entry. */
-static void set_data(struct slot *slot, struct iovec *list, uint32_t entries, uint64_t offset,
-		     uint64_t len)
-{
-	struct block_request *req = &slot->req;
-	uint32_t first = 0, end;
-	uint64_t sum = 0;
-	int used;
-
-	while (first < entries && sum < offset) {
-		sum += list[first++].iov_len;
-	}
-	end = first;
-	if (sum == offset) {
-		for (sum = 0; end < entries && sum < len; end++) {
-			sum += list[end].iov_len;
-		}
-		if (sum == len) {
-			req->iov = list + first;
-			req->iov_count = end - first;
-			return;
-		}
-	}
-	used = iov_slice(list, entries, offset, len, slot_area(slot)->data, VIRTIO_BLK_QUEUE_SIZE);
-	VMM_BUG_ON(used < 0); /* no more entries than the list has */
-	req->iov = slot_area(slot)->data;
-	req->iov_count = (uint32_t)used;
-}
-
-/* READ and WRITE: `len` bytes of `list` from `offset` on. */
-static void start_transfer(struct slot *slot, enum block_op op, uint64_t sector, struct iovec *list,
-			   uint32_t entries, uint64_t offset, uint64_t len)
-{
-	struct virtio_blk *blk = slot->blk;
-	struct block_request *req = &slot->req;
-	uint64_t at;
-
-	if (len % BLOCK_SECTOR != 0 || mul_overflow(sector, BLOCK_SECTOR, &at) ||
-	    !range_within(at, len, blk->block->capacity)) {
-		finish(slot, VIRTIO_BLK_S_IOERR, 0);
-		return;
-	}
-	set_data(slot, list, entries, offset, len);
-	req->op = op;
-	req->offset = at;
-	req->len = len;
-	req->fua = op == BLOCK_WRITE && write_through(blk);
-	req->done = op == BLOCK_READ ? read_done : write_done;
-	block_submit(blk->block, req);
-}
-
-static void start_flush(struct slot *slot)
-{
-	struct block_request *req = &slot->req;
-
-	req->op = BLOCK_FLUSH;
-	req->offset = 0;
-	req->len = 0;
-	req->iov_count = 0;
-	req->fua = false;
-	req->done = flush_done;
-	block_submit(slot->blk->block, req);
-}
-
-static void get_id(struct slot *slot)
-{
-	struct virtqueue_chain *chain = &slot->chain;
-	size_t len = (size_t)MIN(chain->in_len - 1, (uint64_t)BLOCK_SERIAL_SIZE);
-
-	len = iov_write(chain->iov + chain->out_count, chain->in_count, 0, slot->blk->block->serial,
-			len);
-	finish(slot, VIRTIO_BLK_S_OK, len);
-}
-
-static void submit_range(struct slot *slot);
-
-static void range_done(struct block_request *req, int result)
-{
-	struct slot *slot = container_of(req, struct slot, req);
-
-	if (result == 0 && ++slot->range < slot->range_count) {
-		submit_range(slot);
-		return;
-	}
-	if (result == 0) {
-		count(&slot->blk->metrics.discards, 1);
-	}
-	finish(slot, result == 0 ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR, 0);
-}
-
-static void submit_range(struct slot *slot)
-{
-	const struct virtio_blk_discard_write_zeroes *range = &slot->u.ranges[slot->range];
-	struct block_request *req = &slot->req;
-
-	req->offset = le64toh(range->sector) * BLOCK_SECTOR;
-	req->len = (uint64_t)le32toh(range->num_sectors) * BLOCK_SECTOR;
-	req->unmap = (le32toh(range->flags) & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP) != 0;
-	block_submit(slot->blk->block, req);
-}
-
-/* The status that a range asks for, VIRTIO_BLK_S_OK if it may be carried out. */
-static uint8_t check_range(const struct virtio_blk *blk,
-			   const struct virtio_blk_discard_write_zeroes *range, bool discard)
-{
-	uint32_t flags = le32toh(range->flags);
-	uint32_t sectors = le32toh(range->num_sectors);
-	uint64_t at;
-
-	if ((flags & ~(uint32_t)VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP) != 0 ||
-	    (discard && flags != 0)) {
-		return VIRTIO_BLK_S_UNSUPP;
-	}
-	if (sectors > (discard ? DISCARD_SECTORS_MAX : WRITE_ZEROES_SECTORS_MAX) ||
-	    mul_overflow(le64toh(range->sector), BLOCK_SECTOR, &at) ||
-	    !range_within(at, (uint64_t)sectors * BLOCK_SECTOR, blk->block->capacity)) {
-		return VIRTIO_BLK_S_IOERR;
-	}
-	return VIRTIO_BLK_S_OK;
-}
-
-/* All ranges are checked before the first is touched; UNSUPP goes before IOERR. */
-static void start_ranges(struct slot *slot, bool discard)
-{
-	struct virtio_blk *blk = slot->blk;
-	struct virtqueue_chain *chain = &slot->chain;
-	struct virtio_blk_discard_write_zeroes ranges[VIRTIO_BLK_RANGES_MAX];
-	const size_t header = sizeof(struct virtio_blk_outhdr);
-	uint64_t len = chain->out_len - header;
-	uint8_t status = VIRTIO_BLK_S_OK;
-
-	if (!virtio_has_feature(&blk->dev,
-				discard ? VIRTIO_BLK_F_DISCARD : VIRTIO_BLK_F_WRITE_ZEROES)) {
-		finish(slot, VIRTIO_BLK_S_UNSUPP, 0);
-		return;
-	}
-	if (len == 0 || len % sizeof(ranges[0]) != 0 || len > sizeof(ranges)) {
-		finish(slot, VIRTIO_BLK_S_IOERR, 0);
-		return;
-	}
-	(void)iov_read(chain->iov, chain->out_count, header, ranges, (size_t)len);
-	slot->range = 0;
-	slot->range_count = (uint16_t)(len / sizeof(ranges[0]));
-	for (uint16_t i = 0; i < slot->range_count && status != VIRTIO_BLK_S_UNSUPP; i++) {
-		uint8_t s = check_range(blk, &ranges[i], discard);
-
-		status = s == VIRTIO_BLK_S_OK ? status : s;
-	}
-	if (status != VIRTIO_BLK_S_OK) {
-		finish(slot, status, 0);
-		return;
-	}
-	/* The chain's list moves out of the ranges' way. */
-	if (chain->iov == slot->u.iov) {
-		memcpy(slot_area(slot)->chain, slot->u.iov,
-		       (size_t)(chain->out_count + chain->in_count) * sizeof(struct iovec));
-		chain->iov = slot_area(slot)->chain;
-	}
-	memcpy(slot->u.ranges, ranges, (size_t)len);
-	slot->req.op = discard ? BLOCK_DISCARD : BLOCK_WRITE_ZEROES;
-	slot->req.iov_count = 0;
-	slot->req.fua = write_through(blk);
-	slot->req.done = range_done;
-	submit_range(slot);
-}
-
-static void start_request(struct slot *slot)
-{
-	struct virtqueue_chain *chain = &slot->chain;
-	struct virtio_blk_outhdr header;
-	bool readable = iov_read(chain->iov, chain->out_count, 0, &header, sizeof(header)) ==
-			sizeof(header);
-	struct iovec *in = chain->iov + chain->out_count;
-
-	slot->status = NULL;
-	if (chain->in_count != 0) {
-		const struct iovec *last = &in[chain->in_count - 1];
-
-		slot->status = (uint8_t *)last->iov_base + last->iov_len - 1;
-	}
-	if (!readable || slot->status == NULL) {
-		count(&slot->blk->metrics.malformed, 1);
-		finish(slot, VIRTIO_BLK_S_IOERR, 0);
-		return;
-	}
-	switch (le32toh(header.type)) {
-	case VIRTIO_BLK_T_IN:
-		start_transfer(slot, BLOCK_READ, le64toh(header.sector), in, chain->in_count, 0,
-			       chain->in_len - 1);
-		break;
-	case VIRTIO_BLK_T_OUT:
-		if (slot->blk->block->read_only) {
-			finish(slot, VIRTIO_BLK_S_IOERR, 0);
-			break;
-		}
-		start_transfer(slot, BLOCK_WRITE, le64toh(header.sector), chain->iov,
-			       chain->out_count, sizeof(header), chain->out_len - sizeof(header));
-		break;
-	case VIRTIO_BLK_T_FLUSH:
-		start_flush(slot);
-		break;
-	case VIRTIO_BLK_T_GET_ID:
-		get_id(slot);
-		break;
-	case VIRTIO_BLK_T_DISCARD:
-		start_ranges(slot, true);
-		break;
-	case VIRTIO_BLK_T_WRITE_ZEROES:
-		start_ranges(slot, false);
-		break;
-	default:
-		finish(slot, VIRTIO_BLK_S_UNSUPP, 0);
-		break;
-	}
-}
-
-/* Takes everything that is available. */
-static void take_requests(struct virtio_blk *blk, struct virtqueue *ring)
-{
-	struct iovec *scratch = blk->slots->scratch;
-	struct virtqueue_chain chain;
-
-	while (virtqueue_pop(ring, &chain, scratch, VIRTIO_BLK_QUEUE_SIZE) > 0) {
-		struct slot *slot = slot_take(blk);
-		size_t entries = (size_t)chain.out_count + chain.in_count;
-
-		slot->chain = chain;
-		slot->chain.iov = entries <= SLOT_IOV ? slot->u.iov : slot_area(slot)->chain;
-		memcpy(slot->chain.iov, scratch, entries * sizeof(*scratch));
-		start_request(slot);
-	}
-}
-
-/* Looks at the ring until something comes, at most until `end_ns`. */
-static bool look(struct virtqueue *ring, uint64_t now_ns, uint64_t end_ns)
-{
-	while (now_ns < end_ns) {
-		if (virtqueue_has_work(ring)) {
-			return true;
-		}
-		now_ns = loop_now_ns();
-	}
-	return false;
-}
-
-/*
- * All that was taken is finished or under way: true if the finished ones shall wait for more, which
- * has come. Never while something is under way, because nobody would see that finish.
- */
-static bool batch_grows(struct virtio_blk *blk, struct virtio_queue *queue)
-{
-	struct virtqueue *ring = &queue->ring;
-	uint32_t finished = unpublished(queue);
-	uint64_t now, end;
-
-	if (ring->in_flight_count != 0 || !blk_batch_open(finished)) {
-		return false;
-	}
-	if (virtqueue_has_work(ring)) {
-		return true;
-	}
-	if (!blk_batch_look_before(&blk->batch, finished)) {
-		return false;
-	}
-	now = loop_now_ns();
-	end = MIN(now + BLK_BATCH_LOOK_NS, blk->batch_start_ns + BLK_BATCH_NS);
-	if (now >= end) {
-		return false;
-	}
-	if (look(ring, now, end)) {
-		return true;
-	}
-	blk_batch_vain_before(&blk->batch, finished);
-	return false;
-}
-
-/* Takes and shows one batch; true if the next one has come already. */
-static bool process_batch(struct virtio_blk *blk, struct virtio_queue *queue)
-{
-	uint32_t shown;
-	uint64_t now;
-	bool came;
-
-	do {
-		take_requests(blk, &queue->ring);
-		block_commit(blk->block);
-	} while (batch_grows(blk, queue));
-	shown = unpublished(queue);
-	publish(blk, queue);
-	if (queue->ring.in_flight_count != 0 || !blk_batch_look_after(&blk->batch, shown)) {
-		return false;
-	}
-	now = loop_now_ns();
-	came = look(&queue->ring, now, now + BLK_BATCH_LOOK_NS);
-	blk_batch_looked_after(&blk->batch, came);
-	return came;
-}
-
-static void blk_process(struct virtio_device *dev, struct virtio_queue *queue)
-{
-	struct virtio_blk *blk = to_blk(dev);
-
-	virtio_queue_begin(queue);
-	do {
-		uint32_t batches = 1;
-
-		while (process_batch(blk, queue) && batches < BATCHES_MAX) {
-			batches++;
-		}
-	} while (virtio_queue_more(queue));
-}
-
-/* A group of requests has been completed by the loop. */
-static void completed(void *arg)
-{
-	struct virtio_blk *blk = arg;
-	struct virtio_queue *queue = &blk->dev.queues[0];
-
-	if ((atomic_load(&blk->dev.status) & VIRTIO_CONFIG_S_NEEDS_RESET) != 0) {
-		publish(blk, queue);
-	} else {
-		blk_process(&blk->dev, queue);
-	}
-}
-
-static void blk_queue_start(struct virtio_device *dev, struct virtio_queue *queue)
-{
-	struct virtio_blk *blk = to_blk(dev);
-	struct error e;
-
-	if (block_attach(blk->block, &queue->worker->loop, completed, blk, &e) < 0) {
-		virtio_needs_reset(dev, e.msg);
-	}
-}
-
-static void blk_queue_stop(struct virtio_device *dev, struct virtio_queue *queue)
-{
-	struct virtio_blk *blk = to_blk(dev);
-
-	block_detach(blk->block);
-	publish(blk, queue);
-}
 
 /* What the `writeback` field reads as. */
 static uint8_t shown_writeback(const struct virtio_blk *blk)
@@ -597,7 +43,7 @@ static uint8_t shown_writeback(const struct virtio_blk *blk)
 
 static void blk_config_read(struct virtio_device *dev, uint32_t offset, void *buf, uint32_t len)
 {
-	const struct virtio_blk *blk = to_blk(dev);
+	const struct virtio_blk *blk = blk_of(dev);
 	struct virtio_blk_config config = blk->config;
 
 	config.wce = shown_writeback(blk);
@@ -608,7 +54,7 @@ static void blk_config_read(struct virtio_device *dev, uint32_t offset, void *bu
 static void blk_config_write(struct virtio_device *dev, uint32_t offset, const void *buf,
 			     uint32_t len)
 {
-	struct virtio_blk *blk = to_blk(dev);
+	struct virtio_blk *blk = blk_of(dev);
 	const uint32_t field = offsetof(struct virtio_blk_config, wce);
 
 	if ((atomic_load(&dev->status) & VIRTIO_CONFIG_S_FEATURES_OK) == 0 ||
@@ -623,12 +69,12 @@ static void blk_config_write(struct virtio_device *dev, uint32_t offset, const v
 
 static void blk_reset(struct virtio_device *dev)
 {
-	atomic_store(&to_blk(dev)->writeback, CACHE_DEFAULT);
+	atomic_store(&blk_of(dev)->writeback, CACHE_DEFAULT);
 }
 
 static void blk_destroy(struct virtio_device *dev)
 {
-	struct virtio_blk *blk = to_blk(dev);
+	struct virtio_blk *blk = blk_of(dev);
 
 	virtio_device_finish(dev);
 	block_close(blk->block);
@@ -739,12 +185,97 @@ int virtio_blk_create(struct virtio_device **ret, const char *name, struct block
 		free(blk);
 		return r;
 	}
+	queue_limit_init(&blk->limit, &blk->dev.queues[0], &(struct rate_limit_config){ 0 });
 	blk->block = block;
 	*ret = &blk->dev;
 	return 0;
 }
 
+void virtio_blk_make_unsafe(struct virtio_device *dev)
+{
+	blk_of(dev)->unsafe = true;
+	dev->features_offered &= ~(FEATURE(VIRTIO_BLK_F_FLUSH) | FEATURE(VIRTIO_BLK_F_CONFIG_WCE));
+}
+
+void virtio_blk_init_limit(struct virtio_device *dev, const struct rate_limit_config *config)
+{
+	queue_limit_init(&blk_of(dev)->limit, &dev->queues[0], config);
+}
+
+void virtio_blk_limit(struct virtio_device *dev, const struct rate_limit_config *config)
+{
+	queue_limit_change(&blk_of(dev)->limit, config);
+}
+
+/* What the guest has been told and cannot be told anew. */
+static int check_replacement(const struct virtio_blk *blk, const struct block *next,
+			     struct error *e)
+{
+	uint32_t told = le32toh(blk->config.blk_size);
+
+	if (next->logical_block > told) {
+		return error_set(e, ERROR_DISK, EINVAL,
+				 "its blocks have %u bytes, and the guest counts on %u",
+				 next->logical_block, told);
+	}
+	if (next->read_only != blk->block->read_only) {
+		return error_set(e, ERROR_DISK, EINVAL,
+				 "it is %s, and the guest counts on the opposite",
+				 next->read_only ? "read-only" : "writable");
+	}
+	return 0;
+}
+
+struct swap {
+	struct virtio_blk *blk;
+	struct block *next;
+	int result;
+	struct error *e;
+};
+
+static void swap_on_worker(void *arg)
+{
+	struct swap *swap = arg;
+	struct virtio_blk *blk = swap->blk;
+
+	if (blk->dev.queues[0].started) {
+		swap->result = blk_queue_swap(blk, &blk->dev.queues[0], swap->next, swap->e);
+	} else {
+		blk->block = swap->next;
+	}
+}
+
+struct block *virtio_blk_disk(const struct virtio_device *dev)
+{
+	return blk_of(dev)->block;
+}
+
+int virtio_blk_replace(struct virtio_device *dev, struct block *next, struct block **old,
+		       struct error *e)
+{
+	struct virtio_blk *blk = blk_of(dev);
+	struct swap swap = { .blk = blk, .next = next, .e = e };
+	struct block *before = blk->block;
+	int r = check_replacement(blk, next, e);
+
+	if (r < 0) {
+		return r;
+	}
+	memcpy(next->serial, before->serial, sizeof(next->serial));
+	{
+		SCOPED_LOCK(&dev->lock);
+		worker_call(dev->queues[0].worker, swap_on_worker, &swap);
+		if (swap.result < 0) {
+			return swap.result;
+		}
+		blk->config.capacity = htole64(next->capacity / BLOCK_SECTOR);
+		virtio_config_changed(dev);
+	}
+	*old = before;
+	return 0;
+}
+
 const struct virtio_blk_metrics *virtio_blk_metrics(const struct virtio_device *dev)
 {
-	return &to_blk(dev)->metrics;
+	return &blk_of(dev)->metrics;
 }

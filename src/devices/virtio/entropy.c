@@ -14,11 +14,25 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "queue_limit.h"
 #include "vmm/iov.h"
 
 struct virtio_entropy {
 	struct virtio_device dev;
+	struct queue_limit limit;
+	_Atomic uint64_t requests, bytes; /* the worker writes */
 };
+
+static struct virtio_entropy *entropy_of(struct virtio_device *dev)
+{
+	return container_of(dev, struct virtio_entropy, dev);
+}
+
+static void count(_Atomic uint64_t *counter, uint64_t n)
+{
+	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + n,
+			      memory_order_relaxed);
+}
 
 /* One request. Returns the bytes written. */
 static uint32_t fill(const struct virtqueue_chain *chain)
@@ -44,21 +58,40 @@ static uint32_t fill(const struct virtqueue_chain *chain)
 
 static void entropy_process(struct virtio_device *dev, struct virtio_queue *queue)
 {
+	struct virtio_entropy *entropy = entropy_of(dev);
 	struct iovec iov[VIRTIO_ENTROPY_QUEUE_SIZE];
 	struct virtqueue_chain chain;
 
-	(void)dev;
+	if (entropy->limit.throttled) {
+		return;
+	}
 	virtio_queue_begin(queue);
 	do {
-		while (virtqueue_pop(&queue->ring, &chain, iov, ARRAY_SIZE(iov)) > 0) {
-			virtqueue_push(&queue->ring, &chain, fill(&chain));
+		while (!queue_limit_stops(&entropy->limit) &&
+		       virtqueue_pop(&queue->ring, &chain, iov, ARRAY_SIZE(iov)) > 0) {
+			uint32_t written = fill(&chain);
+
+			count(&entropy->requests, 1);
+			count(&entropy->bytes, written);
+			queue_limit_take(&entropy->limit, written);
+			virtqueue_push(&queue->ring, &chain, written);
+		}
+		if (entropy->limit.throttled) {
+			virtio_queue_publish(queue);
+			return; /* kicks stay suppressed until the limit's timer */
 		}
 	} while (virtio_queue_more(queue));
 }
 
+static void entropy_queue_stop(struct virtio_device *dev, struct virtio_queue *queue)
+{
+	(void)queue;
+	queue_limit_stop(&entropy_of(dev)->limit);
+}
+
 static void entropy_destroy(struct virtio_device *dev)
 {
-	struct virtio_entropy *entropy = container_of(dev, struct virtio_entropy, dev);
+	struct virtio_entropy *entropy = entropy_of(dev);
 
 	virtio_device_finish(dev);
 	free(entropy);
@@ -76,6 +109,7 @@ const struct virtio_ops virtio_entropy_ops = {
 	.queue_names = entropy_queue_names,
 	.syscalls = SYSCALL_LIST(entropy_rules),
 	.queue_process = entropy_process,
+	.queue_stop = entropy_queue_stop,
 	.destroy = entropy_destroy,
 };
 
@@ -93,6 +127,22 @@ int virtio_entropy_create(struct virtio_device **ret, const char *name, struct g
 		free(entropy);
 		return r;
 	}
+	queue_limit_init(&entropy->limit, &entropy->dev.queues[0],
+			 &(struct rate_limit_config){ 0 });
 	*ret = &entropy->dev;
 	return 0;
+}
+
+void virtio_entropy_init_limit(struct virtio_device *dev, const struct rate_limit_config *config)
+{
+	queue_limit_init(&entropy_of(dev)->limit, &dev->queues[0], config);
+}
+
+void virtio_entropy_read_counters(const struct virtio_device *dev,
+				  struct virtio_entropy_counters *ret)
+{
+	const struct virtio_entropy *entropy = container_of(dev, const struct virtio_entropy, dev);
+
+	ret->requests = atomic_load_explicit(&entropy->requests, memory_order_relaxed);
+	ret->bytes = atomic_load_explicit(&entropy->bytes, memory_order_relaxed);
 }

@@ -317,6 +317,7 @@ int virtio_net_create(struct virtio_device **ret, const char *name, struct netde
 		      const uint8_t mac[NETDEV_MAC_SIZE], struct guest_memory *mem,
 		      struct worker *workers, struct error *e)
 {
+	static const struct rate_limit_config none;
 	struct virtio_net *net;
 	int r;
 
@@ -343,8 +344,27 @@ int virtio_net_create(struct virtio_device **ret, const char *name, struct netde
 	net->mtu = netdev->mtu;
 	net->netdev = netdev;
 	atomic_store(&net->link_up, netdev->link_up);
+	virtio_net_init_limits(&net->dev, &none, &none);
 	*ret = &net->dev;
 	return 0;
+}
+
+void virtio_net_init_limits(struct virtio_device *dev, const struct rate_limit_config *rx,
+			    const struct rate_limit_config *tx)
+{
+	queue_limit_init(&net_of(dev)->rx.limit, &dev->queues[VIRTIO_NET_QUEUE_RX], rx);
+	queue_limit_init(&net_of(dev)->tx.limit, &dev->queues[VIRTIO_NET_QUEUE_TX], tx);
+}
+
+void virtio_net_limit(struct virtio_device *dev, const struct rate_limit_config *rx,
+		      const struct rate_limit_config *tx)
+{
+	if (rx != NULL) {
+		queue_limit_change(&net_of(dev)->rx.limit, rx);
+	}
+	if (tx != NULL) {
+		queue_limit_change(&net_of(dev)->tx.limit, tx);
+	}
 }
 
 void virtio_net_read_counters(const struct virtio_device *dev, struct virtio_net_counters *ret)

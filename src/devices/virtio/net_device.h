@@ -8,6 +8,7 @@
 #include <linux/virtio_net.h>
 #include <stdatomic.h>
 
+#include "queue_limit.h"
 #include "vmm/netdev.h"
 #include "vmm/virtio.h"
 #include "vmm/virtio_net.h"
@@ -29,6 +30,8 @@ struct net_counters {
 struct net_rx {
 	struct loop_source source; /* the back end: a frame waits */
 	struct loop_timer timer;   /* a pending frame has waited long enough */
+	struct queue_limit limit;  /* of frames read from the back end */
+	bool held;		   /* by the limit: the back end is not polled */
 	bool mergeable;
 	uint32_t offloads; /* NETDEV_OFFLOAD_* that the driver can take */
 	uint32_t mtu;	   /* negotiated; 0: none */
@@ -53,6 +56,7 @@ struct net_tx {
 		source;	   /* the back end: can take frames again, or its link is up again */
 	uint32_t offloads; /* NETDEV_OFFLOAD_* that the driver may ask for */
 	bool waiting;	   /* the next chain waits for the back end */
+	struct queue_limit limit;
 	struct virtio_net_hdr_v1 header;
 	struct iovec iov[1 + VIRTIO_NET_QUEUE_SIZE]; /* the first is for the header */
 };

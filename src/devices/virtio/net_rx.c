@@ -9,8 +9,8 @@
  * driver with a small ring may have nothing to add. Without mergeable buffers a frame has to fit
  * one chain.
  *
- * While the driver has no buffers the back end is not polled: frames wait, and are dropped, in the
- * host. Used buffers become visible once per pass, all those of a frame together. A header comes
+ * While the driver has no buffers, or the limit is used up, the back end is not polled: frames wait,
+ * and are dropped, in the host. Used buffers become visible once per pass, all those of a frame together. A header comes
  * from the back end into a buffer of our own, is checked and cut down to what the driver has
  * accepted, and only then written to the guest.
  *
@@ -231,12 +231,17 @@ static bool rx_step(struct virtio_net *net, struct virtio_queue *queue)
 		if (rx->chain_first == rx->chain_end) {
 			return buffers_came(rx, queue);
 		}
+		if (queue_limit_stops(&rx->limit)) {
+			rx->held = true;
+			return false;
+		}
 		n = read_frame(net);
 		if (n < 0) {
 			receive_failed(net, n);
 			return false;
 		}
 		rx->failures = 0;
+		queue_limit_take(&rx->limit, (uint64_t)n);
 		if (!frame_valid(net, (size_t)n)) {
 			net_count(&net->counters.rx_invalid, 1);
 			return true;
@@ -262,6 +267,7 @@ static void rx_run(struct virtio_net *net, struct virtio_queue *queue)
 	struct net_rx *rx = &net->rx;
 
 	rx->waiting = false;
+	rx->held = false;
 	loop_timer_cancel(&rx->timer);
 	virtqueue_suppress_kicks(&queue->ring, true);
 	for (uint32_t i = 0; i < RX_BATCH && !net_broken(net); i++) {
@@ -280,7 +286,7 @@ static void rx_run(struct virtio_net *net, struct virtio_queue *queue)
 	if (rx->waiting && rx->pending != 0) {
 		loop_timer_set(&queue->worker->loop, &rx->timer, RX_PENDING_NS, pending_expired);
 	}
-	if (loop_source_modify(&rx->source, rx->waiting ? 0 : EPOLLIN) < 0) {
+	if (loop_source_modify(&rx->source, rx->waiting || rx->held ? 0 : EPOLLIN) < 0) {
 		net_set_gone(net);
 	}
 }
@@ -308,8 +314,9 @@ static void rx_ready(struct loop_source *source, uint32_t events)
 
 void net_rx_process(struct virtio_net *net, struct virtio_queue *queue)
 {
-	/* Buffers are taken when frames come; a kick matters only while they are missing. */
-	if (net->rx.waiting) {
+	/* Buffers are taken when frames come; a kick matters only while they are missing. The end of
+	 * a delay by the limit comes this way, too. */
+	if (net->rx.waiting || (net->rx.held && !net->rx.limit.throttled)) {
 		rx_run(net, queue);
 	}
 }
@@ -330,6 +337,7 @@ void net_rx_start(struct virtio_net *net, struct virtio_queue *queue)
 			    ? NETDEV_FRAME_MAX
 			    : RX_FRAME_USUAL);
 	rx->waiting = false;
+	rx->held = false;
 	rx->failures = 0;
 	rx->pending = 0;
 	stash_clear(rx);
@@ -358,6 +366,7 @@ void net_rx_stop(struct virtio_net *net, struct virtio_queue *queue)
 {
 	struct net_rx *rx = &net->rx;
 
+	queue_limit_stop(&rx->limit);
 	loop_source_remove(&rx->source);
 	loop_timer_cancel(&rx->timer);
 	if (rx->pending != 0) {
@@ -369,4 +378,5 @@ void net_rx_stop(struct virtio_net *net, struct virtio_queue *queue)
 	}
 	stash_clear(rx);
 	rx->waiting = false;
+	rx->held = false;
 }

@@ -5,7 +5,8 @@
  * still change the payload, which harms that frame only.
  *
  * A back end that is full keeps the chain in the ring (put back) and the driver's kicks suppressed,
- * until it says that it can take more. A link that is down drops frames, and is watched for coming
+ * until it says that it can take more; a limit that is used up does the same until its timer
+ * expires, and what the host sends to nowhere counts, too. A link that is down drops frames, and is watched for coming
  * up.
  *
  * Transmit worker only, no lock. Guest-controlled: everything in the chain. Nothing is in flight
@@ -90,25 +91,32 @@ static bool send_frame(struct virtio_net *net, const struct virtqueue_chain *cha
 
 void net_tx_process(struct virtio_net *net, struct virtio_queue *queue)
 {
+	struct queue_limit *limit = &net->tx.limit;
 	struct virtqueue_chain chain;
 	uint32_t batch = 0;
 
-	if (net->tx.waiting || net_broken(net)) {
+	if (net->tx.waiting || limit->throttled || net_broken(net)) {
 		return;
 	}
 	virtio_queue_begin(queue);
 	do {
-		while (virtqueue_pop(&queue->ring, &chain, net->tx.iov + 1,
+		while (!queue_limit_stops(limit) &&
+		       virtqueue_pop(&queue->ring, &chain, net->tx.iov + 1,
 				     ARRAY_SIZE(net->tx.iov) - 1) > 0) {
 			if (!send_frame(net, &chain)) {
 				virtqueue_unpop(&queue->ring, &chain);
 				virtio_queue_publish(queue);
 				return;
 			}
+			queue_limit_take(limit, chain.out_len);
 			virtqueue_push(&queue->ring, &chain, 0);
 			if (++batch % TX_BATCH == 0) {
 				virtio_queue_publish(queue);
 			}
+		}
+		if (limit->throttled) {
+			virtio_queue_publish(queue);
+			return; /* kicks stay suppressed until the limit's timer */
 		}
 	} while (virtio_queue_more(queue));
 }
@@ -149,6 +157,7 @@ void net_tx_start(struct virtio_net *net, struct virtio_queue *queue)
 void net_tx_stop(struct virtio_net *net, struct virtio_queue *queue)
 {
 	(void)queue;
+	queue_limit_stop(&net->tx.limit);
 	loop_source_remove(&net->tx.source);
 	net->tx.waiting = false;
 }

@@ -163,7 +163,7 @@ void virtio_kick(struct virtio_device *dev, uint32_t index)
 	}
 }
 
-static void process(struct virtio_queue *queue)
+void virtio_queue_process(struct virtio_queue *queue)
 {
 	struct virtio_device *dev = queue->device;
 
@@ -179,7 +179,7 @@ static void process(struct virtio_queue *queue)
 static void kicked(struct loop_source *source, uint32_t events)
 {
 	(void)events;
-	process(container_of(source, struct virtio_queue, kick));
+	virtio_queue_process(container_of(source, struct virtio_queue, kick));
 }
 
 static void queue_start(void *arg)
@@ -196,7 +196,7 @@ static void queue_start(void *arg)
 	if (dev->ops->queue_start != NULL) {
 		dev->ops->queue_start(dev, queue);
 	}
-	process(queue);
+	virtio_queue_process(queue);
 }
 
 static void queue_stop(void *arg)

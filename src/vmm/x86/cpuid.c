@@ -3,8 +3,8 @@
  * CPUID as the guest sees it (Intel SDM volume 2, CPUID; AMD APM volume 3, appendix E; Linux
  * Documentation/virt/kvm/x86/cpuid.rst). The base is KVM_GET_SUPPORTED_CPUID: what this host's KVM
  * can give. On top of it:
- *  - topology: one package, `vcpus` cores, one thread each; APIC id = vCPU index, so identifiers
- * are dense;
+ *  - topology: one package of cores with one thread each, or two; APIC id = vCPU index, so
+ * identifiers are dense;
  *  - hypervisor bit, TSC deadline timer, x2APIC: KVM implements them in the in-kernel APIC, and
  * reports some of them apart;
  *  - hidden: nested virtualisation (no state for it is saved yet), the performance counters (their
@@ -14,6 +14,8 @@
  * Runs before the guest; the guest controls nothing here.
  */
 #include "cpuid.h"
+
+#include "cpu_template.h"
 
 #include <errno.h>
 #include <string.h>
@@ -59,7 +61,12 @@
 #define TOPOLOGY_LEVEL_THREAD  1
 #define TOPOLOGY_LEVEL_CORE    2
 
-/* Bits that an APIC id needs to tell `count` cores apart. */
+struct topology {
+	uint32_t vcpus;
+	uint32_t threads; /* of a core: 1 or 2 */
+};
+
+/* Bits that an APIC id needs to tell `count` of them apart. */
 static uint32_t id_bits(uint32_t count)
 {
 	return count <= 1 ? 0 : 32 - (uint32_t)__builtin_clz(count - 1);
@@ -80,23 +87,24 @@ static void edit_features(struct kvm_cpuid_entry2 *entry, uint32_t vcpus)
 
 /* EAX[25:14]: ids that share the cache, less one. EAX[31:26]: core ids in the package, less one
  * (Intel only). */
-static void edit_cache(struct kvm_cpuid_entry2 *entry, uint32_t vcpus)
+static void edit_cache(struct kvm_cpuid_entry2 *entry, const struct topology *topology)
 {
 	uint32_t type = entry->eax & 0x1f;
 	uint32_t level = entry->eax >> 5 & 0x7;
-	uint32_t package = (1U << id_bits(vcpus)) - 1;
-	uint32_t sharing = level >= 3 ? package : 0;
+	uint32_t package = (1U << id_bits(topology->vcpus)) - 1;
+	uint32_t cores = (1U << (id_bits(topology->vcpus) - id_bits(topology->threads))) - 1;
+	uint32_t sharing = level >= 3 ? package : topology->threads - 1;
 
 	if (type == 0) {
 		return;
 	}
 	entry->eax = (entry->eax & 0x3fff) | sharing << 14;
 	if (entry->function == LEAF_CACHE_INTEL) {
-		entry->eax |= package << 26;
+		entry->eax |= cores << 26;
 	}
 }
 
-static void edit_topology(struct kvm_cpuid_entry2 *entry, uint32_t vcpus)
+static void edit_topology(struct kvm_cpuid_entry2 *entry, const struct topology *topology)
 {
 	uint32_t type = TOPOLOGY_LEVEL_INVALID;
 
@@ -104,24 +112,27 @@ static void edit_topology(struct kvm_cpuid_entry2 *entry, uint32_t vcpus)
 	entry->ebx = 0;
 	if (entry->index == 0) {
 		type = TOPOLOGY_LEVEL_THREAD;
-		entry->ebx = 1;
+		entry->eax = id_bits(topology->threads);
+		entry->ebx = topology->threads;
 	} else if (entry->index == 1) {
 		type = TOPOLOGY_LEVEL_CORE;
-		entry->eax = id_bits(vcpus);
-		entry->ebx = vcpus;
+		entry->eax = id_bits(topology->vcpus);
+		entry->ebx = topology->vcpus;
 	}
 	entry->ecx = type << 8 | (entry->index & 0xff);
 }
 
-static void edit_entry(struct kvm_cpuid_entry2 *entry, uint32_t vcpus, bool amd)
+static void edit_entry(struct kvm_cpuid_entry2 *entry, const struct topology *topology, bool amd)
 {
+	uint32_t vcpus = topology->vcpus;
+
 	switch (entry->function) {
 	case LEAF_FEATURES:
 		edit_features(entry, vcpus);
 		break;
 	case LEAF_CACHE_INTEL:
 	case LEAF_CACHE_AMD:
-		edit_cache(entry, vcpus);
+		edit_cache(entry, topology);
 		break;
 	case LEAF_MONITOR:
 	case LEAF_PMU:
@@ -135,7 +146,7 @@ static void edit_entry(struct kvm_cpuid_entry2 *entry, uint32_t vcpus, bool amd)
 		break;
 	case LEAF_TOPOLOGY:
 	case LEAF_TOPOLOGY_V2:
-		edit_topology(entry, vcpus);
+		edit_topology(entry, topology);
 		break;
 	case LEAF_EXT_FEATURES:
 		entry->ecx &= ~(EXT_ECX_SVM | EXT_ECX_PERFCTR_CORE | EXT_ECX_PERFCTR_NB |
@@ -149,7 +160,7 @@ static void edit_entry(struct kvm_cpuid_entry2 *entry, uint32_t vcpus, bool amd)
 		entry->ecx = amd ? id_bits(vcpus) << 12 | (vcpus - 1) : 0;
 		break;
 	case LEAF_TOPOLOGY_AMD:
-		entry->ebx = 0; /* one thread per core */
+		entry->ebx = (topology->threads - 1) << 8;
 		entry->ecx = 0; /* one node */
 		break;
 	default:
@@ -193,14 +204,15 @@ static bool is_amd(struct cpuid *cpuid)
 	return vendor != NULL && (vendor->ebx == VENDOR_EBX_AMD || vendor->ebx == VENDOR_EBX_HYGON);
 }
 
-void cpuid_edit(struct cpuid *cpuid, uint32_t vcpus)
+void cpuid_edit(struct cpuid *cpuid, uint32_t vcpus, uint32_t threads)
 {
+	const struct topology topology = { .vcpus = vcpus, .threads = threads };
 	bool amd = is_amd(cpuid);
 
 	complete_topology(cpuid, LEAF_TOPOLOGY);
 	complete_topology(cpuid, LEAF_TOPOLOGY_V2);
 	for (uint32_t i = 0; i < cpuid->count; i++) {
-		edit_entry(&cpuid->entries[i], vcpus, amd);
+		edit_entry(&cpuid->entries[i], &topology, amd);
 	}
 }
 
@@ -219,8 +231,9 @@ void cpuid_set_apic_id(struct cpuid *cpuid, uint32_t apic_id)
 			break;
 		case LEAF_TOPOLOGY_AMD:
 			entry->eax = apic_id;
-			entry->ebx =
-				apic_id & 0xff; /* core id; threads per core less one stays 0 */
+			/* EBX[7:0] is the core's id, EBX[15:8] its threads less one. */
+			entry->ebx = (entry->ebx & 0xff00) |
+				     (apic_id / ((entry->ebx >> 8 & 0xff) + 1) & 0xff);
 			break;
 		default:
 			break;
@@ -267,7 +280,8 @@ static void hide_tsc_deadline(struct cpuid *cpuid)
 	}
 }
 
-int cpuid_prepare(struct cpuid *cpuid, int kvm_fd, uint32_t vcpus, struct error *e)
+int cpuid_prepare(struct cpuid *cpuid, int kvm_fd, uint32_t vcpus, uint32_t threads,
+		  struct error *e)
 {
 	void *deadline_timer = (void *)(uintptr_t)KVM_CAP_TSC_DEADLINE_TIMER;
 	int r;
@@ -280,14 +294,15 @@ int cpuid_prepare(struct cpuid *cpuid, int kvm_fd, uint32_t vcpus, struct error 
 	if (r < 0) {
 		return error_set_sys(e, ERROR_KVM, -r, "KVM_GET_SUPPORTED_CPUID");
 	}
-	cpuid_edit(cpuid, vcpus);
+	cpuid_edit(cpuid, vcpus, threads);
 	if (kvm_ioctl(kvm_fd, KVM_CHECK_EXTENSION, deadline_timer) <= 0) {
 		hide_tsc_deadline(cpuid);
 	}
 	return 0;
 }
 
-int cpuid_apply(const struct cpuid *cpuid, int vcpu_fd, uint32_t apic_id, struct error *e)
+int cpuid_apply(const struct cpuid *cpuid, const struct cpu_template *cpu, int vcpu_fd,
+		uint32_t apic_id, struct error *e)
 {
 	struct cpuid own;
 	int r;
@@ -295,9 +310,15 @@ int cpuid_apply(const struct cpuid *cpuid, int vcpu_fd, uint32_t apic_id, struct
 	own.count = cpuid->count;
 	own.padding = 0;
 	memcpy(own.entries, cpuid->entries, cpuid->count * sizeof(own.entries[0]));
-	cpuid_set_apic_id(&own, apic_id);
 	r = kvm_ioctl(vcpu_fd, KVM_GET_TSC_KHZ, NULL);
 	cpuid_set_frequencies(&own, r > 0 ? (uint32_t)r : 0);
+	if (cpu != NULL) {
+		r = cpu_template_edit_cpuid(cpu, &own, e);
+		if (r < 0) {
+			return r;
+		}
+	}
+	cpuid_set_apic_id(&own, apic_id);
 	r = kvm_ioctl(vcpu_fd, KVM_SET_CPUID2, &own);
 	if (r < 0) {
 		return error_set_sys(e, ERROR_KVM, -r, "KVM_SET_CPUID2");

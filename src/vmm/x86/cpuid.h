@@ -16,13 +16,18 @@ struct cpuid {
 	struct kvm_cpuid_entry2 entries[CPUID_ENTRIES_MAX];
 };
 
-/* What KVM supports, edited for a guest of `vcpus` (1-32) one-thread cores in one package. Any
- * thread: a system ioctl. */
-int cpuid_prepare(struct cpuid *cpuid, int kvm_fd, uint32_t vcpus, struct error *e);
-/* Gives the vCPU its copy, with its own APIC id and the frequency of its TSC. */
-int cpuid_apply(const struct cpuid *cpuid, int vcpu_fd, uint32_t apic_id, struct error *e);
+struct cpu_template;
+
+/* What KVM supports, edited for a guest of `vcpus` (1-32) in one package, `threads` (1 or 2) of
+ * which are one core. Any thread: a system ioctl. */
+int cpuid_prepare(struct cpuid *cpuid, int kvm_fd, uint32_t vcpus, uint32_t threads,
+		  struct error *e);
+/* Gives the vCPU its copy, with the frequency of its TSC, the template's bits if there is one, and
+ * its own APIC id. */
+int cpuid_apply(const struct cpuid *cpuid, const struct cpu_template *cpu, int vcpu_fd,
+		uint32_t apic_id, struct error *e);
 /* For tests: edits a table in place as cpuid_prepare() does. */
-void cpuid_edit(struct cpuid *cpuid, uint32_t vcpus);
+void cpuid_edit(struct cpuid *cpuid, uint32_t vcpus, uint32_t threads);
 void cpuid_set_apic_id(struct cpuid *cpuid, uint32_t apic_id);
 void cpuid_set_frequencies(struct cpuid *cpuid, uint32_t tsc_khz);
 
