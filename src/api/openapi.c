@@ -102,16 +102,18 @@ static json_t *plain_schema(const char *type, size_t len)
 static json_t *type_schema(const char *type)
 {
 	size_t len = strlen(type);
+	bool nullable = len > 1 && type[len - 1] == '?';
+	auto_json json_t *schema = NULL;
 
-	if (len > 1 && type[len - 1] == '?') {
-		return json_pack("{s:[o, {s:s}]}", "anyOf", plain_schema(type, len - 1), "type",
-				 "null");
+	len -= nullable;
+	if (len > 2 && memcmp(type + len - 2, "[]", 2) == 0) {
+		schema = json_pack("{s:s, s:o}", "type", "array", "items",
+				   plain_schema(type, len - 2));
+	} else {
+		schema = plain_schema(type, len);
 	}
-	if (len > 2 && strcmp(type + len - 2, "[]") == 0) {
-		return json_pack("{s:s, s:o}", "type", "array", "items",
-				 plain_schema(type, len - 2));
-	}
-	return plain_schema(type, len);
+	return nullable ? json_pack("{s:[O, {s:s}]}", "anyOf", schema, "type", "null")
+			: take_ptr(schema);
 }
 
 static json_t *field_schema(const struct schema_field *field)

@@ -121,9 +121,9 @@ static const struct schema_field msr_fields[] = {
 };
 
 static const struct schema_field cpu_fields[] = {
-	{ "kvm_capabilities?", "string[]", NULL },
-	{ "cpuid_modifiers?", "CpuidLeaf[]", NULL },
-	{ "msr_modifiers?", "Msr[]", NULL },
+	{ "kvm_capabilities?", "string[]?", NULL },
+	{ "cpuid_modifiers?", "CpuidLeaf[]?", NULL },
+	{ "msr_modifiers?", "Msr[]?", NULL },
 };
 
 const struct schema schemas[] = {
