@@ -26,6 +26,13 @@
 #include "vmm/request.h"
 #include "vmm/vm.h"
 
+/*
+ * The version of Firecracker whose API description was followed: firecracker.yaml of v1.14.1. What
+ * later ones add to the resources that are there (mtu, the limit of the serial port) is accepted.
+ * Its clients compare this with what `firecracker --version` prints.
+ */
+#define INSTANCE_API_LEVEL "1.14.1"
+
 enum instance_state {
 	INSTANCE_NOT_STARTED,
 	INSTANCE_STARTING,
@@ -56,6 +63,8 @@ struct instance_settings {
 	enum sandbox_mode sandbox;
 	enum vm_on_reboot on_reboot; /* default until machine-config says otherwise */
 	bool debug_exit;
+	/* A virtio console is in the machine also when nobody listens to it (`hvc` of the host NULL). */
+	bool virtio_console;
 	/* Kernel, initrd and disks are looked at when the VM starts, not when they are named as well:
 	 * for who starts it at once and hears of mistakes either way. */
 	bool files_at_start;

@@ -113,7 +113,26 @@ static const struct option option_list[] = {
 	  .type = OPTION_STRING,
 	  AT(vm.name),
 	  .argument = "NAME",
-	  .help = "name of the VM in messages and reports" },
+	  .help = "name of the VM, by which other commands find it" },
+	{ .name = "config-file",
+	  .type = OPTION_STRING,
+	  AT(config_file),
+	  .argument = "FILE",
+	  .help = "describe the VM in JSON instead, as Firecracker's --config-file" },
+	{ .name = "detach",
+	  .letter = 'd',
+	  .type = OPTION_FLAG,
+	  AT(detach),
+	  .help = "run in the background, print the VM's name" },
+	{ .name = "api-sock",
+	  .type = OPTION_STRING,
+	  AT(api_socket),
+	  .argument = "PATH",
+	  .help = "serve the API there, too" },
+	{ .name = "no-api",
+	  .type = OPTION_FLAG,
+	  AT(no_api),
+	  .help = "no API, no directory: nobody finds the VM" },
 	{ .name = "console",
 	  .type = OPTION_ENUM,
 	  AT(console),
@@ -168,6 +187,49 @@ static void choose_root(struct vm_config *config)
 	config->disks[0].root = config->disk_count > 0;
 }
 
+/*
+ * A config file says all about the VM. Parsed once more without defaults: what is there then was
+ * given as a flag.
+ */
+static int check_config_file(int argc, char **argv, struct error *e)
+{
+	struct run_config given = { 0 };
+	const char *flag = NULL;
+	int r = options_parse(&run_options, &given, argc, argv, e);
+
+	if (r >= 0) {
+		const struct vm_boot_config *boot = &given.vm.boot;
+
+		if (boot->kernel != NULL || boot->initrd != NULL || boot->cmdline != NULL ||
+		    boot->cmdline_only != NULL) {
+			flag = "--kernel, --initrd, --cmdline and --cmdline-only";
+		} else if (given.vm.machine.memory_size != 0 || given.vm.machine.vcpus != 0) {
+			flag = "--memory and --cpus";
+		} else if (given.vm.disk_count != 0 || given.vm.net_count != 0) {
+			flag = "--disk and --net";
+		}
+	}
+	run_config_finish(&given);
+	if (flag != NULL) {
+		(void)error_set(e, ERROR_USAGE, EINVAL, "%s do not go with --config-file", flag);
+		return error_hint(e, "write it into the file");
+	}
+	return MIN(r, 0);
+}
+
+static int check_doors(const struct run_config *config, struct error *e)
+{
+	if (config->no_api && config->api_socket != NULL) {
+		return error_set(e, ERROR_USAGE, EINVAL,
+				 "--no-api and --api-sock exclude each other");
+	}
+	if (config->no_api && config->detach) {
+		(void)error_set(e, ERROR_USAGE, EINVAL, "--no-api and --detach exclude each other");
+		return error_hint(e, "a VM in the background could not be stopped");
+	}
+	return 0;
+}
+
 int run_config_parse(struct run_config *config, int argc, char **argv, struct error *e)
 {
 	int r;
@@ -184,9 +246,13 @@ int run_config_parse(struct run_config *config, int argc, char **argv, struct er
 		(void)error_set(e, ERROR_USAGE, EINVAL, "'%s': no operand expected", argv[r]);
 		return error_hint(e, "vmm run --kernel FILE [OPTIONS]");
 	}
+	if (config->help) {
+		return 0;
+	}
 	config->vm.sandbox = (enum sandbox_mode)config->sandbox;
 	choose_root(&config->vm);
-	return 0;
+	r = check_doors(config, e);
+	return r == 0 && config->config_file != NULL ? check_config_file(argc, argv, e) : r;
 }
 
 void run_config_finish(struct run_config *config)

@@ -3,18 +3,21 @@
 #ifndef VMM_SRC_CLI_RUN_CONFIG_H
 #define VMM_SRC_CLI_RUN_CONFIG_H
 
+#include "stdio_console.h"
 #include "vmm/options.h"
 #include "vmm/vm_config.h"
 
-enum run_console { RUN_CONSOLE_SERIAL = 0, RUN_CONSOLE_HVC };
-
 struct run_config {
 	struct vm_config vm;
+	const char *config_file;  /* instead of the flags that describe the VM; NULL: none */
+	const char *api_socket;	  /* besides the one in the VM's directory; NULL: none */
 	const char *exit_report;  /* NULL: none */
 	uint64_t timeout_ns;	  /* 0: none */
 	uint64_t stop_timeout_ns; /* between the power button and the end */
 	int console;		  /* enum run_console: what standard input and output are */
 	int sandbox;		  /* enum sandbox_mode, as the option table stores it */
+	bool no_api;
+	bool detach;
 	bool quiet;
 	bool help;
 	/* Copies of device strings, which the configuration points into. */

@@ -26,6 +26,9 @@
 #define STDIO_CONSOLE_RING   KIB(64)
 #define STDIO_CONSOLE_ESCAPE 0x1d /* Ctrl-] */
 
+/* Which of the guest's consoles is meant. */
+enum run_console { RUN_CONSOLE_SERIAL = 0, RUN_CONSOLE_HVC };
+
 /* What the user asked for by an escape command. */
 enum escape_command { ESCAPE_POWER_BUTTON, ESCAPE_STOP, ESCAPE_CTRL_ALT_DEL, ESCAPE_RESET };
 

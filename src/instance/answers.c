@@ -11,12 +11,6 @@
 #include "internal.h"
 #include "vmm/cleanup.h"
 
-/*
- * The version of Firecracker whose API description was followed: firecracker.yaml of v1.14.1. What
- * later ones add to the resources that are there (mtu, the limit of the serial port) is accepted.
- */
-#define API_LEVEL "1.14.1"
-
 static const char *const state_names[] = {
 	[INSTANCE_NOT_STARTED] = "not-started",
 	[INSTANCE_STARTING] = "starting",
@@ -60,7 +54,7 @@ json_t *answer_instance(const struct instance *instance)
 
 json_t *answer_version(void)
 {
-	return json_pack("{s:s, s:s}", "firecracker_version", API_LEVEL, "vmm_version",
+	return json_pack("{s:s, s:s}", "firecracker_version", INSTANCE_API_LEVEL, "vmm_version",
 			 VMM_VERSION);
 }
 

@@ -31,7 +31,8 @@ static int prepare(struct instance *instance, struct error *e)
 	instance->vm_host.serial =
 		serial_file_init(&instance->serial, &instance->config, instance->host->serial);
 	instance->vm_host.hvc = instance->host->hvc;
-	instance->vm_config.console = instance->host->hvc != NULL;
+	instance->vm_config.console =
+		instance->settings.virtio_console || instance->host->hvc != NULL;
 	instance->state = INSTANCE_STARTING;
 	event_log_add(&instance->events, "starting", NULL);
 	return 0;

@@ -5,8 +5,14 @@
  */
 #include "policy.h"
 
+#include "vmm/api.h"
+#include "vmm/console_hub.h"
+#include "vmm/http_server.h"
+#include "vmm/instance_syscalls.h"
 #include "vmm/log.h"
 #include "vmm/netdev.h"
+#include "vmm/notify.h"
+#include "vmm/run_directory.h"
 #include "vmm/run_syscalls.h"
 #include "vmm/virtio_blk.h"
 #include "vmm/virtio_console.h"
@@ -17,13 +23,16 @@
 
 const struct policy sandbox_policies[SANDBOX_ROLES] = {
 	[SANDBOX_ROLE_MAIN] = { { &log_syscalls, &vm_main_syscalls, &run_syscalls,
-				  &run_output_syscalls, &worker_syscalls } },
-	[SANDBOX_ROLE_VCPU] = { { &log_syscalls, &vcpu_syscalls, &run_output_syscalls } },
+				  &run_output_syscalls, &worker_syscalls, &instance_main_syscalls,
+				  &console_hub_main_syscalls, &http_server_syscalls, &api_syscalls,
+				  &run_directory_syscalls, &notify_syscalls } },
+	[SANDBOX_ROLE_VCPU] = { { &log_syscalls, &vcpu_syscalls, &run_output_syscalls,
+				  &console_hub_output_syscalls, &instance_serial_syscalls } },
 	[SANDBOX_ROLE_BLOCK] = { { &log_syscalls, &worker_syscalls, &virtio_blk_ops.syscalls } },
 	[SANDBOX_ROLE_NET] = { { &log_syscalls, &worker_syscalls, &virtio_net_ops.syscalls,
 				 &netdev_tap_ops.syscalls, &netdev_socket_ops.syscalls } },
 	[SANDBOX_ROLE_CONSOLE] = { { &log_syscalls, &worker_syscalls, &virtio_console_ops.syscalls,
-				     &run_output_syscalls } },
+				     &run_output_syscalls, &console_hub_output_syscalls } },
 	[SANDBOX_ROLE_ENTROPY] = { { &log_syscalls, &worker_syscalls,
 				     &virtio_entropy_ops.syscalls } },
 };

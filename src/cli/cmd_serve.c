@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * vmm serve: a process that waits for its VM to be configured and started through the API. Under
+ * the name `firecracker` it behaves as programs expect that start Firecracker: default socket, id,
+ * version line, exit codes, a signal that ends it at once, a guest's reboot that ends it, and the
+ * serial port on standard input and output.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "command.h"
+#include "exit_codes.h"
+#include "serve_config.h"
+#include "vm_process.h"
+#include "vmm/cleanup.h"
+#include "vmm/log.h"
+
+#define FIRECRACKER_SOCKET "/run/firecracker.socket"
+#define FIRECRACKER_ID	   "anonymous-instance"
+
+/* Its exit codes, from its FcExitCode. */
+#define FIRECRACKER_EXIT_ERROR	    1
+#define FIRECRACKER_EXIT_BAD_CONFIG 152
+#define FIRECRACKER_EXIT_ARGUMENTS  153
+
+struct serve {
+	struct serve_config config;
+	struct vm_process process;
+	bool firecracker;
+	bool bad_config; /* what failed was the config file */
+};
+
+/* Its ids are names for file systems, with '-' and without '_'. */
+static int check_id(const struct serve *serve, struct error *e)
+{
+	static const char allowed[] =
+		"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-";
+	const char *id = serve->config.id;
+
+	if (id == NULL) {
+		return 0;
+	}
+	if (id[0] == '\0' || strlen(id) > VM_NAME_MAX || strspn(id, allowed) != strlen(id)) {
+		(void)error_set(e, ERROR_USAGE, EINVAL, "--id: '%.80s' is not an id", id);
+		return error_hint(e, "use 1 to %d letters, digits and '-'", VM_NAME_MAX);
+	}
+	return 0;
+}
+
+static int put_logger(struct serve *serve, struct error *e)
+{
+	const struct serve_config *config = &serve->config;
+	const struct logger_settings logger = {
+		.path = config->log_path,
+		.level = config->level,
+		.show_level = config->show_level,
+		.show_origin = config->show_log_origin,
+	};
+	const struct metrics_settings metrics = { .path = config->metrics_path };
+	int r = 0;
+
+	if (config->log_path != NULL || config->level != LOGGER_INFO) {
+		r = vm_process_request(&serve->process, REQUEST_PUT_LOGGER, NULL, &logger, e);
+	}
+	if (r == 0 && config->metrics_path != NULL) {
+		r = vm_process_request(&serve->process, REQUEST_PUT_METRICS, NULL, &metrics, e);
+	}
+	return r;
+}
+
+static int start_from_file(struct serve *serve, struct error *e)
+{
+	const char *path = serve->config.config_file;
+	auto_json json_t *file = NULL;
+	int r;
+
+	if (path == NULL) {
+		return 0;
+	}
+	r = json_read_file(&file, path, CONFIG_FILE_MAX, e);
+	if (r == 0) {
+		r = instance_apply_config(serve->process.instance, file, e);
+	}
+	if (r < 0) {
+		serve->bad_config = true;
+		return error_prefix(e, "--config-file '%s'", path);
+	}
+	return vm_process_start(&serve->process, e);
+}
+
+static int begin(struct serve *serve, struct error *e)
+{
+	const struct serve_config *config = &serve->config;
+	const bool firecracker = serve->firecracker;
+	const struct vm_process_config process = {
+		.instance = { .id = config->id != NULL ? config->id
+				    : firecracker      ? FIRECRACKER_ID
+						       : NULL,
+			      .app_name = firecracker ? "Firecracker" : "vmm",
+			      .sandbox = (enum sandbox_mode)config->sandbox,
+			      .on_reboot = firecracker ? VM_ON_REBOOT_EXIT : VM_ON_REBOOT_RESTART },
+		.directory = config->name != NULL,
+		.name = config->name,
+		.api_socket = config->api_socket != NULL ? config->api_socket
+			      : firecracker		 ? FIRECRACKER_SOCKET
+							 : NULL,
+		.api = !config->no_api,
+		.body_max = config->body_max,
+		.stdio_output = true,
+		.stdio_input = firecracker,
+		.watch_terminal = firecracker,
+		.stop_at_once = firecracker,
+		.ready_when_listening = config->config_file == NULL,
+		.exit_report = config->exit_report,
+		.stop_timeout_ns = config->stop_timeout_ns,
+	};
+	int r = check_id(serve, e);
+
+	if (r == 0) {
+		r = vm_process_init(&serve->process, &process, e);
+	}
+	if (r == 0) {
+		r = put_logger(serve, e);
+	}
+	return r == 0 ? start_from_file(serve, e) : r;
+}
+
+/* The codes that a parent of Firecracker knows. A reboot is how its guests power off. */
+static int translate_code(const struct serve *serve, const struct error *failure, int code)
+{
+	if (!serve->firecracker) {
+		return code;
+	}
+	if (failure != NULL) {
+		return serve->bad_config	      ? FIRECRACKER_EXIT_BAD_CONFIG
+		       : failure->code == ERROR_USAGE ? FIRECRACKER_EXIT_ARGUMENTS
+						      : FIRECRACKER_EXIT_ERROR;
+	}
+	return code == EXIT_REBOOT ? EXIT_OK : code;
+}
+
+static int serve_until_ended(struct serve *serve)
+{
+	struct error e = { 0 };
+	int r = begin(serve, &e);
+	int code;
+
+	if (r == 0) {
+		r = vm_process_run(&serve->process, &e);
+	}
+	code = vm_process_finish(&serve->process, r < 0 ? &e : NULL);
+	return translate_code(serve, r < 0 ? &e : NULL, code);
+}
+
+static int need_door(const struct serve *serve, struct error *e)
+{
+	if (serve->firecracker || serve->config.no_api || serve->config.api_socket != NULL ||
+	    serve->config.name != NULL) {
+		return 0;
+	}
+	(void)error_set(e, ERROR_USAGE, EINVAL, "neither --api-sock nor --name given");
+	return error_hint(e, "vmm serve --api-sock PATH, or vmm serve --name NAME");
+}
+
+static int run_serve(int argc, char **argv, bool firecracker)
+{
+	struct serve serve = { .firecracker = firecracker };
+	struct error e = { 0 };
+	int r = serve_config_parse(&serve.config, argc, argv, &e);
+
+	if (r == 0 && serve.config.help) {
+		command_print_help(&command_serve);
+		return EXIT_OK;
+	}
+	if (r == 0 && serve.config.version) {
+		if (firecracker) {
+			(void)printf("Firecracker v%s\n\n", INSTANCE_API_LEVEL);
+			return EXIT_OK;
+		}
+		return command_version.run(1, argv);
+	}
+	if (r == 0) {
+		r = need_door(&serve, &e);
+	}
+	if (r < 0) {
+		int code = command_fail(&e);
+
+		return firecracker ? FIRECRACKER_EXIT_ARGUMENTS : code;
+	}
+	return serve_until_ended(&serve);
+}
+
+static int serve_command(int argc, char **argv)
+{
+	return run_serve(argc, argv, false);
+}
+
+int firecracker_main(int argc, char **argv)
+{
+	return run_serve(argc, argv, true);
+}
+
+const struct command command_serve = {
+	.name = "serve",
+	.operands = "",
+	.help = "wait on a socket for a VM to be configured and started (REST API)",
+	.options = &serve_options,
+	.run = serve_command,
+};

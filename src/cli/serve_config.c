@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The option table of `vmm serve`, which is also that of vmm under the name `firecracker`: programs
+ * that start Firecracker pass its flags. What a flag of it means that has no place here is said in
+ * its help: it is accepted where that harms nobody, refused where its user would rely on it.
+ */
+#include "serve_config.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "vmm/http_server.h"
+#include "vmm/sandbox.h"
+
+static const struct option_value sandboxes[] = {
+	{ "on", SANDBOX_ON },
+	{ "log", SANDBOX_LOG },
+	{ "off", SANDBOX_OFF },
+	{ NULL, 0 },
+};
+/* Firecracker's spellings, in any case that its clients use. */
+static const struct option_value levels[] = {
+	{ "Error", LOGGER_ERROR },     { "Warning", LOGGER_WARNING },
+	{ "Warn", LOGGER_WARNING },    { "Info", LOGGER_INFO },
+	{ "Debug", LOGGER_DEBUG },     { "Trace", LOGGER_TRACE },
+	{ "Off", LOGGER_OFF },	       { "error", LOGGER_ERROR },
+	{ "warning", LOGGER_WARNING }, { "warn", LOGGER_WARNING },
+	{ "info", LOGGER_INFO },       { "debug", LOGGER_DEBUG },
+	{ "trace", LOGGER_TRACE },     { "off", LOGGER_OFF },
+	{ "ERROR", LOGGER_ERROR },     { "WARNING", LOGGER_WARNING },
+	{ "WARN", LOGGER_WARNING },    { "INFO", LOGGER_INFO },
+	{ "DEBUG", LOGGER_DEBUG },     { "TRACE", LOGGER_TRACE },
+	{ "OFF", LOGGER_OFF },	       { NULL, 0 },
+};
+
+#define AT(member) .offset = offsetof(struct serve_config, member)
+
+static const struct option option_list[] = {
+	{ .name = "api-sock",
+	  .type = OPTION_STRING,
+	  AT(api_socket),
+	  .argument = "PATH",
+	  .help = "Unix socket of the API; a stale one is replaced" },
+	{ .name = "name",
+	  .letter = 'n',
+	  .type = OPTION_STRING,
+	  AT(name),
+	  .argument = "NAME",
+	  .help = "make a directory of this name, where the other commands find the VM" },
+	{ .name = "id",
+	  .type = OPTION_STRING,
+	  AT(id),
+	  .argument = "ID",
+	  .help = "what GET / shows as the id; default: the name" },
+	{ .name = "config-file",
+	  .type = OPTION_STRING,
+	  AT(config_file),
+	  .argument = "FILE",
+	  .help = "configure the VM from JSON and start it" },
+	{ .name = "no-api",
+	  .type = OPTION_FLAG,
+	  AT(no_api),
+	  .help = "no API; needs --config-file" },
+	{ .name = "log-path",
+	  .type = OPTION_STRING,
+	  AT(log_path),
+	  .argument = "FILE",
+	  .help = "where messages go; default: standard error" },
+	{ .name = "level",
+	  .type = OPTION_ENUM,
+	  AT(level),
+	  .values = levels,
+	  .argument = "LEVEL",
+	  .fallback = "Info",
+	  .help = "Off, Error, Warning, Info, Debug or Trace" },
+	{ .name = "module",
+	  .type = OPTION_STRING,
+	  AT(module),
+	  .argument = "NAME",
+	  .help = "accepted, without effect" },
+	{ .name = "show-level",
+	  .type = OPTION_FLAG,
+	  AT(show_level),
+	  .help = "accepted: messages always show it" },
+	{ .name = "show-log-origin",
+	  .type = OPTION_FLAG,
+	  AT(show_log_origin),
+	  .help = "accepted, without effect" },
+	{ .name = "metrics-path",
+	  .type = OPTION_STRING,
+	  AT(metrics_path),
+	  .argument = "FILE",
+	  .help = "write figures there, one JSON object a minute" },
+	{ .name = "http-api-max-payload-size",
+	  .type = OPTION_U64,
+	  AT(body_max),
+	  .min = 1024,
+	  .max = GIB(1),
+	  .argument = "BYTES",
+	  .fallback = "4194304",
+	  .help = "largest body of a request" },
+	{ .name = "exit-report",
+	  .type = OPTION_STRING,
+	  AT(exit_report),
+	  .argument = "FILE",
+	  .help = "write the reason of the end there as JSON" },
+	{ .name = "stop-timeout",
+	  .type = OPTION_DURATION,
+	  AT(stop_timeout_ns),
+	  .argument = "TIME",
+	  .fallback = "30s",
+	  .help = "after SIGTERM and the power button, how long the guest has" },
+	{ .name = "sandbox",
+	  .type = OPTION_ENUM,
+	  AT(sandbox),
+	  .values = sandboxes,
+	  .argument = "on|log|off",
+	  .fallback = "on",
+	  .help = "system call filters and dropped privileges" },
+	{ .name = "no-seccomp",
+	  .type = OPTION_FLAG,
+	  AT(no_seccomp),
+	  .help = "accepted: the filters stay on, they cost nothing (--sandbox off)" },
+	{ .name = "seccomp-filter",
+	  .type = OPTION_STRING,
+	  AT(seccomp_filter),
+	  .argument = "FILE",
+	  .help = "accepted, not read: the built-in filters stay" },
+	{ .name = "boot-timer",
+	  .type = OPTION_FLAG,
+	  AT(boot_timer),
+	  .help = "accepted, without effect" },
+	{ .name = "enable-pci",
+	  .type = OPTION_FLAG,
+	  AT(enable_pci),
+	  .help = "refused: there is no PCI transport yet" },
+	{ .name = "metadata",
+	  .type = OPTION_STRING,
+	  AT(metadata),
+	  .argument = "FILE",
+	  .help = "refused: there is no metadata service yet" },
+	{ .name = "mmds-size-limit",
+	  .type = OPTION_U64,
+	  AT(mmds_size),
+	  .argument = "BYTES",
+	  .help = "accepted, without effect" },
+	{ .name = "snapshot-version",
+	  .type = OPTION_FLAG,
+	  AT(snapshot_version),
+	  .help = "refused: there are no snapshots yet" },
+	{ .name = "describe-snapshot",
+	  .type = OPTION_STRING,
+	  AT(describe_snapshot),
+	  .argument = "FILE",
+	  .help = "refused: there are no snapshots yet" },
+	{ .name = "start-time-us",
+	  .type = OPTION_U64,
+	  AT(start_time_us),
+	  .argument = "N",
+	  .help = "accepted, without effect" },
+	{ .name = "start-time-cpu-us",
+	  .type = OPTION_U64,
+	  AT(start_time_cpu_us),
+	  .argument = "N",
+	  .help = "accepted, without effect" },
+	{ .name = "parent-cpu-time-us",
+	  .type = OPTION_U64,
+	  AT(parent_cpu_time_us),
+	  .argument = "N",
+	  .help = "accepted, without effect" },
+	{ .name = "version", .type = OPTION_FLAG, AT(version), .help = "print the version" },
+	{ .name = "help", .letter = 'h', .type = OPTION_FLAG, AT(help), .help = "show this" },
+};
+const struct option_table serve_options = {
+	.name = "serve",
+	.options = option_list,
+	.count = ARRAY_SIZE(option_list),
+};
+
+static int refuse(const char *flag, const char *why, struct error *e)
+{
+	return error_set(e, ERROR_NOT_SUPPORTED, ENOSYS, "%s: %s", flag, why);
+}
+
+static int check(const struct serve_config *config, struct error *e)
+{
+	if (config->no_api && config->config_file == NULL) {
+		(void)error_set(e, ERROR_USAGE, EINVAL, "--no-api without --config-file");
+		return error_hint(e, "nobody could configure the VM: add --config-file FILE");
+	}
+	if (config->no_seccomp && config->seccomp_filter != NULL) {
+		return error_set(e, ERROR_USAGE, EINVAL,
+				 "--no-seccomp and --seccomp-filter exclude each other");
+	}
+	if (config->enable_pci) {
+		return refuse("--enable-pci", "virtio-mmio is the only transport of this version",
+			      e);
+	}
+	if (config->metadata != NULL) {
+		return refuse("--metadata", "this version has no metadata service", e);
+	}
+	if (config->snapshot_version || config->describe_snapshot != NULL) {
+		return refuse(config->snapshot_version ? "--snapshot-version"
+						       : "--describe-snapshot",
+			      "this version has no snapshots", e);
+	}
+	return 0;
+}
+
+int serve_config_parse(struct serve_config *config, int argc, char **argv, struct error *e)
+{
+	int r;
+
+	*config = (struct serve_config){ 0 };
+	r = options_defaults(&serve_options, config, e);
+	if (r == 0) {
+		r = options_parse(&serve_options, config, argc, argv, e);
+	}
+	if (r < 0) {
+		return r;
+	}
+	if (r < argc) {
+		(void)error_set(e, ERROR_USAGE, EINVAL, "'%s': no operand expected", argv[r]);
+		return error_hint(e, "vmm serve --api-sock PATH [OPTIONS]");
+	}
+	return config->help || config->version ? 0 : check(config, e);
+}

@@ -1,0 +1,542 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * See vm_process.h. Everything here runs on main. The order of the start is that of design.md: what
+ * needs a privilege or a path is opened first, the process enters its sandbox inside the instance's
+ * start, main's filter comes last. What the end does is allowed by that filter.
+ *
+ * The guest controls when the VM ends and why; clients of the API what the instance lets them.
+ */
+#include "vm_process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "exit_codes.h"
+#include "exit_report.h"
+#include "vmm/cleanup.h"
+#include "vmm/log.h"
+#include "vmm/trim.h"
+
+LOG_DOMAIN("run");
+
+/* Clients of the API and of the console, and what the process has besides. */
+#define SOURCES_MAX (HTTP_CONNECTIONS_MAX + CONSOLE_HUB_CLIENTS + 32)
+
+/* By then the start is over, also that of the workers. */
+#define TRIM_AFTER_NS 100000000ULL
+
+/* For answers and console output on their way when the VM has ended. */
+#define LAST_WORDS_MS 500
+
+static struct vm *running_vm(const struct vm_process *process)
+{
+	return process->instance != NULL ? instance_vm(process->instance) : NULL;
+}
+
+static void ended(struct instance_host *host, const struct vm_stop *stop)
+{
+	struct vm_process *process = container_of(host, struct vm_process, host);
+
+	process->stop = *stop;
+	loop_stop(&process->loop);
+}
+
+int vm_process_request(struct vm_process *process, enum request_type type, const char *id,
+		       const void *object, struct error *e)
+{
+	const struct request request = { .type = type, .id = id, .object = object };
+
+	return instance_request_now(process->instance, &request, NULL, e);
+}
+
+static int act(struct vm_process *process, enum action_type type, struct error *e)
+{
+	const struct action action = { .type = type };
+
+	return vm_process_request(process, REQUEST_PUT_ACTION, NULL, &action, e);
+}
+
+static void stop_now(struct vm_process *process)
+{
+	/* A VM that cannot be stopped has not been started, or has ended. */
+	if (act(process, ACTION_STOP, NULL) < 0) {
+		loop_stop(&process->loop);
+	}
+}
+
+static void timeout_expired(struct loop_timer *timer)
+{
+	struct vm_process *process = container_of(timer, struct vm_process, timeout);
+
+	process->timed_out = true;
+	stop_now(process);
+}
+
+static void trim(struct loop_timer *timer)
+{
+	(void)timer;
+	trim_program_text();
+}
+
+static void stop_timeout_expired(struct loop_timer *timer)
+{
+	struct vm_process *process = container_of(timer, struct vm_process, stop_timeout);
+
+	log_warn("the guest has not powered off in time: stopped");
+	stop_now(process);
+}
+
+static void asked_to_end(struct vm_process *process, int signal_number)
+{
+	bool again = process->signal != 0;
+
+	if (!again) {
+		process->signal = signal_number;
+	}
+	notify_send(&process->notify, "STOPPING=1");
+	if (again || process->config.stop_at_once || act(process, ACTION_POWER_BUTTON, NULL) < 0) {
+		stop_now(process);
+		return;
+	}
+	loop_timer_set(&process->loop, &process->stop_timeout, process->config.stop_timeout_ns,
+		       stop_timeout_expired);
+}
+
+static void update_window(struct vm_process *process)
+{
+	struct vm *vm = running_vm(process);
+	unsigned short columns;
+	unsigned short rows;
+
+	if (vm != NULL && process->terminal.present && terminal_window_size(&columns, &rows)) {
+		vm_console_resize(vm, columns, rows);
+	}
+}
+
+static void signal_arrived(struct loop_source *source, uint32_t events)
+{
+	struct vm_process *process = container_of(source, struct vm_process, signals);
+	struct signalfd_siginfo info;
+
+	(void)events;
+	if (read(process->signal_fd, &info, sizeof(info)) != sizeof(info)) {
+		return;
+	}
+	if (info.ssi_signo == SIGWINCH) {
+		update_window(process);
+	} else {
+		asked_to_end(process, (int)info.ssi_signo);
+	}
+}
+
+/* Before any thread exists: all inherit the mask. */
+static int watch_signals(struct vm_process *process, struct error *e)
+{
+	sigset_t set;
+
+	(void)signal(SIGXFSZ, SIG_IGN);
+	(void)sigemptyset(&set);
+	(void)sigaddset(&set, SIGTERM);
+	(void)sigaddset(&set, SIGINT);
+	(void)sigaddset(&set, SIGHUP);
+	(void)sigaddset(&set, SIGWINCH);
+	(void)sigprocmask(SIG_BLOCK, &set, NULL);
+	process->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (process->signal_fd < 0) {
+		return error_set_sys(e, ERROR_INTERNAL, errno, "signalfd");
+	}
+	return loop_source_add(&process->loop, &process->signals, process->signal_fd, EPOLLIN,
+			       signal_arrived, e);
+}
+
+static size_t deliver(struct vm_process *process, const uint8_t *data, size_t len)
+{
+	struct vm *vm = running_vm(process);
+
+	if (vm == NULL) {
+		return 0;
+	}
+	return process->config.console == RUN_CONSOLE_HVC ? vm_hvc_input(vm, data, len)
+							  : vm_serial_input(vm, data, len);
+}
+
+static size_t deliver_typed(struct stdio_console *console, const uint8_t *data, size_t len)
+{
+	return deliver(console->owner, data, len);
+}
+
+static size_t deliver_sent(void *arg, const uint8_t *data, size_t len)
+{
+	return deliver(arg, data, len);
+}
+
+static void writable(struct stdio_console *console)
+{
+	struct vm *vm = running_vm(console->owner);
+
+	if (vm != NULL) {
+		vm_hvc_output_ready(vm);
+	}
+}
+
+static void command(struct stdio_console *console, enum escape_command escape)
+{
+	static const enum action_type actions[] = {
+		[ESCAPE_POWER_BUTTON] = ACTION_POWER_BUTTON,
+		[ESCAPE_STOP] = ACTION_STOP,
+		[ESCAPE_CTRL_ALT_DEL] = ACTION_SEND_CTRL_ALT_DEL,
+		[ESCAPE_RESET] = ACTION_RESET,
+	};
+	struct vm_process *process = console->owner;
+	struct error e = { 0 };
+
+	/* What has stopped the VM is said at its end. */
+	if (act(process, actions[escape], &e) < 0 &&
+	    instance_state(process->instance) != INSTANCE_ENDED) {
+		log_error_object(&e);
+	}
+}
+
+static int open_stdio(struct vm_process *process, struct error *e)
+{
+	int r = stdio_console_init(&process->console, &process->loop, process->terminal.present, e);
+
+	if (r < 0) {
+		return r;
+	}
+	process->console_ready = true;
+	process->console.deliver = deliver_typed;
+	process->console.command = command;
+	process->console.writable = writable;
+	process->console.owner = process;
+	return 0;
+}
+
+static int open_console(struct vm_process *process, struct error *e)
+{
+	struct console_hub_config config = {
+		.loop = &process->loop,
+		.deliver = deliver_sent,
+		.arg = process,
+	};
+	int r = 0;
+
+	if (process->config.stdio_output) {
+		r = open_stdio(process, e);
+		config.terminal = &process->console.channel;
+	}
+	return r == 0 ? console_hub_create(&process->hub, &config, e) : r;
+}
+
+static int open_directory(struct vm_process *process, struct error *e)
+{
+	struct error why = { 0 };
+	int r;
+
+	if (!process->config.directory) {
+		return 0;
+	}
+	r = run_directory_claim(&process->directory, process->config.name, &why);
+	if (r == 0) {
+		process->directory.keep = process->config.keep_directory;
+		return 0;
+	}
+	if (process->config.directory_optional && why.code != ERROR_EXISTS) {
+		log_warn("no control socket: %s", why.msg);
+		return 0;
+	}
+	*e = why;
+	return r;
+}
+
+static bool has_directory(const struct vm_process *process)
+{
+	return process->directory.fd >= 0;
+}
+
+/* Sockets and files of the VM's directory. */
+static int open_in_directory(struct vm_process *process, struct error *e)
+{
+	int fd = -1;
+	int r = run_directory_listen(&process->directory, "console.sock", &fd, e);
+
+	if (r == 0) {
+		r = console_hub_listen(process->hub, fd, e);
+	}
+	if (r == 0) {
+		r = run_directory_open(&process->directory, "console.log", &fd, e);
+	}
+	if (r == 0) {
+		console_hub_log_to(process->hub, fd);
+		r = run_directory_open(&process->directory, "exit.json", &process->exit_fd, e);
+	}
+	if (r == 0 && process->config.api) {
+		r = run_directory_listen(&process->directory, "api.sock", &fd, e);
+		if (r == 0) {
+			r = api_listen(process->api, fd, e);
+		}
+	}
+	return r;
+}
+
+static int listen_at_path(struct vm_process *process, struct error *e)
+{
+	int fd = -1;
+	int r = socket_claim(process->config.api_socket, &fd, &process->api_lock_fd, e);
+
+	if (r < 0) {
+		return r;
+	}
+	process->api_socket_ours = true;
+	return api_listen(process->api, fd, e);
+}
+
+static int open_instance(struct vm_process *process, struct error *e)
+{
+	struct instance_settings settings = process->config.instance;
+	struct console_channel *channel = console_hub_channel(process->hub);
+	const struct api_config api = {
+		.loop = &process->loop,
+		.body_max = process->config.body_max,
+	};
+	struct api_config with_instance = api;
+	int r;
+
+	if (settings.id == NULL) {
+		settings.id = has_directory(process)	     ? process->directory.name
+			      : process->config.name != NULL ? process->config.name
+							     : "vm";
+	}
+	process->host = (struct instance_host){ .loop = &process->loop, .ended = ended };
+	if (process->config.console == RUN_CONSOLE_HVC) {
+		process->host.hvc = channel;
+	} else {
+		process->host.serial = channel;
+	}
+	r = instance_create(&process->instance, &settings, &process->host, e);
+	if (r < 0 || !process->config.api) {
+		return r;
+	}
+	with_instance.instance = process->instance;
+	return api_create(&process->api, &with_instance, e);
+}
+
+static int open_doors(struct vm_process *process, struct error *e)
+{
+	int r = 0;
+
+	if (process->config.api_socket != NULL && process->config.api) {
+		r = listen_at_path(process, e);
+	}
+	if (r == 0 && has_directory(process)) {
+		r = open_in_directory(process, e);
+	}
+	return r;
+}
+
+/* The VM runs. */
+static void vm_started(struct instance_host *host, const struct error *failure)
+{
+	struct vm_process *process = container_of(host, struct vm_process, host);
+	struct error e = { 0 };
+
+	if (failure != NULL) {
+		return;
+	}
+	if (process->config.timeout_ns != 0) {
+		loop_timer_set(&process->loop, &process->timeout, process->config.timeout_ns,
+			       timeout_expired);
+	}
+	loop_timer_set(&process->loop, &process->trim, TRIM_AFTER_NS, trim);
+	if (process->terminal.raw && process->config.announce_escape) {
+		log_info("Ctrl-] ? shows help");
+	}
+	update_window(process);
+	console_hub_start(process->hub);
+	if (process->console_ready && process->config.stdio_input &&
+	    stdio_console_start(&process->console, &e) < 0) {
+		log_error_object(&e);
+	}
+	if (!process->config.ready_when_listening) {
+		notify_send(&process->notify, "READY=1\nSTATUS=The VM runs");
+	}
+	if (process->started != NULL) {
+		process->started(process);
+	}
+}
+
+int vm_process_init(struct vm_process *process, const struct vm_process_config *config,
+		    struct error *e)
+{
+	int r;
+
+	*process = (struct vm_process){
+		.config = *config,
+		.terminal = { .guardian_fd = -1 },
+		.directory = { .fd = -1, .lock_fd = -1 },
+		.api_lock_fd = -1,
+		.notify = { .fd = -1 },
+		.signal_fd = -1,
+		.report_fd = -1,
+		.exit_fd = -1,
+	};
+	json_prepare();
+	r = config->watch_terminal ? terminal_init(&process->terminal, e) : 0;
+	if (r < 0) {
+		return r;
+	}
+	r = loop_init_sized(&process->loop, SOURCES_MAX, e);
+	if (r < 0) {
+		return r;
+	}
+	process->loop_ready = true;
+	if (config->exit_report != NULL) {
+		r = exit_report_open(config->exit_report, &process->report_fd, e);
+	}
+	if (r == 0) {
+		r = notify_open(&process->notify, e);
+	}
+	if (r == 0) {
+		r = open_directory(process, e);
+	}
+	if (r == 0) {
+		r = watch_signals(process, e);
+	}
+	if (r == 0) {
+		r = open_console(process, e);
+	}
+	if (r == 0) {
+		r = open_instance(process, e);
+	}
+	if (r == 0) {
+		process->host.started = vm_started;
+		r = open_doors(process, e);
+	}
+	if (r == 0 && config->ready_when_listening) {
+		notify_send(&process->notify, "READY=1\nSTATUS=The API answers");
+	}
+	return r;
+}
+
+int vm_process_start(struct vm_process *process, struct error *e)
+{
+	int r = terminal_enter_raw(&process->terminal, e);
+
+	return r == 0 ? instance_start_now(process->instance, e) : r;
+}
+
+int vm_process_run(struct vm_process *process, struct error *e)
+{
+	int r = loop_run(&process->loop);
+
+	if (r < 0) {
+		return error_set_sys(e, ERROR_INTERNAL, -r, "event loop");
+	}
+	if (process->stop.reason == VM_STOP_ERROR) {
+		*e = process->stop.error;
+		return -EIO;
+	}
+	return 0;
+}
+
+static int exit_code(const struct vm_process *process, const char **reason)
+{
+	if (process->timed_out) {
+		*reason = "timeout";
+		return EXIT_TIMED_OUT;
+	}
+	switch (process->stop.reason) {
+	case VM_STOP_POWER_OFF:
+		*reason = "power-off";
+		return EXIT_OK;
+	case VM_STOP_REBOOT:
+		*reason = "reboot";
+		return EXIT_REBOOT;
+	case VM_STOP_PANIC:
+		*reason = "panic";
+		return EXIT_PANIC;
+	case VM_STOP_TRIPLE_FAULT:
+		*reason = "triple-fault";
+		return EXIT_TRIPLE_FAULT;
+	case VM_STOP_DEBUG_EXIT:
+		*reason = "debug-exit";
+		return process->stop.code;
+	case VM_STOP_NONE: /* a signal came before the start */
+	case VM_STOP_REQUESTED:
+		*reason = process->signal != 0 ? "signal" : "stopped";
+		return EXIT_SIGNAL_BASE + (process->signal != 0 ? process->signal : SIGKILL);
+	default:
+		*reason = "error";
+		return EXIT_VMM_ERROR;
+	}
+}
+
+static int write_reports(struct vm_process *process, const struct exit_report *report)
+{
+	const int fds[] = { process->report_fd, process->exit_fd };
+	struct error e = { 0 };
+	int code = report->exit_code;
+
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++) {
+		if (fds[i] >= 0 && exit_report_write(fds[i], report, &e) < 0) {
+			log_error_object(&e);
+			code = code == EXIT_OK ? EXIT_VMM_ERROR : code;
+		}
+	}
+	return code;
+}
+
+static int report_end(struct vm_process *process, const struct error *failure)
+{
+	struct exit_report report = { .name = "vm", .error = failure };
+	const struct vm *vm = running_vm(process);
+
+	if (has_directory(process)) {
+		report.name = process->directory.name;
+	} else if (process->config.name != NULL) {
+		report.name = process->config.name;
+	}
+	if (failure != NULL) {
+		report.reason = "error";
+		report.exit_code = failure->code == ERROR_USAGE ? EXIT_USAGE : EXIT_VMM_ERROR;
+		log_error_object(failure);
+	} else {
+		report.exit_code = exit_code(process, &report.reason);
+	}
+	if (vm != NULL) {
+		report.uptime_ns = instance_uptime_ns(process->instance);
+		vm_stats(vm, &report.stats);
+	}
+	return write_reports(process, &report);
+}
+
+int vm_process_finish(struct vm_process *process, const struct error *failure)
+{
+	int code;
+
+	/* The terminal first: whatever follows may print. */
+	terminal_finish(&process->terminal);
+	code = report_end(process, failure);
+	api_destroy(process->api);
+	instance_destroy(process->instance);
+	console_hub_destroy(process->hub, LAST_WORDS_MS);
+	if (process->console_ready) {
+		stdio_console_finish(&process->console);
+	}
+	if (process->api_socket_ours) {
+		socket_release(process->config.api_socket, &process->api_lock_fd);
+	}
+	close_fd(&process->report_fd);
+	close_fd(&process->exit_fd);
+	run_directory_finish(&process->directory);
+	notify_close(&process->notify);
+	close_fd(&process->signal_fd);
+	if (process->loop_ready) {
+		loop_finish(&process->loop);
+	}
+	return code;
+}

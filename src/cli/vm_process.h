@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The process around one VM, the same for `vmm run` and `vmm serve`: main's loop, signals, the VM's
+ * directory with its sockets, console, API server, instance, timers and the report of the end.
+ *
+ *	vm_process_init()	everything that outlives the start; the API answers from the loop on
+ *	vm_process_start()	for who has a configuration already; else InstanceStart does it
+ *	vm_process_run()	the loop, until the VM has ended or a signal says so
+ *	vm_process_finish()	puts everything back, writes reports; the exit code
+ *
+ * SIGTERM, SIGINT and SIGHUP press the power button; a second one, or the end of `stop_timeout_ns`,
+ * stops the VM at once.
+ */
+#ifndef VMM_SRC_CLI_VM_PROCESS_H
+#define VMM_SRC_CLI_VM_PROCESS_H
+
+#include "stdio_console.h"
+#include "terminal.h"
+#include "vmm/api.h"
+#include "vmm/console_hub.h"
+#include "vmm/instance.h"
+#include "vmm/notify.h"
+#include "vmm/run_directory.h"
+
+/* Bytes of a config file. */
+#define CONFIG_FILE_MAX MIB(4)
+
+/* Plain data; strings are borrowed for the life of the process object. */
+struct vm_process_config {
+	struct instance_settings instance; /* `id` NULL: the directory's name, or "vm" */
+	/* The directory: `name` NULL takes the first free one. `directory_optional`: without one
+	 * the VM runs all the same, after a warning. */
+	bool directory, directory_optional, keep_directory;
+	const char *name;
+	const char *api_socket; /* path of the user's; NULL: only in the directory */
+	bool api;
+	size_t body_max;
+	enum run_console
+		console; /* which one is on standard input and output, and in the directory */
+	bool stdio_input, stdio_output;
+	bool watch_terminal; /* standard input is ours if it is a terminal: raw, with escapes */
+	bool stop_at_once;   /* a signal stops without asking the guest */
+	bool ready_when_listening; /* what READY=1 tells the service manager */
+	bool announce_escape;
+	const char *exit_report; /* NULL: none */
+	uint64_t timeout_ns;	 /* from the start; 0: none */
+	uint64_t stop_timeout_ns;
+};
+
+struct vm_process {
+	struct vm_process_config config;
+	struct loop loop;
+	bool loop_ready;
+	struct terminal terminal;
+	struct stdio_console console;
+	bool console_ready;
+	struct console_hub *hub;
+	struct instance_host host;
+	struct instance *instance;
+	struct api *api;
+	struct run_directory directory;
+	int api_lock_fd;
+	bool api_socket_ours;
+	struct notify notify;
+	int signal_fd, report_fd, exit_fd;
+	struct loop_source signals;
+	struct loop_timer timeout, stop_timeout, trim;
+	/* Main: called once when the VM runs. NULL: nobody asks. */
+	void (*started)(struct vm_process *process);
+
+	/* How it ended. */
+	bool timed_out;
+	int signal; /* that began the end; 0: none */
+	struct vm_stop stop;
+};
+
+int vm_process_init(struct vm_process *process, const struct vm_process_config *config,
+		    struct error *e);
+int vm_process_start(struct vm_process *process, struct error *e);
+/* 0: ended, see `stop`; negative: the VM or the loop failed. */
+int vm_process_run(struct vm_process *process, struct error *e);
+/* `failure` NULL if all went well. Logs it, reports, frees; accepts a half-made process. */
+int vm_process_finish(struct vm_process *process, const struct error *failure);
+
+/* A request of the command line's. */
+int vm_process_request(struct vm_process *process, enum request_type type, const char *id,
+		       const void *object, struct error *e);
+
+#endif
