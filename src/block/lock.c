@@ -23,9 +23,7 @@
 
 #define COMM_SIZE 16
 
-/* How long to wait for a holder that no process is. */
-#define GONE_TRIES 90
-#define GONE_NS	   1000000
+#define GONE_NS 1000000 /* between two looks for a holder that no process is */
 
 static int set_lock(int fd, short type)
 {
@@ -138,14 +136,14 @@ static int locked_error(const char *path, bool read_only, pid_t holder, const ch
  * A lock that no process has belongs to one that has just ended, whose io_uring the kernel is still
  * taking apart: that takes some milliseconds, longer if it has to wait for the last writes.
  */
-int lock_disk(int fd, const char *path, bool read_only, struct error *e)
+int lock_disk(int fd, const char *path, bool read_only, int tries, struct error *e)
 {
 	const struct timespec pause = { .tv_nsec = GONE_NS };
 	char comm[COMM_SIZE] = "";
 	pid_t holder = 0;
 	int r = -EAGAIN;
 
-	for (int i = 0; i < GONE_TRIES && holder == 0; i++) {
+	for (int i = 0; i < tries && holder == 0; i++) {
 		if (i != 0) {
 			(void)nanosleep(&pause, NULL);
 		}
