@@ -346,9 +346,93 @@ START_TEST(test_block_device)
 }
 END_TEST
 
+/* --- another file in place of one --- */
+
+static struct block *open_disk(const char *path, struct block *instead, int engine)
+{
+	const struct block_config config = { .path = path, .engine = engine };
+	struct error e = { 0 };
+	struct block *b = NULL;
+
+	check_ok(block_open_instead(&b, &config, instead, &e), &e);
+	return b;
+}
+
+static bool locked(const char *path)
+{
+	const struct block_config config = { .path = path, .engine = BLOCK_ENGINE_SYNC };
+	struct error e = { 0 };
+	struct block *b = NULL;
+
+	if (block_open(&b, &config, &e) == 0) {
+		block_close(b);
+		return false;
+	}
+	check_error(&e, ERROR_DISK_LOCKED, "disk");
+	return true;
+}
+
+/* The same file, which has grown: it is locked until both are closed, in whichever order. */
+START_TEST(test_instead_of_itself)
+{
+	int engine = _i / 2 == 0 ? BLOCK_ENGINE_SYNC : BLOCK_ENGINE_AUTO;
+	struct block *old, *next, *last;
+
+	make_file(disk_path, DISK_SIZE);
+	old = open_disk(disk_path, NULL, engine);
+	ck_assert_int_eq(truncate(disk_path, (off_t)(2 * DISK_SIZE)), 0);
+	next = open_disk(disk_path, old, engine);
+	ck_assert_uint_eq(old->capacity, DISK_SIZE);
+	ck_assert_uint_eq(next->capacity, 2 * DISK_SIZE);
+	ck_assert(locked(disk_path));
+	block_close(_i % 2 == 0 ? old : next);
+	ck_assert(locked(disk_path));
+	/* And once more, with the one that is left. */
+	last = open_disk(disk_path, _i % 2 == 0 ? next : old, engine);
+	block_close(_i % 2 == 0 ? next : old);
+	ck_assert(locked(disk_path));
+	block_close(last);
+	ck_assert(!locked(disk_path));
+}
+END_TEST
+
+/* Two files have two locks; what is refused leaves the old one alone. */
+START_TEST(test_instead_of_another)
+{
+	struct block_config config = { .engine = BLOCK_ENGINE_SYNC };
+	char path[112];
+	struct block *old, *next = NULL;
+	struct error e = { 0 };
+
+	(void)snprintf(path, sizeof(path), "%s-2", disk_path);
+	make_file(disk_path, DISK_SIZE);
+	make_file(path, DISK_SIZE);
+	old = open_disk(disk_path, NULL, BLOCK_ENGINE_SYNC);
+	next = open_disk(path, old, BLOCK_ENGINE_SYNC);
+	ck_assert(locked(disk_path) && locked(path));
+	block_close(old);
+	ck_assert(!locked(disk_path) && locked(path));
+	old = open_disk(disk_path, NULL, BLOCK_ENGINE_SYNC);
+	config.path = disk_path;
+	ck_assert_int_lt(block_open_instead(&next, &config, next, &e), 0);
+	check_error(&e, ERROR_DISK_LOCKED, "disk");
+	/* The other way of using the file needs a lock of its own. */
+	config.read_only = true;
+	ck_assert_int_lt(block_open_instead(&next, &config, old, &e), 0);
+	check_error(&e, ERROR_DISK_LOCKED, "disk");
+	config.path = "/nowhere/disk";
+	ck_assert_int_lt(block_open_instead(&next, &config, old, &e), 0);
+	check_error(&e, ERROR_DISK, "/nowhere/disk");
+	ck_assert(locked(disk_path) && locked(path));
+	block_close(next);
+	block_close(old);
+}
+END_TEST
+
 CHECK_MAIN("block_open", CHECK_FIXTURE(setup, teardown); CHECK_TABLE(test_open_refuses, open_rows);
 	   CHECK_TEST(test_open_refuses_character_device);
 	   CHECK_TEST(test_open_says_that_ro_would_work); CHECK_TEST(test_raw_by_insistence);
 	   CHECK_TABLE(test_read_only_disk, engines); CHECK_TEST(test_serial);
 	   CHECK_TEST(test_lock_rules); CHECK_TEST(test_lock_names_the_holder);
-	   CHECK_TABLE(test_close_on_exec, engines); CHECK_TABLE(test_block_device, engines))
+	   CHECK_TABLE(test_close_on_exec, engines); CHECK_TABLE(test_block_device, engines);
+	   CHECK_LOOP(test_instead_of_itself, 4); CHECK_TEST(test_instead_of_another))

@@ -189,7 +189,63 @@ START_TEST(test_broken_and_reset)
 }
 END_TEST
 
+static const struct limit_row {
+	struct rate_limit_config limit;
+	uint16_t passes; /* of 6 requests for 64 bytes */
+} limits[] = {
+	{ { .ops = { 2, 1, 3600000 }, .has_ops = true }, 3 },
+	{ { .bandwidth = { 128, 0, 3600000 }, .has_bandwidth = true }, 2 },
+	{ { .bandwidth = { 65, 0, 3600000 }, .has_bandwidth = true }, 2 },
+	{ { .has_bandwidth = true, .has_ops = true }, 6 },
+};
+
+START_TEST(test_limit)
+{
+	const struct fake_buf buf = { FAKE_DATA, 64, true };
+	struct virtio_entropy_counters counters;
+	uint16_t heads[6];
+
+	fake_driver_reset(&d);
+	virtio_entropy_init_limit(dev, &limits[_i].limit);
+	ck_assert(fake_driver_start(&d, EVENT_IDX | INDIRECT, VIRTIO_ENTROPY_QUEUE_SIZE));
+	for (size_t i = 0; i < ARRAY_SIZE(heads); i++) {
+		heads[i] = fake_ring_add(&d.rings[0], &buf, 1);
+	}
+	for (int i = 0; i < 3; i++) {
+		fake_driver_kick(&d, 0);
+		ck_assert_uint_eq(fake_ring_used_idx(&d.rings[0]), limits[_i].passes);
+	}
+	virtio_device_quiesce(dev);
+	virtio_device_resume(dev);
+	fake_driver_sync(&d);
+	ck_assert_uint_eq(fake_ring_used_idx(&d.rings[0]), limits[_i].passes);
+	for (uint16_t i = 0; i < limits[_i].passes; i++) {
+		ck_assert_uint_eq(used_len(heads[i]), 64);
+	}
+	virtio_entropy_read_counters(dev, &counters);
+	ck_assert_uint_eq(counters.requests, limits[_i].passes);
+	ck_assert_uint_eq(counters.bytes, limits[_i].passes * 64U);
+}
+END_TEST
+
+START_TEST(test_limit_goes_on)
+{
+	const struct rate_limit_config limit = { .ops = { 5, 0, 5 }, .has_ops = true };
+	const struct fake_buf buf = { FAKE_DATA, 64, true };
+
+	fake_driver_reset(&d);
+	virtio_entropy_init_limit(dev, &limit);
+	ck_assert(fake_driver_start(&d, EVENT_IDX | INDIRECT, VIRTIO_ENTROPY_QUEUE_SIZE));
+	for (size_t i = 0; i < 40; i++) {
+		(void)fake_ring_add(&d.rings[0], &buf, 1);
+	}
+	fake_driver_kick(&d, 0);
+	ck_assert(fake_driver_wait_used(&d, 0, 40));
+}
+END_TEST
+
 CHECK_MAIN("entropy", CHECK_FIXTURE(setup, teardown); CHECK_TEST(test_identity);
 	   CHECK_TEST(test_M5_4_6_2_1_fills); CHECK_TEST(test_M2_7_4_1_1_scattered);
 	   CHECK_TEST(test_M2_7_5_1_1_readable); CHECK_TEST(test_enormous_request);
-	   CHECK_TEST(test_full_queue); CHECK_TEST(test_broken_and_reset))
+	   CHECK_TEST(test_full_queue); CHECK_TEST(test_broken_and_reset);
+	   CHECK_TABLE(test_limit, limits); CHECK_TEST(test_limit_goes_on))

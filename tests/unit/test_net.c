@@ -677,6 +677,94 @@ START_TEST(test_state)
 }
 END_TEST
 
+/* ---- limits ---- */
+
+static const struct rate_limit_config unlimited = { .has_bandwidth = true, .has_ops = true };
+
+/* `count` frames of 100 bytes, without a kick. */
+static void offer_frames(uint8_t from, uint8_t count)
+{
+	for (uint8_t i = from; i < from + count; i++) {
+		const struct fake_buf buf = { FAKE_DATA + i * KIB(1), HEADER + 100, false };
+
+		make_frame(&(header_t){ 0 }, 100, i);
+		fake_driver_write(&d, buf.addr, wire, HEADER + 100);
+		(void)fake_ring_add(&d.rings[TX], &buf, 1);
+	}
+}
+
+static void expect_frames(uint8_t from, uint8_t count)
+{
+	for (uint8_t i = from; i < from + count; i++) {
+		make_frame(&(header_t){ 0 }, 100, i);
+		ck_assert_int_eq(peer_read(), HEADER + 100);
+		ck_assert_mem_eq(got + HEADER, wire + HEADER, 100);
+	}
+	ck_assert_int_eq(peer_read(), -1);
+}
+
+START_TEST(test_tx_limit)
+{
+	const struct rate_limit_config limit = {
+		.ops = { _i == 0 ? 3 : 0, 0, 3600000 },
+		.bandwidth = { _i == 1 ? UINT64_C(112) * 3 : 0, 0, 3600000 },
+		.has_ops = true,
+		.has_bandwidth = true,
+	};
+
+	virtio_net_init_limits(d.dev, &unlimited, &limit);
+	start(0);
+	offer_frames(0, 8);
+	for (int i = 0; i < 3; i++) {
+		fake_driver_kick(&d, TX);
+		ck_assert_uint_eq(fake_ring_used_idx(&d.rings[TX]), 3);
+	}
+	expect_frames(0, 3);
+	expect_idle(TX);
+	virtio_device_quiesce(d.dev);
+	virtio_device_resume(d.dev);
+	fake_driver_kick(&d, TX);
+	ck_assert_uint_eq(fake_ring_used_idx(&d.rings[TX]), 3);
+	virtio_net_limit(d.dev, NULL, &unlimited);
+	ck_assert_uint_eq(fake_ring_used_idx(&d.rings[TX]), 8);
+	expect_frames(3, 5);
+	ck_assert_uint_eq(counters().tx_frames, 8);
+}
+END_TEST
+
+START_TEST(test_tx_limit_goes_on)
+{
+	const struct rate_limit_config limit = { .ops = { 7, 0, 5 }, .has_ops = true };
+
+	virtio_net_init_limits(d.dev, &unlimited, &limit);
+	start(0);
+	offer_frames(0, 60);
+	fake_driver_kick(&d, TX);
+	ck_assert(fake_driver_wait_used(&d, TX, 60));
+	expect_frames(0, 60);
+}
+END_TEST
+
+START_TEST(test_mtu_that_is_set)
+{
+	struct netdev netdev = { .name = "tap7" };
+	struct error e = { 0 };
+
+	check_ok(netdev_set_mtu(&netdev, 68, &e), &e);
+	check_ok(netdev_set_mtu(&netdev, 65535, &e), &e);
+	ck_assert_uint_eq(netdev.mtu, 65535);
+	netdev.mtu_max = 1500;
+	check_ok(netdev_set_mtu(&netdev, 1500, &e), &e);
+	ck_assert_int_lt(netdev_set_mtu(&netdev, 1501, &e), 0);
+	check_error(&e, ERROR_NET, "'tap7': MTU 1501");
+	ck_assert_str_eq(e.hint, "sudo ip link set dev tap7 mtu 1501");
+	ck_assert_int_lt(netdev_set_mtu(&netdev, 67, &e), 0);
+	check_error(&e, ERROR_NET, "67");
+	ck_assert_int_lt(netdev_set_mtu(&netdev, 65536, &e), 0);
+	ck_assert_uint_eq(netdev.mtu, 1500);
+}
+END_TEST
+
 CHECK_MAIN("net", CHECK_FIXTURE(setup, teardown); CHECK_TEST(test_config);
 	   CHECK_LOOP(test_config_any_offset, 6); CHECK_TEST(test_features_offered);
 	   CHECK_TEST(test_features_of_plain_backend);
@@ -692,4 +780,5 @@ CHECK_MAIN("net", CHECK_FIXTURE(setup, teardown); CHECK_TEST(test_config);
 	   CHECK_TEST(test_t_n6_flood); CHECK_TEST(test_backend_gone);
 	   CHECK_TEST(test_backend_gone_while_tx_waits); CHECK_LOOP(test_broken_ring, 2);
 	   CHECK_TEST(test_reset_with_traffic); CHECK_TEST(test_m_2_1_2_1_nothing_before_driver_ok);
-	   CHECK_TEST(test_state))
+	   CHECK_TEST(test_state); CHECK_LOOP(test_tx_limit, 2); CHECK_TEST(test_tx_limit_goes_on);
+	   CHECK_TEST(test_mtu_that_is_set))

@@ -567,6 +567,99 @@ START_TEST(test_rx_marks_dirty_everywhere)
 }
 END_TEST
 
+/* ---- limits ---- */
+
+static const struct rate_limit_config unlimited = { .has_bandwidth = true, .has_ops = true };
+
+static void limit_rx(uint64_t frames, uint64_t bytes, uint64_t refill_ms)
+{
+	const struct rate_limit_config limit = { .ops = { frames, 0, refill_ms },
+						 .bandwidth = { bytes, 0, refill_ms },
+						 .has_ops = true,
+						 .has_bandwidth = true };
+
+	virtio_net_init_limits(d.dev, &limit, &unlimited);
+}
+
+/* What goes beyond waits in the back end, in order; kicks and buffers change nothing. */
+START_TEST(test_rx_limit)
+{
+	bool bytes = _i / 2 != 0;
+	bool mergeable = _i % 2 != 0;
+
+	/* Each frame is 100 bytes and its header. */
+	limit_rx(bytes ? 0 : 3, bytes ? 112 * 3 : 0, 3600000);
+	start(mergeable ? F(MRG_RXBUF) : 0);
+	post(1536, 4);
+	kick_rx();
+	for (uint8_t i = 0; i < 8; i++) {
+		make_frame(&(header_t){ 0 }, 100, i);
+		peer_send(100);
+	}
+	for (uint8_t i = 0; i < 3; i++) {
+		make_frame(&(header_t){ 0 }, 100, i);
+		expect_received(100, mergeable);
+	}
+	for (int i = 0; i < 3; i++) {
+		post(1536, 2);
+		kick_rx();
+		ck_assert_int_eq(receive(mergeable), -1);
+	}
+	expect_idle(RX);
+	virtio_device_quiesce(d.dev);
+	virtio_device_resume(d.dev);
+	fake_driver_sync(&d);
+	ck_assert_int_eq(receive(mergeable), -1);
+	virtio_net_limit(d.dev, &unlimited, NULL);
+	fake_driver_sync(&d);
+	ck_assert(fake_driver_wait_used(&d, RX, 8));
+	for (uint8_t i = 3; i < 8; i++) {
+		make_frame(&(header_t){ 0 }, 100, i);
+		expect_received(100, mergeable);
+	}
+	ck_assert_uint_eq(counters().rx_frames, 8);
+}
+END_TEST
+
+/* A frame in several buffers waits for the driver as ever, and is counted once. */
+START_TEST(test_rx_limit_and_no_buffers)
+{
+	limit_rx(1, 0, 3600000);
+	start(F(MRG_RXBUF));
+	post(700, 1);
+	kick_rx();
+	make_frame(&(header_t){ 0 }, 1514, 1);
+	peer_send(1514);
+	ck_assert_int_eq(receive(true), -1);
+	post(700, 2);
+	kick_rx();
+	ck_assert(fake_driver_wait_used(&d, RX, 3));
+	expect_received(1514, true);
+	post(1536, 4);
+	kick_rx();
+	peer_send(1514);
+	ck_assert_int_eq(receive(true), -1);
+}
+END_TEST
+
+START_TEST(test_rx_limit_goes_on)
+{
+	limit_rx(7, 0, 5);
+	start(F(MRG_RXBUF));
+	post(1536, 100);
+	kick_rx();
+	for (uint8_t i = 0; i < 60; i++) {
+		make_frame(&(header_t){ 0 }, 100, i);
+		peer_send(100);
+	}
+	ck_assert(fake_driver_wait_used(&d, RX, 60));
+	for (uint8_t i = 0; i < 60; i++) {
+		make_frame(&(header_t){ 0 }, 100, i);
+		expect_received(100, true);
+	}
+}
+END_TEST
+
 CHECK_MAIN("net_rx", CHECK_FIXTURE(setup, teardown); CHECK_TEST(test_rx_single_buffer);
 	   CHECK_LOOP(test_rx_single_buffer_in_pieces, 12);
 	   CHECK_TEST(test_rx_single_buffer_too_small);
@@ -579,4 +672,6 @@ CHECK_MAIN("net_rx", CHECK_FIXTURE(setup, teardown); CHECK_TEST(test_rx_single_b
 	   CHECK_TABLE(test_rx_lengths, rx_lengths); CHECK_TEST(test_rx_shorter_than_header);
 	   CHECK_TEST(test_m_5_1_4_1_mtu); CHECK_TEST(test_rx_quiesce);
 	   CHECK_TEST(test_rx_quiesce_with_pending_frame);
-	   CHECK_TEST(test_rx_one_interrupt_for_many); CHECK_TEST(test_rx_marks_dirty))
+	   CHECK_TEST(test_rx_one_interrupt_for_many); CHECK_TEST(test_rx_marks_dirty);
+	   CHECK_LOOP(test_rx_limit, 4); CHECK_TEST(test_rx_limit_and_no_buffers);
+	   CHECK_TEST(test_rx_limit_goes_on))
