@@ -2,7 +2,7 @@
 /*
  * JSON text from files and peers, over jansson. Strict: one value, duplicate keys refused, valid
  * UTF-8, no NUL inside strings, integers within 64 bits, reals within a double, nesting up to
- * JSON_DEPTH_MAX; time and memory are linear in the text. Errors are ERROR_JSON and name line and
+ * JSON_DEPTH_MAX, up to JSON_VALUES_MAX values; time and memory are linear in the text. Errors are ERROR_JSON and name line and
  * column.
  *
  * jansson draws a hash seed on its first object: json_prepare() does that before the sandbox.
@@ -16,6 +16,8 @@
 #include "vmm/types.h"
 
 #define JSON_DEPTH_MAX 64
+/* Of a text, keys counted as well: some 30 MB at most, whatever the text is. */
+#define JSON_VALUES_MAX 100000
 
 /* Main thread, before any other thread uses jansson. */
 void json_prepare(void);

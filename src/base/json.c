@@ -7,7 +7,7 @@
  *
  * All of the text is hostile. Time is linear in its length: the scan is one pass, and keys are
  * hashed with a seed that a peer cannot know. Memory is linear too, but with a factor: an empty
- * object of 3 bytes ("{},") takes some 300, so callers bound the length.
+ * object of 3 bytes ("{},") takes some 300, so the scan bounds the number of values as well.
  *
  * Pure functions of their arguments, any thread; the seed is the one exception, json_prepare() draws
  * it before there are threads.
@@ -39,6 +39,7 @@ void json_prepare(void)
 
 struct scan {
 	uint32_t depth;
+	size_t values; /* at least as many as there are */
 	bool in_string, escaped;
 	size_t line, column;
 };
@@ -59,6 +60,9 @@ static void scan_byte(struct scan *scan, unsigned char c)
 		scan->escaped = c == '\\';
 	} else if (c == '[' || c == '{') {
 		scan->depth++;
+		scan->values++;
+	} else if (c == ',' || c == ':') {
+		scan->values++;
 	} else if ((c == ']' || c == '}') && scan->depth > 0) {
 		scan->depth--;
 	}
@@ -86,6 +90,11 @@ static int scan_text(const char *text, size_t len, struct error *e)
 				"JSON, line %zu, column %zu: more than %d levels of arrays "
 				"and objects",
 				scan.line, scan.column, JSON_DEPTH_MAX);
+		}
+		if (scan.values > JSON_VALUES_MAX) {
+			return error_set(e, ERROR_TOO_LARGE, E2BIG,
+					 "JSON, line %zu, column %zu: more than %d values",
+					 scan.line, scan.column, JSON_VALUES_MAX);
 		}
 	}
 	return 0;

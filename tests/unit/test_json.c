@@ -400,6 +400,24 @@ START_TEST(test_depth)
 }
 END_TEST
 
+/* A few bytes of text must not become much memory. */
+START_TEST(test_too_many_values)
+{
+	static char text[2 * JSON_VALUES_MAX + 4];
+	json_t *value = NULL;
+
+	memset(text, '0', sizeof(text));
+	for (size_t i = 2; i < sizeof(text); i += 2) {
+		text[i] = ',';
+	}
+	text[0] = '[';
+	text[sizeof(text) - 1] = ']';
+	ck_assert_int_eq(json_parse(&value, text, sizeof(text), &err), -E2BIG);
+	check_error(&err, ERROR_TOO_LARGE, "more than 100000 values");
+	ck_assert_ptr_null(value);
+}
+END_TEST
+
 /* Brackets in strings are no levels, and many siblings are not deep. */
 START_TEST(test_not_deep)
 {
@@ -597,7 +615,7 @@ END_TEST
 
 CHECK_MAIN("json", CHECK_FIXTURE(setup, NULL); CHECK_TABLE(test_accepted, accepted);
 	   CHECK_TABLE(test_refused, refused); CHECK_TABLE(test_messages, messages);
-	   CHECK_TABLE(test_depth, nests); CHECK_TEST(test_not_deep); CHECK_TEST(test_long_tokens);
+	   CHECK_TABLE(test_depth, nests); CHECK_TEST(test_too_many_values); CHECK_TEST(test_not_deep); CHECK_TEST(test_long_tokens);
 	   CHECK_TEST(test_many_keys); CHECK_TEST(test_text); CHECK_TEST(test_lonely_text);
 	   CHECK_TEST(test_file); CHECK_TEST(test_odd_files); CHECK_TEST(test_large_file);
 	   CHECK_TEST(test_prepare))
