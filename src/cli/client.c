@@ -162,7 +162,7 @@ static int read_line(struct client *client, size_t max, int64_t deadline, char *
 		char *end = text != NULL ? memchr(text + seen, '\n', client->len - seen) : NULL;
 		ssize_t n;
 
-		if (end != NULL) {
+		if (end != NULL && (size_t)(end - text) <= max) {
 			size_t len = (size_t)(end - text);
 
 			client->start += len + 1;
@@ -175,7 +175,7 @@ static int read_line(struct client *client, size_t max, int64_t deadline, char *
 			return 0;
 		}
 		seen = client->len;
-		if (seen > max) {
+		if (end != NULL || seen > max) {
 			return error_set(e, ERROR_HTTP, EPROTO,
 					 "the VM's answer has a line of more than %zu bytes", max);
 		}
@@ -300,7 +300,7 @@ static int next_chunk(struct client *client, struct body *body, int64_t deadline
 	int r = 0;
 
 	if (body->in_chunk) {
-		r = read_line(client, 2, deadline, &line, e);
+		r = read_line(client, SHOWN, deadline, &line, e);
 		if (r == 0 && line[0] != '\0') {
 			r = not_http(line, e);
 		}

@@ -5,12 +5,27 @@
 #include "command.h"
 #include "exit_codes.h"
 
-static const struct option_table table = { .name = "version" };
+static const struct option option_list[] = {
+	{ .type = OPTION_INCLUDE, .offset = 0, .object = &common_options },
+};
+static const struct option_table table = {
+	.name = "version",
+	.options = option_list,
+	.count = ARRAY_SIZE(option_list),
+};
 
 static int run(int argc, char **argv)
 {
-	(void)argc;
-	(void)argv;
+	struct common_options options = { 0 };
+	int code;
+
+	if (command_parse_exactly(&command_version, &options, &options.help, 0, 0, argc, argv,
+				  &code) < 0) {
+		return code;
+	}
+	if (options.json) {
+		return command_print_json(json_pack("{s:s}", "version", VMM_VERSION), true);
+	}
 	(void)printf("vmm " VMM_VERSION "\n");
 	return EXIT_OK;
 }

@@ -1,24 +1,96 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The commands of the program: one file each, one table. */
+/*
+ * The commands of the program: one object each, one table (commands.c), from which usage, help,
+ * completion and man pages are made.
+ */
 #ifndef VMM_SRC_CLI_COMMAND_H
 #define VMM_SRC_CLI_COMMAND_H
 
 #include "vmm/error.h"
+#include "vmm/json.h"
 #include "vmm/options.h"
+
+struct command_example {
+	const char *line; /* NULL ends the list */
+	const char *help;
+};
 
 struct command {
 	const char *name;
-	const char *operands; /* for the usage line, "" if none */
-	const char *help;     /* one line */
+	/* For the usage line, with a blank in front, "" if none. The word NAME is a VM's, and
+	 * completed as such. */
+	const char *operands;
+	const char *help; /* one line, without a full stop */
 	const struct option_table *options;
 	/* argv[0] is the command's name. Returns the process's exit code. */
 	int (*run)(int argc, char **argv);
+	/* For the man page: sentences, paragraphs separated by empty lines. NULL: `help` says it
+	 * all. */
+	const char *description;
+	const struct command_example *examples; /* NULL: none */
+	/* Exit codes besides those of every command, a line "CODE meaning" each. NULL: none. */
+	const char *exits;
 };
 
-extern const struct command command_run, command_doctor, command_version;
+struct command_group {
+	const char *title; /* NULL: not shown in the list of commands */
+	const struct command *const *commands;
+	size_t count;
+};
+extern const struct command_group command_groups[];
+extern const size_t command_group_count;
 
+extern const struct command command_run, command_serve, command_ps, command_inspect,
+	command_console, command_logs, command_stats, command_metrics, command_events,
+	command_pause, command_resume, command_reset, command_stop, command_kill, command_wait,
+	command_rm, command_doctor, command_api, command_completion, command_version, command_man;
+
+/* NULL: no such command. */
+const struct command *command_find(const char *name);
+/* ERROR_USAGE, with the command that was probably meant as the hint. */
+int command_unknown(const char *name, struct error *e);
 /* Prints the error, and gives the exit code that it stands for. */
 int command_fail(const struct error *e);
 void command_print_help(const struct command *command);
+/* The list of commands. */
+void command_print_usage(bool to_stderr);
+
+/* The two options that most commands begin with. */
+struct common_options {
+	bool json, help;
+};
+extern const struct option_table common_options; /* --json, --help */
+
+/*
+ * A VM, by name or by the path of its API socket: for OPTION_INCLUDE.
+ */
+struct target {
+	const char *api_socket;
+	const char *name; /* set by command_parse_target() */
+};
+extern const struct option_table target_options; /* --api-sock */
+
+/*
+ * Fills the object from its defaults and the command line; options may stand before, between and
+ * behind operands. Returns the number of operands, which are moved to argv[1] and up; negative if
+ * the command is over, with its exit code in *code: an error was printed, or the help that `help`
+ * (a member of the object) asks for.
+ */
+int command_parse(const struct command *command, void *object, const bool *help, int argc,
+		  char **argv, int *code);
+/* As above; there must be `min` to `max` operands. */
+int command_parse_exactly(const struct command *command, void *object, const bool *help, int min,
+			  int max, int argc, char **argv, int *code);
+/* As above, where the first operand is the VM unless --api-sock names it. It is not counted in min,
+ * max and the result, and is taken off argv: the other operands begin at argv[1]. */
+int command_parse_target(const struct command *command, void *object, const bool *help,
+			 struct target *target, int min, int max, int argc, char **argv, int *code);
+
+/* Data for standard output: indented, or one line. Takes `value` over; NULL stands for "out of
+ * memory". Returns the exit code. */
+int command_print_json(json_t *value, bool indent);
+
+/* cmd_serve.c: what vmm is when its name is `firecracker`. Returns the process's exit code. */
+int firecracker_main(int argc, char **argv);
 
 #endif

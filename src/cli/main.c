@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The program's entry: finds the command in the table and runs it. Everything printed to standard
+ * The program's entry: finds the command (commands.c) and runs it. Everything printed to standard
  * output is data; messages go to standard error.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,52 +17,6 @@
 #include "exit_codes.h"
 #include "vmm/log.h"
 
-static const struct command *const commands[] = {
-	&command_run,
-	&command_doctor,
-	&command_version,
-};
-
-static void print_usage(FILE *out)
-{
-	(void)fprintf(out, "usage: vmm COMMAND [OPTIONS]\n\n");
-	for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
-		(void)fprintf(out, "  %-10s %s\n", commands[i]->name, commands[i]->help);
-	}
-	(void)fprintf(out, "\n'vmm COMMAND --help' shows the options of a command.\n");
-}
-
-int command_fail(const struct error *e)
-{
-	log_error_object(e);
-	return e->code == ERROR_USAGE ? EXIT_USAGE : EXIT_VMM_ERROR;
-}
-
-void command_print_help(const struct command *command)
-{
-	size_t need = options_help(command->options, NULL, 0);
-	char *text = malloc(need + 1);
-
-	(void)printf("usage: vmm %s%s%s\n\n%s\n\n", command->name,
-		     command->options->count > 0 ? " [OPTIONS]" : "", command->operands,
-		     command->help);
-	if (text != NULL) {
-		(void)options_help(command->options, text, need + 1);
-		(void)fputs(text, stdout);
-	}
-	free(text);
-}
-
-static const struct command *find_command(const char *name)
-{
-	for (size_t i = 0; i < ARRAY_SIZE(commands); i++) {
-		if (strcmp(commands[i]->name, name) == 0) {
-			return commands[i];
-		}
-	}
-	return NULL;
-}
-
 /* A descriptor of ours must never be taken for a standard one: what a guest says would go there. */
 static bool fill_standard_descriptors(void)
 {
@@ -71,6 +26,31 @@ static bool fill_standard_descriptors(void)
 		}
 	}
 	return true;
+}
+
+/* Data that did not reach standard output is an error; a reader that has gone is not. */
+static int finish_output(int code)
+{
+	struct pollfd reader = { .fd = STDOUT_FILENO };
+	struct error e;
+
+	errno = 0;
+	if (fflush(stdout) == 0 && ferror(stdout) == 0) {
+		return code;
+	}
+	if (errno == EPIPE || poll(&reader, 1, 0) > 0) {
+		return code;
+	}
+	(void)error_set_sys(&e, ERROR_CONFIG, errno != 0 ? errno : EIO, "standard output");
+	(void)command_fail(&e);
+	return code == EXIT_OK ? EXIT_VMM_ERROR : code;
+}
+
+static bool called_firecracker(const char *name)
+{
+	const char *slash = strrchr(name, '/');
+
+	return strcmp(slash != NULL ? slash + 1 : name, "firecracker") == 0;
 }
 
 int main(int argc, char **argv)
@@ -86,25 +66,27 @@ int main(int argc, char **argv)
 	/* One heap: a second one for each thread that allocates would cost address space and dirty
 	 * pages. */
 	(void)mallopt(M_ARENA_MAX, 1);
+	if (argc > 0 && called_firecracker(argv[0])) {
+		return firecracker_main(argc, argv);
+	}
 	if (argc < 2) {
-		print_usage(stderr);
+		command_print_usage(true);
 		return EXIT_USAGE;
 	}
 	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
 	    strcmp(argv[1], "help") == 0) {
-		print_usage(stdout);
+		command_print_usage(false);
 		return EXIT_OK;
 	}
 	if (strcmp(argv[1], "--version") == 0) {
-		return command_version.run(1, argv + 1);
+		return finish_output(command_version.run(1, argv + 1));
 	}
-	command = find_command(argv[1]);
+	command = command_find(argv[1]);
 	if (command == NULL) {
 		struct error e;
 
-		(void)error_set(&e, ERROR_USAGE, EINVAL, "'%s' is not a command", argv[1]);
-		(void)error_hint(&e, "vmm --help lists the commands");
+		(void)command_unknown(argv[1], &e);
 		return command_fail(&e);
 	}
-	return command->run(argc - 1, argv + 1);
+	return finish_output(command->run(argc - 1, argv + 1));
 }

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+/* vmm events and metrics: what the API has as text, handed on. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "client.h"
+#include "command.h"
+#include "exit_codes.h"
+
+struct watch {
+	struct target target;
+	struct common_options common;
+	bool follow;
+	uint64_t after;
+};
+
+static const struct option event_list[] = {
+	{ .name = "follow",
+	  .letter = 'f',
+	  .type = OPTION_FLAG,
+	  .offset = offsetof(struct watch, follow),
+	  .help = "go on with what happens, until the VM ends" },
+	{ .name = "after",
+	  .type = OPTION_U64,
+	  .offset = offsetof(struct watch, after),
+	  .argument = "SEQ",
+	  .fallback = "0",
+	  .help = "only events with a greater number" },
+	{ .type = OPTION_INCLUDE,
+	  .offset = offsetof(struct watch, target),
+	  .object = &target_options },
+	{ .type = OPTION_INCLUDE,
+	  .offset = offsetof(struct watch, common),
+	  .object = &common_options },
+};
+static const struct option_table event_table = { .name = "events",
+						 .options = event_list,
+						 .count = ARRAY_SIZE(event_list) };
+
+/* A line is shown when it comes. */
+static bool print_raw(void *arg, const char *text, size_t len)
+{
+	(void)arg;
+	return fwrite(text, 1, len, stdout) == len && putchar('\n') != EOF && fflush(stdout) == 0;
+}
+
+/* "12  2026-01-31T12:00:00.123Z  drive-updated  drive=data" */
+static bool print_for_people(void *arg, const char *text, size_t len)
+{
+	auto_json json_t *event = NULL;
+	const char *key, *name;
+	json_t *value;
+
+	if (json_parse(&event, text, len, NULL) < 0 || !json_is_object(event)) {
+		return print_raw(arg, text, len);
+	}
+	name = json_string_value(json_object_get(event, "event"));
+	(void)printf("%4" JSON_INTEGER_FORMAT "  %-24s  %s",
+		     json_integer_value(json_object_get(event, "seq")),
+		     json_is_string(json_object_get(event, "time"))
+			     ? json_string_value(json_object_get(event, "time"))
+			     : "",
+		     name != NULL ? name : "");
+	json_object_foreach(event, key, value)
+	{
+		size_t size;
+		char *shown;
+
+		if (strcmp(key, "seq") == 0 || strcmp(key, "time") == 0 ||
+		    strcmp(key, "event") == 0) {
+			continue;
+		}
+		shown = json_text(value, &size);
+		(void)printf("  %s=%s", key, shown != NULL ? shown : "?");
+		free(shown);
+	}
+	return putchar('\n') != EOF && fflush(stdout) == 0;
+}
+
+static int run_events(int argc, char **argv)
+{
+	struct client client = { .fd = -1 };
+	struct error e = { 0 };
+	struct watch watch = { 0 };
+	char path[80];
+	int code, r;
+
+	if (command_parse_target(&command_events, &watch, &watch.common.help, &watch.target, 0, 0,
+				 argc, argv, &code) < 0) {
+		return code;
+	}
+	(void)snprintf(path, sizeof(path), "/events?after=%" PRIu64 "&follow=%s", watch.after,
+		       watch.follow ? "true" : "false");
+	r = client_connect(&client, watch.target.name, watch.target.api_socket, CLIENT_TIMEOUT_MS,
+			   &e);
+	if (r == 0) {
+		r = client_stream(&client, path, watch.common.json ? print_raw : print_for_people,
+				  NULL, &e);
+	}
+	client_close(&client);
+	/* The end of the VM is the end of its events. */
+	if (r == -ECONNRESET && watch.follow) {
+		r = 0;
+	}
+	return r < 0 ? command_fail(&e) : EXIT_OK;
+}
+
+static const struct option metric_list[] = {
+	{ .type = OPTION_INCLUDE,
+	  .offset = offsetof(struct watch, target),
+	  .object = &target_options },
+	{ .name = "help",
+	  .letter = 'h',
+	  .type = OPTION_FLAG,
+	  .offset = offsetof(struct watch, common.help),
+	  .help = "show this" },
+};
+static const struct option_table metric_table = { .name = "metrics",
+						  .options = metric_list,
+						  .count = ARRAY_SIZE(metric_list) };
+
+static int run_metrics(int argc, char **argv)
+{
+	struct client client = { .fd = -1 };
+	struct client_reply reply = { 0 };
+	struct error e = { 0 };
+	struct watch watch = { 0 };
+	int code, r;
+
+	if (command_parse_target(&command_metrics, &watch, &watch.common.help, &watch.target, 0, 0,
+				 argc, argv, &code) < 0) {
+		return code;
+	}
+	r = client_connect(&client, watch.target.name, watch.target.api_socket, CLIENT_TIMEOUT_MS,
+			   &e);
+	if (r == 0) {
+		r = client_request(&client, "GET", "/metrics", NULL, 0, &reply, &e);
+	}
+	client_close(&client);
+	if (r == 0 && reply.status != 200) {
+		r = client_reply_error(&reply, "GET", "/metrics", &e);
+	}
+	if (r == 0) {
+		(void)fwrite(reply.body, 1, reply.len, stdout);
+	}
+	client_reply_finish(&reply);
+	return r < 0 ? command_fail(&e) : EXIT_OK;
+}
+
+static const struct command_example event_examples[] = {
+	{ "vmm events --follow --json web | jq --unbuffered -r .event", "what happens, by name" },
+	{ NULL, NULL },
+};
+
+const struct command command_events = {
+	.name = "events",
+	.operands = " NAME",
+	.help = "print what happened to a VM",
+	.options = &event_table,
+	.run = run_events,
+	.description =
+		"Prints the events of a VM, a line each: its number, when it was, what it was. The "
+		"VM keeps the last 128. With --json each line is a JSON object.\n\n"
+		"Numbers begin at 1 and have no gaps: a reader that was away gets what it missed "
+		"by "
+		"--after with the last number that it has seen.",
+	.examples = event_examples,
+};
+
+const struct command command_metrics = {
+	.name = "metrics",
+	.operands = " NAME",
+	.help = "print the figures of a VM in Prometheus' text format",
+	.options = &metric_table,
+	.run = run_metrics,
+	.description = "Counters begin at the start of the VM and are never reset.",
+};

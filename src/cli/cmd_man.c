@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * vmm man: the manual pages as scdoc(5) source, from the tables of commands and options, for the
+ * build. Hidden: of no use to who has the pages. Hand-written sections of a page come from a file
+ * (docs/man/) and stand between DESCRIPTION and OPTIONS.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "command.h"
+#include "exit_codes.h"
+#include "vmm/cleanup.h"
+
+struct man {
+	const char *prose;
+	bool list, help;
+};
+
+static const struct option option_list[] = {
+	{ .name = "prose",
+	  .type = OPTION_STRING,
+	  .offset = offsetof(struct man, prose),
+	  .argument = "FILE",
+	  .help = "sections to put behind the description" },
+	{ .name = "list",
+	  .type = OPTION_FLAG,
+	  .offset = offsetof(struct man, list),
+	  .help = "print the commands that have a page" },
+	{ .name = "help",
+	  .letter = 'h',
+	  .type = OPTION_FLAG,
+	  .offset = offsetof(struct man, help),
+	  .help = "show this" },
+};
+static const struct option_table table = {
+	.name = "man",
+	.options = option_list,
+	.count = ARRAY_SIZE(option_list),
+};
+
+/* Plain text, of which nothing is markup. */
+static void put(const char *text)
+{
+	for (; *text != '\0'; text++) {
+		if (strchr("\\*_#[]|", *text) != NULL) {
+			(void)putchar('\\');
+		}
+		(void)putchar(*text);
+	}
+}
+
+static void heading(const char *text)
+{
+	(void)printf("\n# %s\n\n", text);
+}
+
+static void put_option(const struct option *option)
+{
+	const char *argument = options_placeholder(option);
+	char accepted[256];
+
+	if (option->letter != '\0') {
+		(void)printf("*-%c*, ", option->letter);
+	}
+	(void)printf("*--%s*", option->name);
+	if (argument[0] != '\0') {
+		(void)printf(" ");
+		put(argument);
+	}
+	(void)printf("\n\t");
+	put(option->help != NULL ? option->help : "");
+	(void)printf(".");
+	if (option->type != OPTION_FLAG && option->type != OPTION_STRING &&
+	    option->type != OPTION_LIST) {
+		options_accepted(option, accepted, sizeof(accepted));
+		(void)printf(" Accepted is ");
+		put(accepted);
+		(void)printf(".");
+	}
+	if (option->fallback != NULL) {
+		(void)printf(" Default: ");
+		put(option->fallback);
+		(void)printf(".");
+	}
+	(void)printf("\n\n");
+}
+
+static void put_examples(const struct command_example *example)
+{
+	for (; example->line != NULL; example++) {
+		(void)printf("```\n%s\n```\n\n\t", example->line);
+		put(example->help);
+		(void)printf(".\n\n");
+	}
+}
+
+static void put_exit(const char *code, const char *meaning, size_t len)
+{
+	(void)printf("*%s*\n\t", code);
+	for (size_t i = 0; i < len; i++) {
+		char one[2] = { meaning[i], '\0' };
+
+		put(one);
+	}
+	(void)printf("\n\n");
+}
+
+static void put_exits(const struct command *command)
+{
+	const char *line = command->exits;
+
+	heading("EXIT CODES");
+	put_exit("0", "done", strlen("done"));
+	while (line != NULL && *line != '\0') {
+		size_t len = strcspn(line, "\n");
+		size_t blank = strcspn(line, " ");
+		char code[16];
+
+		(void)snprintf(code, sizeof(code), "%.*s", (int)MIN(blank, sizeof(code) - 1), line);
+		put_exit(code, line + blank + 1, len - blank - 1);
+		line += len + (line[len] == '\n');
+	}
+	put_exit("2", "the command line is wrong", strlen("the command line is wrong"));
+	put_exit("125", "an error, which is said on standard error",
+		 strlen("an error, which is said on standard error"));
+}
+
+/* The file begins with a heading; its text is scdoc. */
+static int put_prose(const char *path, struct error *e)
+{
+	FILE *file = path != NULL ? fopen(path, "re") : NULL;
+	char line[1024];
+
+	if (path == NULL) {
+		return 0;
+	}
+	if (file == NULL) {
+		return error_set_sys(e, ERROR_CONFIG, errno, "open '%s'", path);
+	}
+	(void)putchar('\n');
+	while (fgets(line, sizeof(line), file) != NULL) {
+		(void)fputs(line, stdout);
+	}
+	(void)fclose(file);
+	return 0;
+}
+
+static int put_command(const struct command *command, const char *prose, struct error *e)
+{
+	struct option_iter at = option_iter(command->options);
+	int r;
+
+	(void)printf("vmm-%s(1) \"vmm " VMM_VERSION "\" \"vmm's manual\"\n", command->name);
+	heading("NAME");
+	(void)printf("vmm-%s - ", command->name);
+	put(command->help);
+	(void)printf("\n");
+	heading("SYNOPSIS");
+	(void)printf("*vmm %s*%s", command->name,
+		     command->options->count > 0 ? " \\[OPTIONS\\]" : "");
+	put(command->operands);
+	(void)printf("\n");
+	if (command->description != NULL) {
+		heading("DESCRIPTION");
+		(void)printf("%s\n", command->description);
+	}
+	r = put_prose(prose, e);
+	if (command->options->count > 0) {
+		heading("OPTIONS");
+	}
+	while (option_next(&at)) {
+		if (at.option->name != NULL) {
+			put_option(at.option);
+		}
+	}
+	if (command->examples != NULL) {
+		heading("EXAMPLES");
+		put_examples(command->examples);
+	}
+	put_exits(command);
+	heading("SEE ALSO");
+	(void)printf("*vmm*(1)\n");
+	return r;
+}
+
+static int put_program(const char *prose, struct error *e)
+{
+	int r;
+
+	(void)printf("vmm(1) \"vmm " VMM_VERSION "\" \"vmm's manual\"\n");
+	heading("NAME");
+	(void)printf("vmm - run virtual machines on Linux/KVM\n");
+	heading("SYNOPSIS");
+	(void)printf("*vmm* COMMAND \\[OPTIONS\\]\n");
+	r = put_prose(prose, e);
+	heading("COMMANDS");
+	for (size_t i = 0; i < command_group_count; i++) {
+		for (size_t j = 0; command_groups[i].title != NULL && j < command_groups[i].count;
+		     j++) {
+			const struct command *command = command_groups[i].commands[j];
+
+			(void)printf("*vmm-%s*(1)\n\t", command->name);
+			put(command->help);
+			(void)printf("\n\n");
+		}
+	}
+	return r;
+}
+
+static void list(void)
+{
+	for (size_t i = 0; i < command_group_count; i++) {
+		for (size_t j = 0; command_groups[i].title != NULL && j < command_groups[i].count;
+		     j++) {
+			(void)puts(command_groups[i].commands[j]->name);
+		}
+	}
+}
+
+static int run(int argc, char **argv)
+{
+	const struct command *command = NULL;
+	struct error e = { 0 };
+	struct man man = { 0 };
+	int code, r;
+	int operands =
+		command_parse_exactly(&command_man, &man, &man.help, 0, 1, argc, argv, &code);
+
+	if (operands < 0) {
+		return code;
+	}
+	if (man.list) {
+		list();
+		return EXIT_OK;
+	}
+	if (operands == 0) {
+		r = put_program(man.prose, &e);
+	} else if ((command = command_find(argv[1])) != NULL) {
+		r = put_command(command, man.prose, &e);
+	} else {
+		r = command_unknown(argv[1], &e);
+	}
+	return r < 0 ? command_fail(&e) : EXIT_OK;
+}
+
+const struct command command_man = {
+	.name = "man",
+	.operands = " [COMMAND]",
+	.help = "print a manual page as scdoc source",
+	.options = &table,
+	.run = run,
+};

@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * vmm ps: the VMs of this user. Which there are, and which live, say their directories; the rest
+ * says each VM itself, within ANSWER_MS, so that one that is stuck is shown as such and holds up
+ * nobody.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "command.h"
+#include "end_report.h"
+#include "exit_codes.h"
+#include "vm_status.h"
+#include "vmm/cleanup.h"
+#include "vmm/run_directory.h"
+
+#define ANSWER_MS 1000
+
+struct ps {
+	struct common_options common;
+	bool all, names;
+};
+
+static const struct option option_list[] = {
+	{ .name = "all",
+	  .letter = 'a',
+	  .type = OPTION_FLAG,
+	  .offset = offsetof(struct ps, all),
+	  .help = "also VMs that have ended" },
+	{ .name = "names",
+	  .type = OPTION_FLAG,
+	  .offset = offsetof(struct ps, names),
+	  .help = "print only the names" },
+	{ .type = OPTION_INCLUDE,
+	  .offset = offsetof(struct ps, common),
+	  .object = &common_options },
+};
+static const struct option_table table = {
+	.name = "ps",
+	.options = option_list,
+	.count = ARRAY_SIZE(option_list),
+};
+
+struct row {
+	struct vm_status status;
+	struct end_report end;
+};
+
+struct view {
+	struct run_entry *entries;
+	struct row *rows;
+	size_t count;
+};
+
+static void look_at_ended(struct row *row, const char *name)
+{
+	auto_close int dir_fd = -1;
+	bool alive;
+
+	(void)snprintf(row->status.state, sizeof(row->status.state), "ended");
+	if (run_directory_find(name, &dir_fd, &alive, NULL) == 0) {
+		end_report_read(&row->end, dir_fd);
+	}
+}
+
+static int fill(struct view *view, struct error *e)
+{
+	struct vm_status *statuses = calloc(view->count + 1, sizeof(*statuses));
+	int *dir_fds = calloc(view->count + 1, sizeof(*dir_fds));
+	bool alive;
+
+	view->rows = calloc(view->count + 1, sizeof(*view->rows));
+	if (statuses == NULL || dir_fds == NULL || view->rows == NULL) {
+		free(statuses);
+		free(dir_fds);
+		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "out of memory");
+	}
+	for (size_t i = 0; i < view->count; i++) {
+		dir_fds[i] = -1;
+		if (view->entries[i].alive) {
+			(void)run_directory_find(view->entries[i].name, &dir_fds[i], &alive, NULL);
+		}
+	}
+	vm_status_ask(statuses, dir_fds, view->count, ANSWER_MS);
+	for (size_t i = 0; i < view->count; i++) {
+		view->rows[i].status = statuses[i];
+		if (dir_fds[i] < 0) {
+			look_at_ended(&view->rows[i], view->entries[i].name);
+		}
+		close_fd(&dir_fds[i]);
+	}
+	free(statuses);
+	free(dir_fds);
+	return 0;
+}
+
+static void print_row(const char *name, const struct row *row)
+{
+	const struct vm_status *status = &row->status;
+	char state[48], cpus[24] = "-", memory[48] = "-", up[FIGURE_SIZE] = "-", pid[24] = "-";
+	char resident[FIGURE_SIZE], size[FIGURE_SIZE];
+
+	(void)snprintf(state, sizeof(state), "%s", status->state);
+	if (row->end.reason[0] != '\0') {
+		(void)snprintf(state, sizeof(state), "ended (%s)", row->end.reason);
+	}
+	if (status->answered) {
+		(void)snprintf(cpus, sizeof(cpus), "%" PRIu64, status->vcpus);
+		(void)snprintf(memory, sizeof(memory), "%s / %s",
+			       show_bytes(resident, status->resident),
+			       show_bytes(size, status->memory));
+		(void)show_duration(up, status->uptime_ms / 1000);
+	}
+	if (status->pid != 0) {
+		(void)snprintf(pid, sizeof(pid), "%" PRIu64, status->pid);
+	}
+	(void)printf("%-20s %-16s %4s  %-15s %5s  %7s\n", name, state, cpus, memory, up, pid);
+}
+
+static json_t *describe_row(const char *name, const struct row *row)
+{
+	const struct vm_status *status = &row->status;
+	json_t *object = json_pack("{s:s, s:s}", "name", name, "state", status->state);
+
+	if (status->answered) {
+		(void)json_object_update_new(object,
+					     json_pack("{s:I, s:I, s:I, s:I}", "vcpu_count",
+						       (json_int_t)status->vcpus, "memory_bytes",
+						       (json_int_t)status->memory, "resident_bytes",
+						       (json_int_t)status->resident, "uptime_ms",
+						       (json_int_t)status->uptime_ms));
+	}
+	if (status->pid != 0) {
+		(void)json_object_set_new(object, "pid", json_integer((json_int_t)status->pid));
+	}
+	if (row->end.reason[0] != '\0') {
+		(void)json_object_update_new(object,
+					     json_pack("{s:s, s:i}", "reason", row->end.reason,
+						       "exit_code", row->end.exit_code));
+	}
+	return object;
+}
+
+static int print(const struct view *view, bool json)
+{
+	json_t *list = json ? json_array() : NULL;
+
+	if (!json) {
+		(void)printf("%-20s %-16s %4s  %-15s %5s  %7s\n", "NAME", "STATE", "CPUS", "MEMORY",
+			     "UP", "PID");
+	}
+	for (size_t i = 0; i < view->count; i++) {
+		if (json) {
+			(void)json_array_append_new(
+				list, describe_row(view->entries[i].name, &view->rows[i]));
+		} else {
+			print_row(view->entries[i].name, &view->rows[i]);
+		}
+	}
+	return json ? command_print_json(list, true) : EXIT_OK;
+}
+
+static int run(int argc, char **argv)
+{
+	struct ps ps = { 0 };
+	struct view view = { 0 };
+	struct error e = { 0 };
+	size_t kept = 0;
+	int code, r;
+
+	if (command_parse_exactly(&command_ps, &ps, &ps.common.help, 0, 0, argc, argv, &code) < 0) {
+		return code;
+	}
+	r = run_directory_list(&view.entries, &view.count, &e);
+	for (size_t i = 0; r == 0 && i < view.count; i++) {
+		if (ps.all || view.entries[i].alive) {
+			view.entries[kept++] = view.entries[i];
+		}
+	}
+	view.count = kept;
+	if (r == 0 && ps.names) {
+		for (size_t i = 0; i < view.count; i++) {
+			(void)puts(view.entries[i].name);
+		}
+		code = EXIT_OK;
+	} else {
+		r = r == 0 ? fill(&view, &e) : r;
+		code = r == 0 ? print(&view, ps.common.json) : command_fail(&e);
+	}
+	free(view.rows);
+	free(view.entries);
+	return code;
+}
+
+static const struct command_example examples[] = {
+	{ "vmm ps -a", "every VM, also those that have ended and left their log" },
+	{ "vmm ps --json | jq -r '.[] | select(.state == \"paused\").name'",
+	  "the names of those that are paused" },
+	{ NULL, NULL },
+};
+
+const struct command command_ps = {
+	.name = "ps",
+	.operands = "",
+	.help = "list the VMs",
+	.options = &table,
+	.run = run,
+	.description =
+		"Lists the VMs of this user: name, state, processors, memory (what the process has "
+		"of the host's, and what the guest was given), time since the start, and process. "
+		"A VM that does not answer within a second is shown as 'not answering'.\n\n"
+		"A VM is a directory in the runtime directory, see vmm(1). One that has ended and "
+		"left something there is shown with --all, and removed with vmm rm.",
+	.examples = examples,
+};

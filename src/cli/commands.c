@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The table of commands, and what all of them share: finding one by name, usage and help, reading a
+ * command line, printing JSON. Standard output is for data; all else goes to standard error.
+ *
+ * Main thread.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "command.h"
+#include "exit_codes.h"
+#include "vmm/cleanup.h"
+#include "vmm/log.h"
+
+#define COMMANDS_MAX 64
+
+static const struct command *const starting[] = { &command_run, &command_serve };
+static const struct command *const looking[] = { &command_ps, &command_inspect, &command_stats,
+						 &command_metrics, &command_events };
+static const struct command *const steering[] = { &command_pause, &command_resume, &command_reset,
+						  &command_stop,  &command_kill,   &command_wait,
+						  &command_rm };
+static const struct command *const helping[] = { &command_doctor, &command_api, &command_completion,
+						 &command_version };
+static const struct command *const hidden[] = { &command_man };
+
+#define GROUP(title_, commands_)                                                           \
+	{                                                                                  \
+		.title = (title_), .commands = (commands_), .count = ARRAY_SIZE(commands_) \
+	}
+const struct command_group command_groups[] = {
+	GROUP("Start a VM", starting), GROUP("Look at VMs", looking), GROUP("Steer a VM", steering),
+	GROUP("Around it", helping),   GROUP(NULL, hidden),
+};
+const size_t command_group_count = ARRAY_SIZE(command_groups);
+
+const struct command *command_find(const char *name)
+{
+	for (size_t i = 0; i < command_group_count; i++) {
+		for (size_t j = 0; j < command_groups[i].count; j++) {
+			if (strcmp(command_groups[i].commands[j]->name, name) == 0) {
+				return command_groups[i].commands[j];
+			}
+		}
+	}
+	return NULL;
+}
+
+int command_unknown(const char *name, struct error *e)
+{
+	struct option options[COMMANDS_MAX] = { 0 };
+	struct option_table table = { .name = "commands", .options = options };
+	const char *meant;
+
+	for (size_t i = 0; i < command_group_count; i++) {
+		for (size_t j = 0; command_groups[i].title != NULL && j < command_groups[i].count;
+		     j++) {
+			options[table.count++].name = command_groups[i].commands[j]->name;
+		}
+	}
+	meant = options_nearest(&table, name);
+	(void)error_set(e, ERROR_USAGE, EINVAL, "'%.80s' is not a command", name);
+	return meant != NULL
+		       ? error_hint(e, "did you mean vmm %s? vmm --help lists the commands", meant)
+		       : error_hint(e, "vmm --help lists the commands");
+}
+
+int command_fail(const struct error *e)
+{
+	log_error_object(e);
+	return e->code == ERROR_USAGE ? EXIT_USAGE : EXIT_VMM_ERROR;
+}
+
+void command_print_usage(bool to_stderr)
+{
+	FILE *out = to_stderr ? stderr : stdout;
+
+	(void)fprintf(out, "usage: vmm COMMAND [OPTIONS]\n");
+	for (size_t i = 0; i < command_group_count; i++) {
+		const struct command_group *group = &command_groups[i];
+
+		if (group->title == NULL) {
+			continue;
+		}
+		(void)fprintf(out, "\n%s:\n", group->title);
+		for (size_t j = 0; j < group->count; j++) {
+			(void)fprintf(out, "  %-10s  %s\n", group->commands[j]->name,
+				      group->commands[j]->help);
+		}
+	}
+	(void)fprintf(out, "\n'vmm COMMAND --help' shows the options of a command.\n");
+}
+
+static void print_examples(const struct command_example *example)
+{
+	if (example == NULL) {
+		return;
+	}
+	(void)printf("\nexamples:\n");
+	for (; example->line != NULL; example++) {
+		(void)printf("  %s\n      %s\n", example->line, example->help);
+	}
+}
+
+void command_print_help(const struct command *command)
+{
+	size_t need = options_help(command->options, NULL, 0);
+	auto_free char *text = malloc(need + 1);
+
+	(void)printf("usage: vmm %s%s%s\n\n%s\n\n", command->name,
+		     command->options->count > 0 ? " [OPTIONS]" : "", command->operands,
+		     command->help);
+	if (text != NULL) {
+		(void)options_help(command->options, text, need + 1);
+		(void)fputs(text, stdout);
+	}
+	print_examples(command->examples);
+}
+
+static const struct option common_option_list[] = {
+	{ .name = "json",
+	  .type = OPTION_FLAG,
+	  .offset = offsetof(struct common_options, json),
+	  .help = "print JSON" },
+	{ .name = "help",
+	  .letter = 'h',
+	  .type = OPTION_FLAG,
+	  .offset = offsetof(struct common_options, help),
+	  .help = "show this" },
+};
+const struct option_table common_options = {
+	.name = "common",
+	.options = common_option_list,
+	.count = ARRAY_SIZE(common_option_list),
+};
+
+static const struct option target_option_list[] = {
+	{ .name = "api-sock",
+	  .type = OPTION_STRING,
+	  .offset = offsetof(struct target, api_socket),
+	  .argument = "PATH",
+	  .help = "the VM whose API is at this socket, in place of NAME" },
+};
+const struct option_table target_options = {
+	.name = "target",
+	.options = target_option_list,
+	.count = ARRAY_SIZE(target_option_list),
+};
+
+int command_parse(const struct command *command, void *object, const bool *help, int argc,
+		  char **argv, int *code)
+{
+	struct error e = { 0 };
+	int r = options_defaults(command->options, object, &e);
+	int operands = 0;
+
+	/* Each round parses flags up to an operand, which then stands where the next round expects
+	 * the command's name. */
+	for (int at = 0; r >= 0 && at < argc;) {
+		r = options_parse(command->options, object, argc - at, argv + at, &e);
+		if (r < 0) {
+			break;
+		}
+		at += r;
+		if (r > 1 && strcmp(argv[at - 1], "--") == 0) {
+			while (at < argc) {
+				argv[++operands] = argv[at++];
+			}
+		} else if (at < argc) {
+			argv[++operands] = argv[at];
+		}
+	}
+	if (r < 0) {
+		*code = command_fail(&e);
+		return -1;
+	}
+	if (*help) {
+		command_print_help(command);
+		*code = EXIT_OK;
+		return -1;
+	}
+	return operands;
+}
+
+static int wrong_operands(const struct command *command, const char *what, const char *text)
+{
+	struct error e = { 0 };
+
+	(void)error_set(&e, ERROR_USAGE, EINVAL, "vmm %s: %s%s", command->name, what, text);
+	(void)error_hint(&e, "usage: vmm %s%s%s", command->name,
+			 command->options->count > 0 ? " [OPTIONS]" : "", command->operands);
+	return command_fail(&e);
+}
+
+int command_parse_exactly(const struct command *command, void *object, const bool *help, int min,
+			  int max, int argc, char **argv, int *code)
+{
+	int operands = command_parse(command, object, help, argc, argv, code);
+
+	if (operands >= 0 && operands < min) {
+		*code = wrong_operands(command, "an operand is missing", "");
+		return -1;
+	}
+	if (operands > max) {
+		*code = wrong_operands(command, "one operand too many: ", argv[max + 1]);
+		return -1;
+	}
+	return operands;
+}
+
+int command_parse_target(const struct command *command, void *object, const bool *help,
+			 struct target *target, int min, int max, int argc, char **argv, int *code)
+{
+	int operands = command_parse(command, object, help, argc, argv, code);
+	int named = target->api_socket == NULL ? 1 : 0;
+
+	if (operands < 0) {
+		return operands;
+	}
+	if (operands < named) {
+		*code = wrong_operands(command, "which VM?", "");
+		return -1;
+	}
+	operands -= named;
+	if (operands < min) {
+		*code = wrong_operands(command, "an operand is missing", "");
+		return -1;
+	}
+	if (operands > max) {
+		*code = wrong_operands(command, "one operand too many: ", argv[max + named + 1]);
+		return -1;
+	}
+	target->name = named != 0 ? argv[1] : NULL;
+	for (int i = 1; i <= operands; i++) {
+		argv[i] = argv[i + named];
+	}
+	return operands;
+}
+
+int command_print_json(json_t *value, bool indent)
+{
+	auto_free char *text =
+		value != NULL ? json_dumps(value, JSON_ENCODE_ANY |
+							  (indent ? JSON_INDENT(2) : JSON_COMPACT))
+			      : NULL;
+	struct error e = { 0 };
+
+	json_decref(value);
+	if (text == NULL) {
+		(void)error_set(&e, ERROR_NO_MEMORY, ENOMEM, "out of memory");
+		return command_fail(&e);
+	}
+	(void)puts(text);
+	return EXIT_OK;
+}
