@@ -453,11 +453,23 @@ static const long never[] = {
 	SYS_fanotify_init,
 };
 
+/* What the API and the VM's directory need, on main alone: taking connections, answering, removing
+ * sockets at the end. */
+static bool needed_by_main(enum sandbox_role role, int number)
+{
+	return role == SANDBOX_ROLE_MAIN &&
+	       (number == SYS_accept4 || number == SYS_unlinkat || number == SYS_sendto ||
+		number == SYS_recvfrom || number == SYS_sendmsg);
+}
+
 START_TEST(test_never)
 {
 	static const uint64_t args[] = { 0, 1, 2, 4, 0xffffffff, ~0ULL };
 
 	for (size_t i = 0; i < ARRAY_SIZE(never); i++) {
+		if (needed_by_main((enum sandbox_role)_i, never[i])) {
+			continue;
+		}
 		for (size_t k = 0; k < ARRAY_SIZE(args); k++) {
 			ck_assert_msg(!allows((enum sandbox_role)_i, AUDIT_ARCH_X86_64, never[i],
 					      args[k], args[k]),
