@@ -8,9 +8,10 @@
  * `waiting` makes room for a new connection, in constant time, when there are connections_max, or no
  * descriptor, or no slot in the loop.
  *
- * A listener accepts ACCEPTS_PER_ROUND, then others have their turn. If there is no descriptor and
- * nobody to evict, a reserved one is given up for long enough to refuse the client; if not even that
- * works, listeners are silent for RETRY_NS. There is no other timer: to be idle is allowed.
+ * A listener accepts ACCEPTS_PER_ROUND, then others have their turn. If there is no descriptor, a
+ * reserved one is given up for long enough to accept the client and to evict or refuse somebody; if
+ * not even that works, listeners are silent for RETRY_NS. There is no other timer: to be idle is
+ * allowed.
  *
  * Lifetime: the server's memory stays until the last function that works on it or on one of its
  * connections returns, because handle() and closed() may destroy it.
@@ -112,39 +113,42 @@ static void take_reserve(struct http_server *server)
 	}
 }
 
+/*
+ * accept() found no descriptor, which it looks for before it looks for a client. The reserve tells
+ * whether there is one. Returns as accept_client().
+ */
+static int accept_without_descriptors(struct http_listener *listener)
+{
+	struct http_server *server = listener->server;
+	int fd;
+
+	close_fd(&server->reserve_fd);
+	fd = accept_client(listener);
+	if (fd >= 0) {
+		if (evict(server)) {
+			take_reserve(server);
+			admit(server, fd);
+		} else {
+			refuse_client(fd);
+		}
+	} else if (fd != -EAGAIN && evict(server)) {
+		fd = -EINTR; /* the reserve had been lost, and is there again */
+	}
+	take_reserve(server);
+	return fd;
+}
+
 /* After accept() failed with `r`. False: no more clients now. */
 static bool recover(struct http_listener *listener, int r)
 {
-	struct http_server *server = listener->server;
-
-	switch (r) {
-	case -EAGAIN:
-		return false;
-	case -EINTR:
-	case -ECONNABORTED:
+	if (r == -EMFILE || r == -ENFILE) {
+		r = accept_without_descriptors(listener);
+	}
+	if (r >= 0 || r == -EINTR || r == -ECONNABORTED) {
 		return true;
-	case -EMFILE:
-	case -ENFILE:
-	case -ENOBUFS:
-	case -ENOMEM:
-		if (evict(server)) {
-			return true;
-		}
-		close_fd(&server->reserve_fd);
-		r = accept_client(listener);
-		if (r >= 0) {
-			refuse_client(r);
-		}
-		take_reserve(server);
-		if (r >= 0) {
-			return true;
-		}
-		break;
-	default:
-		break;
 	}
 	if (r != -EAGAIN) {
-		pause_listeners(server);
+		pause_listeners(listener->server);
 	}
 	return false;
 }

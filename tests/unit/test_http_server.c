@@ -1,0 +1,847 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Requests and answers, clients that go or do not read, many clients. */
+#include "http_rig.h"
+
+/* --- Requests and answers --- */
+
+START_TEST(test_bytes_of_an_answer)
+{
+	static const char expected[] =
+		"HTTP/1.1 200 OK\r\nServer: vmm\r\nConnection: keep-alive\r\n"
+		"Content-Type: text/plain\r\nContent-Length: 2\r\n\r\n/a";
+	char data[1000];
+	int fd = dial();
+
+	say(fd, "GET /a HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n\r\n");
+	ck_assert_int_eq(hear(fd, data, sizeof(data)), sizeof(expected) - 1);
+	ck_assert_mem_eq(data, expected, sizeof(expected) - 1);
+	check_silent(fd);
+	ck_assert_uint_eq(stats().requests, 1);
+	ck_assert_uint_eq(stats().accepted, 1);
+	ck_assert_uint_eq(stats().connections, 1);
+	hang_up(fd);
+	ck_assert_uint_eq(stats().connections, 0);
+}
+END_TEST
+
+START_TEST(test_kinds_of_answers)
+{
+	int fd = dial();
+
+	say(fd, "HEAD /a HTTP/1.1\r\n\r\nGET /none HTTP/1.1\r\n\r\nGET /empty HTTP/1.1\r\n\r\n"
+		"OPTIONS /allow HTTP/1.1\r\n\r\nPUT /405 HTTP/1.1\r\n\r\n"
+		"GET /query?a=%20 HTTP/1.1\r\n\r\n");
+	get_answer(fd, &answer, true);
+	ck_assert_uint_eq(answer.len, 2);
+	check_answer(fd, 204, "");
+	ck_assert_ptr_null(strstr(answer.head, "Content-"));
+	check_answer(fd, 200, "");
+	ck_assert_str_eq(header(&answer, "Content-Length: "), "0");
+	check_answer(fd, 204, "");
+	ck_assert_str_eq(header(&answer, "Allow: "), "GET, PUT");
+	check_answer(fd, 405, NULL);
+	ck_assert_str_eq(header(&answer, "Allow: "), "GET");
+	ck_assert_str_eq(error_text("fault_message"),
+			 "no \"/405\"\n\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xc3\xa9");
+	ck_assert_str_eq(error_text("code"), "no-route");
+	ck_assert_str_eq(error_text("hint"), "try\tGET");
+	ck_assert_str_eq(error_text("error"), "(none)");
+	check_answer(fd, 200, "a=%20");
+	(void)close(fd);
+}
+END_TEST
+
+static const char mixed[] = "GET /one HTTP/1.1\r\n\r\n\r\n"
+			    "PUT /echo HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello"
+			    "PUT /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+			    "3;x\r\nwor\r\n2\r\nld\r\n0\r\nT: r\r\n\r\n"
+			    "BREW / HTTP/1.1\r\nContent-Length: 4\r\n\r\nxxxx"
+			    "GET /two HTTP/1.1\r\n\r\n";
+
+static void check_mixed(int fd)
+{
+	check_answer(fd, 200, "/one");
+	check_answer(fd, 200, "hello");
+	check_answer(fd, 200, "world");
+	check_answer(fd, 501, NULL);
+	check_answer(fd, 200, "/two");
+	check_silent(fd);
+}
+
+START_TEST(test_byte_at_a_time)
+{
+	int fd = dial();
+
+	for (size_t i = 0; i < sizeof(mixed) - 1; i++) {
+		ck_assert_int_eq(send(fd, mixed + i, 1, 0), 1);
+		ck_assert_int_eq(loop_step(&loop, 0), 0);
+	}
+	check_mixed(fd);
+	(void)close(fd);
+}
+END_TEST
+
+START_TEST(test_pipelining)
+{
+	char text[100 * 64], expected[64];
+	size_t len = 0;
+	int fd = dial();
+
+	say(fd, mixed);
+	check_mixed(fd);
+	for (int i = 0; i < 100; i++) {
+		len += (size_t)snprintf(text + len, sizeof(text) - len, "GET /n%d HTTP/1.1\r\n\r\n",
+					i);
+	}
+	ck_assert_int_eq(send(fd, text, len, 0), (ssize_t)len);
+	/* A round does not let one client have it all. */
+	ck_assert_int_eq(loop_step(&loop, 0), 0);
+	ck_assert_int_lt(handled, 50);
+	for (int i = 0; i < 100; i++) {
+		(void)snprintf(expected, sizeof(expected), "/n%d", i);
+		check_answer(fd, 200, expected);
+	}
+	check_silent(fd);
+	ck_assert_uint_eq(server->buffered, 0);
+	(void)close(fd);
+}
+END_TEST
+
+START_TEST(test_answers_in_order)
+{
+	int fd = dial();
+
+	say(fd, "GET /later HTTP/1.1\r\n\r\nGET /next HTTP/1.1\r\n\r\n");
+	say(fd, "GET /last HTTP/1.1\r\n\r\n");
+	check_silent(fd);
+	ck_assert_int_eq(handled, 1);
+	reply_text(later[0], "now");
+	ck_assert_int_eq(handled, 1); /* not from within the answer */
+	check_answer(fd, 200, "now");
+	check_answer(fd, 200, "/next");
+	check_answer(fd, 200, "/last");
+	(void)close(fd);
+}
+END_TEST
+
+START_TEST(test_large_body)
+{
+	char *body = malloc(BODY_MAX), head[100];
+	int fd = dial();
+
+	ck_assert_ptr_nonnull(body);
+	for (size_t i = 0; i < BODY_MAX; i++) {
+		body[i] = (char)('a' + i % 23);
+	}
+	for (size_t len = BODY_MAX - 1; len <= BODY_MAX; len++) {
+		(void)snprintf(head, sizeof(head),
+			       "PUT /echo HTTP/1.1\r\nContent-Length: %zu\r\n\r\n", len);
+		say(fd, head);
+		say_bytes(fd, body, len);
+		check_answer(fd, 200, NULL);
+		ck_assert_uint_eq(answer.len, len);
+		ck_assert_mem_eq(answer.body, body, len);
+	}
+	say(fd, "PUT /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n");
+	for (size_t at = 0; at < BODY_MAX; at += KIB(128)) {
+		say(fd, "20000\r\n");
+		say_bytes(fd, body + at, KIB(128));
+		say(fd, "\r\n");
+	}
+	say(fd, "0\r\n\r\n");
+	check_answer(fd, 200, NULL);
+	ck_assert_uint_eq(answer.len, BODY_MAX);
+	ck_assert_mem_eq(answer.body, body, BODY_MAX);
+	/* One byte more is answered before it has come, and is thrown away. */
+	say(fd, "PUT /echo HTTP/1.1\r\nContent-Length: 1048577\r\n\r\n");
+	check_answer(fd, 413, NULL);
+	ck_assert_str_eq(error_text("code"), "too-large");
+	say_bytes(fd, body, BODY_MAX);
+	say(fd, "xGET /on HTTP/1.1\r\n\r\n");
+	check_answer(fd, 200, "/on");
+	check_silent(fd);
+	ck_assert_uint_eq(server->buffered, 0);
+	free(body);
+	(void)close(fd);
+}
+END_TEST
+
+struct refusal {
+	const char *request;
+	int status;
+	const char *message;
+	bool goes_on;
+};
+
+static const struct refusal refusals[] = {
+	{ "nonsense\r\n\r\n", 400, "METHOD" },
+	{ "GET / HTTP/3.0\r\n\r\n", 505, "HTTP/3.0" },
+	{ "BREW / HTTP/1.1\r\n\r\n", 501, "BREW", true },
+	{ "GET /%00 HTTP/1.1\r\n\r\n", 400, "%00", true },
+	{ "GET / HTTP/1.1\r\nExpect: x\r\n\r\n", 417, "'x'", true },
+	{ "GET / HTTP/1.1\r\na : b\r\n\r\n", 400, "0x20" },
+	{ "PUT / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400, "Content-Length" },
+	{ "PUT / HTTP/1.1\r\nContent-Length: +5\r\n\r\n", 400, "Content-Length" },
+	{ "PUT / HTTP/1.1\r\nContent-Length: 2147483648\r\n\r\n", 413, "limit" },
+	{ "PUT / HTTP/1.1\r\nContent-Length: 9223372036854775808\r\n\r\n", 413, "limit" },
+	{ "PUT / HTTP/1.1\r\nContent-Length: 18446744073709551616\r\n\r\n", 413, "64 bits" },
+	{ "PUT / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400, "twice" },
+	{ "PUT / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400,
+	  "in one" },
+	{ "PUT / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n", 501, "gzip" },
+	{ "PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n100001\r\n", 413, "limit" },
+	{ "PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", 400, "hexadecimal" },
+	{ "PUT / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 1048577\r\n\r\n", 413,
+	  "limit" },
+};
+
+START_TEST(test_refusals)
+{
+	const struct refusal *row = &refusals[_i];
+	int fd = dial();
+
+	say(fd, row->request);
+	check_refused(fd, row->status, row->message, row->goes_on);
+	ck_assert_uint_eq(stats().refused, 1);
+	ck_assert_int_eq(handled, row->goes_on);
+	/* One that ends does so when the client does, for its answer's sake. */
+	hang_up(fd);
+	ck_assert_uint_eq(stats().connections, 0);
+}
+END_TEST
+
+/* The answer survives what the client goes on sending. */
+START_TEST(test_refused_while_sending)
+{
+	char *body = calloc(1, BODY_MAX);
+	int fd = dial();
+
+	ck_assert_ptr_nonnull(body);
+	say(fd, "PUT / HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n");
+	say_bytes(fd, body, BODY_MAX);
+	check_answer(fd, 413, NULL);
+	say_bytes(fd, body, BODY_MAX);
+	check_eof(fd);
+	hang_up(fd);
+	/* With a chunk that makes no sense behind a refused head. */
+	fd = dial();
+	say(fd, "BREW / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n");
+	check_answer(fd, 501, NULL);
+	say(fd, "x\r\n");
+	check_eof(fd);
+	(void)close(fd);
+	ck_assert_uint_eq(stats().connections, 0);
+	ck_assert_uint_eq(stats().refused, 2);
+	ck_assert_int_eq(handled, 0);
+	free(body);
+}
+END_TEST
+
+START_TEST(test_expect_continue)
+{
+	char data[100] = "";
+	int fd = dial();
+
+	say(fd, "PUT /echo HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n");
+	ck_assert_int_eq(hear(fd, data, sizeof(data)), 25);
+	ck_assert_str_eq(data, "HTTP/1.1 100 Continue\r\n\r\n");
+	check_silent(fd);
+	say(fd, "he");
+	check_silent(fd);
+	say(fd, "llo");
+	check_answer(fd, 200, "hello");
+	/* Not if the body is there already; each request anew. */
+	say(fd, "PUT /echo HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nhi"
+		"PUT /echo HTTP/1.1\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n");
+	check_answer(fd, 200, "hi");
+	ck_assert_int_eq(hear(fd, data, sizeof(data)), 25);
+	say(fd, "1\r\na\r\n0\r\n\r\n");
+	check_answer(fd, 200, "a");
+	(void)close(fd);
+}
+END_TEST
+
+START_TEST(test_connection_close)
+{
+	int fd = dial();
+
+	say(fd, "GET /a HTTP/1.1\r\nConnection: close\r\n\r\n");
+	check_answer(fd, 200, "/a");
+	ck_assert_str_eq(header(&answer, "Connection: "), "close");
+	check_eof(fd);
+	(void)close(fd);
+	/* What comes behind it is not for us. */
+	fd = dial();
+	say(fd, "GET /a HTTP/1.1\r\nConnection: close\r\n\r\nGET /b HTTP/1.1\r\n\r\n");
+	check_answer(fd, 200, "/a");
+	check_eof(fd);
+	(void)close(fd);
+	fd = dial();
+	say(fd, "GET /a HTTP/1.0\r\n\r\n");
+	check_answer(fd, 200, "/a");
+	ck_assert_str_eq(header(&answer, "Connection: "), "close");
+	check_eof(fd);
+	(void)close(fd);
+	fd = dial();
+	say(fd, "GET /a HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET /b HTTP/1.0\r\n\r\n");
+	check_answer(fd, 200, "/a");
+	ck_assert_str_eq(header(&answer, "Connection: "), "keep-alive");
+	check_answer(fd, 200, "/b");
+	check_eof(fd);
+	(void)close(fd);
+	/* A large answer, then the end. */
+	fd = dial();
+	say(fd, "GET /big HTTP/1.1\r\nConnection: close\r\n\r\n");
+	check_answer(fd, 200, NULL);
+	ck_assert_uint_eq(answer.len, BIG);
+	check_eof(fd);
+	hang_up(fd);
+	ck_assert_uint_eq(stats().connections, 0);
+	ck_assert_int_eq(handled, 6);
+}
+END_TEST
+
+/* --- Clients that go, half or whole --- */
+
+START_TEST(test_half_closed)
+{
+	int fd = dial();
+
+	say(fd, "GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\n\r\n");
+	ck_assert_int_eq(shutdown(fd, SHUT_WR), 0);
+	check_answer(fd, 200, "/a");
+	check_answer(fd, 200, "/b");
+	check_eof(fd);
+	(void)close(fd);
+	/* All of it before the server looks. */
+	fd = dial_only();
+	ck_assert_int_eq(send(fd, mixed, sizeof(mixed) - 1, 0), sizeof(mixed) - 1);
+	ck_assert_int_eq(shutdown(fd, SHUT_WR), 0);
+	check_answer(fd, 200, "/one");
+	check_answer(fd, 200, "hello");
+	check_answer(fd, 200, "world");
+	check_answer(fd, 501, NULL);
+	check_answer(fd, 200, "/two");
+	check_eof(fd);
+	(void)close(fd);
+	/* An answer that takes time, and one that takes many rounds. */
+	fd = dial();
+	say(fd, "GET /later HTTP/1.1\r\n\r\nGET /big HTTP/1.1\r\n\r\n");
+	ck_assert_int_eq(shutdown(fd, SHUT_WR), 0);
+	check_silent(fd);
+	reply_text(later[0], "now");
+	check_answer(fd, 200, "now");
+	check_answer(fd, 200, NULL);
+	ck_assert_uint_eq(answer.len, BIG);
+	check_eof(fd);
+	(void)close(fd);
+	/* In the middle of a request. */
+	fd = dial();
+	say(fd, "PUT / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhell");
+	ck_assert_int_eq(shutdown(fd, SHUT_WR), 0);
+	check_refused(fd, 400, "ends", false);
+	(void)close(fd);
+	pump();
+	ck_assert_uint_eq(stats().connections, 0);
+}
+END_TEST
+
+START_TEST(test_gone_before_the_answer)
+{
+	int fd = dial(), other;
+
+	say(fd, "GET /later HTTP/1.1\r\n\r\nGET /x HTTP/1.1\r\n\r\n");
+	hang_up(fd);
+	ck_assert_uint_eq(stats().connections, 0);
+	reply_text(later[0], "nobody hears it");
+	/* Gone before the server has read anything: the request counts. */
+	fd = dial_only();
+	ck_assert_int_gt(send(fd, "GET /later HTTP/1.1\r\n\r\n", 23, 0), 0);
+	(void)close(fd);
+	pump();
+	ck_assert_uint_eq(later_count, 2);
+	http_call_reply_error(later[1], 400, &err, "GET");
+	/* In the middle of an answer, and of a request. */
+	fd = dial();
+	say(fd, "GET /big HTTP/1.1\r\n\r\n");
+	other = dial();
+	say(other, "PUT / HTTP/1.1\r\nContent-Le");
+	ck_assert_uint_eq(stats().connections, 2);
+	(void)close(other);
+	hang_up(fd);
+	ck_assert_uint_eq(stats().connections, 0);
+	/* A client that reads no more, and says so, while its answer is being made. */
+	fd = dial();
+	say(fd, "GET /later HTTP/1.1\r\n\r\n");
+	ck_assert_int_eq(shutdown(fd, SHUT_RD), 0);
+	pump();
+	reply_text(later[2], "nobody hears it");
+	hang_up(fd);
+	ck_assert_uint_eq(stats().connections, 0);
+}
+END_TEST
+
+START_TEST(test_never_reading)
+{
+	int slow = dial(), quick = dial();
+
+	say(slow, "GET /big HTTP/1.1\r\n\r\n");
+	say(slow, "GET /after HTTP/1.1\r\n\r\n");
+	for (int i = 0; i < 100; i++) {
+		say(quick, "GET /quick HTTP/1.1\r\n\r\n");
+		check_answer(quick, 200, "/quick");
+	}
+	ck_assert_int_eq(handled, 101);
+	/* Nothing is lost when it reads at last. */
+	check_answer(slow, 200, NULL);
+	ck_assert_uint_eq(answer.len, BIG);
+	check_answer(slow, 200, "/after");
+	(void)close(slow);
+	(void)close(quick);
+}
+END_TEST
+
+/* One that asks and asks, and never reads: its small answers fill the socket, then it waits. */
+START_TEST(test_asking_without_reading)
+{
+	static const char request[] = "GET /a HTTP/1.1\r\n\r\n";
+	int fd = dial(), asked = 0, answered = 0;
+
+	for (int full = 0; full < 3;) {
+		if (send(fd, request, sizeof(request) - 1, MSG_NOSIGNAL) < 0) {
+			ck_assert_int_eq(errno, EAGAIN);
+			full++;
+		} else {
+			asked++;
+		}
+		ck_assert_int_eq(loop_step(&loop, 0), 0);
+	}
+	ck_assert_int_lt(handled, asked);
+	ck_assert_uint_le(server->buffered, KIB(128));
+	for (; answered < asked; answered++) {
+		check_answer(fd, 200, "/a");
+	}
+	check_silent(fd);
+	ck_assert_uint_eq(server->buffered, 0);
+	(void)close(fd);
+}
+END_TEST
+
+START_TEST(test_memory_of_requests)
+{
+	char *body = calloc(1, MIB(4));
+	int fds[20], refused = 0;
+
+	ck_assert_ptr_nonnull(body);
+	restart(HTTP_CONNECTIONS_MAX, MIB(4));
+	ck_assert_uint_lt(sizeof(struct http_connection) + sizeof(struct loop_slot), 300);
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++) {
+		fds[i] = dial();
+		ck_assert_uint_eq(server->buffered, i == 0 ? 0 : server->buffered);
+		say(fds[i], "PUT /echo HTTP/1.1\r\nContent-Length: 4194304\r\n\r\n");
+		say_bytes(fds[i], body, MIB(4) - 1);
+		ck_assert_uint_le(server->buffered, MIB(64));
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++) {
+		(void)send(fds[i], "x", 1, MSG_NOSIGNAL);
+		get_answer(fds[i], &answer, false);
+		if (answer.status == 503) {
+			ck_assert_str_eq(error_text("code"), "no-memory");
+			refused++;
+		} else {
+			ck_assert_int_eq(answer.status, 200);
+		}
+		(void)close(fds[i]);
+	}
+	ck_assert_int_ge(refused, 4);
+	ck_assert_int_lt(refused, 10);
+	pump();
+	ck_assert_uint_eq(server->buffered, 0);
+	free(body);
+}
+END_TEST
+
+/* --- Many --- */
+
+START_TEST(test_eviction_order)
+{
+	int fds[4], more;
+
+	restart(4, BODY_MAX);
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++) {
+		fds[i] = dial();
+	}
+	/* By their last signs of life: 1 (began a request), 0 (an answer), 3, 2. */
+	say(fds[1], "G");
+	say(fds[0], "GET /a HTTP/1.1\r\n\r\n");
+	check_answer(fds[0], 200, "/a");
+	say(fds[3], "GET / HTTP/1.1\r\nX: y");
+	say(fds[2], "GET /big HTTP/1.1\r\n\r\n");
+	say(fds[1], "ET / HTTP/1.1\r\n"); /* does not count */
+	more = dial();
+	ck_assert(!is_open(fds[1]));
+	ck_assert(is_open(fds[0]) && is_open(fds[3]) && is_open(more));
+	(void)close(fds[1]);
+	fds[1] = dial();
+	ck_assert(!is_open(fds[0]));
+	ck_assert(is_open(fds[1]) && is_open(fds[3]) && is_open(more));
+	(void)close(fds[0]);
+	fds[0] = dial();
+	ck_assert(!is_open(fds[3]));
+	(void)close(fds[3]);
+	/* A client that does not take its answer goes, too. */
+	fds[3] = dial();
+	ck_assert_uint_eq(stats().connections, 4);
+	ck_assert_uint_eq(stats().evicted, 4);
+	ck_assert(is_open(fds[0]) && is_open(fds[1]) && is_open(fds[3]) && is_open(more));
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++) {
+		(void)close(fds[i]);
+	}
+	(void)close(more);
+}
+END_TEST
+
+START_TEST(test_no_room)
+{
+	int fds[3], more;
+
+	restart(3, BODY_MAX);
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++) {
+		fds[i] = dial();
+		say(fds[i], i < 2 ? "GET /later HTTP/1.1\r\n\r\n" : "GET /stream HTTP/1.1\r\n\r\n");
+	}
+	get_answer(fds[2], &answer, false);
+	more = dial_only();
+	ck_assert_int_gt(send(more, "GET / HTTP/1.1\r\n\r\n", 18, 0), 0);
+	check_refused(more, 503, "Too many open connections", false);
+	ck_assert_uint_eq(stats().connections, 3);
+	ck_assert_uint_eq(stats().evicted, 0);
+	(void)close(more);
+	reply_text(later[0], "now");
+	check_answer(fds[0], 200, "now");
+	more = dial();
+	ck_assert(!is_open(fds[0]));
+	say(more, "GET /a HTTP/1.1\r\n\r\n");
+	check_answer(more, 200, "/a");
+	reply_text(later[1], "now");
+	check_answer(fds[1], 200, "now");
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++) {
+		(void)close(fds[i]);
+	}
+	(void)close(more);
+}
+END_TEST
+
+static bool allow_descriptors(rlim_t count)
+{
+	struct rlimit limit;
+
+	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	if (limit.rlim_max < count) {
+		return false;
+	}
+	limit.rlim_cur = MAX(limit.rlim_cur, count);
+	return setrlimit(RLIMIT_NOFILE, &limit) == 0;
+}
+
+START_TEST(test_thousand_connections)
+{
+	static int fds[HTTP_CONNECTIONS_MAX + 1];
+
+	if (!allow_descriptors(2 * HTTP_CONNECTIONS_MAX + 100)) {
+		CHECK_SKIP("too few descriptors allowed");
+	}
+	for (size_t i = 0; i < HTTP_CONNECTIONS_MAX; i++) {
+		fds[i] = dial_only();
+		ck_assert_int_eq(loop_step(&loop, 0), 0);
+	}
+	pump();
+	ck_assert_uint_eq(stats().connections, HTTP_CONNECTIONS_MAX);
+	ck_assert_uint_eq(server->buffered, 0);
+	for (size_t i = 0; i < HTTP_CONNECTIONS_MAX; i++) {
+		ck_assert_int_eq(send(fds[i], "GET /a HTTP/1.1\r\n\r\n", 19, 0), 19);
+	}
+	pump();
+	pump();
+	for (size_t i = 0; i < HTTP_CONNECTIONS_MAX; i += 50) {
+		check_answer(fds[i], 200, "/a");
+	}
+	ck_assert_int_eq(handled, HTTP_CONNECTIONS_MAX);
+	fds[HTTP_CONNECTIONS_MAX] = dial();
+	say(fds[HTTP_CONNECTIONS_MAX], "GET /b HTTP/1.1\r\n\r\n");
+	check_answer(fds[HTTP_CONNECTIONS_MAX], 200, "/b");
+	ck_assert_uint_eq(stats().connections, HTTP_CONNECTIONS_MAX);
+	ck_assert_uint_eq(stats().evicted, 1);
+	for (size_t i = 0; i <= HTTP_CONNECTIONS_MAX; i++) {
+		(void)close(fds[i]);
+	}
+	for (int i = 0; i < 20 && stats().connections != 0; i++) {
+		pump();
+	}
+	ck_assert_uint_eq(stats().connections, 0);
+}
+END_TEST
+
+/* Ten thousand that send a byte and no more, while one client works. */
+START_TEST(test_flood)
+{
+	int fds[100] = { 0 }, quick;
+
+	restart(50, BODY_MAX);
+	quick = dial();
+	for (int i = 0; i < 10000; i++) {
+		int *fd = &fds[i % 100];
+
+		if (*fd != 0) {
+			(void)close(*fd);
+		}
+		*fd = dial_only();
+		ck_assert_int_eq(send(*fd, "G", 1, MSG_NOSIGNAL), 1);
+		if (i % 20 == 0) {
+			say(quick, "GET /quick HTTP/1.1\r\n\r\n");
+			check_answer(quick, 200, "/quick");
+		}
+	}
+	pump();
+	ck_assert_uint_le(stats().connections, 50);
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++) {
+		(void)close(fds[i]);
+	}
+	(void)close(quick);
+}
+END_TEST
+
+/* Takes descriptors until only `left` can be had. */
+static int hoard(int *fds, int max, int left)
+{
+	int count = 0;
+
+	while (count < max) {
+		fds[count] = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0);
+		if (fds[count] < 0) {
+			break;
+		}
+		count++;
+	}
+	ck_assert_int_lt(count, max);
+	while (left-- > 0) {
+		(void)close(fds[--count]);
+	}
+	return count;
+}
+
+START_TEST(test_no_descriptors)
+{
+	const struct rlimit limit = { .rlim_cur = 100, .rlim_max = 100 };
+	int fds[100], count, busy, idle, more;
+
+	/* Of this test's process alone, if it has one. */
+	if (getenv("CK_FORK") != NULL) {
+		CHECK_SKIP("would limit the tests that follow");
+	}
+	busy = dial();
+	idle = dial();
+	say(busy, "GET /later HTTP/1.1\r\n\r\n");
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	/* Who is idle makes room. */
+	count = hoard(fds, (int)ARRAY_SIZE(fds), 1);
+	more = dial();
+	ck_assert(!is_open(idle));
+	say(more, "GET /later HTTP/1.1\r\n\r\n");
+	check_silent(more);
+	ck_assert_uint_eq(later_count, 2);
+	/* Nobody is: the reserve serves to say so, more than once. */
+	(void)close(idle);
+	for (int i = 0; i < 3; i++) {
+		idle = dial();
+		check_refused(idle, 503, "Too many", false);
+		(void)close(idle);
+	}
+	ck_assert_uint_eq(stats().connections, 2);
+	ck_assert_uint_eq(stats().evicted, 1);
+	/* Without the reserve the listener rests, does not spin, and comes back. */
+	close_fd(&server->reserve_fd);
+	fds[count] = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0);
+	ck_assert_int_ge(fds[count++], 0);
+	idle = dial();
+	ck_assert_uint_eq(server->listeners[0].source.events, 0);
+	check_silent(idle);
+	while (count > 0) {
+		(void)close(fds[--count]);
+	}
+	while (server->listeners[0].source.events == 0) {
+		ck_assert_int_eq(loop_step(&loop, -1), 0);
+	}
+	say(idle, "GET /a HTTP/1.1\r\n\r\n");
+	check_answer(idle, 200, "/a");
+	ck_assert_uint_eq(stats().connections, 3);
+	reply_text(later[0], "1");
+	reply_text(later[1], "2");
+	(void)close(busy);
+	(void)close(idle);
+	(void)close(more);
+}
+END_TEST
+
+/* A loop without a slot is like a process without a descriptor. */
+START_TEST(test_no_slots)
+{
+	static struct loop small;
+	struct http_server_config config = server->config;
+	int fds[3], fd;
+
+	destroy();
+	check_ok(loop_init_sized(&small, 4, &err), &err);
+	config.loop = &small;
+	check_ok(http_server_create(&server, &config, &err), &err);
+	fd = listener();
+	ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&address, &address_len), 0);
+	check_ok(http_server_listen(server, fd, &err), &err);
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++) {
+		fds[i] = dial_only();
+		ck_assert_int_eq(loop_step(&small, 0), 0);
+	}
+	ck_assert_uint_eq(stats().connections, 2);
+	ck_assert_uint_eq(stats().evicted, 1);
+	ck_assert(!is_open(fds[0]));
+	ck_assert(is_open(fds[1]) && is_open(fds[2]));
+	destroy();
+	loop_finish(&small);
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++) {
+		(void)close(fds[i]);
+	}
+}
+END_TEST
+
+START_TEST(test_listeners)
+{
+	int fds[HTTP_LISTENERS_MAX], fd;
+
+	for (int i = 1; i < HTTP_LISTENERS_MAX; i++) {
+		check_ok(http_server_listen(server, listener(), &err), &err);
+	}
+	fd = listener();
+	ck_assert_int_lt(http_server_listen(server, fd, &err), 0);
+	check_error(&err, ERROR_CONFIG, "listening sockets");
+	ck_assert_int_eq(fcntl(fd, F_GETFD), -1); /* it was given away */
+	for (int i = 0; i < HTTP_LISTENERS_MAX; i++) {
+		address_len = sizeof(address);
+		ck_assert_int_eq(getsockname(server->listeners[i].fd, (struct sockaddr *)&address,
+					     &address_len),
+				 0);
+		fds[i] = dial();
+		say(fds[i], "GET /a HTTP/1.1\r\n\r\n");
+		check_answer(fds[i], 200, "/a");
+	}
+	for (int i = 0; i < HTTP_LISTENERS_MAX; i++) {
+		(void)close(fds[i]);
+	}
+}
+END_TEST
+
+/* --- Anything --- */
+
+static uint64_t seed = 0x9e3779b97f4a7c15ULL;
+
+static uint32_t random_below(uint32_t limit)
+{
+	seed ^= seed << 13;
+	seed ^= seed >> 7;
+	seed ^= seed << 17;
+	return (uint32_t)(seed >> 20) % limit;
+}
+
+static const char *const pieces[] = {
+	"GET /a HTTP/1.1\r\n\r\n",
+	"GET /big HTTP/1.1\r\n",
+	"\r\n",
+	"GET /later HTTP/1.1\r\n\r\n",
+	"PUT /echo HTTP/1.1\r\n",
+	"Content-Length: 7\r\n\r\n",
+	"1234567",
+	"BREW / HTTP/1.1\r\n",
+	"Transfer-Encoding: chunked\r\n\r\n",
+	"5\r\nhello\r\n",
+	"0\r\n\r\n",
+	"Connection: close\r\n",
+	"HEAD /stream-head HTTP/1.1\r\n\r\n",
+	"GET /stream-on HTTP/1.1\r\n\r\n",
+	"Content-Length: 9",
+	"GET /stream-now HTTP/1.0\r\n\r\n",
+	"Expect: 100-continue\r\n",
+	"\n",
+	"GET / HTTP/1.1\r\n\r\n",
+};
+
+/* Clients that do anything in any order harm nobody but themselves. */
+START_TEST(test_monkeys)
+{
+	int fds[12] = { 0 }, good;
+	static char data[1 << 16];
+
+	restart(9, BODY_MAX);
+	for (int i = 0; i < 20000; i++) {
+		int *fd = &fds[random_below(ARRAY_SIZE(fds))];
+		const char *piece = pieces[random_below(ARRAY_SIZE(pieces))];
+
+		switch (*fd == 0 ? 99 : random_below(40)) {
+		case 99:
+			*fd = dial_only();
+			break;
+		case 0:
+			(void)close(*fd);
+			*fd = 0;
+			break;
+		case 1:
+			(void)shutdown(*fd, (int)random_below(3));
+			break;
+		case 2:
+		case 3:
+		case 4:
+			(void)recv(*fd, data, sizeof(data), 0);
+			break;
+		case 5:
+			if (later_count != 0) {
+				reply_text(later[--later_count], "later");
+			}
+			break;
+		default:
+			(void)send(*fd, piece, strlen(piece), MSG_NOSIGNAL);
+			break;
+		}
+		ck_assert_int_eq(loop_step(&loop, 0), 0);
+		if (later_count == LATER_MAX - 20) {
+			reply_text(later[--later_count], "later");
+		}
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++) {
+		if (fds[i] != 0) {
+			(void)close(fds[i]);
+		}
+	}
+	pump();
+	pump();
+	while (later_count != 0) {
+		reply_text(later[--later_count], "too late");
+	}
+	ck_assert_uint_eq(stats().connections, 0);
+	ck_assert_uint_eq(server->buffered, 0);
+	good = dial();
+	say(good, "GET /a HTTP/1.1\r\n\r\n");
+	check_answer(good, 200, "/a");
+	(void)close(good);
+}
+END_TEST
+
+CHECK_MAIN("http_server", CHECK_FIXTURE(setup, teardown); CHECK_TEST(test_bytes_of_an_answer);
+	   CHECK_TEST(test_kinds_of_answers); CHECK_TEST(test_byte_at_a_time);
+	   CHECK_TEST(test_pipelining); CHECK_TEST(test_answers_in_order);
+	   CHECK_TEST(test_large_body); CHECK_TABLE(test_refusals, refusals);
+	   CHECK_TEST(test_refused_while_sending); CHECK_TEST(test_expect_continue);
+	   CHECK_TEST(test_connection_close); CHECK_TEST(test_half_closed);
+	   CHECK_TEST(test_gone_before_the_answer); CHECK_TEST(test_never_reading);
+	   CHECK_TEST(test_asking_without_reading); CHECK_TEST(test_memory_of_requests);
+	   CHECK_TEST(test_eviction_order); CHECK_TEST(test_no_room);
+	   CHECK_TEST(test_thousand_connections); CHECK_TEST(test_flood);
+	   CHECK_TEST(test_no_descriptors); CHECK_TEST(test_no_slots); CHECK_TEST(test_listeners);
+	   CHECK_TEST(test_monkeys))
