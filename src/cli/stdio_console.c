@@ -23,6 +23,8 @@
 
 LOG_DOMAIN("console");
 
+#define NS_PER_MS 1000000ULL
+
 /* Bytes that go out now without blocking; negative errno if none can. */
 static ssize_t try_write(struct stdio_console *console, const uint8_t *data, size_t len)
 {
@@ -186,59 +188,56 @@ static void output(struct console_channel *channel, const uint8_t *data, size_t 
 	}
 }
 
-static void show_help(void)
+static void show_help(struct escape *escape)
 {
-	static const char text[] = "\r\n"
-				   "Ctrl-] ?       this help\r\n"
-				   "Ctrl-] q       press the power button\r\n"
-				   "Ctrl-] k       stop the VM at once\r\n"
-				   "Ctrl-] r       reset the machine\r\n"
-				   "Ctrl-] c       send Ctrl-Alt-Del\r\n"
-				   "Ctrl-] Ctrl-]  send Ctrl-] to the guest\r\n";
+	char text[ESCAPE_HELP_SIZE];
 
+	(void)!write(STDERR_FILENO, text, escape_help(escape, text));
+}
+
+static void explain_detach(struct escape *escape)
+{
+	static const char text[] =
+		"\r\nThis VM belongs to this terminal and cannot be left. Start it by 'vmm run "
+		"--detach' to come and go\r\nby 'vmm console NAME'.\r\n";
+
+	(void)escape;
 	(void)!write(STDERR_FILENO, text, sizeof(text) - 1);
 }
 
-/* The key after the prefix. True if the key itself is for the guest. */
-static bool escape_key(struct stdio_console *console, uint8_t key)
+static void escape_commanded(struct escape *escape, enum escape_command command)
 {
-	switch (key) {
-	case STDIO_CONSOLE_ESCAPE:
-		return true;
-	case 'q':
-		console->command(console, ESCAPE_POWER_BUTTON);
-		return false;
-	case 'k':
-		console->command(console, ESCAPE_STOP);
-		return false;
-	case 'r':
-		console->command(console, ESCAPE_RESET);
-		return false;
-	case 'c':
-		console->command(console, ESCAPE_CTRL_ALT_DEL);
-		return false;
-	default:
-		show_help();
-		return false;
+	struct stdio_console *console = container_of(escape, struct stdio_console, escape);
+
+	console->command(console, command);
+}
+
+static bool deliver_pending(struct stdio_console *console);
+
+/* The prefix was typed and nothing after it: the guest gets it, as far as it takes any. */
+static void escape_expired(struct loop_timer *timer)
+{
+	struct stdio_console *console = container_of(timer, struct stdio_console, escape_timer);
+	uint8_t key;
+
+	if (escape_expire(&console->escape, &key) && deliver_pending(console)) {
+		console->pending[0] = key;
+		console->pending_start = 0;
+		console->pending_len = 1;
+		(void)deliver_pending(console);
 	}
 }
 
 /* Takes escape sequences out of what was read; returns what is left for the guest. */
 static size_t filter_escapes(struct stdio_console *console, uint8_t *data, size_t len)
 {
-	size_t kept = 0;
+	size_t kept = escape_filter(&console->escape, data, len);
 
-	for (size_t i = 0; i < len; i++) {
-		if (console->escape_seen) {
-			console->escape_seen = false;
-			if (escape_key(console, data[i])) {
-				data[kept++] = data[i];
-			}
-		} else if (data[i] == STDIO_CONSOLE_ESCAPE) {
-			console->escape_seen = true;
-		} else {
-			data[kept++] = data[i];
-		}
+	if (console->escape.waiting) {
+		loop_timer_set(console->loop, &console->escape_timer, ESCAPE_TIMEOUT_MS * NS_PER_MS,
+			       escape_expired);
+	} else {
+		loop_timer_cancel(&console->escape_timer);
 	}
 	return kept;
 }
@@ -373,6 +372,10 @@ int stdio_console_init(struct stdio_console *console, struct loop *loop, bool es
 						     .input_ready = input_ready };
 	console->loop = loop;
 	console->escapes = escapes;
+	console->escape = (struct escape){ .key = escapes ? ESCAPE_KEY_DEFAULT : ESCAPE_KEY_NONE,
+					   .command = escape_commanded,
+					   .detach = explain_detach,
+					   .help = show_help };
 	console->ring = ring;
 	console->resume_post = (struct loop_post){ .run = resume_input, .arg = console };
 	console->drain_post = (struct loop_post){ .run = begin_drain, .arg = console };
@@ -404,6 +407,7 @@ void stdio_console_finish(struct stdio_console *console)
 	if (console->ring == NULL) {
 		return;
 	}
+	loop_timer_cancel(&console->escape_timer);
 	loop_source_remove(&console->input);
 	loop_source_remove(&console->drain);
 	for (int tries = 0; tries < 10 && !drain_ring(console); tries++) {

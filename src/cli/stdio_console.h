@@ -6,8 +6,8 @@
  * Output: the guest's threads write straight to standard output while that takes bytes at once;
  * what it does not take waits in a ring of STDIO_CONSOLE_RING bytes, which main empties; beyond the
  * ring bytes are dropped and counted, and main says so at the end. Input: main reads when the guest
- * has room. From a terminal, the escape prefix Ctrl-] starts a command; from anything else every
- * byte goes to the guest.
+ * has room. From a terminal, the escape prefix Ctrl-] starts a command (escape.h); from anything
+ * else every byte goes to the guest.
  *
  * Lock: `lock` guards the ring; nothing is called while it is held but write(2) on a descriptor
  * that does not block.
@@ -18,19 +18,16 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "escape.h"
 #include "vmm/console.h"
 #include "vmm/error.h"
 #include "vmm/loop.h"
 #include "vmm/types.h"
 
-#define STDIO_CONSOLE_RING   KIB(64)
-#define STDIO_CONSOLE_ESCAPE 0x1d /* Ctrl-] */
+#define STDIO_CONSOLE_RING KIB(64)
 
 /* Which of the guest's consoles is meant. */
 enum run_console { RUN_CONSOLE_SERIAL = 0, RUN_CONSOLE_HVC };
-
-/* What the user asked for by an escape command. */
-enum escape_command { ESCAPE_POWER_BUTTON, ESCAPE_STOP, ESCAPE_CTRL_ALT_DEL, ESCAPE_RESET };
 
 struct stdio_console {
 	struct console_channel channel;
@@ -45,8 +42,10 @@ struct stdio_console {
 
 	/* Input; main. */
 	struct loop_source input;
-	bool input_pollable, input_ended, escape_seen;
-	uint8_t pending[4096]; /* read, not taken by the guest yet */
+	bool input_pollable, input_ended;
+	struct escape escape;
+	struct loop_timer escape_timer; /* of a prefix alone */
+	uint8_t pending[4096];		/* read, not taken by the guest yet */
 	size_t pending_start, pending_len;
 	struct loop_post resume_post;
 	_Atomic bool resume_posted;

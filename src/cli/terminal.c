@@ -108,6 +108,13 @@ int terminal_enter_raw(struct terminal *terminal, struct error *e)
 	return 0;
 }
 
+void terminal_leave_raw(struct terminal *terminal)
+{
+	if (terminal->raw && restore(&terminal->saved) == 0) {
+		terminal->raw = false;
+	}
+}
+
 void terminal_finish(struct terminal *terminal)
 {
 	bool restored = !terminal->raw || restore(&terminal->saved) == 0;

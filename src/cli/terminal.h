@@ -27,6 +27,8 @@ struct terminal {
 int terminal_init(struct terminal *terminal, struct error *e);
 /* Does nothing unless standard input is a terminal. */
 int terminal_enter_raw(struct terminal *terminal, struct error *e);
+/* Puts the terminal back for a while; the guardian stays. */
+void terminal_leave_raw(struct terminal *terminal);
 /* Puts the terminal back and lets the guardian go. Accepts a zeroed object; a second call does
  * nothing. */
 void terminal_finish(struct terminal *terminal);

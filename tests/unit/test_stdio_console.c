@@ -646,6 +646,12 @@ static const struct escape_row {
 	  { ESCAPE_POWER_BUTTON, ESCAPE_CTRL_ALT_DEL, ESCAPE_RESET },
 	  3 },
 	{ "text\x1d", "text", { 0 }, 0 },
+	/* Says how one would detach. */
+	{ "\x1d"
+	  "dx",
+	  "x",
+	  { 0 },
+	  0 },
 };
 
 static void check_escapes(const struct escape_row *row)
@@ -688,6 +694,58 @@ START_TEST(test_escapes_key_by_key)
 		settle();
 	}
 	check_escapes(&escapes[_i]);
+}
+END_TEST
+
+/* Nothing comes after the prefix: in the end it was for the guest, and so is the next key. */
+START_TEST(test_prefix_alone)
+{
+	use_pipes();
+	make(true);
+	start();
+	type("a\x1d");
+	settle();
+	expect_guest("a");
+	ck_assert_ptr_nonnull(loop.timers);
+	while (loop.timers != NULL) {
+		ck_assert_int_eq(loop_step(&loop, -1), 0);
+	}
+	expect_guest("\x1d");
+	type("k");
+	settle();
+	expect_guest("k");
+	ck_assert_int_eq(guest.command_count, 0);
+	/* A command in time leaves no timer; nor does the end. */
+	type("\x1dk");
+	settle();
+	ck_assert_int_eq(guest.command_count, 1);
+	ck_assert_ptr_null(loop.timers);
+	type("\x1d");
+	settle();
+	stdio_console_finish(&console);
+	console_made = false;
+	ck_assert_ptr_null(loop.timers);
+}
+END_TEST
+
+/* A guest that takes nothing: a prefix alone is lost like anything else that is typed. */
+START_TEST(test_prefix_alone_to_deaf_guest)
+{
+	use_pipes();
+	make(true);
+	start();
+	guest.room = 0;
+	type("a");
+	settle();
+	type("\x1d");
+	settle();
+	while (loop.timers != NULL) {
+		ck_assert_int_eq(loop_step(&loop, -1), 0);
+	}
+	guest.room = 10;
+	console.channel.input_ready(&console.channel);
+	settle();
+	expect_guest("a");
 }
 END_TEST
 
@@ -770,5 +828,6 @@ CHECK_MAIN("stdio_console", CHECK_FIXTURE(setup, teardown); CHECK_TEST(test_outp
 	   CHECK_TEST(test_drop_by_drop); CHECK_TABLE(test_file_input, file_sizes);
 	   CHECK_TEST(test_null_input); CHECK_TEST(test_closed_input);
 	   CHECK_TABLE(test_escapes, escapes); CHECK_TABLE(test_escapes_key_by_key, escapes);
+	   CHECK_TEST(test_prefix_alone); CHECK_TEST(test_prefix_alone_to_deaf_guest);
 	   CHECK_TEST(test_escape_help); CHECK_TEST(test_escapes_of_deaf_guest);
 	   CHECK_TEST(test_hangup_with_deaf_guest))
