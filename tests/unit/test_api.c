@@ -10,6 +10,7 @@
 #include <malloc.h>
 
 #include "../../src/api/routes.h"
+#include "harness/json_schema.h"
 #include "vmm/cleanup.h"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -283,111 +284,23 @@ END_TEST
 
 /* Answers against the description. */
 
-static const json_t *document;
-
-static void conform(const char *place, const json_t *value, const json_t *schema);
-
-static const json_t *find_schema(const char *reference)
-{
-	const char *name = strrchr(reference, '/') + 1;
-
-	return json_object_get(json_object_get(json_object_get(document, "components"), "schemas"),
-			       name);
-}
-
-static bool is_type(const json_t *value, const char *type)
-{
-	return (strcmp(type, "object") == 0 && json_is_object(value)) ||
-	       (strcmp(type, "array") == 0 && json_is_array(value)) ||
-	       (strcmp(type, "string") == 0 && json_is_string(value)) ||
-	       (strcmp(type, "integer") == 0 && json_is_integer(value)) ||
-	       (strcmp(type, "number") == 0 && json_is_number(value)) ||
-	       (strcmp(type, "boolean") == 0 && json_is_boolean(value)) ||
-	       (strcmp(type, "null") == 0 && json_is_null(value));
-}
-
-/* More than a schema asks: that no key is there that it does not name. */
-static void conform_object(const char *place, const json_t *value, const json_t *schema)
-{
-	const json_t *properties = json_object_get(schema, "properties");
-	json_t *object = (json_t *)(uintptr_t)value, *member;
-	const char *key;
-	size_t i;
-
-	json_object_foreach(object, key, member)
-	{
-		char inner[256];
-
-		(void)snprintf(inner, sizeof(inner), "%.150s/%.80s", place, key);
-		ck_assert_msg(properties == NULL || json_object_get(properties, key) != NULL,
-			      "%s is not described", inner);
-		if (properties != NULL) {
-			conform(inner, member, json_object_get(properties, key));
-		}
-	}
-	json_array_foreach(json_object_get(schema, "required"), i, member)
-	{
-		ck_assert_msg(json_object_get(value, json_string_value(member)) != NULL,
-			      "%s has no %s", place, json_string_value(member));
-	}
-}
-
-static bool allowed(const json_t *list, const json_t *value)
-{
-	const json_t *member;
-	size_t i;
-
-	json_array_foreach(list, i, member)
-	{
-		if (json_equal(member, value)) {
-			return true;
-		}
-	}
-	return false;
-}
+/* No key is there that the description does not name. */
+static struct schema_check description = { .closed = true };
 
 static void conform(const char *place, const json_t *value, const json_t *schema)
 {
-	const json_t *type = json_object_get(schema, "type");
-	const json_t *list = json_object_get(schema, "enum");
-	bool fits = json_is_string(type) && is_type(value, json_string_value(type));
-	const json_t *item;
-	size_t i;
-
-	if (json_object_get(schema, "anyOf") != NULL) {
-		if (!json_is_null(value)) {
-			conform(place, value, json_array_get(json_object_get(schema, "anyOf"), 0));
-		}
-		return;
-	}
-	if (json_object_get(schema, "$ref") != NULL) {
-		conform(place, value,
-			find_schema(json_string_value(json_object_get(schema, "$ref"))));
-		return;
-	}
-	json_array_foreach(type, i, item)
-	{
-		fits = fits || is_type(value, json_string_value(item));
-	}
-	ck_assert_msg(fits, "%s: wrong type", place);
-	ck_assert_msg(list == NULL || allowed(list, value), "%s: not one of its values", place);
-	if (json_is_object(value)) {
-		conform_object(place, value, schema);
-	}
-	json_array_foreach(value, i, item)
-	{
-		conform(place, item, json_object_get(schema, "items"));
-	}
+	ck_assert_msg(schema_fits(&description, place, schema, value), "%s", description.why);
 }
 
 static void conform_reply(const char *path)
 {
 	auto_json json_t *value = rig_get(path);
-	const json_t *get =
-		json_object_get(json_object_get(json_object_get(document, "paths"), path), "get");
+	const json_t *paths = json_object_get(description.document, "paths");
+	const json_t *get = json_object_get(json_object_get(paths, path), "get");
 	const json_t *reply = json_object_get(json_object_get(get, "responses"), "200");
 
 	reply = json_object_get(json_object_get(reply, "content"), "application/json");
+	ck_assert_ptr_nonnull(reply);
 	conform(path, value, json_object_get(reply, "schema"));
 }
 
@@ -411,10 +324,7 @@ static const struct job_ops staying = { .kind = "test", .run = stay, .ended = st
 
 static void check_named(const json_t *value, const char *name)
 {
-	char reference[64];
-
-	(void)snprintf(reference, sizeof(reference), "/%s", name);
-	conform(name, value, find_schema(reference));
+	conform(name, value, schema_of(&description, name));
 }
 
 START_TEST(test_described)
@@ -428,7 +338,7 @@ START_TEST(test_described)
 	bool over = false;
 	uint64_t id;
 
-	document = described;
+	description.document = described;
 	rig_put("PUT", "/serial", "{\"rate_limiter\":{\"size\":1000,\"refill_time\":100}}");
 	rig_put("PUT", "/entropy", "{\"rate_limiter\":{\"ops\":{\"size\":9,\"refill_time\":1}}}");
 	rig_put("PUT", "/cpu-config",
