@@ -4,15 +4,13 @@
  * build. Hidden: of no use to who has the pages. Hand-written sections of a page come from a file
  * (docs/man/) and stand between DESCRIPTION and OPTIONS.
  */
+#include <ctype.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "command.h"
 #include "exit_codes.h"
-#include "vmm/cleanup.h"
 
 struct man {
 	const char *prose;
@@ -44,12 +42,24 @@ static const struct option_table table = {
 /* Plain text, of which nothing is markup. */
 static void put(const char *text)
 {
+	if (*text == '-' || *text == '.') {
+		(void)putchar('\\'); /* the start of a list, or roff's */
+	}
 	for (; *text != '\0'; text++) {
 		if (strchr("\\*_#[]|", *text) != NULL) {
 			(void)putchar('\\');
 		}
 		(void)putchar(*text);
 	}
+}
+
+static void put_sentence(const char *text)
+{
+	if (*text != '\0') {
+		(void)putchar(toupper((unsigned char)*text));
+		put(text + 1);
+	}
+	(void)putchar('.');
 }
 
 static void heading(const char *text)
@@ -71,8 +81,7 @@ static void put_option(const struct option *option)
 		put(argument);
 	}
 	(void)printf("\n\t");
-	put(option->help != NULL ? option->help : "");
-	(void)printf(".");
+	put_sentence(option->help != NULL ? option->help : "");
 	if (option->type != OPTION_FLAG && option->type != OPTION_STRING &&
 	    option->type != OPTION_LIST) {
 		options_accepted(option, accepted, sizeof(accepted));
@@ -92,19 +101,15 @@ static void put_examples(const struct command_example *example)
 {
 	for (; example->line != NULL; example++) {
 		(void)printf("```\n%s\n```\n\n\t", example->line);
-		put(example->help);
-		(void)printf(".\n\n");
+		put_sentence(example->help);
+		(void)printf("\n\n");
 	}
 }
 
-static void put_exit(const char *code, const char *meaning, size_t len)
+static void put_exit(const char *code, const char *meaning)
 {
 	(void)printf("*%s*\n\t", code);
-	for (size_t i = 0; i < len; i++) {
-		char one[2] = { meaning[i], '\0' };
-
-		put(one);
-	}
+	put(meaning);
 	(void)printf("\n\n");
 }
 
@@ -113,19 +118,18 @@ static void put_exits(const struct command *command)
 	const char *line = command->exits;
 
 	heading("EXIT CODES");
-	put_exit("0", "done", strlen("done"));
+	put_exit("0", "done");
 	while (line != NULL && *line != '\0') {
+		char code[16], meaning[200];
 		size_t len = strcspn(line, "\n");
-		size_t blank = strcspn(line, " ");
-		char code[16];
 
-		(void)snprintf(code, sizeof(code), "%.*s", (int)MIN(blank, sizeof(code) - 1), line);
-		put_exit(code, line + blank + 1, len - blank - 1);
+		if (sscanf(line, "%15s %199[^\n]", code, meaning) == 2) {
+			put_exit(code, meaning);
+		}
 		line += len + (line[len] == '\n');
 	}
-	put_exit("2", "the command line is wrong", strlen("the command line is wrong"));
-	put_exit("125", "an error, which is said on standard error",
-		 strlen("an error, which is said on standard error"));
+	put_exit("2", "the command line is wrong");
+	put_exit("125", "an error, which is said on standard error");
 }
 
 /* The file begins with a heading; its text is scdoc. */
