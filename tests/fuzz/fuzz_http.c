@@ -82,7 +82,7 @@ static void check_done(const struct http_parser *parser, const char *data, size_
 		       struct seen *seen)
 {
 	const char *path = data + parser->path;
-	size_t path_len = strlen(path);
+	size_t path_len;
 
 	VMM_BUG_ON(parser->consumed > len || parser->consumed == 0);
 	mix_number(seen, (uint64_t)parser->status);
@@ -90,6 +90,7 @@ static void check_done(const struct http_parser *parser, const char *data, size_
 		return;
 	}
 	VMM_BUG_ON(parser->method < 0 || parser->method >= HTTP_METHODS || parser->minor > 1);
+	path_len = strlen(path);
 	VMM_BUG_ON(path[0] != '/' || parser->path + path_len >= parser->consumed);
 	for (size_t i = 0; i < path_len; i++) {
 		VMM_BUG_ON((uint8_t)path[i] < 0x20 || path[i] == 0x7f);
