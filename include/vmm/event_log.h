@@ -31,7 +31,8 @@ struct event_log {
 	uint64_t last; /* sequence number of the newest; 0: none */
 	char *lines[EVENT_LOG_KEPT];
 	struct event_subscriber *subscribers;
-	struct event_subscriber *told; /* the next one to hear of an event */
+	struct event_subscriber *told;	   /* the next one to hear of an event */
+	struct event_subscriber *replayed; /* the one that is told of earlier events */
 	uint64_t last_reset_ns;
 	uint32_t resets_held;
 };
@@ -53,8 +54,9 @@ void event_log_subscribe(struct event_log *log, struct event_subscriber *subscri
 /* Accepts one that is not subscribed (zeroed). */
 void event_log_unsubscribe(struct event_subscriber *subscriber);
 
-/* The time in UTC, as in events. */
+/* Milliseconds since 1970, and as events show them: UTC. */
 #define EVENT_TIME_SIZE sizeof("2026-01-31T12:00:00.123Z")
-void event_time(char buf[EVENT_TIME_SIZE]);
+uint64_t event_time_ms(void);
+void event_time_text(char buf[EVENT_TIME_SIZE], uint64_t ms);
 
 #endif

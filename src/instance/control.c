@@ -10,7 +10,6 @@
 #include <string.h>
 
 #include "internal.h"
-#include "vmm/cleanup.h"
 
 static int check_alive(const struct instance *instance, struct error *e)
 {
@@ -145,19 +144,21 @@ static int unknown_device(const char *what, const char *id, struct error *e)
 static int replace_disk(struct instance *instance, int place, const char *path, struct error *e)
 {
 	struct block_config *drive = &instance->config.drives[place];
-	auto_free char *copy = strdup(path);
+	char *copy = strdup(path);
 	int r;
 
 	if (copy == NULL) {
 		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "out of memory");
 	}
 	r = vm_replace_disk(instance->vm, instance->drive_places[place], path, e);
-	if (r == 0) {
-		/* The store's strings are its own (options_clone()). */
-		free((void *)(uintptr_t)drive->path);
-		drive->path = take_ptr(copy);
+	if (r < 0) {
+		free(copy);
+		return r;
 	}
-	return r;
+	/* The store's strings are its own (options_clone()). */
+	free((void *)(uintptr_t)drive->path);
+	drive->path = copy;
+	return 0;
 }
 
 int control_patch_drive(struct instance *instance, const struct request *request, struct error *e)

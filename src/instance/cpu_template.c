@@ -20,7 +20,6 @@
 #include <string.h>
 
 #include "internal.h"
-#include "vmm/cleanup.h"
 
 /* Where in the JSON: "/cpuid_modifiers/0/modifiers/1". */
 struct place {
@@ -192,7 +191,7 @@ static int read_register(struct cpu_template *template, struct cpuid_modifier mo
 {
 	static const char *const keys[] = { "register", "bitmap", NULL };
 	static const char *const names[] = { "eax", "ebx", "ecx", "edx" };
-	uint64_t mask, value;
+	uint64_t mask = 0, value = 0;
 	const char *name;
 	size_t reg = 0;
 	int r = check_object(json, keys, place, e);
@@ -328,15 +327,17 @@ static int read_template(struct cpu_template *template, const json_t *json, stru
 
 int cpu_template_from_json(struct cpu_template **ret, const json_t *json, struct error *e)
 {
-	auto_free struct cpu_template *template = calloc(1, sizeof(*template));
+	struct cpu_template *template = calloc(1, sizeof(*template));
 	int r;
 
 	if (template == NULL) {
 		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "CPU template: out of memory");
 	}
 	r = read_template(template, json, e);
-	if (r == 0) {
-		*ret = take_ptr(template);
+	if (r < 0) {
+		free(template);
+		return r;
 	}
-	return r;
+	*ret = template;
+	return 0;
 }

@@ -34,19 +34,44 @@ void event_log_finish(struct event_log *log)
 	}
 }
 
-void event_time(char buf[EVENT_TIME_SIZE])
+/*
+ * The date of a day since 1970 in the Gregorian calendar. In years that begin in March the leap day
+ * is the last one, and months have 31, 30, 31, 30, 31 days, over and over; 400 years are 146097
+ * days. gmtime_r(3) would read /etc/localtime first.
+ */
+static void date_of(uint64_t days, unsigned int *year, unsigned int *month, unsigned int *day)
+{
+	uint64_t n = days + 719468; /* since 1 March of the year 0 */
+	uint64_t era = n / 146097;
+	uint64_t of_era = n % 146097;
+	uint64_t years = (of_era - of_era / 1460 + of_era / 36524 - of_era / 146096) / 365;
+	uint64_t of_year = of_era - (365 * years + years / 4 - years / 100);
+	uint64_t from_march = (5 * of_year + 2) / 153;
+
+	*day = (unsigned int)(of_year - (153 * from_march + 2) / 5 + 1);
+	*month = (unsigned int)(from_march < 10 ? from_march + 3 : from_march - 9);
+	*year = (unsigned int)(era * 400 + years + (*month <= 2 ? 1 : 0));
+}
+
+void event_time_text(char buf[EVENT_TIME_SIZE], uint64_t ms)
+{
+	uint64_t s = ms / 1000;
+	unsigned int year, month, day;
+
+	date_of(s / 86400, &year, &month, &day);
+	/* Years beyond 9999 are cut rather than overflow. */
+	(void)snprintf(buf, EVENT_TIME_SIZE, "%04u-%02u-%02uT%02u:%02u:%02u.%03uZ", year % 10000,
+		       month % 100, day % 100, (unsigned int)(s / 3600 % 24),
+		       (unsigned int)(s / 60 % 60), (unsigned int)(s % 60),
+		       (unsigned int)(ms % 1000));
+}
+
+uint64_t event_time_ms(void)
 {
 	struct timespec now = { 0 };
-	struct tm utc = { 0 };
 
 	(void)clock_gettime(CLOCK_REALTIME, &now);
-	(void)gmtime_r(&now.tv_sec, &utc);
-	/* Years beyond 9999 are cut rather than overflow. */
-	(void)snprintf(buf, EVENT_TIME_SIZE, "%04u-%02u-%02uT%02u:%02u:%02u.%03uZ",
-		       (unsigned int)(utc.tm_year + 1900) % 10000,
-		       (unsigned int)utc.tm_mon % 12 + 1, (unsigned int)utc.tm_mday % 32,
-		       (unsigned int)utc.tm_hour % 24, (unsigned int)utc.tm_min % 60,
-		       (unsigned int)utc.tm_sec % 61, (unsigned int)(now.tv_nsec / 1000000) % 1000);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
 /* With its newline; NULL if memory is short. */
@@ -57,7 +82,7 @@ static char *make_line(uint64_t seq, const char *name, json_t *detail)
 	char *text, *line;
 	size_t len;
 
-	event_time(time);
+	event_time_text(time, event_time_ms());
 	event = json_pack("{s:I, s:s, s:s}", "seq", (json_int_t)seq, "time", time, "event", name);
 	if (event == NULL || (detail != NULL && json_object_update(event, detail) < 0)) {
 		return NULL;
@@ -133,13 +158,16 @@ void event_log_subscribe(struct event_log *log, struct event_subscriber *subscri
 	if (after >= seq) {
 		seq = after < log->last ? after + 1 : log->last + 1;
 	}
-	for (; seq <= log->last && subscriber->log == log; seq++) {
+	/* The subscriber may be gone, memory and all, after each line. */
+	log->replayed = subscriber;
+	for (; seq <= log->last && log->replayed != NULL; seq++) {
 		const char *line = log->lines[seq % EVENT_LOG_KEPT];
 
 		if (line != NULL) {
 			subscriber->event(subscriber, line, strlen(line));
 		}
 	}
+	log->replayed = NULL;
 }
 
 void event_log_unsubscribe(struct event_subscriber *subscriber)
@@ -149,6 +177,9 @@ void event_log_unsubscribe(struct event_subscriber *subscriber)
 	}
 	if (subscriber->log->told == subscriber) {
 		subscriber->log->told = subscriber->next;
+	}
+	if (subscriber->log->replayed == subscriber) {
+		subscriber->log->replayed = NULL;
 	}
 	*subscriber->link = subscriber->next;
 	if (subscriber->next != NULL) {

@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "internal.h"
 #include "vmm/cleanup.h"
@@ -184,9 +183,6 @@ void figures_flush(struct instance *instance)
 {
 	auto_json json_t *all = NULL;
 	auto_free char *text = NULL;
-	struct timespec now = { 0 };
-	size_t len;
-	char *line;
 
 	if (instance->metrics.fd < 0) {
 		return;
@@ -195,21 +191,15 @@ void figures_flush(struct instance *instance)
 	if (instance->config.metrics.emit_id) {
 		(void)put(all, "id", json_string(instance->settings.id));
 	}
-	(void)clock_gettime(CLOCK_REALTIME, &now);
-	(void)put_number(all, "utc_timestamp_ms",
-			 (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000);
+	(void)put_number(all, "utc_timestamp_ms", event_time_ms());
 	put_requests(instance, all);
 	put_machine(instance, all);
 	text = json_dumps(all, JSON_COMPACT);
-	len = text != NULL ? strlen(text) : 0;
-	line = text != NULL ? realloc(text, len + 2) : NULL;
-	if (line == NULL) {
+	if (text == NULL) {
 		instance->metrics.lost++;
 		return;
 	}
-	text = line;
-	memcpy(text + len, "\n", 2);
-	output_write(&instance->metrics, text, len + 1);
+	output_write(&instance->metrics, text, strlen(text));
 }
 
 static void minute_passed(struct loop_timer *timer)

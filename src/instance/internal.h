@@ -34,7 +34,7 @@ struct output {
 /* Opens for appending, makes a file that is not there. `what` begins messages: "logger". */
 int output_open(int *ret, const char *what, const char *path, enum error_code code,
 		struct error *e);
-/* `text` ends in a newline. Never blocks. */
+/* A line, without its newline. Never blocks. */
 void output_write(struct output *output, const char *text, size_t len);
 
 /*

@@ -53,19 +53,19 @@ int output_open(int *ret, const char *what, const char *path, enum error_code co
 void output_write(struct output *output, const char *text, size_t len)
 {
 	/* The kernel does not change what it writes; its type just does not say so. */
-	struct iovec parts[2] = {
-		{ .iov_base = (void *)(uintptr_t) "\n", .iov_len = 1 },
-		{ .iov_base = (void *)(uintptr_t)text, .iov_len = len },
-	};
+	struct iovec end = { .iov_base = (void *)(uintptr_t) "\n", .iov_len = 1 };
+	struct iovec parts[] = { end,
+				 { .iov_base = (void *)(uintptr_t)text, .iov_len = len },
+				 end };
 	int skip = output->cut ? 0 : 1;
-	size_t all = len + (output->cut ? 1 : 0);
+	size_t all = len + 1 + (output->cut ? 1 : 0);
 	ssize_t n;
 
 	if (output->fd < 0) {
 		return;
 	}
 	do {
-		n = writev(output->fd, parts + skip, 2 - skip);
+		n = writev(output->fd, parts + skip, 3 - skip);
 	} while (n < 0 && errno == EINTR);
 	if (n == (ssize_t)all) {
 		output->cut = false;

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Numbered events: numbers without gaps, what is kept, who hears of them, the ration of resets. */
+#include <time.h>
+
 #include "harness/check_main.h"
 #include "vmm/event_log.h"
 
@@ -93,6 +95,46 @@ START_TEST(test_form)
 END_TEST
 
 static const struct {
+	uint64_t ms;
+	const char *text;
+} times[] = {
+	{ 0, "1970-01-01T00:00:00.000Z" },
+	{ 951782399999, "2000-02-28T23:59:59.999Z" },
+	{ 951782400000, "2000-02-29T00:00:00.000Z" },
+	{ 951868800001, "2000-03-01T00:00:00.001Z" },
+	{ 1709164800000, "2024-02-29T00:00:00.000Z" },
+	{ 1767225599999, "2025-12-31T23:59:59.999Z" },
+	{ 1767225600000, "2026-01-01T00:00:00.000Z" },
+	{ 4107542400000, "2100-03-01T00:00:00.000Z" },
+	{ 4107542399000, "2100-02-28T23:59:59.000Z" },
+};
+
+START_TEST(test_times)
+{
+	char text[EVENT_TIME_SIZE];
+
+	event_time_text(text, times[_i].ms);
+	ck_assert_str_eq(text, times[_i].text);
+}
+END_TEST
+
+/* Each day of 400 years, against the C library. */
+START_TEST(test_days)
+{
+	for (uint64_t day = 0; day < 146097; day++) {
+		char text[EVENT_TIME_SIZE], expected[EVENT_TIME_SIZE];
+		time_t s = (time_t)(day * 86400 + 43200);
+		struct tm utc;
+
+		(void)gmtime_r(&s, &utc);
+		(void)strftime(expected, sizeof(expected), "%Y-%m-%dT12:00:00.000Z", &utc);
+		event_time_text(text, (uint64_t)s * 1000);
+		ck_assert_str_eq(text, expected);
+	}
+}
+END_TEST
+
+static const struct {
 	unsigned before;
 	uint64_t after;
 	unsigned heard;
@@ -143,6 +185,9 @@ START_TEST(test_leaving)
 	add(2);
 	for (unsigned i = 0; i < 4; i++) {
 		ck_assert_uint_eq(all[i].heard, i == (unsigned)_i ? 1 : 2);
+		if (i != (unsigned)_i) {
+			event_log_unsubscribe(&all[i].subscriber);
+		}
 	}
 }
 END_TEST
@@ -161,6 +206,7 @@ START_TEST(test_drops_another)
 	ck_assert_uint_le(heard, 1);
 	for (int i = 0; i < 3; i++) {
 		ck_assert_uint_eq(all[i].heard, i == _i / 3 ? heard : 2);
+		event_log_unsubscribe(&all[i].subscriber);
 	}
 }
 END_TEST
@@ -219,6 +265,6 @@ START_TEST(test_resets)
 END_TEST
 
 CHECK_MAIN("event_log", CHECK_FIXTURE(setup, teardown); CHECK_TEST(test_form);
-	   CHECK_TABLE(test_replay, replays); CHECK_LOOP(test_leaving, 4);
-	   CHECK_LOOP(test_drops_another, 9); CHECK_TEST(test_leaving_a_replay);
-	   CHECK_TEST(test_finish); CHECK_TEST(test_resets))
+	   CHECK_TABLE(test_times, times); CHECK_TEST(test_days); CHECK_TABLE(test_replay, replays);
+	   CHECK_LOOP(test_leaving, 4); CHECK_LOOP(test_drops_another, 9);
+	   CHECK_TEST(test_leaving_a_replay); CHECK_TEST(test_finish); CHECK_TEST(test_resets))
