@@ -274,6 +274,10 @@ int attach_run(struct attach *attach, enum attach_end *end, struct error *e)
 	while (r == 0 && !is_over(attach, end)) {
 		r = step(attach, e);
 	}
+	/* What was typed before the command that detached. */
+	if (attach->to_guest_len > 0) {
+		send_input(attach);
+	}
 	close_fd(&attach->signal_fd);
 	(void)sigprocmask(SIG_SETMASK, &before, NULL);
 	return r;
