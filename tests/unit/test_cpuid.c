@@ -7,6 +7,7 @@
 
 #include "harness/check_main.h"
 
+#include "../../src/vmm/x86/cpu_template.h"
 #include "../../src/vmm/x86/cpuid.h"
 
 #define VCPUS_MAX 32U
@@ -125,14 +126,14 @@ static uint32_t shift_for(uint32_t count)
 	return shift;
 }
 
-static void check_extended_topology(uint32_t function, uint32_t vcpus)
+static void check_extended_topology(uint32_t function, uint32_t vcpus, uint32_t threads)
 {
 	const struct kvm_cpuid_entry2 *thread = leaf(function, 0);
 	const struct kvm_cpuid_entry2 *core = leaf(function, 1);
 	const struct kvm_cpuid_entry2 *end = leaf(function, 2);
 
-	ck_assert_uint_eq(thread->eax, 0);
-	ck_assert_uint_eq(thread->ebx, 1);
+	ck_assert_uint_eq(thread->eax, shift_for(threads));
+	ck_assert_uint_eq(thread->ebx, threads);
 	ck_assert_uint_eq(thread->ecx, 0x100);
 	ck_assert_uint_eq(core->eax, shift_for(vcpus));
 	ck_assert_uint_eq(core->ebx, vcpus);
@@ -142,7 +143,7 @@ static void check_extended_topology(uint32_t function, uint32_t vcpus)
 	ck_assert_uint_eq(end->ecx, 2);
 }
 
-static void check_caches(const struct host_row *host, uint32_t vcpus)
+static void check_caches(const struct host_row *host, uint32_t vcpus, uint32_t threads)
 {
 	uint32_t package = 1U << shift_for(vcpus);
 	struct cpuid edited = cpuid;
@@ -168,13 +169,13 @@ static void check_caches(const struct host_row *host, uint32_t vcpus)
 		}
 		/* Levels 1 and 2 belong to a core, level 3 to the package. */
 		ck_assert_uint_eq((after->eax >> 14 & 0xfff) + 1,
-				  (before->eax >> 5 & 7) == 3 ? package : 1);
-		ck_assert_uint_eq((after->eax >> 26) + 1, host->amd ? 1 : package);
+				  (before->eax >> 5 & 7) == 3 ? package : threads);
+		ck_assert_uint_eq((after->eax >> 26) + 1, host->amd ? 1 : package / threads);
 	}
 	cpuid = edited;
 }
 
-static void check_vcpu_ids(const struct host_row *host, uint32_t vcpus)
+static void check_vcpu_ids(const struct host_row *host, uint32_t vcpus, uint32_t threads)
 {
 	uint32_t shift = shift_for(vcpus);
 	struct cpuid all = cpuid;
@@ -192,37 +193,90 @@ static void check_vcpu_ids(const struct host_row *host, uint32_t vcpus)
 		ck_assert_uint_eq(leaf(0xb, 0)->edx >> shift, 0);
 		if (host->amd) {
 			ck_assert_uint_eq(leaf(0x8000001e, 0)->eax, id);
-			ck_assert_uint_eq(leaf(0x8000001e, 0)->ebx & 0xff, id);
-			ck_assert_uint_eq(leaf(0x8000001e, 0)->ebx >> 8 & 0xff, 0);
+			ck_assert_uint_eq(leaf(0x8000001e, 0)->ebx & 0xff, id / threads);
+			ck_assert_uint_eq(leaf(0x8000001e, 0)->ebx >> 8 & 0xff, threads - 1);
 			ck_assert_uint_eq(leaf(0x8000001e, 0)->ecx & 0x7ff, 0);
 		}
 	}
 	cpuid = all;
 }
 
-START_TEST(test_topology)
+static void check_topology(const struct host_row *host, uint32_t vcpus, uint32_t threads)
 {
-	const struct host_row *host = &hosts[(uint32_t)_i / VCPUS_MAX];
-	uint32_t vcpus = (uint32_t)_i % VCPUS_MAX + 1;
-
 	host->make();
-	cpuid_edit(&cpuid, vcpus, 1);
+	cpuid_edit(&cpuid, vcpus, threads);
 	ck_assert_uint_eq(leaf(1, 0)->ebx >> 16 & 0xff, 1U << shift_for(vcpus));
 	ck_assert_uint_eq(leaf(1, 0)->edx & HTT, vcpus > 1 ? HTT : 0);
-	check_extended_topology(0xb, vcpus);
+	check_extended_topology(0xb, vcpus, threads);
 	if (host->amd) {
 		ck_assert_uint_eq(leaf(0x80000001, 0)->ecx & CMP_LEGACY,
 				  vcpus > 1 ? CMP_LEGACY : 0);
 		ck_assert_uint_eq((leaf(0x80000008, 0)->ecx & 0xff) + 1, vcpus);
 		ck_assert_uint_eq(leaf(0x80000008, 0)->ecx >> 12 & 0xf, shift_for(vcpus));
 	} else {
-		check_extended_topology(0x1f, vcpus);
+		check_extended_topology(0x1f, vcpus, threads);
 		/* Both are AMD's; Linux ignores the topology of a CPU that sets the first. */
 		ck_assert_uint_eq(leaf(0x80000001, 0)->ecx & CMP_LEGACY, 0);
 		ck_assert_uint_eq(leaf(0x80000008, 0)->ecx, 0);
 	}
-	check_caches(host, vcpus);
-	check_vcpu_ids(host, vcpus);
+	check_caches(host, vcpus, threads);
+	check_vcpu_ids(host, vcpus, threads);
+}
+
+START_TEST(test_topology)
+{
+	check_topology(&hosts[(uint32_t)_i / VCPUS_MAX], (uint32_t)_i % VCPUS_MAX + 1, 1);
+}
+END_TEST
+
+START_TEST(test_topology_of_two_threads)
+{
+	check_topology(&hosts[(uint32_t)_i / (VCPUS_MAX / 2)],
+		       ((uint32_t)_i % (VCPUS_MAX / 2) + 1) * 2, 2);
+}
+END_TEST
+
+/* Bits of the mask change, others and other leaves do not. */
+START_TEST(test_template)
+{
+	static const struct cpu_template template = {
+		.cpuid_count = 6,
+		.cpuid = { { 0x1, 0, 0, CPUID_EAX, 0xf, 0xffffffff },
+			   { 0x1, 0, 0, CPUID_EBX, 0xff00, 0x1234 },
+			   { 0x1, 0, 0, CPUID_ECX, 0x80000000, 0 },
+			   { 0x1, 0, 0, CPUID_EDX, 0xffffffff, 0x87654321 },
+			   { 0xb, 1, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, CPUID_EBX, 0xff, 0x42 },
+			   { 0x80000000, 0, 0, CPUID_EAX, 0, 0xffffffff } },
+	};
+	struct kvm_cpuid_entry2 before, topology;
+	struct error e = { 0 };
+	struct cpuid all;
+
+	hosts[_i].make();
+	cpuid_edit(&cpuid, 4, 1);
+	for (uint32_t i = 0; i < cpuid.count; i++) {
+		if (cpuid.entries[i].function == 0xb) {
+			cpuid.entries[i].flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX;
+		}
+	}
+	all = cpuid;
+	before = *leaf(1, 0);
+	topology = *leaf(0xb, 1);
+	check_ok(cpu_template_edit_cpuid(&template, &cpuid, &e), &e);
+	ck_assert_uint_eq(leaf(1, 0)->eax, before.eax | 0xf);
+	ck_assert_uint_eq(leaf(1, 0)->ebx, (before.ebx & 0xffff00ff) | 0x1200);
+	ck_assert_uint_eq(leaf(1, 0)->ecx, before.ecx & 0x7fffffff);
+	ck_assert_uint_eq(leaf(1, 0)->edx, 0x87654321);
+	ck_assert_uint_eq(leaf(0xb, 1)->ebx, 0x42);
+	for (uint32_t i = 0; i < cpuid.count; i++) {
+		if (all.entries[i].function == 1) {
+			all.entries[i] = *leaf(1, 0);
+		} else if (all.entries[i].function == 0xb && all.entries[i].index == 1) {
+			all.entries[i].ebx = 0x42;
+		}
+	}
+	ck_assert_mem_eq(&all, &cpuid, sizeof(all));
+	ck_assert_uint_eq(topology.eax, leaf(0xb, 1)->eax);
 }
 END_TEST
 
@@ -329,6 +383,8 @@ START_TEST(test_unknown_frequency)
 END_TEST
 
 CHECK_MAIN("cpuid", CHECK_LOOP(test_topology, ARRAY_SIZE(hosts) * VCPUS_MAX);
-	   CHECK_TABLE(test_features, hosts); CHECK_TABLE(test_idempotent, hosts);
-	   CHECK_TEST(test_no_topology_leaf); CHECK_TEST(test_full_table);
-	   CHECK_TABLE(test_frequencies, frequencies); CHECK_TEST(test_unknown_frequency))
+	   CHECK_LOOP(test_topology_of_two_threads, ARRAY_SIZE(hosts) * VCPUS_MAX / 2);
+	   CHECK_TABLE(test_template, hosts); CHECK_TABLE(test_features, hosts);
+	   CHECK_TABLE(test_idempotent, hosts); CHECK_TEST(test_no_topology_leaf);
+	   CHECK_TEST(test_full_table); CHECK_TABLE(test_frequencies, frequencies);
+	   CHECK_TEST(test_unknown_frequency))

@@ -2,6 +2,7 @@
 /* A configuration checked as data: what is good passes, and each refusal names the object, the
  * value and the cure. */
 #include "harness/check_main.h"
+#include "vmm/options_json.h"
 #include "vmm/platform.h"
 #include "vmm/vm_config.h"
 
@@ -134,7 +135,269 @@ START_TEST(test_disk_without_path)
 }
 END_TEST
 
+/* ---- parts of the API's objects ---- */
+
+START_TEST(test_machine)
+{
+	struct vm_machine_config *machine = &config.machine;
+
+	machine->smt = true;
+	for (uint32_t vcpus = 1; vcpus <= 32; vcpus++) {
+		machine->vcpus = vcpus;
+		e = (struct error){ 0 };
+		if (vcpus == 1 || vcpus % 2 == 0) {
+			check_ok(vm_machine_config_validate(machine, &e), &e);
+		} else {
+			ck_assert_int_lt(vm_machine_config_validate(machine, &e), 0);
+			check_error(&e, ERROR_CONFIG, "vcpu_count");
+			check_error(&e, ERROR_CONFIG, "smt");
+		}
+	}
+	machine->vcpus = 2;
+	machine->huge_pages = VM_HUGE_PAGES_2M;
+	check_ok(vm_machine_config_validate(machine, &e), &e);
+	machine->memory_backing = GUEST_MEMORY_HUGETLB;
+	check_ok(vm_machine_config_validate(machine, &e), &e);
+	machine->memory_backing = GUEST_MEMORY_MEMFD;
+	ck_assert_int_lt(vm_machine_config_validate(machine, &e), 0);
+	check_error(&e, ERROR_CONFIG, "huge_pages");
+	machine->memory_backing = GUEST_MEMORY_AUTO;
+	machine->memory_size = MIB(513);
+	ck_assert_int_lt(vm_machine_config_validate(machine, &e), 0);
+	check_error(&e, ERROR_CONFIG, "huge pages");
+	ck_assert_str_eq(e.hint, "try --memory 514M");
+	machine->huge_pages = VM_HUGE_PAGES_NONE;
+	check_ok(vm_machine_config_validate(machine, &e), &e);
+	machine->cpu_template = VM_CPU_TEMPLATE_T2;
+	ck_assert_int_lt(vm_machine_config_validate(machine, &e), 0);
+	check_error(&e, ERROR_CONFIG, "cpu_template");
+	ck_assert_ptr_nonnull(strstr(e.hint, "/cpu-config"));
+}
+END_TEST
+
+START_TEST(test_boot_args)
+{
+	config.boot.boot_args = "console=ttyS0";
+	check_ok(vm_config_validate(&config, &e), &e);
+	config.boot.cmdline = "quiet";
+	ck_assert_int_lt(vm_config_validate(&config, &e), 0);
+	check_error(&e, ERROR_USAGE, "boot_args, cmdline and cmdline_only exclude");
+	config.boot.cmdline = NULL;
+	config.boot.cmdline_only = "";
+	ck_assert_int_lt(vm_config_validate(&config, &e), 0);
+	check_error(&e, ERROR_USAGE, "boot_args");
+}
+END_TEST
+
+static const struct net_row {
+	struct vm_net_config net;
+	const char *text; /* NULL: good */
+} net_rows[] = {
+	{ { .tap = "tap0", .fd = -1 }, NULL },
+	{ { .tap = "tap0", .kind = VM_NET_TAP }, NULL },
+	{ { .fd = 7 }, NULL },
+	{ { .fd = 7, .kind = VM_NET_FD }, NULL },
+	{ { .tap = "tap0", .fd = -1, .mtu = 68 }, NULL },
+	{ { .tap = "tap0", .fd = -1, .mtu = 65535 }, NULL },
+	{ { .fd = -1 }, "host_dev_name" },
+	{ { .tap = "tap0", .fd = 7 }, "neither or both" },
+	{ { .tap = "", .fd = -1 }, "host_dev_name" },
+	{ { .tap = "a/b", .fd = -1 }, "a/b" },
+	{ { .tap = "a234567890123456", .fd = -1 }, "a234567890123456" },
+	{ { .tap = "tap0", .fd = -1, .mtu = 67 }, "mtu" },
+	{ { .tap = "tap0", .fd = -1, .mtu = 65536 }, "65536" },
+	{ { .tap = "tap0", .fd = -1, .id = "a/b" }, "iface_id" },
+	{ { .tap = "tap0", .fd = -1, .id = "" }, "iface_id" },
+};
+
+START_TEST(test_net)
+{
+	const struct net_row *row = &net_rows[_i];
+
+	config.net_count = 1;
+	config.nets[0] = row->net;
+	if (row->text == NULL) {
+		check_ok(vm_net_config_validate(&row->net, &e), &e);
+		check_ok(vm_config_validate(&config, &e), &e);
+	} else {
+		ck_assert_int_lt(vm_config_validate(&config, &e), 0);
+		ck_assert_msg(strstr(e.msg, row->text) != NULL, "no '%s' in '%s'", row->text,
+			      e.msg);
+	}
+}
+END_TEST
+
+static void two_disks(const char *a, const char *b)
+{
+	config.disk_count = 2;
+	config.disks[0] = (struct block_config){ .path = "a.img", .id = a };
+	config.disks[1] = (struct block_config){ .path = "b.img", .id = b };
+}
+
+START_TEST(test_disk_ids)
+{
+	two_disks(NULL, NULL);
+	check_ok(vm_config_validate(&config, &e), &e);
+	two_disks("rootfs", "data-1_x.y");
+	check_ok(vm_config_validate(&config, &e), &e);
+	two_disks("x", "x");
+	ck_assert_int_lt(vm_config_validate(&config, &e), 0);
+	check_error(&e, ERROR_CONFIG, "drive_id");
+	check_error(&e, ERROR_CONFIG, "'x'");
+	/* The name that the other has without being given it. */
+	two_disks(NULL, "drive0");
+	ck_assert_int_lt(vm_config_validate(&config, &e), 0);
+	check_error(&e, ERROR_CONFIG, "'drive0'");
+	two_disks("a b", NULL);
+	ck_assert_int_lt(vm_config_validate(&config, &e), 0);
+	check_error(&e, ERROR_CONFIG, "'a b'");
+}
+END_TEST
+
+START_TEST(test_root_drives)
+{
+	two_disks("a", "b");
+	config.disks[0].root = true;
+	check_ok(vm_config_validate(&config, &e), &e);
+	config.disks[1].root = true;
+	ck_assert_int_lt(vm_config_validate(&config, &e), 0);
+	check_error(&e, ERROR_CONFIG, "'b.img' and 'a.img' both are root drives");
+	config.disks[0].root = false;
+	ck_assert_int_lt(vm_config_validate(&config, &e), 0);
+	check_error(&e, ERROR_CONFIG, "is_root_device");
+}
+END_TEST
+
+START_TEST(test_net_names)
+{
+	config.net_count = 2;
+	config.nets[0] = (struct vm_net_config){ .tap = "tap0", .fd = -1, .id = "eth0" };
+	config.nets[1] = (struct vm_net_config){ .tap = "tap1", .fd = -1, .id = "eth0" };
+	ck_assert_int_lt(vm_config_validate(&config, &e), 0);
+	check_error(&e, ERROR_CONFIG, "iface_id");
+	config.nets[1].id = NULL;
+	check_ok(vm_config_validate(&config, &e), &e);
+	/* An address of zeroes that nobody gave is not one. */
+	config.nets[0].has_mac = config.nets[1].has_mac = true;
+	memcpy(config.nets[0].mac, "\x02\x00\x00\x00\x00\x01", 6);
+	memcpy(config.nets[1].mac, "\x02\x00\x00\x00\x00\x02", 6);
+	check_ok(vm_config_validate(&config, &e), &e);
+	config.nets[1].mac[5] = 1;
+	ck_assert_int_lt(vm_config_validate(&config, &e), 0);
+	check_error(&e, ERROR_CONFIG, "guest_mac");
+	check_error(&e, ERROR_CONFIG, "02:00:00:00:00:01");
+}
+END_TEST
+
+START_TEST(test_too_many_devices)
+{
+	config.disk_count = VM_DISKS_MAX + 1;
+	ck_assert_int_lt(vm_config_validate(&config, &e), 0);
+	check_error(&e, ERROR_CONFIG, "room for");
+	config.disk_count = 0;
+	config.net_count = UINT32_MAX;
+	ck_assert_int_lt(vm_config_validate(&config, &e), 0);
+	check_error(&e, ERROR_CONFIG, "room for");
+}
+END_TEST
+
+/* ---- the tables, as JSON ---- */
+
+static json_t *parse(const char *text)
+{
+	json_t *value = NULL;
+
+	check_ok(json_parse(&value, text, strlen(text), &e), &e);
+	return value;
+}
+
+static const struct json_row {
+	const struct option_table *table;
+	const char *text, *refused; /* NULL: accepted */
+} json_rows[] = {
+	{ &vm_boot_options, "{\"kernel_image_path\":\"k\"}", NULL },
+	{ &vm_boot_options,
+	  "{\"kernel_image_path\":\"k\",\"initrd_path\":\"i\",\"boot_args\":\"\"}", NULL },
+	{ &vm_boot_options, "{\"initrd_path\":\"i\"}", "kernel_image_path" },
+	{ &vm_boot_options, "{\"kernel_image_path\":\"k\",\"kernel\":\"k\"}", "kernel" },
+	{ &vm_machine_options, "{\"vcpu_count\":2,\"mem_size_mib\":64}", NULL },
+	{ &vm_machine_options,
+	  "{\"vcpu_count\":2,\"mem_size_mib\":64,\"smt\":true,\"cpu_template\":\"T2\","
+	  "\"track_dirty_pages\":true,\"huge_pages\":\"2M\",\"memory_backing\":\"hugetlb\","
+	  "\"on_reboot\":\"exit\"}",
+	  NULL },
+	{ &vm_machine_options, "{\"vcpu_count\":2}", "mem_size_mib" },
+	{ &vm_machine_options, "{\"mem_size_mib\":64}", "vcpu_count" },
+	{ &vm_machine_options, "{\"vcpu_count\":\"2\",\"mem_size_mib\":64}", "vcpu_count" },
+	{ &vm_machine_options, "{\"vcpu_count\":2,\"mem_size_mib\":17592186044416}",
+	  "mem_size_mib" },
+	{ &vm_machine_options, "{\"vcpu_count\":2,\"mem_size_mib\":64,\"smt\":1}", "smt" },
+	{ &vm_machine_options, "{\"vcpu_count\":2,\"mem_size_mib\":64,\"huge_pages\":\"1G\"}",
+	  "huge_pages" },
+	{ &vm_net_options, "{\"iface_id\":\"e\",\"host_dev_name\":\"tap0\"}", NULL },
+	{ &vm_net_options,
+	  "{\"iface_id\":\"e\",\"host_dev_name\":\"tap0\",\"guest_mac\":"
+	  "\"06:00:ac:10:00:02\",\"mtu\":1400,\"rx_rate_limiter\":{\"ops\":{\"size\":1,"
+	  "\"refill_time\":2}}}",
+	  NULL },
+	{ &vm_net_options, "{\"host_dev_name\":\"tap0\"}", "iface_id" },
+	{ &vm_net_options, "{\"iface_id\":\"e\"}", "host_dev_name" },
+	{ &vm_net_options, "{\"iface_id\":\"e\",\"host_dev_name\":\"t\",\"fd\":3}", "fd" },
+};
+
+START_TEST(test_json)
+{
+	union {
+		struct vm_boot_config boot;
+		struct vm_machine_config machine;
+		struct vm_net_config net;
+	} object;
+	const struct json_row *row = &json_rows[_i];
+	json_t *value = parse(row->text);
+	int r = options_from_json(row->table, &object, value, 0, &e);
+
+	if (row->refused == NULL) {
+		check_ok(r, &e);
+	} else {
+		ck_assert_msg(r < 0, "%s was accepted", row->text);
+		check_error(&e, ERROR_JSON, row->refused);
+	}
+	json_decref(value);
+}
+END_TEST
+
+START_TEST(test_json_values)
+{
+	struct vm_machine_config machine;
+	struct vm_net_config net;
+	json_t *value = parse("{\"vcpu_count\":3,\"mem_size_mib\":96,\"huge_pages\":\"None\"}");
+
+	check_ok(options_from_json(&vm_machine_options, &machine, value, 0, &e), &e);
+	ck_assert_uint_eq(machine.vcpus, 3);
+	ck_assert_uint_eq(machine.memory_size, MIB(96));
+	ck_assert_int_eq(machine.huge_pages, VM_HUGE_PAGES_NONE);
+	ck_assert_int_eq(machine.on_reboot, VM_ON_REBOOT_RESTART);
+	ck_assert(!machine.smt);
+	json_decref(value);
+	value = parse("{\"iface_id\":\"e\",\"host_dev_name\":\"tap0\",\"tx_rate_limiter\":"
+		      "{\"bandwidth\":{\"size\":7,\"refill_time\":8,\"one_time_burst\":9}}}");
+	check_ok(options_from_json(&vm_net_options, &net, value, 0, &e), &e);
+	ck_assert_int_eq(net.fd, -1);
+	ck_assert(!net.has_mac && !net.has_rx && net.has_tx && net.tx.has_bandwidth);
+	ck_assert(!net.tx.has_ops);
+	ck_assert_uint_eq(net.tx.bandwidth.size, 7);
+	ck_assert_uint_eq(net.tx.bandwidth.refill_time_ms, 8);
+	ck_assert_uint_eq(net.tx.bandwidth.one_time_burst, 9);
+	check_ok(vm_net_config_validate(&net, &e), &e);
+	json_decref(value);
+}
+END_TEST
+
 CHECK_MAIN("vm_config", CHECK_FIXTURE(setup, NULL); CHECK_TABLE(test_good, good);
 	   CHECK_TABLE(test_memory, bad_memory); CHECK_TABLE(test_vcpus, bad_vcpus);
 	   CHECK_TABLE(test_name, bad_names); CHECK_TEST(test_no_kernel);
-	   CHECK_TEST(test_two_command_lines); CHECK_TABLE(test_disk_without_path, bad_paths))
+	   CHECK_TEST(test_two_command_lines); CHECK_TABLE(test_disk_without_path, bad_paths);
+	   CHECK_TEST(test_machine); CHECK_TEST(test_boot_args); CHECK_TABLE(test_net, net_rows);
+	   CHECK_TEST(test_disk_ids); CHECK_TEST(test_root_drives); CHECK_TEST(test_net_names);
+	   CHECK_TEST(test_too_many_devices); CHECK_TABLE(test_json, json_rows);
+	   CHECK_TEST(test_json_values))
