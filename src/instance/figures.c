@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Figures in two forms. For GET /metrics: Prometheus text. For the metrics file: one JSON object a
- * line, grouped as Firecracker does ("vcpu", "block", "block_vda", "net", "put_api_requests", ...),
+ * line, grouped as Firecracker does ("vcpu", "block", "block_rootfs", "net", "put_api_requests", ...),
  * at the start, each minute, when asked and at the end. The devices' figures have one source,
  * vm_write_metrics(): the groups of disks and cards are made from its text.
  *
- * Figures are totals since the start. A file that takes nothing delays nobody: its lines are lost
- * and counted. Main thread.
+ * In the file, as in Firecracker's, counters say what came since the line before; one that is lost
+ * takes nothing with it, the next one covers both. Prometheus gets totals. A file that takes nothing
+ * delays nobody: its lines are lost and counted. Main thread.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -91,12 +92,63 @@ static void put_requests(const struct instance *instance, json_t *all)
 
 /* --- the machine ------------------------------------------------------------------------------- */
 
+/* Firecracker's names of what it counts as well; the others keep ours. */
+static const struct {
+	const char *ours, *theirs;
+} names[] = {
+	{ "reads", "read_count" },
+	{ "writes", "write_count" },
+	{ "written_bytes", "write_bytes" },
+	{ "flushes", "flush_count" },
+	{ "errors", "execute_fails" },
+	{ "malformed", "invalid_reqs_count" },
+	{ "rx_frames", "rx_packets_count" },
+	{ "rx_bytes", "rx_bytes_count" },
+	{ "rx_errors", "rx_fails" },
+	{ "tx_frames", "tx_packets_count" },
+	{ "tx_bytes", "tx_bytes_count" },
+	{ "tx_errors", "tx_fails" },
+	{ "tx_invalid", "tx_malformed_frames" },
+};
+
+static const char *their_name(const char *ours)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		if (strcmp(names[i].ours, ours) == 0) {
+			return names[i].theirs;
+		}
+	}
+	return ours;
+}
+
+/* The API's id of the device that the guest calls "vdb", of the card "net1". */
+static const char *device_id(const struct instance *instance, const char *device)
+{
+	const struct config_store *store = &instance->config;
+
+	for (uint32_t i = 0; i < store->drive_count; i++) {
+		const char name[] = { 'v', 'd', (char)('a' + instance->drive_places[i]), '\0' };
+
+		if (strcmp(device, name) == 0) {
+			return store->drives[i].id;
+		}
+	}
+	for (uint32_t i = 0; i < store->net_count; i++) {
+		const char name[] = { 'n', 'e', 't', (char)('0' + i), '\0' };
+
+		if (strcmp(device, name) == 0) {
+			return store->nets[i].id;
+		}
+	}
+	return device;
+}
+
 /*
  * A line such as
  *	vmm_disk_reads_total{device="vda"} 12
- * adds 12 to "reads" of "block_vda" and of "block".
+ * adds 12 to "read_count" of "block_rootfs" and of "block".
  */
-static void put_sample(json_t *all, char *line)
+static void put_sample(const struct instance *instance, json_t *all, char *line)
 {
 	static const struct {
 		const char *prefix, *group;
@@ -104,27 +156,29 @@ static void put_sample(json_t *all, char *line)
 	static const char label[] = "{device=\"";
 	char *device = strstr(line, label);
 	char *value = strstr(line, "\"} ");
+	uint64_t n;
 
 	if (device == NULL || value == NULL || value < device + strlen(label)) {
 		return;
 	}
 	*device = *value = '\0';
 	device += strlen(label);
-	value += strlen("\"} ");
+	n = strtoull(value + strlen("\"} "), NULL, 10);
 	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
 		size_t skip = strlen(kinds[i].prefix);
-		char name[80], *end;
+		char name[80], *end = strstr(line, "_total");
+		const char *key;
 
-		if (strncmp(line, kinds[i].prefix, skip) != 0) {
+		if (end == NULL || strncmp(line, kinds[i].prefix, skip) != 0) {
 			continue;
 		}
-		end = strstr(line + skip, "_total");
-		if (end != NULL) {
-			*end = '\0';
-		}
-		(void)snprintf(name, sizeof(name), "%s_%s", kinds[i].group, device);
-		add_number(group(all, kinds[i].group), line + skip, strtoull(value, NULL, 10));
-		add_number(group(all, name), line + skip, strtoull(value, NULL, 10));
+		*end = '\0';
+		key = their_name(line + skip);
+		(void)snprintf(name, sizeof(name), "%s_%s", kinds[i].group,
+			       device_id(instance, device));
+		add_number(group(all, kinds[i].group), key, n);
+		add_number(group(all, name), key, n);
+		return;
 	}
 }
 
@@ -138,7 +192,7 @@ static void put_devices(const struct instance *instance, json_t *all)
 	vm_write_metrics(instance->vm, &text);
 	rest = text.data;
 	while (rest != NULL) {
-		put_sample(all, strsep(&rest, "\n"));
+		put_sample(instance, all, strsep(&rest, "\n"));
 	}
 	free(text.data);
 }
@@ -158,48 +212,82 @@ static void put_vcpus(const struct instance *instance, json_t *all)
 	}
 }
 
-static void put_machine(const struct instance *instance, json_t *all)
+/* Counters since the VM was made. */
+static json_t *totals(const struct instance *instance)
 {
-	json_t *vmm = group(all, "vmm");
+	json_t *all = json_object();
 	struct vm_stats stats = { 0 };
 
+	put_requests(instance, all);
 	if (instance->vm != NULL) {
 		put_vcpus(instance, all);
 		put_devices(instance, all);
 		vm_stats(instance->vm, &stats);
 	}
-	(void)put_number(vmm, "uptime_ms", instance_uptime_ns(instance) / 1000000);
-	(void)put_number(vmm, "resets", stats.resets);
-	(void)put_number(vmm, "resident_bytes", resident_bytes(instance));
-	(void)put_number(vmm, "events", instance->events.last);
+	(void)put_number(group(all, "vmm"), "resets", stats.resets);
+	(void)put_number(group(all, "vmm"), "events", instance->events.last);
 	(void)put_number(group(all, "logger"), "missed_metrics_count", instance->metrics.lost);
 	(void)put_number(group(all, "uart"), "missed_write_count",
 			 atomic_load(&instance->serial.lost_bytes));
+	return all;
 }
 
 /* --- the metrics file -------------------------------------------------------------------------- */
 
+static void subtract(json_t *group, const json_t *before)
+{
+	for (void *i = json_object_iter(group); i != NULL; i = json_object_iter_next(group, i)) {
+		json_t *value = json_object_iter_value(i);
+		const json_t *then = json_object_get(before, json_object_iter_key(i));
+
+		(void)json_integer_set(value, json_integer_value(value) - json_integer_value(then));
+	}
+}
+
+/* What came since `before`, which may be NULL. */
+static json_t *difference(const json_t *now, const json_t *before)
+{
+	json_t *all = json_deep_copy(now);
+
+	for (void *i = json_object_iter(all); i != NULL; i = json_object_iter_next(all, i)) {
+		subtract(json_object_iter_value(i),
+			 json_object_get(before, json_object_iter_key(i)));
+	}
+	return all;
+}
+
+/* What is no counter. */
+static void put_moment(const struct instance *instance, json_t *all)
+{
+	json_t *vmm = group(all, "vmm");
+
+	if (instance->config.metrics.emit_id) {
+		(void)put(all, "id", json_string(instance->settings.id));
+	}
+	(void)put_number(all, "utc_timestamp_ms", event_time_ms());
+	(void)put_number(vmm, "uptime_ms", instance_uptime_ns(instance) / 1000000);
+	(void)put_number(vmm, "resident_bytes", resident_bytes(instance));
+}
+
 void figures_flush(struct instance *instance)
 {
-	auto_json json_t *all = NULL;
+	auto_json json_t *now = NULL;
+	auto_json json_t *line = NULL;
 	auto_free char *text = NULL;
 
 	if (instance->metrics.fd < 0) {
 		return;
 	}
-	all = json_object();
-	if (instance->config.metrics.emit_id) {
-		(void)put(all, "id", json_string(instance->settings.id));
-	}
-	(void)put_number(all, "utc_timestamp_ms", event_time_ms());
-	put_requests(instance, all);
-	put_machine(instance, all);
-	text = json_dumps(all, JSON_COMPACT);
+	now = totals(instance);
+	line = difference(now, instance->metrics_before);
+	put_moment(instance, line);
+	text = json_dumps(line, JSON_COMPACT);
 	if (text == NULL) {
 		instance->metrics.lost++;
-		return;
+	} else if (output_write(&instance->metrics, text, strlen(text))) {
+		json_decref(instance->metrics_before);
+		instance->metrics_before = take_ptr(now);
 	}
-	output_write(&instance->metrics, text, strlen(text));
 }
 
 static void minute_passed(struct loop_timer *timer)

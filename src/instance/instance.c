@@ -94,6 +94,7 @@ void instance_destroy(struct instance *instance)
 		figures_end(instance);
 	}
 	vm_destroy(instance->vm);
+	json_decref(instance->metrics_before);
 	event_log_finish(&instance->events);
 	if (instance->config.log_fd >= 0) {
 		log_leave();

@@ -34,8 +34,8 @@ struct output {
 /* Opens for appending, makes a file that is not there. `what` begins messages: "logger". */
 int output_open(int *ret, const char *what, const char *path, enum error_code code,
 		struct error *e);
-/* A line, without its newline. Never blocks. */
-void output_write(struct output *output, const char *text, size_t len);
+/* A line, without its newline. Never blocks. False if it was not taken whole. */
+bool output_write(struct output *output, const char *text, size_t len);
 
 /*
  * config_store.c: strings are the store's own. Of what has a file to write to, the open descriptor
@@ -133,6 +133,7 @@ struct instance {
 
 	int statm_fd; /* -1: not known */
 	struct output metrics;
+	json_t *metrics_before; /* counters as of the last line; NULL: none yet */
 	struct loop_timer metrics_timer;
 };
 

@@ -50,7 +50,7 @@ int output_open(int *ret, const char *what, const char *path, enum error_code co
 	return 0;
 }
 
-void output_write(struct output *output, const char *text, size_t len)
+bool output_write(struct output *output, const char *text, size_t len)
 {
 	/* The kernel does not change what it writes; its type just does not say so. */
 	struct iovec end = { .iov_base = (void *)(uintptr_t) "\n", .iov_len = 1 };
@@ -62,7 +62,7 @@ void output_write(struct output *output, const char *text, size_t len)
 	ssize_t n;
 
 	if (output->fd < 0) {
-		return;
+		return false;
 	}
 	do {
 		n = writev(output->fd, parts + skip, 3 - skip);
@@ -70,10 +70,11 @@ void output_write(struct output *output, const char *text, size_t len)
 	if (n == (ssize_t)all) {
 		output->cut = false;
 		output->lines++;
-		return;
+		return true;
 	}
 	output->lost++;
 	if (n > 0) {
 		output->cut = true;
 	}
+	return false;
 }

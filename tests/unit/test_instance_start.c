@@ -529,6 +529,7 @@ END_TEST
 /* A line at the start, one for each flush, one at the end; each an object. */
 START_TEST(test_metrics_file)
 {
+	json_int_t drives = 0, actions;
 	unsigned lines = 0;
 	char *rest, *line;
 
@@ -553,13 +554,17 @@ START_TEST(test_metrics_file)
 				 1700000000000LL);
 		ck_assert(json_is_object(json_object_get(json, "vcpu")));
 		ck_assert(json_is_object(json_object_get(json, "block")));
-		ck_assert_msg(json_is_object(json_object_get(json, "block_vda")), "%s", line);
-		ck_assert_int_eq(json_integer_value(json_object_get(
-					 json_object_get(json, "put_api_requests"), "drive_count")),
-				 1);
+		ck_assert_msg(json_is_object(json_object_get(json, "block_data")), "%s", line);
+		/* Each says what came since the one before. */
+		drives += json_integer_value(
+			json_object_get(json_object_get(json, "put_api_requests"), "drive_count"));
+		actions = json_integer_value(json_object_get(
+			json_object_get(json, "put_api_requests"), "actions_count"));
+		ck_assert_int_eq(actions, lines == 1 ? 0 : 1);
 		json_decref(json);
 	}
 	ck_assert_uint_eq(lines, 4);
+	ck_assert_int_eq(drives, 1);
 }
 END_TEST
 
