@@ -18,7 +18,8 @@
 #include "harness/check_main.h"
 #include "vmm/api.h"
 
-#define PATIENCE 100000 /* rounds of the loop until an answer must be there */
+#define PATIENCE \
+	60000 /* rounds, of up to a millisecond, of the loop until an answer must be there */
 
 static char rig_dir[64];
 static struct sockaddr_un rig_address = { .sun_family = AF_UNIX };
@@ -26,6 +27,7 @@ static struct loop rig_loop;
 static struct instance *rig_instance;
 static struct api *rig_api;
 static struct instance_host rig_host;
+static bool rig_debug_exit; /* before rig_setup() */
 
 static void rig_ended(struct instance_host *host, const struct vm_stop *stop)
 {
@@ -52,7 +54,9 @@ static inline void rig_write_file(const char *name, const char *text)
 
 static inline void rig_setup(void)
 {
-	static const struct instance_settings settings = { .id = "rig", .app_name = "vmm" };
+	const struct instance_settings settings = {
+		.id = "rig", .app_name = "vmm", .sandbox = SANDBOX_OFF, .debug_exit = rig_debug_exit
+	};
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	struct error e = { 0 };
 
