@@ -37,28 +37,12 @@
 #define RECEIVE_MIN	   KIB(4)
 #define LINGER_BYTES	   KIB(16) /* in a round */
 
-void http_connection_get(struct http_connection *connection)
-{
-	connection->refs++;
-}
-
 static void free_buffer(struct http_connection *connection)
 {
 	connection->server->buffered -= connection->room;
 	free(connection->buffer);
 	connection->buffer = NULL;
 	connection->room = connection->start = connection->len = 0;
-}
-
-void http_connection_put(struct http_connection *connection)
-{
-	struct http_server *server = connection->server;
-
-	if (--connection->refs == 0) {
-		free_buffer(connection);
-		free(connection);
-		http_server_put(server);
-	}
 }
 
 static void unlink_connection(struct http_connection *connection)

@@ -94,11 +94,11 @@ struct http_server {
 /* http_server.c */
 void http_server_get(struct http_server *server);
 void http_server_put(struct http_server *server);
+void http_connection_get(struct http_connection *connection);
+void http_connection_put(struct http_connection *connection);
 
 /* http_connection.c */
 int http_connection_open(struct http_server *server, int fd, struct error *e);
-void http_connection_get(struct http_connection *connection);
-void http_connection_put(struct http_connection *connection);
 /* May call closed() of a stream. Accepts one that is closed. */
 void http_connection_close(struct http_connection *connection);
 /* Moves it to the end of the state's list. */

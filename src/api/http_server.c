@@ -45,6 +45,23 @@ void http_server_put(struct http_server *server)
 	}
 }
 
+void http_connection_get(struct http_connection *connection)
+{
+	connection->refs++;
+}
+
+void http_connection_put(struct http_connection *connection)
+{
+	struct http_server *server = connection->server;
+
+	if (--connection->refs == 0) {
+		server->buffered -= connection->room;
+		free(connection->buffer);
+		free(connection);
+		http_server_put(server);
+	}
+}
+
 /* Cuts the connection whose client has made no progress for the longest time. */
 static bool evict(struct http_server *server)
 {
@@ -295,20 +312,16 @@ void http_server_flush(struct http_server *server, int timeout_ms)
 {
 	uint64_t now = loop_now_ns(),
 		 deadline = now + (uint64_t)(timeout_ms > 0 ? timeout_ms : 0) * NS_PER_MS;
-	auto_free struct pollfd *fds = NULL;
-	auto_free struct http_connection **connections = NULL;
 	struct flush flush = { .room = server->stats.connections };
-	bool more = flush.room != 0;
+	bool more = true;
 
-	fds = calloc(flush.room + 1, sizeof(*fds));
-	connections = calloc(flush.room + 1, sizeof(struct http_connection *));
-	if (fds == NULL || connections == NULL) {
+	if (flush.room == 0) {
 		return;
 	}
-	flush.fds = fds;
-	flush.connections = connections;
+	flush.fds = calloc(flush.room, sizeof(*flush.fds));
+	flush.connections = calloc(flush.room, sizeof(struct http_connection *));
 	http_server_get(server);
-	while (more) {
+	while (more && flush.fds != NULL && flush.connections != NULL) {
 		uint64_t left_ms =
 			now < deadline ? (deadline - now + NS_PER_MS - 1) / NS_PER_MS : 0;
 
@@ -317,4 +330,6 @@ void http_server_flush(struct http_server *server, int timeout_ms)
 		now = loop_now_ns();
 	}
 	http_server_put(server);
+	free(flush.fds);
+	free((void *)flush.connections);
 }

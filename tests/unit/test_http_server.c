@@ -633,7 +633,7 @@ static int hoard(int *fds, int max, int left)
 START_TEST(test_no_descriptors)
 {
 	const struct rlimit limit = { .rlim_cur = 100, .rlim_max = 100 };
-	int fds[100], count, busy, idle, more;
+	int fds[100] = { 0 }, count, busy, idle, more;
 
 	/* Of this test's process alone, if it has one. */
 	if (getenv("CK_FORK") != NULL) {
