@@ -27,9 +27,16 @@ struct event_subscriber {
 	struct event_subscriber *next, **link;
 };
 
+struct event {
+	uint64_t ms;	  /* since 1970 */
+	const char *name; /* a literal; NULL: none, or lost */
+	json_t *detail;
+	char *line; /* once somebody has wanted to see it; then there is no `detail` any more */
+};
+
 struct event_log {
-	uint64_t last; /* sequence number of the newest; 0: none */
-	char *lines[EVENT_LOG_KEPT];
+	uint64_t last;			     /* sequence number of the newest; 0: none */
+	struct event events[EVENT_LOG_KEPT]; /* number n at place n % EVENT_LOG_KEPT */
 	struct event_subscriber *subscribers;
 	struct event_subscriber *told;	   /* the next one to hear of an event */
 	struct event_subscriber *replayed; /* the one that is told of earlier events */
@@ -47,6 +54,8 @@ void event_log_finish(struct event_log *log);
 void event_log_add(struct event_log *log, const char *name, json_t *detail);
 /* "reset", unless it is too soon after the last one. */
 void event_log_add_reset(struct event_log *log);
+/* The event of that number with its newline; NULL: not kept, or lost. Lives until the next one. */
+const char *event_log_line(struct event_log *log, uint64_t seq);
 /* First the kept events with numbers above `after`, at once, then what comes. The subscriber may have
  * unsubscribed itself when this returns. */
 void event_log_subscribe(struct event_log *log, struct event_subscriber *subscriber,

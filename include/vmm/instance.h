@@ -65,8 +65,9 @@ struct instance_settings {
 	bool debug_exit;
 	/* A virtio console is in the machine also when nobody listens to it (`hvc` of the host NULL). */
 	bool virtio_console;
-	/* Kernel, initrd and disks are looked at when the VM starts, not when they are named as well:
-	 * for who starts it at once and hears of mistakes either way. */
+	/* For who configures and starts at once, and hears of mistakes either way: kernel, initrd and
+	 * disks are looked at when the VM starts, not when they are named as well, and being configured
+	 * is no event. */
 	bool files_at_start;
 };
 

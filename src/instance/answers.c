@@ -3,7 +3,7 @@
  * Requests that read: what the instance and its VM are at this moment, as JSON. Main thread; nothing
  * here changes anything or waits.
  */
-#include <inttypes.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -74,13 +74,21 @@ json_t *describe_stop(const struct vm_stop *stop)
 	return object;
 }
 
-uint64_t resident_bytes(const struct instance *instance)
+int open_statm(void)
+{
+	return open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+}
+
+uint64_t resident_bytes(struct instance *instance)
 {
 	char text[128];
 	uint64_t pages = 0;
 	ssize_t n;
 	char *end;
 
+	if (instance->statm_fd < 0) {
+		instance->statm_fd = open_statm();
+	}
 	if (instance->statm_fd < 0) {
 		return 0;
 	}

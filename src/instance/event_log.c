@@ -2,7 +2,8 @@
 /*
  * Numbered events: a ring of lines, found by their number, and a list of subscribers.
  *
- * An event is turned into text once; what its subscribers get is that text. A subscriber may leave
+ * An event becomes text when somebody wants to see it: nobody does at most starts, and the first text
+ * costs 40 microseconds there. What all subscribers get is the same text. A subscriber may leave
  * the list, or let others leave it, while it is told: `told` is where a walk over the list goes on,
  * and leaving moves it. Nobody may add an event from within such a call.
  *
@@ -23,14 +24,20 @@ void event_log_init(struct event_log *log)
 	*log = (struct event_log){ 0 };
 }
 
+static void forget(struct event *event)
+{
+	json_decref(event->detail);
+	free(event->line);
+	*event = (struct event){ 0 };
+}
+
 void event_log_finish(struct event_log *log)
 {
 	while (log->subscribers != NULL) {
 		event_log_unsubscribe(log->subscribers);
 	}
 	for (size_t i = 0; i < EVENT_LOG_KEPT; i++) {
-		free(log->lines[i]);
-		log->lines[i] = NULL;
+		forget(&log->events[i]);
 	}
 }
 
@@ -75,19 +82,21 @@ uint64_t event_time_ms(void)
 }
 
 /* With its newline; NULL if memory is short. */
-static char *make_line(uint64_t seq, const char *name, json_t *detail)
+static char *make_line(uint64_t seq, const struct event *event)
 {
+	auto_json json_t *object = NULL;
 	char time[EVENT_TIME_SIZE];
-	auto_json json_t *event = NULL;
 	char *text, *line;
 	size_t len;
 
-	event_time_text(time, event_time_ms());
-	event = json_pack("{s:I, s:s, s:s}", "seq", (json_int_t)seq, "time", time, "event", name);
-	if (event == NULL || (detail != NULL && json_object_update(event, detail) < 0)) {
+	event_time_text(time, event->ms);
+	object = json_pack("{s:I, s:s, s:s}", "seq", (json_int_t)seq, "time", time, "event",
+			   event->name);
+	if (object == NULL ||
+	    (event->detail != NULL && json_object_update(object, event->detail) < 0)) {
 		return NULL;
 	}
-	text = json_dumps(event, JSON_COMPACT);
+	text = json_dumps(object, JSON_COMPACT);
 	if (text == NULL) {
 		return NULL;
 	}
@@ -99,6 +108,29 @@ static char *make_line(uint64_t seq, const char *name, json_t *detail)
 	}
 	memcpy(line + len, "\n", 2);
 	return line;
+}
+
+static uint64_t first_kept(const struct event_log *log)
+{
+	return log->last < EVENT_LOG_KEPT ? 1 : log->last - EVENT_LOG_KEPT + 1;
+}
+
+const char *event_log_line(struct event_log *log, uint64_t seq)
+{
+	struct event *event = &log->events[seq % EVENT_LOG_KEPT];
+
+	if (seq < first_kept(log) || seq > log->last || event->name == NULL) {
+		return NULL;
+	}
+	if (event->line == NULL) {
+		event->line = make_line(seq, event);
+		json_decref(event->detail);
+		event->detail = NULL;
+		if (event->line == NULL) {
+			event->name = NULL;
+		}
+	}
+	return event->line;
 }
 
 static void tell_all(struct event_log *log, const char *line)
@@ -116,13 +148,12 @@ static void tell_all(struct event_log *log, const char *line)
 void event_log_add(struct event_log *log, const char *name, json_t *detail)
 {
 	uint64_t seq = ++log->last;
-	char **place = &log->lines[seq % EVENT_LOG_KEPT];
+	struct event *event = &log->events[seq % EVENT_LOG_KEPT];
 
-	free(*place);
-	*place = make_line(seq, name, detail);
-	json_decref(detail);
-	if (*place != NULL) {
-		tell_all(log, *place);
+	forget(event);
+	*event = (struct event){ .ms = event_time_ms(), .name = name, .detail = detail };
+	if (log->subscribers != NULL && event_log_line(log, seq) != NULL) {
+		tell_all(log, event->line);
 	}
 }
 
@@ -137,11 +168,6 @@ void event_log_add_reset(struct event_log *log)
 	log->last_reset_ns = now;
 	event_log_add(log, "reset", json_pack("{s:I}", "resets", (json_int_t)log->resets_held));
 	log->resets_held = 0;
-}
-
-static uint64_t first_kept(const struct event_log *log)
-{
-	return log->last < EVENT_LOG_KEPT ? 1 : log->last - EVENT_LOG_KEPT + 1;
 }
 
 void event_log_subscribe(struct event_log *log, struct event_subscriber *subscriber, uint64_t after)
@@ -161,7 +187,7 @@ void event_log_subscribe(struct event_log *log, struct event_subscriber *subscri
 	/* The subscriber may be gone, memory and all, after each line. */
 	log->replayed = subscriber;
 	for (; seq <= log->last && log->replayed != NULL; seq++) {
-		const char *line = log->lines[seq % EVENT_LOG_KEPT];
+		const char *line = event_log_line(log, seq);
 
 		if (line != NULL) {
 			subscriber->event(subscriber, line, strlen(line));

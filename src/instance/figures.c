@@ -257,7 +257,7 @@ static json_t *difference(const json_t *now, const json_t *before)
 }
 
 /* What is no counter. */
-static void put_moment(const struct instance *instance, json_t *all)
+static void put_moment(struct instance *instance, json_t *all)
 {
 	json_t *vmm = group(all, "vmm");
 

@@ -9,7 +9,6 @@
 #include "vmm/instance.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -70,7 +69,8 @@ int instance_create(struct instance **ret, const struct instance_settings *setti
 		.stopped = stopped,
 		.was_reset = was_reset,
 	};
-	instance->statm_fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+	/* Who is in a hurry opens it when somebody asks. */
+	instance->statm_fd = settings->files_at_start ? -1 : open_statm();
 	r = config_store_init(&instance->config, settings, e);
 	if (r == 0) {
 		r = jobs_create(&instance->jobs, host->loop, &instance->events, e);
@@ -283,8 +283,10 @@ static int configure(struct instance *instance, const struct request *request, j
 	if (request->type == REQUEST_PUT_LOGGER || request->type == REQUEST_PUT_METRICS) {
 		use_outputs(instance);
 	}
-	event_log_add(&instance->events, "configured",
-		      json_pack("{s:s}", "request", request_infos[request->type].name));
+	if (!instance->settings.files_at_start) {
+		event_log_add(&instance->events, "configured",
+			      json_pack("{s:s}", "request", request_infos[request->type].name));
+	}
 	return 0;
 }
 

@@ -131,7 +131,7 @@ struct instance {
 	struct loop_post start_post;
 	struct instance_call *start_call;
 
-	int statm_fd; /* -1: not known */
+	int statm_fd; /* -1: not open */
 	struct output metrics;
 	json_t *metrics_before; /* counters as of the last line; NULL: none yet */
 	struct loop_timer metrics_timer;
@@ -161,7 +161,9 @@ const char *stop_reason_name(enum vm_stop_reason reason);
 /* {"reason", "code"?, "error"?}; NULL if memory is short. */
 json_t *describe_stop(const struct vm_stop *stop);
 /* Bytes of memory of this process that are resident; 0: not known. */
-uint64_t resident_bytes(const struct instance *instance);
+uint64_t resident_bytes(struct instance *instance);
+/* Where that comes from; -1: not known. */
+int open_statm(void);
 
 /* figures.c: lines of the metrics file, if there is one. At the start, when asked, at the end. */
 void figures_begin(struct instance *instance);

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The system calls of src/instance once the VM runs. A file of its own because the filter compiler
  * links it without the rest of the room. */
+#include <fcntl.h>
+
 #include "vmm/instance_syscalls.h"
 
 static const struct syscall_rule main_rules[] = {
-	/* The metrics file, figures of the process, times of events. */
+	/* The metrics file, figures of the process (/proc/self/statm), times of events. */
 	SYSCALL("writev"),
+	SYSCALL_IF("openat", 2, O_RDONLY | O_CLOEXEC),
 	SYSCALL("pread64"),
 	SYSCALL("clock_gettime"),
 	SYSCALL("getpid"),

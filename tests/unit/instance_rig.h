@@ -228,13 +228,15 @@ static inline void rig_action_refused(const char *name, enum error_code code, co
 /* How many events of that name are kept. */
 static inline unsigned rig_events(const char *name)
 {
-	const struct event_log *log = instance_events(rig.instance);
+	struct event_log *log = instance_events(rig.instance);
 	char pattern[64];
 	unsigned count = 0;
 
 	(void)snprintf(pattern, sizeof(pattern), "\"event\":\"%s\"", name);
-	for (size_t i = 0; i < EVENT_LOG_KEPT; i++) {
-		count += log->lines[i] != NULL && strstr(log->lines[i], pattern) != NULL;
+	for (uint64_t seq = 1; seq <= log->last; seq++) {
+		const char *line = event_log_line(log, seq);
+
+		count += line != NULL && strstr(line, pattern) != NULL;
 	}
 	return count;
 }

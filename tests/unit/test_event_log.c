@@ -157,6 +157,10 @@ START_TEST(test_replay)
 	struct listener one = listener();
 
 	add(replays[_i].before);
+	ck_assert_ptr_null(event_log_line(&event_log, 0));
+	ck_assert_ptr_null(event_log_line(&event_log, replays[_i].before + 1));
+	ck_assert_int_eq(event_log_line(&event_log, 1) != NULL,
+			 replays[_i].before >= 1 && replays[_i].before <= EVENT_LOG_KEPT);
 	event_log_subscribe(&event_log, &one.subscriber, replays[_i].after);
 	ck_assert_uint_eq(one.heard, replays[_i].heard);
 	if (one.heard != 0) {

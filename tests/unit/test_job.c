@@ -166,8 +166,8 @@ START_TEST(test_run)
 	}
 	/* Its start and its end. */
 	ck_assert_uint_eq(event_log.last, 2);
-	ck_assert_ptr_nonnull(strstr(event_log.lines[1], "\"running\""));
-	ck_assert_ptr_nonnull(strstr(event_log.lines[2], results[_i].state));
+	ck_assert_ptr_nonnull(strstr(event_log_line(&event_log, 1), "\"running\""));
+	ck_assert_ptr_nonnull(strstr(event_log_line(&event_log, 2), results[_i].state));
 }
 END_TEST
 
