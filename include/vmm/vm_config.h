@@ -35,7 +35,7 @@ struct vm_net_config {
 	int fd;		 /* VM_NET_FD: number of an open descriptor, ours from vm_create() on */
 	uint8_t mac[NETDEV_MAC_SIZE];
 	bool has_mac; /* else made from the VM's name and the card's number */
-	uint32_t mtu; /* told to the guest; 0: the back end's */
+	uint32_t mtu; /* told to the guest; 0: nothing is */
 	struct rate_limit_config rx, tx;
 	bool has_rx, has_tx;
 };

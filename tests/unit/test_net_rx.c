@@ -478,6 +478,73 @@ START_TEST(test_rx_quiesce_with_pending_frame)
 }
 END_TEST
 
+/*
+ * A chain with nothing to write to, between two that are held for frames: it is given back once,
+ * and a stop, which puts held chains back, neither loses one nor gives any twice.
+ */
+START_TEST(test_rx_quiesce_around_a_useless_chain)
+{
+	const struct fake_buf useless = { FAKE_DATA, 64, false };
+	uint32_t ids[5], id, len;
+	uint16_t heads[5];
+
+	start(F(MRG_RXBUF));
+	for (uint16_t i = 0; i < 5; i++) {
+		const struct fake_buf buf = { RX_AREA + i * KIB(4), 700, true };
+
+		heads[i] = fake_ring_add(&d.rings[RX], i == 2 ? &useless : &buf, 1);
+	}
+	kick_rx();
+	make_frame(&(header_t){ 0 }, 100, 1);
+	for (int i = 0; i < 4; i++) {
+		peer_send(100);
+		virtio_device_quiesce(d.dev);
+		ck_assert_uint_eq(d.dev->queues[RX].ring.in_flight_count, 0);
+		virtio_device_resume(d.dev);
+	}
+	ck_assert(fake_driver_wait_used(&d, RX, 5));
+	for (int i = 0; i < 5; i++) {
+		ck_assert(fake_ring_used(&d.rings[RX], &ids[i], &len));
+		ck_assert_uint_eq(len, i == 2 ? 0 : HEADER + 100);
+		ck_assert_uint_eq(ids[i], heads[i]);
+	}
+	ck_assert(!fake_ring_used(&d.rings[RX], &id, &len));
+	ck_assert_uint_eq(counters().rx_frames, 4);
+	ck_assert_uint_eq(counters().rx_invalid, 1);
+}
+END_TEST
+
+/* A frame that would need what is behind such a chain as well has no room. */
+START_TEST(test_rx_useless_chain_in_the_way)
+{
+	const struct fake_buf useless = { FAKE_DATA, 64, false };
+	const struct fake_buf small = { RX_AREA, 700, true },
+			      large = { RX_AREA + KIB(4), 2000, true };
+	uint32_t id, len;
+
+	start(F(MRG_RXBUF));
+	(void)fake_ring_add(&d.rings[RX], &small, 1);
+	(void)fake_ring_add(&d.rings[RX], &useless, 1);
+	(void)fake_ring_add(&d.rings[RX], &large, 1);
+	kick_rx();
+	make_frame(&(header_t){ 0 }, 1514, 1);
+	peer_send(1514);
+	ck_assert_uint_eq(counters().rx_no_room, 1);
+	make_frame(&(header_t){ 0 }, 100, 2);
+	peer_send(100);
+	make_frame(&(header_t){ 0 }, 1514, 3);
+	peer_send(1514);
+	ck_assert(fake_driver_wait_used(&d, RX, 3));
+	ck_assert(fake_ring_used(&d.rings[RX], &id, &len));
+	ck_assert_uint_eq(len, HEADER + 100);
+	ck_assert(fake_ring_used(&d.rings[RX], &id, &len));
+	ck_assert_uint_eq(len, 0);
+	ck_assert(fake_ring_used(&d.rings[RX], &id, &len));
+	ck_assert_uint_eq(len, HEADER + 1514);
+	expect_idle(RX);
+}
+END_TEST
+
 START_TEST(test_rx_one_interrupt_for_many)
 {
 	start(F(MRG_RXBUF));
@@ -672,6 +739,7 @@ CHECK_MAIN("net_rx", CHECK_FIXTURE(setup, teardown); CHECK_TEST(test_rx_single_b
 	   CHECK_TABLE(test_rx_lengths, rx_lengths); CHECK_TEST(test_rx_shorter_than_header);
 	   CHECK_TEST(test_m_5_1_4_1_mtu); CHECK_TEST(test_rx_quiesce);
 	   CHECK_TEST(test_rx_quiesce_with_pending_frame);
-	   CHECK_TEST(test_rx_one_interrupt_for_many); CHECK_TEST(test_rx_marks_dirty);
-	   CHECK_LOOP(test_rx_limit, 4); CHECK_TEST(test_rx_limit_and_no_buffers);
-	   CHECK_TEST(test_rx_limit_goes_on))
+	   CHECK_TEST(test_rx_quiesce_around_a_useless_chain);
+	   CHECK_TEST(test_rx_useless_chain_in_the_way); CHECK_TEST(test_rx_one_interrupt_for_many);
+	   CHECK_TEST(test_rx_marks_dirty); CHECK_LOOP(test_rx_limit, 4);
+	   CHECK_TEST(test_rx_limit_and_no_buffers); CHECK_TEST(test_rx_limit_goes_on))

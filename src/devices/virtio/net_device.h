@@ -37,7 +37,7 @@ struct net_rx {
 	uint32_t mtu;	   /* negotiated; 0: none */
 	uint32_t want;	   /* bytes of buffers to have at hand before reading */
 	bool waiting;	   /* for the driver's buffers: the back end is not polled */
-	bool full;	   /* no room to take more chains */
+	bool full;	   /* no more chains can be taken before those at hand are used */
 	uint32_t failures; /* of the back end, in a row */
 	uint32_t pending;  /* bytes of the frame with its header; 0: none */
 	uint32_t direct;   /* of these, bytes that lie in the chains already */

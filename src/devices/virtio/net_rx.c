@@ -99,7 +99,16 @@ static bool stash_fill(struct virtio_net *net, struct virtio_queue *queue, uint6
 			return r == 0;
 		}
 		if (chain->in_count == 0) {
-			/* Nothing to write to: not a buffer, but it goes back. */
+			/*
+			 * Nothing to write to: not a buffer, but it goes back. In its turn: the
+			 * chains that are held must stay those that were taken last, or putting them
+			 * back would give this one a second time and lose one of them.
+			 */
+			if (rx->chain_first != rx->chain_end) {
+				virtqueue_unpop(&queue->ring, chain);
+				rx->full = true;
+				return true;
+			}
 			virtqueue_push(&queue->ring, chain, 0);
 			net_count(&net->counters.rx_invalid, 1);
 			continue;
