@@ -18,10 +18,10 @@
  * thrown away), else it is closed after the answer.
  *
  * Memory and time: an idle connection costs no buffer. Buffers grow with what has arrived and are
- * given back with the answer; all requests that arrive at one time share 64 MiB (or four times
- * `body_max`), beyond which one gets 503. A client that does not read has at most one answer waiting,
- * and its next request is not read before. Nothing blocks; one round of the loop does a bounded piece
- * of work per connection, so that nobody waits for another client.
+ * given back with the answer; all large requests that arrive at one time share 64 MiB (or four times
+ * `body_max`), beyond which one gets 503. A client that does not read has at most one answer
+ * waiting, and its next request is not read before. Nothing blocks; one round of the loop does a
+ * bounded piece of work per connection, so that nobody waits for another client.
  *
  * When `connections_max` are open, or there are no descriptors, the connection whose client has made
  * no progress for the longest time makes room for a new one: idle, in the middle of a request (whose

@@ -11,7 +11,8 @@
  * once, or as soon as the client reads its answers, which is when to go on.
  *
  * Buffers: 1 KiB when the first byte comes, growing with what comes, up to a head and a body; freed
- * with the last byte used. All buffers of a server together are bounded. An idle connection is this
+ * with the last byte used. All buffers of a server together are bounded, so that large requests may
+ * get 503; those up to BUFFER_SMALL never do, whatever others hold. An idle connection is this
  * struct, and a slot of the loop.
  *
  * The end: on Unix sockets EPOLLHUP means that the client has closed its socket, and nobody will
@@ -32,7 +33,8 @@
 
 #define REQUESTS_PER_ROUND 16
 #define BUFFER_FIRST	   KIB(1)
-#define BUFFER_GROWTH	   4	   /* times, up to RECEIVE_MAX, then twice */
+#define BUFFER_GROWTH	   4 /* times, up to RECEIVE_MAX, then twice */
+#define BUFFER_SMALL	   KIB(16)
 #define RECEIVE_MAX	   KIB(64) /* in a round */
 #define RECEIVE_MIN	   KIB(4)
 #define LINGER_BYTES	   KIB(16) /* in a round */
@@ -315,7 +317,9 @@ static int prepare(struct http_connection *connection)
 		/* A body of known length: right now, unless it is large and perhaps a lie. */
 		room = MIN(connection->len + missing + 1, MAX(room, (size_t)RECEIVE_MAX));
 	}
-	if (room - connection->room > server->buffered_max - server->buffered) {
+	/* Large requests share a limit; small ones are few enough without. */
+	if (room > BUFFER_SMALL &&
+	    server->buffered + (room - connection->room) > server->buffered_max) {
 		return -ENOBUFS;
 	}
 	buffer = realloc(connection->buffer, room);

@@ -85,7 +85,8 @@ struct http_server {
 	struct http_link waiting, busy;
 	struct loop_timer retry; /* until listeners are looked at again */
 	int reserve_fd;		 /* makes room to refuse a client when there are no descriptors */
-	size_t buffered, buffered_max; /* of all request buffers */
+	size_t buffered,
+		buffered_max; /* bytes of all request buffers; the limit binds large ones */
 	uint32_t refs;
 	bool destroyed;
 	struct http_server_stats stats;

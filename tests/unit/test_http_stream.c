@@ -247,6 +247,33 @@ START_TEST(test_destroy_in_closed)
 }
 END_TEST
 
+/* The same from within http_call_stream(), and while the server flushes. */
+START_TEST(test_destroy_in_closed_of_writer)
+{
+	int fds[2];
+
+	for (size_t i = 0; i < ARRAY_SIZE(fds); i++) {
+		fds[i] = dial();
+		say(fds[i], "GET /stream HTTP/1.1\r\n\r\n");
+	}
+	while (_i == 1 && later[0]->connection->out == NULL) {
+		http_call_stream(later[0], "0123456789", 10);
+	}
+	(void)close(fds[0]);
+	destroy_in_closed = true;
+	if (_i == 0) {
+		http_call_stream(later[0], "x", 1);
+	} else {
+		http_server_flush(server, 1000000);
+	}
+	ck_assert_ptr_null(server);
+	ck_assert_int_eq(closed_count, 2);
+	check_answer(fds[1], 200, NULL);
+	check_eof(fds[1]);
+	(void)close(fds[1]);
+}
+END_TEST
+
 START_TEST(test_stream_ends_another_in_destroy)
 {
 	int fds[2];
@@ -310,4 +337,5 @@ CHECK_MAIN("http_stream", CHECK_FIXTURE(setup, teardown); CHECK_TEST(test_stream
 	   CHECK_TEST(test_slow_subscriber); CHECK_TEST(test_stream_backlog);
 	   CHECK_TEST(test_destroy_with_open_calls);
 	   CHECK_TABLE(test_destroy_in_handle, destroyers); CHECK_TEST(test_destroy_in_closed);
+	   CHECK_LOOP(test_destroy_in_closed_of_writer, 2);
 	   CHECK_TEST(test_stream_ends_another_in_destroy); CHECK_TEST(test_flush))
