@@ -5,9 +5,9 @@
  * (OpenAPI 3.1) and the list of allowed methods come from it.
  *
  * Answers: 200 with JSON, 204 without. Errors are JSON {"fault_message", "code", "hint"?}: 400 as
- * Firecracker gives for everything, but 404 for a path that neither has, 405 with Allow for a wrong
- * method on a path that only we have, 413 for a body that is too large. `code` is stable
- * (error_code_name()).
+ * Firecracker gives for everything, but 404 for a path that neither has and for a job that is not
+ * there, 405 with Allow for a wrong method on a path that only we have, 413 for a body that is too
+ * large. `code` is stable (error_code_name()).
  *
  * Main thread.
  */

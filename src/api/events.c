@@ -14,6 +14,8 @@
 #include <string.h>
 
 #include "api_internal.h"
+#include "vmm/overflow.h"
+
 #define TYPE  "application/x-ndjson"
 #define SHOWN 40 /* bytes of a bad query that a message repeats */
 
@@ -36,8 +38,8 @@ static bool parse_number(uint64_t *ret, const char *text, size_t len)
 	uint64_t n = 0;
 
 	for (size_t i = 0; i < len; i++) {
-		if (text[i] < '0' || text[i] > '9' || __builtin_mul_overflow(n, 10, &n) ||
-		    __builtin_add_overflow(n, (uint64_t)(text[i] - '0'), &n)) {
+		if (text[i] < '0' || text[i] > '9' || mul_overflow(n, 10, &n) ||
+		    add_overflow(n, (uint64_t)(text[i] - '0'), &n)) {
 			return false;
 		}
 	}
@@ -168,7 +170,12 @@ void api_begin_events(struct api *api, struct http_call *call, const char *query
 
 void api_end_events(struct api *api)
 {
-	while (api->streams != NULL) {
-		end_stream(api->streams);
+	struct event_stream *stream = api->streams;
+
+	while (stream != NULL) {
+		struct event_stream *next = stream->next;
+
+		end_stream(stream);
+		stream = next;
 	}
 }
