@@ -3,8 +3,9 @@
  * A VM's console for any number of readers and writers: the host side of struct console_channel.
  * Guest output goes into a ring of the last CONSOLE_HUB_RING bytes, from there to every client of
  * the console socket, to a log file, and, at once and first, to the channel of a terminal if there
- * is one (`vmm run` in the foreground). A client that attaches gets what the ring holds, then what
- * comes. Input of clients is delivered in the order it arrives.
+ * is one (`vmm run` in the foreground). A client that attaches gets what the ring holds (from a
+ * line's beginning, if it has gone round), then what comes. Input of clients is delivered in the
+ * order it arrives.
  *
  * The wire of the console socket is plain bytes in both directions, so that any tool can attach;
  * the window's size goes over the API (PATCH /console).
@@ -47,7 +48,7 @@ int console_hub_create(struct console_hub **ret, const struct console_hub_config
 		       struct error *e);
 /* What struct vm_host and struct instance_host take. */
 struct console_channel *console_hub_channel(struct console_hub *hub);
-/* A listening, non-blocking Unix socket; owned from here on. */
+/* A listening, non-blocking Unix socket; owned from here on, also if this fails. One. */
 int console_hub_listen(struct console_hub *hub, int fd, struct error *e);
 /* A regular file, opened for writing, empty; owned from here on. */
 void console_hub_log_to(struct console_hub *hub, int fd);

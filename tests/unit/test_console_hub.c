@@ -45,9 +45,10 @@ static struct {
 	int refused;
 } disk;
 
-int __real_fallocate(int fd, int mode, off_t offset, off_t len);
-int __wrap_fallocate(int fd, int mode, off_t offset, off_t len);
-int __wrap_fallocate(int fd, int mode, off_t offset, off_t len)
+/* Both names, of which the C library's headers choose one. */
+int __real_fallocate64(int fd, int mode, off_t offset, off_t len);
+int __wrap_fallocate64(int fd, int mode, off_t offset, off_t len);
+int __wrap_fallocate64(int fd, int mode, off_t offset, off_t len)
 {
 	ck_assert_int_eq(mode, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE);
 	if (disk.no_holes) {
@@ -55,19 +56,31 @@ int __wrap_fallocate(int fd, int mode, off_t offset, off_t len)
 		errno = EOPNOTSUPP;
 		return -1;
 	}
-	return __real_fallocate(fd, mode, offset, len);
+	return __real_fallocate64(fd, mode, offset, len);
 }
 
-ssize_t __real_pwrite(int fd, const void *buf, size_t len, off_t offset);
-ssize_t __wrap_pwrite(int fd, const void *buf, size_t len, off_t offset);
-ssize_t __wrap_pwrite(int fd, const void *buf, size_t len, off_t offset)
+int __wrap_fallocate(int fd, int mode, off_t offset, off_t len);
+int __wrap_fallocate(int fd, int mode, off_t offset, off_t len)
+{
+	return __wrap_fallocate64(fd, mode, offset, len);
+}
+
+ssize_t __real_pwrite64(int fd, const void *buf, size_t len, off_t offset);
+ssize_t __wrap_pwrite64(int fd, const void *buf, size_t len, off_t offset);
+ssize_t __wrap_pwrite64(int fd, const void *buf, size_t len, off_t offset)
 {
 	if (disk.full) {
 		errno = ENOSPC;
 		return -1;
 	}
 	/* Short writes are allowed, so there are some. */
-	return __real_pwrite(fd, buf, MIN(len, (size_t)5000), offset);
+	return __real_pwrite64(fd, buf, MIN(len, (size_t)5000), offset);
+}
+
+ssize_t __wrap_pwrite(int fd, const void *buf, size_t len, off_t offset);
+ssize_t __wrap_pwrite(int fd, const void *buf, size_t len, off_t offset)
+{
+	return __wrap_pwrite64(fd, buf, len, offset);
 }
 
 static size_t deliver(void *arg, const uint8_t *data, size_t len)
@@ -889,7 +902,7 @@ static unsigned end_messages(int messages, const char *text)
 	unsigned count = 0;
 
 	log_init(LOG_INFO, STDERR_FILENO);
-	(void)pread(messages, buf, sizeof(buf) - 1, 0);
+	ck_assert_int_ge(pread(messages, buf, sizeof(buf) - 1, 0), 0);
 	for (const char *at = buf; (at = strstr(at, text)) != NULL; at++) {
 		count++;
 	}
