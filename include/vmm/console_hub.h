@@ -13,7 +13,8 @@
  * A guest never waits for a client: one that is slow loses the oldest bytes, is told so in its stream
  * ("[123 bytes lost]"), and goes on. Memory is the ring (address space until used) and a few KiB per
  * client; clients at most CONSOLE_HUB_CLIENTS. The log file keeps about the last
- * CONSOLE_HUB_LOG_MAX bytes: older blocks are punched out, so offsets stay and space is bounded.
+ * CONSOLE_HUB_LOG_MAX bytes: older blocks are punched out, so offsets stay and space is bounded;
+ * where the file system has no holes the file begins anew. It is written within 20 ms.
  *
  * Threads: channel.output() on any device thread; `lock` guards the ring and positions, held for a
  * copy only. Everything else on main.
