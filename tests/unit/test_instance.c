@@ -3,6 +3,7 @@
  * Requests before the start: what is accepted, what is refused, and that a refused one has changed
  * nothing: the configuration is byte for byte what it was. No KVM.
  */
+#include "../../src/instance/internal.h"
 #include "instance_rig.h"
 #include "vmm/log.h"
 
@@ -516,7 +517,54 @@ START_TEST(test_logger)
 }
 END_TEST
 
-/* A file that is full, a FIFO without a reader: neither waits nor ends the process. */
+static size_t drain(int fd, char *buf, size_t size)
+{
+	ssize_t n = read(fd, buf, size - 1);
+
+	n = MAX(n, 0);
+	buf[n] = '\0';
+	return (size_t)n;
+}
+
+/* A FIFO takes half of a long line; what follows is a line of its own again. */
+START_TEST(test_output_cut)
+{
+	static char line[KIB(100)], buf[KIB(200)];
+	struct output output = { .fd = -1 };
+
+	ck_assert(!output_write(&output, "nowhere", 7));
+	check_ok(output_open(&output.fd, "test", "fifo", ERROR_CONFIG, &rig.e), &rig.e);
+	memset(line, 'x', sizeof(line));
+	ck_assert(output_write(&output, "first", 5));
+	ck_assert(!output_write(&output, line, sizeof(line)));
+	ck_assert_uint_eq(output.lost, 1);
+	ck_assert(output.cut);
+	ck_assert(!output_write(&output, "second", 6));
+	ck_assert_uint_eq(output.lost, 2);
+	ck_assert_uint_gt(drain(output.fd, buf, sizeof(buf)), 5);
+	ck_assert_mem_eq(buf, "first\nxxx", 9);
+	ck_assert(output_write(&output, "third", 5));
+	(void)drain(output.fd, buf, sizeof(buf));
+	ck_assert_str_eq(buf, "\nthird\n");
+	ck_assert_uint_eq(output.lines, 2);
+	(void)close(output.fd);
+}
+END_TEST
+
+/* A disk that is full. */
+START_TEST(test_output_full)
+{
+	struct output output = { .fd = -1 };
+
+	check_ok(output_open(&output.fd, "test", "/dev/full", ERROR_CONFIG, &rig.e), &rig.e);
+	ck_assert(!output_write(&output, "line", 4));
+	ck_assert_uint_eq(output.lost, 1);
+	ck_assert(!output.cut);
+	(void)close(output.fd);
+}
+END_TEST
+
+/* A FIFO without a reader neither waits nor ends the process. */
 START_TEST(test_metrics_path)
 {
 	rig_ok(REQUEST_PUT_METRICS, NULL, "{\"metrics_path\": \"fifo\", \"emit_id\": true}");
@@ -598,5 +646,6 @@ CHECK_MAIN("instance", CHECK_FIXTURE(rig_setup, rig_teardown); CHECK_TEST(test_e
 	   CHECK_TABLE(test_bad_files, files); CHECK_TEST(test_file); CHECK_TEST(test_limits);
 	   CHECK_TEST(test_objects); CHECK_LOOP(test_machine, 2); CHECK_TEST(test_answers);
 	   CHECK_TEST(test_console); CHECK_TEST(test_logger); CHECK_TEST(test_metrics_path);
-	   CHECK_TEST(test_prometheus); CHECK_TEST(test_no_kernel); CHECK_TEST(test_bad_id);
-	   CHECK_TEST(test_files_at_start); CHECK_TEST(test_many))
+	   CHECK_TEST(test_output_cut); CHECK_TEST(test_output_full); CHECK_TEST(test_prometheus);
+	   CHECK_TEST(test_no_kernel); CHECK_TEST(test_bad_id); CHECK_TEST(test_files_at_start);
+	   CHECK_TEST(test_many))

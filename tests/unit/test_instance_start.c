@@ -5,7 +5,9 @@
  */
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/socket.h>
 
+#include "../../src/instance/internal.h"
 #include "instance_rig.h"
 
 #define PATIENCE_NS (50 * 1000000000ULL)
@@ -485,6 +487,42 @@ START_TEST(test_patch_drive)
 }
 END_TEST
 
+/* A card whose frames go to a socket. */
+START_TEST(test_patch_net)
+{
+	struct vm_net_config net = { .kind = VM_NET_FD };
+	const struct request request = { .type = REQUEST_PUT_NET, .id = "eth0", .object = &net };
+	json_t *config, *card;
+	int pair[2];
+
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, pair), 0);
+	net.fd = pair[0];
+	put_guest("test=exit mode=spin");
+	check_ok(instance_request_now(rig.instance, &request, NULL, &rig.e), &rig.e);
+	start_now();
+	rig_ok(REQUEST_PATCH_NET, "eth0",
+	       "{\"iface_id\": \"eth0\", \"rx_rate_limiter\": {\"ops\": {\"size\": 1000, "
+	       "\"refill_time\": 100}}}");
+	rig_ok(REQUEST_PATCH_NET, "eth0",
+	       "{\"iface_id\": \"eth0\", \"tx_rate_limiter\": {\"bandwidth\": {\"size\": 5, "
+	       "\"refill_time\": 100}}, \"rx_rate_limiter\": {\"ops\": {\"size\": 0, "
+	       "\"refill_time\": 0}}}");
+	rig_refused(REQUEST_PATCH_NET, "eth1", "{\"iface_id\": \"eth1\"}", ERROR_NOT_FOUND,
+		    "'eth1'");
+	config = rig_get(REQUEST_GET_VM_CONFIG, NULL);
+	card = json_array_get(json_object_get(config, "network-interfaces"), 0);
+	ck_assert_int_eq(
+		json_integer_value(json_object_get(
+			json_object_get(json_object_get(card, "rx_rate_limiter"), "ops"), "size")),
+		0);
+	ck_assert_ptr_nonnull(
+		json_object_get(json_object_get(card, "tx_rate_limiter"), "bandwidth"));
+	json_decref(config);
+	ck_assert_uint_eq(rig_events("net-updated"), 2);
+	(void)close(pair[1]);
+}
+END_TEST
+
 static char *read_file(const char *name)
 {
 	static char text[KIB(64)];
@@ -568,6 +606,23 @@ START_TEST(test_metrics_file)
 }
 END_TEST
 
+/* Each minute, too. */
+START_TEST(test_metrics_timer)
+{
+	put_guest("test=exit mode=spin");
+	rig_ok(REQUEST_PUT_METRICS, NULL, "{\"metrics_path\": \"metrics\"}");
+	start_now();
+	for (uint64_t i = 2; i <= 3; i++) {
+		struct loop_timer *timer = &rig.instance->metrics_timer;
+
+		ck_assert_uint_eq(rig.instance->metrics.lines, i - 1);
+		ck_assert_uint_gt(timer->deadline_ns, loop_now_ns());
+		loop_timer_set(&rig.loop, timer, 0, timer->expired);
+		step_until(rig.instance->metrics.lines == i);
+	}
+}
+END_TEST
+
 /* A FIFO that nobody reads gets full; nothing waits. */
 START_TEST(test_metrics_full)
 {
@@ -642,7 +697,8 @@ CHECK_MAIN("instance_start", skip_without_kvm(); CHECK_FIXTURE(setup, rig_teardo
 	   CHECK_TEST(test_forgotten); CHECK_LOOP(test_pause, 2); CHECK_TEST(test_reset);
 	   CHECK_TEST(test_guest_reboots); CHECK_TEST(test_reboot_ends);
 	   CHECK_TEST(test_power_button); CHECK_TEST(test_after_start);
-	   CHECK_TEST(test_patch_drive); CHECK_LOOP(test_serial_file, 2);
-	   CHECK_TEST(test_serial_limit); CHECK_TEST(test_metrics_file);
-	   CHECK_TEST(test_metrics_full); CHECK_TEST(test_figures);
+	   CHECK_TEST(test_patch_drive); CHECK_TEST(test_patch_net);
+	   CHECK_LOOP(test_serial_file, 2); CHECK_TEST(test_serial_limit);
+	   CHECK_TEST(test_metrics_file); CHECK_TEST(test_metrics_full);
+	   CHECK_TEST(test_metrics_timer); CHECK_TEST(test_figures);
 	   CHECK_LOOP(test_destroy_while_running, 3))
