@@ -4,12 +4,12 @@
  * event streams. It knows nothing of what is asked; one callback gets each complete request and
  * answers it at once or later.
  *
- * Rules of the wire: RFC 9112 as far as clients of such APIs need it. HTTP/1.0 and 1.1; methods GET,
- * PUT, PATCH, DELETE, POST, HEAD, OPTIONS reach the callback; keep-alive and `Connection: close`;
- * Content-Length or chunked bodies (both together, or two lengths that differ, are refused);
- * `Expect: 100-continue`; absolute-form targets; pipelined requests are answered in order, one at a
- * time. Lines end in CR LF (a bare LF is accepted between header lines as RFC 9112 §2.2 allows; not
- * around chunks). No Host is asked for.
+ * Rules of the wire: RFC 9112 as far as clients of such APIs need it. HTTP/1.0 and 1.1; methods
+ * GET, PUT, PATCH, DELETE, POST, HEAD, OPTIONS reach the callback; keep-alive and
+ * `Connection: close`; Content-Length or chunked bodies (both together, or two lengths that differ, are
+ * refused); `Expect: 100-continue`; absolute-form targets; pipelined requests are answered in
+ * order, one at a time. Lines end in CR LF (a bare LF is accepted between header lines as RFC 9112
+ * §2.2 allows; not around chunks). No Host is asked for.
  * Limits: request line 8 KiB, all header lines together 16 KiB and 100 of them, body `body_max`.
  *
  * A refused request is answered with its status and a JSON body {"fault_message", "code", "hint"?},
@@ -18,17 +18,17 @@
  * thrown away), else it is closed after the answer.
  *
  * Memory and time: an idle connection costs no buffer. Buffers grow with what has arrived and are
- * given back with the answer; all large requests that arrive at one time share 64 MiB (or four times
- * `body_max`), beyond which one gets 503. A client that does not read has at most one answer
+ * given back with the answer; all large requests that arrive at one time share 64 MiB (or four
+ * times `body_max`), beyond which one gets 503. A client that does not read has at most one answer
  * waiting, and its next request is not read before. Nothing blocks; one round of the loop does a
  * bounded piece of work per connection, so that nobody waits for another client.
  *
- * When `connections_max` are open, or there are no descriptors, the connection whose client has made
- * no progress for the longest time makes room for a new one: idle, in the middle of a request (whose
- * first byte counts as progress, the others do not), or not reading its answer. Connections that
- * wait for an answer of ours, and streams, stay; if there are no others, the new one gets 503 and is
- * closed. Clients that have closed their socket are noticed by EPOLLHUP; one that has only shut down
- * its sending side still gets its answers.
+ * When `connections_max` are open, or there are no descriptors, the connection whose client has
+ * made no progress for the longest time makes room for a new one: idle, in the middle of a request
+ * (whose first byte counts as progress, the others do not), or not reading its answer. Connections
+ * that wait for an answer of ours, and streams, stay; if there are no others, the new one gets 503
+ * and is closed. Clients that have closed their socket are noticed by EPOLLHUP; one that has only
+ * shut down its sending side still gets its answers.
  */
 #ifndef VMM_HTTP_SERVER_H
 #define VMM_HTTP_SERVER_H
@@ -94,9 +94,9 @@ void http_server_destroy(struct http_server *server);
 void http_server_flush(struct http_server *server, int timeout_ms);
 
 /*
- * The answer. `body` is malloc'ed and taken over, NULL with len 0 for none; `type` is a literal such
- * as "application/json", ignored without a body. 204 and 304 carry no body. HEAD is answered with
- * the length only.
+ * The answer. `body` is malloc'ed and taken over, NULL with len 0 for none; `type` is a literal
+ * such as "application/json", ignored without a body. 204 and 304 carry no body. HEAD is answered
+ * with the length only.
  */
 void http_call_reply(struct http_call *call, int status, const char *type, char *body, size_t len);
 /* {"fault_message": "...", "code": "...", "hint": "..."}; `allow` ("GET, PUT") is sent with 405. */
@@ -106,10 +106,10 @@ void http_call_reply_error(struct http_call *call, int status, const struct erro
 void http_call_reply_allow(struct http_call *call, const char *allow);
 
 /*
- * An answer without an end: chunked (or until close for HTTP/1.0), 200. `closed(arg)` is called once
- * when the client has gone or the server ends, also from within http_call_begin_stream() (for HEAD
- * always, which gets the headers only); the call is then gone, too. A subscriber that has more than
- * HTTP_STREAM_WAITING_MAX bytes waiting is dropped: closed() is called.
+ * An answer without an end: chunked (or until close for HTTP/1.0), 200. `closed(arg)` is called
+ * once when the client has gone or the server ends, also from within http_call_begin_stream() (for
+ * HEAD always, which gets the headers only); the call is then gone, too. A subscriber that has more
+ * than HTTP_STREAM_WAITING_MAX bytes waiting is dropped: closed() is called.
  */
 #define HTTP_STREAM_WAITING_MAX KIB(256)
 void http_call_begin_stream(struct http_call *call, const char *type, void (*closed)(void *arg),

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Texts of answers: status lines, headers, and errors as JSON. An error's text may show bytes of a
- * client or of a file, so it is escaped here, and what is not UTF-8 becomes U+FFFD: the JSON is valid
- * whatever the text holds.
+ * client or of a file, so it is escaped here, and what is not UTF-8 becomes U+FFFD: the JSON is
+ * valid whatever the text holds.
  */
 #include "http_internal.h"
 

@@ -17,8 +17,8 @@
  *
  * The end: on Unix sockets EPOLLHUP means that the client has closed its socket, and nobody will
  * read an answer; a client that only shut down its sending side shows as end of file, and gets its
- * answers. After an answer behind which bytes of the same request may follow, the connection is shut
- * down and what comes is thrown away, for to close it would destroy the answer on its way.
+ * answers. After an answer behind which bytes of the same request may follow, the connection is
+ * shut down and what comes is thrown away, for to close it would destroy the answer on its way.
  *
  * Callbacks of the server's user run in the middle of functions here, may answer, end streams, or
  * destroy the server: a function that goes on after one holds a reference and looks at the state.

@@ -59,7 +59,8 @@ struct http_connection {
 	bool serving; /* serve() is on the stack and will look at what is left */
 };
 
-/* From the first byte of a request to its answer; its memory serves requests that follow at once. */
+/* From the first byte of a request to its answer; its memory serves requests that follow at
+ * once. */
 struct http_call {
 	struct http_connection *connection; /* NULL: the client has gone before the answer */
 	bool head;			    /* HEAD: no body */

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The parser of HTTP/1.x requests (RFC 9112): a state machine whose unit is the line in the head and
- * the byte in the body. A line is looked at when all of it is there, so the result does not depend
- * on how the bytes arrived, and no byte is searched twice for a line's end. Everything here comes
- * from a client and is hostile.
+ * The parser of HTTP/1.x requests (RFC 9112): a state machine whose unit is the line in the head
+ * and the byte in the body. A line is looked at when all of it is there, so the result does not
+ * depend on how the bytes arrived, and no byte is searched twice for a line's end. Everything here
+ * comes from a client and is hostile.
  *
  * What two servers might read differently is refused, for that is what request smuggling needs:
  *  - a Content-Length that is not digits only, or two that differ; one beside Transfer-Encoding;
@@ -16,7 +16,8 @@
  *
  * The target: "/path?query", or the same behind "http://host". The path is percent-decoded; refused
  * are broken escapes, a fragment, %2F, which would be a slash that does not separate, and %00 and
- * other control characters. Dot segments and repeated slashes stay as they are. The query stays raw.
+ * other control characters. Dot segments and repeated slashes stay as they are. The query stays
+ * raw.
  *
  * A request that is well-formed but cannot be served (method, target, expectation, length) is
  * refused at the end of its header lines with `end_known`: its body is thrown away as it comes.
@@ -135,8 +136,8 @@ static int shown(size_t len)
 /* --- The request line --- */
 
 /*
- * In place; the result is never longer. What is decoded may hold any byte but control characters and
- * the slash.
+ * In place; the result is never longer. What is decoded may hold any byte but control characters
+ * and the slash.
  */
 static bool decode_path(struct http_parser *parser, char *path, size_t *len)
 {
@@ -188,8 +189,8 @@ static char *skip_authority(char *target, char *end)
 }
 
 /*
- * `data`[from, to) is the target; what is kept of it lies within [from - 1, to], whose first and last
- * bytes are the spaces around it.
+ * `data`[from, to) is the target; what is kept of it lies within [from - 1, to], whose first and
+ * last bytes are the spaces around it.
  */
 static void take_target(struct http_parser *parser, char *data, size_t from, size_t to)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One HTTP/1.x request out of a buffer that grows: see http_parser.c for the rules. No memory of its
- * own, no system call, no global; positions are offsets, so the caller may move the buffer between
- * calls.
+ * One HTTP/1.x request out of a buffer that grows: see http_parser.c for the rules. No memory of
+ * its own, no system call, no global; positions are offsets, so the caller may move the buffer
+ * between calls.
  */
 #ifndef VMM_API_HTTP_PARSER_H
 #define VMM_API_HTTP_PARSER_H

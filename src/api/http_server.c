@@ -4,9 +4,9 @@
  * many. A connection is in one of two lists (http_internal.h): `busy` waits for us and is never cut
  * for another's sake; `waiting` waits for its client, ordered by its last progress: accepted, first
  * byte of a request, answer, part of an answer that was taken. Bytes of a request after the first
- * are no progress, so a client that drips them in grows old like one that sends nothing. The head of
- * `waiting` makes room for a new connection, in constant time, when there are connections_max, or no
- * descriptor, or no slot in the loop.
+ * are no progress, so a client that drips them in grows old like one that sends nothing. The head
+ * of `waiting` makes room for a new connection, in constant time, when there are connections_max,
+ * or no descriptor, or no slot in the loop.
  *
  * A listener accepts ACCEPTS_PER_ROUND, then others have their turn. If there is no descriptor, a
  * reserved one is given up for long enough to accept the client and to evict or refuse somebody; if

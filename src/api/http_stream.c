@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Answers without an end: a head at once, then chunks as they come (bytes until the connection ends,
- * for HTTP/1.0). A subscriber that does not read has HTTP_STREAM_WAITING_MAX bytes of backlog, then
- * it is dropped: its connection is cut, without the last chunk, so that it knows. What it sends
- * meanwhile is not read.
+ * Answers without an end: a head at once, then chunks as they come (bytes until the connection
+ * ends, for HTTP/1.0). A subscriber that does not read has HTTP_STREAM_WAITING_MAX bytes of
+ * backlog, then it is dropped: its connection is cut, without the last chunk, so that it knows.
+ * What it sends meanwhile is not read.
  */
 #include "http_internal.h"
 

@@ -2,8 +2,8 @@
 /*
  * Fuzz target: requests to the HTTP parser. The same bytes go through it in one piece and in pieces
  * that the input chooses, in a buffer as the server keeps it; both must see the same requests, and
- * what is accepted must keep its promises. Half of the inputs are bytes, the others numbers of words
- * that requests are made of.
+ * what is accepted must keep its promises. Half of the inputs are bytes, the others numbers of
+ * words that requests are made of.
  */
 #include <stdint.h>
 #include <stdio.h>
