@@ -6,8 +6,8 @@
  *
  * Rules of the wire: RFC 9112 as far as clients of such APIs need it. HTTP/1.0 and 1.1; methods
  * GET, PUT, PATCH, DELETE, POST, HEAD, OPTIONS reach the callback; keep-alive and
- * `Connection: close`; Content-Length or chunked bodies (both together, or two lengths that differ, are
- * refused); `Expect: 100-continue`; absolute-form targets; pipelined requests are answered in
+ * `Connection: close`; Content-Length or chunked bodies (both together, or two lengths that differ,
+ * are refused); `Expect: 100-continue`; absolute-form targets; pipelined requests are answered in
  * order, one at a time. Lines end in CR LF (a bare LF is accepted between header lines as RFC 9112
  * §2.2 allows; not around chunks). No Host is asked for.
  * Limits: request line 8 KiB, all header lines together 16 KiB and 100 of them, body `body_max`.
