@@ -138,13 +138,15 @@ static int boot(struct run *run)
 
 	if (r == 0) {
 		r = vm_process_run(&run->process, &e);
+	} else {
+		detach_failed(&run->detach, &e);
 	}
 	return vm_process_finish(&run->process, r < 0 ? &e : NULL);
 }
 
 static int run_command(int argc, char **argv)
 {
-	struct run run = { .detach = { .pipe_fd = -1, .log_fd = -1 } };
+	struct run run = { .detach = { .pipe_fd = -1 } };
 	struct error e = { 0 };
 	int code = EXIT_OK;
 	int r = run_config_parse(&run.config, argc, argv, &e);

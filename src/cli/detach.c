@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-/* See detach.h. The pipe carries the VM's name, or ends without it. */
+/*
+ * See detach.h. The pipe carries one message: TOLD_NAME and the VM's name, or TOLD_ERROR and lines for
+ * standard error; none if the child has died.
+ */
 #include "detach.h"
 
 #include <errno.h>
@@ -11,30 +14,45 @@
 
 #include "exit_codes.h"
 #include "vmm/cleanup.h"
+#include "vmm/log.h"
+
+#define TOLD_NAME  'N'
+#define TOLD_ERROR 'E'
+
+static size_t read_message(int fd, char *buf, size_t size)
+{
+	size_t len = 0;
+
+	while (len < size) {
+		ssize_t n = read(fd, buf + len, size - len);
+
+		if (n == 0 || (n < 0 && errno != EINTR)) {
+			break;
+		}
+		len += n > 0 ? (size_t)n : 0;
+	}
+	return len;
+}
 
 static int wait_for_child(pid_t child, int fd)
 {
-	char name[sizeof(((struct run_directory *)0)->name)];
-	size_t len = 0;
-	ssize_t n;
+	char message[sizeof(struct error) + 64];
+	size_t len = read_message(fd, message, sizeof(message));
 	int status;
 
-	while ((n = read(fd, name + len, sizeof(name) - len)) > 0 || (n < 0 && errno == EINTR)) {
-		len += n > 0 ? (size_t)n : 0;
-		if (len == sizeof(name)) {
-			break;
-		}
-	}
-	if (len > 0) {
-		(void)printf("%.*s\n", (int)len, name);
+	if (len > 1 && message[0] == TOLD_NAME) {
+		(void)printf("%.*s\n", (int)(len - 1), message + 1);
 		return EXIT_OK;
+	}
+	if (len > 1) {
+		(void)fprintf(stderr, "%.*s", (int)(len - 1), message + 1);
 	}
 	while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
 	}
 	return WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_VMM_ERROR;
 }
 
-/* Standard input and output lead nowhere; standard error is the caller's until the guest runs. */
+/* Standard input and output lead nowhere; standard error is the caller's until there is a log. */
 static int become_child(struct error *e)
 {
 	auto_close int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -77,22 +95,50 @@ int detach_fork(struct detach *detach, int *code, struct error *e)
 
 int detach_log_to(struct detach *detach, const struct run_directory *dir, struct error *e)
 {
-	return run_directory_open(dir, "vmm.log", &detach->log_fd, e);
+	auto_close int fd = -1;
+	int r = run_directory_open(dir, "vmm.log", &fd, e);
+
+	if (r < 0) {
+		return r;
+	}
+	if (dup2(fd, STDERR_FILENO) < 0) {
+		return error_set_sys(e, ERROR_INTERNAL, errno, "--detach: standard error");
+	}
+	log_init(LOG_INFO, STDERR_FILENO);
+	detach->logs = true;
+	return 0;
+}
+
+/* One write of less than PIPE_BUF bytes into an empty pipe: whole, at once. */
+static void tell(struct detach *detach, const char *text, size_t len)
+{
+	if (detach->pipe_fd >= 0) {
+		(void)!write(detach->pipe_fd, text, len);
+		close_fd(&detach->pipe_fd);
+	}
 }
 
 void detach_done(struct detach *detach, const char *name)
 {
-	if (detach->pipe_fd < 0) {
-		return;
+	char text[sizeof(((struct run_directory *)0)->name) + 1];
+	int len = snprintf(text, sizeof(text), "%c%s", TOLD_NAME, name);
+
+	tell(detach, text, MIN((size_t)len, sizeof(text) - 1));
+}
+
+void detach_failed(struct detach *detach, const struct error *why)
+{
+	char text[sizeof(struct error) + 64];
+	bool hint = why->hint[0] != '\0';
+	int len = snprintf(text, sizeof(text), "%cvmm: %s\n%s%s%s", TOLD_ERROR, why->msg,
+			   hint ? "hint: " : "", why->hint, hint ? "\n" : "");
+
+	if (detach->logs) {
+		tell(detach, text, MIN((size_t)len, sizeof(text) - 1));
 	}
-	(void)!write(detach->pipe_fd, name, strlen(name));
-	(void)dup2(detach->log_fd, STDERR_FILENO);
-	close_fd(&detach->log_fd);
-	close_fd(&detach->pipe_fd);
 }
 
 void detach_finish(struct detach *detach)
 {
-	close_fd(&detach->log_fd);
 	close_fd(&detach->pipe_fd);
 }

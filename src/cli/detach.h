@@ -2,8 +2,8 @@
 /*
  * `vmm run --detach`: the command forks before anything else, the child becomes the VM's process in
  * a session of its own, and the parent waits until the guest runs or the start has failed. Messages
- * of the start go to the caller's standard error; once the guest runs, they go to vmm.log in the
- * VM's directory, and nothing of the caller's is held open.
+ * go to vmm.log in the VM's directory as soon as that is there, and nothing of the caller's is held
+ * open from then on; a start that fails is told to the parent, which says why.
  */
 #ifndef VMM_SRC_CLI_DETACH_H
 #define VMM_SRC_CLI_DETACH_H
@@ -16,18 +16,19 @@
 
 struct detach {
 	int pipe_fd; /* the child's end; -1: not detaching */
-	int log_fd;
+	bool logs;   /* to vmm.log: the caller does not see messages any more */
 };
 
 /*
  * DETACH_CHILD in the child. In the parent DETACH_PARENT, when it is over: the name of the VM has
- * been printed to standard output, or the child has said what is wrong; *code is the exit code.
+ * been printed to standard output, or what went wrong to standard error; *code is the exit code.
  */
 int detach_fork(struct detach *detach, int *code, struct error *e);
-/* The child: where messages go from detach_done() on. */
+/* The child, before threads start: messages go to vmm.log from here on. */
 int detach_log_to(struct detach *detach, const struct run_directory *dir, struct error *e);
-/* The child: the guest runs. Works within main's filter. */
+/* The child: the guest runs, or will not. Both work within main's filter. */
 void detach_done(struct detach *detach, const char *name);
+void detach_failed(struct detach *detach, const struct error *why);
 void detach_finish(struct detach *detach);
 
 #endif

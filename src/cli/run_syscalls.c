@@ -5,7 +5,6 @@
 
 #include <sys/ioctl.h>
 #include <termios.h>
-#include <unistd.h>
 
 static const struct syscall_rule rules[] = {
 	/* The terminal: restored at the end, window size. */
@@ -15,8 +14,6 @@ static const struct syscall_rule rules[] = {
 	SYSCALL_IOCTL(TIOCGWINSZ),
 	/* tcsetattr() of newer C libraries on Linux 6.14 and later, and closing what was open. */
 	SYSCALL("close"),
-	/* A VM in the background takes its messages from the caller's standard error to its log. */
-	SYSCALL_IF("dup2", 1, STDERR_FILENO),
 };
 const struct syscall_list run_syscalls = SYSCALL_LIST(rules);
 

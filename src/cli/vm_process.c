@@ -242,7 +242,6 @@ static int open_directory(struct vm_process *process, struct error *e)
 	}
 	r = run_directory_claim(&process->directory, process->config.name, &why);
 	if (r == 0) {
-		process->directory.keep = process->config.keep_directory;
 		return 0;
 	}
 	if (process->config.directory_optional && why.code != ERROR_EXISTS) {
@@ -350,6 +349,7 @@ static void vm_started(struct instance_host *host, const struct error *failure)
 	if (failure != NULL) {
 		return;
 	}
+	process->directory.keep = process->config.keep_directory;
 	if (process->config.timeout_ns != 0) {
 		loop_timer_set(&process->loop, &process->timeout, process->config.timeout_ns,
 			       timeout_expired);

@@ -30,7 +30,8 @@ struct vm_process_config {
 	struct instance_settings instance; /* `id` NULL: the directory's name, or "vm" */
 	/* The directory: `name` NULL takes the first free one. `directory_optional`: without one
 	 * the VM runs all the same, after a warning. */
-	bool directory, directory_optional, keep_directory;
+	bool directory, directory_optional;
+	bool keep_directory; /* when the VM ends; of a start that fails nothing is kept */
 	const char *name;
 	const char *api_socket; /* path of the user's; NULL: only in the directory */
 	bool api;
