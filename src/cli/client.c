@@ -41,7 +41,6 @@ struct body {
 struct head {
 	int status;
 	struct body body;
-	bool close;
 };
 
 static int64_t now_ms(void)
@@ -125,8 +124,8 @@ static int make_room(struct client *client, struct error *e)
 	return 0;
 }
 
-/* Adds to the buffer what there is, waiting for it. 0 at the end of the connection. */
-static ssize_t fill(struct client *client, int64_t deadline, struct error *e)
+/* Adds to the buffer what there is, waiting for it: 1. 0 at the end of the connection. */
+static int fill(struct client *client, int64_t deadline, struct error *e)
 {
 	int r = make_room(client, e);
 
@@ -136,7 +135,7 @@ static ssize_t fill(struct client *client, int64_t deadline, struct error *e)
 
 		if (n >= 0) {
 			client->len += (size_t)n;
-			return n;
+			return n > 0;
 		}
 		if (errno == ECONNRESET) {
 			return 0;
@@ -160,7 +159,7 @@ static int read_line(struct client *client, size_t max, int64_t deadline, char *
 	for (;;) {
 		char *text = client->len > 0 ? client->buf + client->start : NULL;
 		char *end = text != NULL ? memchr(text + seen, '\n', client->len - seen) : NULL;
-		ssize_t n;
+		int r;
 
 		if (end != NULL && (size_t)(end - text) <= max) {
 			size_t len = (size_t)(end - text);
@@ -179,9 +178,9 @@ static int read_line(struct client *client, size_t max, int64_t deadline, char *
 			return error_set(e, ERROR_HTTP, EPROTO,
 					 "the VM's answer has a line of more than %zu bytes", max);
 		}
-		n = fill(client, deadline, e);
-		if (n <= 0) {
-			return n == 0 ? connection_ended(e) : (int)n;
+		r = fill(client, deadline, e);
+		if (r <= 0) {
+			return r == 0 ? connection_ended(e) : r;
 		}
 	}
 }
@@ -205,14 +204,16 @@ static bool parse_length(const char *text, int base, uint64_t *ret)
 	return errno == 0 && (*end == '\0' || (base == 16 && *end == ';'));
 }
 
+/* "HTTP/1.1 204 No Content" */
 static int parse_status(const char *line, struct head *head, struct error *e)
 {
-	unsigned int minor;
+	const char *digits = "0123456789";
 
-	if (sscanf(line, "HTTP/1.%1u %3d", &minor, &head->status) != 2 || head->status < 100) {
+	if (strncmp(line, "HTTP/1.", 7) != 0 || strspn(line + 7, digits) != 1 || line[8] != ' ' ||
+	    strspn(line + 9, digits) != 3 || line[9] == '0') {
 		return not_http(line, e);
 	}
-	head->close = minor == 0;
+	head->status = (int)strtol(line + 9, NULL, 10);
 	return 0;
 }
 
@@ -238,8 +239,6 @@ static int parse_header(char *line, struct head *head, struct error *e)
 			return not_http(value, e);
 		}
 		head->body = (struct body){ .kind = BODY_CHUNKED };
-	} else if (strcasecmp(line, "connection") == 0 && strcasecmp(value, "close") == 0) {
-		head->close = true;
 	}
 	return 0;
 }
@@ -248,7 +247,7 @@ static int read_one_head(struct client *client, int64_t deadline, struct head *h
 			 struct error *e)
 {
 	size_t left = CLIENT_HEAD_MAX;
-	char *line;
+	char *line = NULL;
 	int r = read_line(client, left, deadline, &line, e);
 
 	*head = (struct head){ .body = { .kind = BODY_UNTIL_END } };
@@ -296,23 +295,24 @@ static int read_head(struct client *client, int64_t deadline, struct head *head,
 static int next_chunk(struct client *client, struct body *body, int64_t deadline, struct error *e)
 {
 	size_t trailers = 0;
-	char *line;
-	int r = 0;
+	char *line = NULL;
+	int r;
 
 	if (body->in_chunk) {
 		r = read_line(client, SHOWN, deadline, &line, e);
-		if (r == 0 && line[0] != '\0') {
-			r = not_http(line, e);
+		if (r < 0 || line == NULL) {
+			return r;
+		}
+		if (line[0] != '\0') {
+			return not_http(line, e);
 		}
 	}
-	if (r == 0) {
-		r = read_line(client, CLIENT_HEAD_MAX, deadline, &line, e);
-	}
-	if (r == 0 && !parse_length(line, 16, &body->left)) {
-		r = not_http(line, e);
-	}
-	if (r < 0) {
+	r = read_line(client, CLIENT_HEAD_MAX, deadline, &line, e);
+	if (r < 0 || line == NULL) {
 		return r;
+	}
+	if (!parse_length(line, 16, &body->left)) {
+		return not_http(line, e);
 	}
 	body->in_chunk = true;
 	body->done = body->left == 0;
@@ -322,81 +322,82 @@ static int next_chunk(struct client *client, struct body *body, int64_t deadline
 	return r;
 }
 
-/* The next bytes of the body, in the buffer: valid until the next read. 0 at its end. */
-static ssize_t read_body(struct client *client, struct body *body, int64_t deadline, char **data,
-			 struct error *e)
+/* The next bytes of the body, in the buffer: valid until the next read. *len is 0 at its end. */
+static int read_body(struct client *client, struct body *body, int64_t deadline, char **data,
+		     size_t *len, struct error *e)
 {
-	ssize_t n;
-	int r;
+	int r = 0;
 
+	*len = 0;
 	if (!body->done && body->kind == BODY_CHUNKED && body->left == 0) {
 		r = next_chunk(client, body, deadline, e);
-		if (r < 0) {
-			return r;
-		}
 	}
-	if (body->done) {
-		return 0;
+	if (r < 0 || body->done) {
+		return r;
 	}
 	if (client->len == 0) {
-		n = fill(client, deadline, e);
-		if (n == 0 && body->kind == BODY_UNTIL_END) {
+		r = fill(client, deadline, e);
+		if (r == 0 && body->kind == BODY_UNTIL_END) {
 			body->done = true;
 			return 0;
 		}
-		if (n <= 0) {
-			return n == 0 ? connection_ended(e) : n;
+		if (r <= 0) {
+			return r == 0 ? connection_ended(e) : r;
 		}
 	}
-	n = (ssize_t)client->len;
+	*len = client->len;
 	if (body->kind != BODY_UNTIL_END) {
-		n = (ssize_t)MIN(client->len, body->left);
-		body->left -= (uint64_t)n;
+		*len = (size_t)MIN(client->len, body->left);
+		body->left -= *len;
 		body->done = body->kind == BODY_LENGTH && body->left == 0;
 	}
 	*data = client->buf + client->start;
-	client->start += (size_t)n;
-	client->len -= (size_t)n;
-	return n;
+	client->start += *len;
+	client->len -= *len;
+	return 0;
 }
 
+static int append(struct client_reply *reply, size_t *room, const char *data, size_t len,
+		  struct error *e)
+{
+	if (len > CLIENT_BODY_MAX - reply->len) {
+		return error_set(e, ERROR_TOO_LARGE, EFBIG,
+				 "the VM's answer is larger than %llu MiB",
+				 (unsigned long long)CLIENT_BODY_MAX >> 20);
+	}
+	if (reply->body == NULL || reply->len + len + 1 > *room) {
+		size_t more = 2 * *room + len + 1;
+		char *grown = realloc(reply->body, more);
+
+		if (grown == NULL) {
+			return error_set(e, ERROR_NO_MEMORY, ENOMEM, "out of memory");
+		}
+		reply->body = grown;
+		*room = more;
+	}
+	if (len > 0) {
+		memcpy(reply->body + reply->len, data, len);
+	}
+	reply->len += len;
+	reply->body[reply->len] = '\0';
+	return 0;
+}
+
+/* On failure the reply may hold a part, to be freed. */
 static int read_whole_body(struct client *client, struct body *body, int64_t deadline,
 			   struct client_reply *reply, struct error *e)
 {
-	auto_free char *all = malloc(1);
-	size_t len = 0, room = 1;
 	char *data = NULL;
-	ssize_t n;
+	size_t len = 0, room = 0;
+	int r;
 
-	while (all != NULL && (n = read_body(client, body, deadline, &data, e)) != 0) {
-		if (n < 0) {
-			return (int)n;
+	do {
+		r = read_body(client, body, deadline, &data, &len, e);
+		if (r == 0) {
+			r = append(reply, &room, data, len, e);
 		}
-		if ((size_t)n > CLIENT_BODY_MAX - len) {
-			return error_set(e, ERROR_TOO_LARGE, EFBIG,
-					 "the VM's answer is larger than %llu MiB",
-					 (unsigned long long)CLIENT_BODY_MAX >> 20);
-		}
-		if (len + (size_t)n + 1 > room) {
-			char *grown;
-
-			room = 2 * room + (size_t)n;
-			grown = realloc(all, room);
-			if (grown == NULL) {
-				break;
-			}
-			all = grown;
-		}
-		memcpy(all + len, data, (size_t)n);
-		len += (size_t)n;
-	}
-	if (all == NULL || !body->done) {
-		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "out of memory");
-	}
-	all[len] = '\0';
-	reply->body = take_ptr(all);
-	reply->len = len;
-	return 0;
+	} while (r == 0 && len > 0);
+	return r;
 }
 
 static int send_request(struct client *client, const char *method, const char *path,
@@ -449,7 +450,7 @@ int client_request(struct client *client, const char *method, const char *path, 
 {
 	int64_t deadline = deadline_of(client);
 	struct client_reply got = { 0 };
-	struct head head;
+	struct head head = { 0 };
 	int r = check_request(method, path, e);
 
 	if (r == 0) {
@@ -458,7 +459,7 @@ int client_request(struct client *client, const char *method, const char *path, 
 	if (r == 0) {
 		r = read_head(client, deadline, &head, e);
 	}
-	if (r < 0) {
+	if (r != 0) {
 		return r;
 	}
 	if (strcmp(method, "HEAD") == 0) {
@@ -466,6 +467,7 @@ int client_request(struct client *client, const char *method, const char *path, 
 	}
 	r = read_whole_body(client, &head.body, deadline, &got, e);
 	if (r < 0) {
+		client_reply_finish(&got);
 		return r;
 	}
 	got.status = head.status;
@@ -593,7 +595,7 @@ int client_stream(struct client *client, const char *path,
 	int64_t deadline = deadline_of(client);
 	struct client_reply reply = { 0 };
 	struct line_buffer rest = { 0 };
-	struct head head;
+	struct head head = { 0 };
 	bool more = true;
 	char *data = NULL;
 	int r = check_request("GET", path, e);
@@ -609,16 +611,17 @@ int client_stream(struct client *client, const char *path,
 		if (r == 0) {
 			reply.status = head.status;
 			r = client_reply_error(&reply, "GET", path, e);
-			client_reply_finish(&reply);
 		}
+		client_reply_finish(&reply);
 	}
 	while (r == 0 && more) {
-		ssize_t n = read_body(client, &head.body, INT64_MAX, &data, e);
+		size_t len = 0;
 
-		if (n == 0) {
+		r = read_body(client, &head.body, INT64_MAX, &data, &len, e);
+		if (r < 0 || len == 0) {
 			break;
 		}
-		r = n < 0 ? (int)n : split_lines(&rest, data, (size_t)n, line, arg, &more, e);
+		r = split_lines(&rest, data, len, line, arg, &more, e);
 	}
 	free(rest.text);
 	return r;

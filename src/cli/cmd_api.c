@@ -133,7 +133,7 @@ static int run(int argc, char **argv)
 {
 	struct api_command api = { 0 };
 	struct error e = { 0 };
-	auto_free char *body = NULL;
+	char *body = NULL;
 	char method[METHOD_SIZE];
 	size_t len = 0;
 	int operands, code, r = 0;
@@ -150,6 +150,7 @@ static int run(int argc, char **argv)
 	if (r == 0) {
 		r = request(&api, method, argv[2], body, len, &e);
 	}
+	free(body);
 	return r < 0 ? command_fail(&e) : EXIT_OK;
 }
 

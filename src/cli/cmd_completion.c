@@ -59,7 +59,8 @@ static enum what values_of(const struct option *option, char *buf, size_t size)
 /* Ended VMs are of use to these. */
 static const char *names_flags(const struct command *command)
 {
-	return command == &command_rm || command == &command_inspect || command == &command_wait
+	return command == &command_rm || command == &command_inspect || command == &command_wait ||
+			       command == &command_logs
 		       ? " --all"
 		       : "";
 }
@@ -69,21 +70,16 @@ static bool takes_name(const struct command *command)
 	return strstr(command->operands, "NAME") != NULL;
 }
 
-/* Visits the commands that are shown; NULL ends. */
-static const struct command *next_command(size_t *group, size_t *at)
+/* Those that are shown. */
+static void each_command(void (*visit)(const struct command *command))
 {
-	for (; *group < command_group_count; (*group)++, *at = 0) {
-		if (command_groups[*group].title != NULL && *at < command_groups[*group].count) {
-			return command_groups[*group].commands[(*at)++];
+	for (size_t i = 0; i < command_group_count; i++) {
+		for (size_t j = 0; command_groups[i].title != NULL && j < command_groups[i].count;
+		     j++) {
+			visit(command_groups[i].commands[j]);
 		}
 	}
-	return NULL;
 }
-
-#define EACH_COMMAND(command)                                              \
-	for (size_t group_ = 0, at_ = 0, once_ = 1; once_ != 0; once_ = 0) \
-		for (const struct command *command;                        \
-		     (command = next_command(&group_, &at_)) != NULL;)
 
 /* ---- bash ---- */
 
@@ -127,6 +123,11 @@ static void bash_command(const struct command *command)
 	(void)printf("\t\t;;\n");
 }
 
+static void bash_name(const struct command *command)
+{
+	(void)printf("%s ", command->name);
+}
+
 static void print_bash(void)
 {
 	(void)printf(
@@ -137,16 +138,10 @@ static void print_bash(void)
 		"\tlocal flags= kind= words= names=\n"
 		"\tif ((COMP_CWORD == 1)); then\n"
 		"\t\tCOMPREPLY=($(compgen -W '");
-	EACH_COMMAND(command)
-	{
-		(void)printf("%s ", command->name);
-	}
+	each_command(bash_name);
 	(void)printf("--help --version' -- \"$current\"))\n\t\treturn\n\tfi\n"
 		     "\tcase ${COMP_WORDS[1]} in\n");
-	EACH_COMMAND(command)
-	{
-		bash_command(command);
-	}
+	each_command(bash_command);
 	(void)printf("\tesac\n"
 		     "\tcase $kind in\n"
 		     "\tfiles) compopt -o filenames 2>/dev/null; "
@@ -209,6 +204,31 @@ static void zsh_option(const struct option *option)
 	(void)putchar('\'');
 }
 
+static void zsh_name(const struct command *command)
+{
+	(void)printf("\t\t'%s:", command->name);
+	zsh_text(command->help);
+	(void)printf("'\n");
+}
+
+static void zsh_command(const struct command *command)
+{
+	struct option_iter at = option_iter(command->options);
+
+	(void)printf("\t%s)\n\t\t_arguments -s", command->name);
+	while (option_next(&at)) {
+		if (at.option->name != NULL) {
+			zsh_option(at.option);
+		}
+	}
+	if (takes_name(command)) {
+		(void)printf(" \\\n\t\t\t'*:VM:_vmm_names%s'", names_flags(command));
+	} else if (command == &command_completion) {
+		(void)printf(" \\\n\t\t\t'1:shell:(" SHELLS ")'");
+	}
+	(void)printf("\n\t\t;;\n");
+}
+
 static void print_zsh(void)
 {
 	(void)printf("#compdef vmm\n"
@@ -222,34 +242,13 @@ static void print_zsh(void)
 		     "_vmm() {\n"
 		     "\tlocal -a commands\n"
 		     "\tcommands=(\n");
-	EACH_COMMAND(command)
-	{
-		(void)printf("\t\t'%s:", command->name);
-		zsh_text(command->help);
-		(void)printf("'\n");
-	}
+	each_command(zsh_name);
 	(void)printf(
 		"\t)\n"
 		"\tif ((CURRENT == 2)); then\n\t\t_describe command commands\n\t\treturn\n\tfi\n"
 		"\tshift words\n\t((CURRENT--))\n"
 		"\tcase $words[1] in\n");
-	EACH_COMMAND(command)
-	{
-		struct option_iter at = option_iter(command->options);
-
-		(void)printf("\t%s)\n\t\t_arguments -s", command->name);
-		while (option_next(&at)) {
-			if (at.option->name != NULL) {
-				zsh_option(at.option);
-			}
-		}
-		if (takes_name(command)) {
-			(void)printf(" \\\n\t\t\t'*:VM:_vmm_names%s'", names_flags(command));
-		} else if (command == &command_completion) {
-			(void)printf(" \\\n\t\t\t'1:shell:(" SHELLS ")'");
-		}
-		(void)printf("\n\t\t;;\n");
-	}
+	each_command(zsh_command);
 	(void)printf("\tesac\n}\nif [[ $funcstack[1] == _vmm ]]; then\n\t_vmm \"$@\"\nelse\n"
 		     "\tcompdef _vmm vmm\nfi\n");
 }
@@ -289,32 +288,34 @@ static void fish_option(const struct command *command, const struct option *opti
 	(void)putchar('\n');
 }
 
+static void fish_command(const struct command *command)
+{
+	struct option_iter at = option_iter(command->options);
+
+	(void)printf("complete -c vmm -n __fish_use_subcommand -a %s -d ", command->name);
+	fish_text(command->help);
+	(void)putchar('\n');
+	while (option_next(&at)) {
+		if (at.option->name != NULL) {
+			fish_option(command, at.option);
+		}
+	}
+	if (takes_name(command)) {
+		(void)printf("complete -c vmm -n '__fish_seen_subcommand_from %s' "
+			     "-a '(vmm ps --names%s 2>/dev/null)'\n",
+			     command->name, names_flags(command));
+	} else if (command == &command_completion) {
+		(void)printf("complete -c vmm -n '__fish_seen_subcommand_from completion' "
+			     "-a '" SHELLS "'\n");
+	}
+}
+
 static void print_fish(void)
 {
 	(void)printf("# vmm " VMM_VERSION ": completion for fish. Put it into "
 		     "~/.config/fish/completions/vmm.fish.\n"
 		     "complete -c vmm -f\n");
-	EACH_COMMAND(command)
-	{
-		struct option_iter at = option_iter(command->options);
-
-		(void)printf("complete -c vmm -n __fish_use_subcommand -a %s -d ", command->name);
-		fish_text(command->help);
-		(void)putchar('\n');
-		while (option_next(&at)) {
-			if (at.option->name != NULL) {
-				fish_option(command, at.option);
-			}
-		}
-		if (takes_name(command)) {
-			(void)printf("complete -c vmm -n '__fish_seen_subcommand_from %s' "
-				     "-a '(vmm ps --names%s 2>/dev/null)'\n",
-				     command->name, names_flags(command));
-		} else if (command == &command_completion) {
-			(void)printf("complete -c vmm -n '__fish_seen_subcommand_from completion' "
-				     "-a '" SHELLS "'\n");
-		}
-	}
+	each_command(fish_command);
 }
 
 static int run(int argc, char **argv)

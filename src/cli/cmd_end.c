@@ -4,6 +4,7 @@
  * says when it has ended, whatever ended it, and the report in it how.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
@@ -191,7 +192,7 @@ static int run_stop(int argc, char **argv)
 {
 	struct ended ended = { .dir_fd = -1, .report_fd = -1 };
 	struct error e = { 0 };
-	const char *outcome;
+	const char *outcome = "";
 	int code, r;
 
 	if (command_parse_exactly(&command_stop, &ended, &ended.common.help, 1, 1, argc, argv,
@@ -343,7 +344,8 @@ static int tell_end(struct ended *ended)
 				     : json_pack("{s:s, s:n}", "name", ended->name, "reason"),
 			true);
 	}
-	if (root == NULL) {
+	/* An orderly end without a report takes the directory along. */
+	if (root == NULL && faccessat(ended->dir_fd, "lock", F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
 		(void)error_set(&e, ERROR_NOT_FOUND, ENOENT,
 				"VM '%s' has ended without a report: it was killed", ended->name);
 		return command_fail(&e);
@@ -472,8 +474,11 @@ const struct command command_wait = {
 	.description =
 		"Waits for the end of the VM and ends with its exit code, from the report in its "
 		"directory; with --json the report is printed, see --exit-report in vmm-run(1). A "
-		"VM that has ended already is not waited for. One that was killed leaves no "
-		"report, which is an error.\n\n"
+		"VM that has ended already is not waited for.\n\n"
+		"Only a VM that runs in the background (vmm run --detach) leaves a report; of one "
+		"in the foreground, whose exit code its caller has, *reason* is null and the exit "
+		"code 0. One that was killed leaves its directory without a report, which is an "
+		"error.\n\n"
 		"With --for running it waits until the guest runs; the end of the VM is then an "
 		"error.",
 	.examples = wait_examples,

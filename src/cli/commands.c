@@ -18,9 +18,9 @@
 #define COMMANDS_MAX 64
 
 static const struct command *const starting[] = { &command_run, &command_serve };
-static const struct command *const looking[] = { &command_ps, &command_inspect, &command_stats,
-						 &command_metrics, &command_events,
-						 &command_console, &command_logs };
+static const struct command *const looking[] = { &command_ps,	 &command_inspect, &command_console,
+						 &command_logs,	 &command_stats,   &command_metrics,
+						 &command_events };
 static const struct command *const steering[] = { &command_pause, &command_resume, &command_reset,
 						  &command_stop,  &command_kill,   &command_wait,
 						  &command_rm };

@@ -124,13 +124,13 @@ const char *show_bytes(char buf[FIGURE_SIZE], uint64_t bytes)
 	uint64_t scaled = bytes; /* in 1/1024 of the unit that is tried */
 	size_t unit = 0;
 
-	while (scaled >= 1024 * 1024 && units[unit + 1] != '\0') {
+	while (scaled >= MIB(1) && units[unit + 1] != '\0') {
 		scaled /= 1024;
 		unit++;
 	}
 	if (bytes < 1024) {
 		(void)snprintf(buf, FIGURE_SIZE, "%u", (unsigned int)bytes);
-	} else if (scaled < 10 * 1024) {
+	} else if (scaled < KIB(10)) {
 		(void)snprintf(buf, FIGURE_SIZE, "%u.%u%c", (unsigned int)(scaled / 1024),
 			       (unsigned int)(scaled % 1024 * 10 / 1024), units[unit]);
 	} else {
@@ -145,7 +145,7 @@ const char *show_duration(char buf[FIGURE_SIZE], uint64_t seconds)
 	static const struct {
 		uint64_t from, unit;
 		char letter;
-	} units[] = { { 48 * 3600, 24 * 3600, 'd' }, { 2 * 3600, 3600, 'h' }, { 120, 60, 'm' } };
+	} units[] = { { 172800, 86400, 'd' }, { 7200, 3600, 'h' }, { 120, 60, 'm' } };
 
 	for (size_t i = 0; i < ARRAY_SIZE(units); i++) {
 		if (seconds >= units[i].from) {
