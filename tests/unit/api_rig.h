@@ -177,31 +177,43 @@ static inline void receive_all(int fd, char *buf, size_t len)
 	}
 }
 
+/* Up to and with `end`, which stands within the first `size` - 1 bytes; NUL behind it. */
+static inline size_t receive_until(int fd, char *buf, size_t size, const char *end)
+{
+	for (int i = 0; i < PATIENCE; i++) {
+		ssize_t n = recv(fd, buf, size - 1, MSG_PEEK);
+		char *found;
+
+		ck_assert_msg(n > 0 || (n < 0 && errno == EAGAIN), "recv: %zd %s", n,
+			      strerror(errno));
+		buf[MAX(n, (ssize_t)0)] = '\0';
+		found = strstr(buf, end);
+		if (found != NULL) {
+			size_t len = (size_t)(found - buf) + strlen(end);
+
+			ck_assert_int_eq(recv(fd, buf, len, 0), (ssize_t)len);
+			buf[len] = '\0';
+			return len;
+		}
+		ck_assert_int_eq(loop_step(&rig_loop, i < 1000 ? 0 : 1), 0);
+	}
+	ck_abort_msg("no answer");
+	return 0;
+}
+
 static inline void receive_head(int fd, struct reply *reply)
 {
-	size_t len = 0;
-
-	while (len < 4 || memcmp(reply->head + len - 4, "\r\n\r\n", 4) != 0) {
-		ck_assert_uint_lt(len, sizeof(reply->head) - 1);
-		receive_all(fd, reply->head + len, 1);
-		len++;
-	}
-	reply->head[len] = '\0';
+	(void)receive_until(fd, reply->head, sizeof(reply->head), "\r\n\r\n");
 	ck_assert_int_eq(sscanf(reply->head, "HTTP/1.1 %d", &reply->status), 1);
 }
 
 /* One chunk's data appended; false: it was the last, empty one. */
 static inline bool receive_chunk(int fd, struct reply *reply)
 {
-	char line[32] = "", end[2];
-	size_t len = 0;
+	char line[32], end[2];
 	unsigned long size;
 
-	while (len < 2 || line[len - 1] != '\n') {
-		ck_assert_uint_lt(len, sizeof(line) - 1);
-		receive_all(fd, line + len, 1);
-		len++;
-	}
+	(void)receive_until(fd, line, sizeof(line), "\r\n");
 	size = strtoul(line, NULL, 16);
 	reply->body = realloc(reply->body, reply->len + size + 1);
 	receive_all(fd, reply->body + reply->len, size);
