@@ -222,7 +222,7 @@ static void zsh_command(const struct command *command)
 		}
 	}
 	if (takes_name(command)) {
-		(void)printf(" \\\n\t\t\t'*:VM:_vmm_names%s'", names_flags(command));
+		(void)printf(" \\\n\t\t\t'*:VM: _vmm_names%s'", names_flags(command));
 	} else if (command == &command_completion) {
 		(void)printf(" \\\n\t\t\t'1:shell:(" SHELLS ")'");
 	}

@@ -211,6 +211,8 @@ static int put_program(const char *prose, struct error *e)
 			(void)printf("\n\n");
 		}
 	}
+	heading("SEE ALSO");
+	(void)printf("*vmm-run*(1), *vmm-serve*(1), *vmm-ps*(1)\n");
 	return r;
 }
 
