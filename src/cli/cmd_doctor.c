@@ -23,7 +23,9 @@
 #include "vmm/vm.h"
 
 struct doctor {
-	bool probe, help;
+	struct common_options common;
+	bool probe;
+	json_t *findings; /* with --json: what is said, NULL otherwise */
 };
 
 static const struct option option_list[] = {
@@ -31,11 +33,9 @@ static const struct option option_list[] = {
 	  .type = OPTION_FLAG,
 	  .offset = offsetof(struct doctor, probe),
 	  .help = "print only the measured guest instructions per second" },
-	{ .name = "help",
-	  .letter = 'h',
-	  .type = OPTION_FLAG,
-	  .offset = offsetof(struct doctor, help),
-	  .help = "show this" },
+	{ .type = OPTION_INCLUDE,
+	  .offset = offsetof(struct doctor, common),
+	  .object = &common_options },
 };
 static const struct option_table table = {
 	.name = "doctor",
@@ -45,12 +45,22 @@ static const struct option_table table = {
 
 enum verdict { GOOD, WARN, BAD };
 
-static void say(enum verdict verdict, const char *subject, const char *text, const char *cure)
+static void say(struct doctor *doctor, enum verdict verdict, const char *subject, const char *text,
+		const char *cure)
 {
 	static const char *const marks[] = { "ok  ", "warn", "FAIL" };
+	static const char *const words[] = { "ok", "warning", "failure" };
+	bool curable = verdict != GOOD && cure != NULL && cure[0] != '\0';
 
+	if (doctor->findings != NULL) {
+		(void)json_array_append_new(doctor->findings,
+					    json_pack("{s:s, s:s, s:s, s:s*}", "subject", subject,
+						      "verdict", words[verdict], "text", text,
+						      "cure", curable ? cure : NULL));
+		return;
+	}
 	(void)printf("%s  %-12s %s\n", marks[verdict], subject, text);
-	if (verdict != GOOD && cure != NULL && cure[0] != '\0') {
+	if (curable) {
 		(void)printf("                   cure: %s\n", cure);
 	}
 }
@@ -90,7 +100,7 @@ static uint64_t read_number(const char *path, uint64_t fallback)
 	return value;
 }
 
-static void check_host(void)
+static void check_host(struct doctor *doctor)
 {
 	struct utsname host;
 	char text[300];
@@ -100,73 +110,74 @@ static void check_host(void)
 		       "vmm " VMM_VERSION " on %s %s, %ld CPUs, %lld MiB memory", host.sysname,
 		       host.release, sysconf(_SC_NPROCESSORS_ONLN),
 		       (long long)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE) >> 20);
-	say(GOOD, "host", text, NULL);
+	say(doctor, GOOD, "host", text, NULL);
 	if (cpuinfo_has("flags", " vmx") || cpuinfo_has("flags", " svm")) {
-		say(GOOD, "cpu", cpuinfo_has("flags", " vmx") ? "VT-x" : "AMD-V", NULL);
+		say(doctor, GOOD, "cpu", cpuinfo_has("flags", " vmx") ? "VT-x" : "AMD-V", NULL);
 	} else {
-		say(WARN, "cpu", "no VT-x and no AMD-V: guest kernels run slowly or not at all",
+		say(doctor, WARN, "cpu",
+		    "no VT-x and no AMD-V: guest kernels run slowly or not at all",
 		    "enable virtualization in the firmware; in a VM, nested virtualization");
 	}
 }
 
-static bool check_kvm(const struct kvm_report *report)
+static bool check_kvm(struct doctor *doctor, const struct kvm_report *report)
 {
 	char text[300];
 
 	if (!report->opened) {
-		say(BAD, "kvm", report->error.msg, report->error.hint);
+		say(doctor, BAD, "kvm", report->error.msg, report->error.hint);
 		return false;
 	}
 	if (report->guest_instructions_per_second == 0) {
-		say(BAD, "kvm", report->error.msg, "look into the kernel's log (dmesg)");
+		say(doctor, BAD, "kvm", report->error.msg, "look into the kernel's log (dmesg)");
 		return false;
 	}
 	(void)snprintf(text, sizeof(text), "/dev/kvm, a VM is created in %.2f ms",
 		       (double)report->create_vm_ns / 1e6);
-	say(GOOD, "kvm", text, NULL);
+	say(doctor, GOOD, "kvm", text, NULL);
 	(void)snprintf(text, sizeof(text), "%.1f million guest kernel instructions/s%s",
 		       (double)report->guest_instructions_per_second / 1e6,
 		       report->hardware
 			       ? ""
 			       : ": this KVM interprets guest kernels, stock ones do not boot");
-	say(report->hardware ? GOOD : WARN, "speed", text,
+	say(doctor, report->hardware ? GOOD : WARN, "speed", text,
 	    "use a machine with VT-x or AMD-V, or scripts/quickstart, which emulates one");
 	if (report->missing[0] != '\0') {
-		say(WARN, "kvm extras", report->missing, "a newer host kernel or CPU");
+		say(doctor, WARN, "kvm extras", report->missing, "a newer host kernel or CPU");
 	} else {
-		say(GOOD, "kvm extras", "every optional capability is there", NULL);
+		say(doctor, GOOD, "kvm extras", "every optional capability is there", NULL);
 	}
 	return true;
 }
 
-static void check_tap(void)
+static void check_tap(struct doctor *doctor)
 {
 	auto_close int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
 
 	if (fd >= 0) {
-		say(GOOD, "tap", "/dev/net/tun can be opened", NULL);
+		say(doctor, GOOD, "tap", "/dev/net/tun can be opened", NULL);
 	} else {
-		say(WARN, "tap", strerror(errno),
+		say(doctor, WARN, "tap", strerror(errno),
 		    "sudo modprobe tun; sudo ip tuntap add tap0 mode tap user $USER vnet_hdr");
 	}
 }
 
-static void check_io_uring(void)
+static void check_io_uring(struct doctor *doctor)
 {
 	struct io_uring ring;
 	int r = io_uring_queue_init(2, &ring, 0);
 
 	if (r == 0) {
 		io_uring_queue_exit(&ring);
-		say(GOOD, "io_uring", "disks use it", NULL);
+		say(doctor, GOOD, "io_uring", "disks use it", NULL);
 	} else {
-		say(WARN, "io_uring",
+		say(doctor, WARN, "io_uring",
 		    "not available: disks use plain system calls, which is slower",
 		    "sudo sysctl kernel.io_uring_disabled=0, or a kernel of version 5.10 or newer");
 	}
 }
 
-static void check_memory(void)
+static void check_memory(struct doctor *doctor)
 {
 	uint64_t pages = read_number("/proc/sys/vm/nr_hugepages", 0);
 	char text[200];
@@ -183,46 +194,59 @@ static void check_memory(void)
 	(void)snprintf(text, sizeof(text),
 		       "%llu of 2 MiB reserved; transparent for shared memory: %s",
 		       (unsigned long long)pages, thp[0] != '\0' ? thp : "unknown");
-	say(GOOD, "huge pages", text, NULL);
+	say(doctor, GOOD, "huge pages", text, NULL);
 }
 
-static void check_sandbox(void)
+static void check_sandbox(struct doctor *doctor)
 {
 	if (prctl(PR_GET_SECCOMP, 0, 0, 0, 0) >= 0) {
-		say(GOOD, "sandbox", "system call filters can be loaded", NULL);
+		say(doctor, GOOD, "sandbox", "system call filters can be loaded", NULL);
 	} else {
-		say(BAD, "sandbox", "this kernel has no system call filters",
+		say(doctor, BAD, "sandbox", "this kernel has no system call filters",
 		    "a kernel with CONFIG_SECCOMP_FILTER, or --sandbox off");
 	}
+}
+
+static bool check_all(struct doctor *doctor, const struct kvm_report *report)
+{
+	bool usable;
+
+	check_host(doctor);
+	usable = check_kvm(doctor, report);
+	check_tap(doctor);
+	check_io_uring(doctor);
+	check_memory(doctor);
+	check_sandbox(doctor);
+	return usable;
 }
 
 static int run(int argc, char **argv)
 {
 	struct doctor doctor = { 0 };
 	struct kvm_report report;
-	struct error e = { 0 };
-	int r = options_parse(&table, &doctor, argc, argv, &e);
 	bool usable;
+	int code;
 
-	if (r < 0) {
-		return command_fail(&e);
-	}
-	if (doctor.help) {
-		command_print_help(&command_doctor);
-		return EXIT_OK;
+	if (command_parse_exactly(&command_doctor, &doctor, &doctor.common.help, 0, 0, argc, argv,
+				  &code) < 0) {
+		return code;
 	}
 	kvm_probe(&report);
 	if (doctor.probe) {
 		(void)printf("%llu\n", (unsigned long long)report.guest_instructions_per_second);
 		return report.guest_instructions_per_second > 0 ? EXIT_OK : EXIT_VMM_ERROR;
 	}
-	check_host();
-	usable = check_kvm(&report);
-	check_tap();
-	check_io_uring();
-	check_memory();
-	check_sandbox();
-	return usable ? EXIT_OK : EXIT_VMM_ERROR;
+	if (!doctor.common.json) {
+		return check_all(&doctor, &report) ? EXIT_OK : EXIT_VMM_ERROR;
+	}
+	doctor.findings = json_array();
+	usable = check_all(&doctor, &report);
+	code = command_print_json(json_pack("{s:b, s:I, s:o}", "usable", usable,
+					    "guest_instructions_per_second",
+					    (json_int_t)report.guest_instructions_per_second,
+					    "findings", doctor.findings),
+				  true);
+	return usable ? code : EXIT_VMM_ERROR;
 }
 
 const struct command command_doctor = {
@@ -231,4 +255,11 @@ const struct command command_doctor = {
 	.help = "say what this machine can do, and how to mend what it cannot",
 	.options = &table,
 	.run = run,
+	.description =
+		"Looks at KVM, processor, memory, network and sandbox, and changes nothing. With "
+		"--json: *usable*, *guest\\_instructions\\_per\\_second*, and *findings*, each "
+		"with "
+		"*subject*, *verdict* (ok, warning or failure), *text* and, where something can be "
+		"done, *cure*.",
+	.exits = "125 also: no VM can run here",
 };
