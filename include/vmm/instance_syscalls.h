@@ -9,5 +9,7 @@
 extern const struct syscall_list instance_main_syscalls;
 /* vCPU threads: the serial port's output on its way to a file. */
 extern const struct syscall_list instance_serial_syscalls;
+/* The thread of jobs, whatever they do. */
+extern const struct syscall_list job_syscalls;
 
 #endif

@@ -2,13 +2,17 @@
 /*
  * Jobs: work on a VM that takes long (snapshot, migration). One runs at a time, on a thread of its
  * own; it tells how far it is, can be cancelled, and its last state is kept when it is over. The
- * frame knows nothing of the work. A job's thread has main's filter if main has entered it, and main
- * then needs the calls that start a thread: the room that has the first kind of job lists them.
+ * frame knows nothing of the work.
  *
  *	running --> done | failed | cancelled
  *
+ * Before the start of the VM main starts a thread for each job, which has no filter. From then on main
+ * cannot start threads: jobs run on a worker that was started beside the guest, waits for them, and
+ * has a filter of its own (SANDBOX_ROLE_JOB, whose calls of the frame are job_syscalls; each kind of
+ * job adds its own). What a job needs opened it gets from main in `arg`.
+ *
  * Threads: everything here is called on main but job_progress() and job_cancel_wanted(), which the
- * job's own thread calls.
+ * job's own thread calls, and jobs_start_worker().
  */
 #ifndef VMM_JOB_H
 #define VMM_JOB_H
@@ -35,8 +39,24 @@ struct job_ops {
 };
 
 int jobs_create(struct jobs **ret, struct loop *loop, struct event_log *events, struct error *e);
-/* Cancels and waits. Accepts NULL. */
+/*
+ * The job that runs is cancelled and waited for, its thread ends, no other job can be started. For
+ * before what jobs work on is destroyed. Accepts NULL.
+ */
+void jobs_end(struct jobs *jobs);
+/* Ends them first. Nobody calls jobs_start_worker() any more. Accepts NULL. */
 void jobs_destroy(struct jobs *jobs);
+/*
+ * Main is about to enter its filter: jobs go to the worker, or wait until it is there. False: it
+ * has not, after all, and who was to start the worker has ended.
+ */
+void jobs_expect_worker(struct jobs *jobs, bool expected);
+/*
+ * Any thread that may start others. The worker calls `enter` first, as worker_start() says. Does
+ * nothing if the worker is there, or jobs have ended.
+ */
+int jobs_start_worker(struct jobs *jobs, int (*enter)(void *arg, struct error *e), void *arg,
+		      struct error *e);
 /* ERROR_BUSY if one runs. *id gets its number, from 1. */
 int jobs_start(struct jobs *jobs, const struct job_ops *ops, void *arg, uint64_t *id,
 	       struct error *e);

@@ -58,6 +58,9 @@ struct vm_host {
 	/* Main thread, from the loop: the guest, or vm_reset(), has reset the machine; once for
 	 * resets that follow each other quickly. May be NULL. */
 	void (*was_reset)(struct vm_host *host);
+	/* On a thread without a filter, soon after vm_start(): for threads that main cannot start any
+	 * more. A failure stops the VM. May be NULL. */
+	int (*start_threads)(struct vm_host *host, struct error *e);
 	/* Guest output and room for input; NULL members are not allowed, a NULL channel is: output
 	 * vanishes. */
 	struct console_channel *serial; /* COM1 */

@@ -68,6 +68,7 @@ int instance_create(struct instance **ret, const struct instance_settings *setti
 		.loop = host->loop,
 		.stopped = stopped,
 		.was_reset = was_reset,
+		.start_threads = instance_start_threads,
 	};
 	/* Who is in a hurry opens it when somebody asks. */
 	instance->statm_fd = settings->files_at_start ? -1 : open_statm();
@@ -88,12 +89,13 @@ void instance_destroy(struct instance *instance)
 	if (instance == NULL) {
 		return;
 	}
-	jobs_destroy(instance->jobs);
+	jobs_end(instance->jobs);
 	instance_abandon_start(instance);
 	if (instance->state == INSTANCE_RUNNING || instance->state == INSTANCE_PAUSED) {
 		figures_end(instance);
 	}
 	vm_destroy(instance->vm);
+	jobs_destroy(instance->jobs);
 	json_decref(instance->metrics_before);
 	event_log_finish(&instance->events);
 	if (instance->config.log_fd >= 0) {

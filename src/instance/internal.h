@@ -144,6 +144,8 @@ int instance_wrong_state(struct instance *instance, struct error *e);
 void instance_start_async(struct instance *instance, struct instance_call *call);
 /* A start under way is waited for and undone. */
 void instance_abandon_start(struct instance *instance);
+/* For struct vm_host. */
+int instance_start_threads(struct vm_host *host, struct error *e);
 
 /* control.c: requests after the start. */
 int control_patch_drive(struct instance *instance, const struct request *request, struct error *e);

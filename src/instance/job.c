@@ -3,8 +3,11 @@
  * The frame of jobs: a thread for the one that runs, and what is left of the last JOBS_KEPT.
  *
  * The job's thread writes its progress into atomics and, once, its result; then it posts to main's
- * loop, which joins it and only then reads the result. Main's cancellation is one flag. A job's
- * record stays at its place in `list` until JOBS_KEPT later ones have begun.
+ * loop, which only then reads the result. Main's cancellation is one flag. A job's record stays at
+ * its place in `list` until JOBS_KEPT later ones have begun.
+ *
+ * The worker may be started while main goes on: `lock` guards what says how far that is. A job that
+ * is started in that moment waits for the worker.
  */
 #include "vmm/job.h"
 
@@ -13,6 +16,9 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "vmm/cleanup.h"
+#include "vmm/worker.h"
 
 enum job_state { JOB_NONE, JOB_RUNNING, JOB_DONE, JOB_FAILED, JOB_CANCELLED };
 static const char *const state_names[] = {
@@ -41,8 +47,17 @@ struct jobs {
 	uint64_t last; /* id of the newest */
 	struct job list[JOBS_KEPT];
 	struct job *running; /* NULL: none */
-	pthread_t thread;
-	struct loop_post post;
+	pthread_t thread;    /* of that one, if `has_thread` */
+	bool has_thread;
+	struct loop_post over; /* to main */
+	bool worker_expected;  /* main cannot start threads */
+
+	pthread_mutex_t lock;
+	struct worker worker;
+	struct loop_post work; /* to the worker */
+	bool worker_runs;      /* until jobs_end() */
+	bool work_waits;       /* for the worker to be there */
+	bool ended;
 };
 
 static struct job *find(struct jobs *jobs, uint64_t id)
@@ -107,12 +122,15 @@ static void add_event(struct jobs *jobs, const struct job *job)
 				job->ops->kind, "state", state_names[job->state]));
 }
 
-/* Its thread has ended or is about to. */
+/* Its result is there. */
 static void finish(struct jobs *jobs)
 {
 	struct job *job = jobs->running;
 
-	(void)pthread_join(jobs->thread, NULL);
+	if (jobs->has_thread) {
+		(void)pthread_join(jobs->thread, NULL);
+		jobs->has_thread = false;
+	}
 	jobs->running = NULL;
 	job->ended_ns = loop_now_ns();
 	if (job->result == 0) {
@@ -127,18 +145,23 @@ static void finish(struct jobs *jobs)
 	add_event(jobs, job);
 }
 
-static void thread_ended(void *arg)
+static void job_over(void *arg)
 {
 	finish(arg);
 }
 
-static void *run(void *arg)
+static void do_work(void *arg)
 {
 	struct jobs *jobs = arg;
 	struct job *job = jobs->running;
 
 	job->result = job->ops->run(job, job->arg, &job->error);
-	loop_post(jobs->loop, &jobs->post);
+	loop_post(jobs->loop, &jobs->over);
+}
+
+static void *run(void *arg)
+{
+	do_work(arg);
 	return NULL;
 }
 
@@ -151,9 +174,16 @@ int jobs_create(struct jobs **ret, struct loop *loop, struct event_log *events, 
 	}
 	jobs->loop = loop;
 	jobs->events = events;
-	jobs->post = (struct loop_post){ .run = thread_ended, .arg = jobs };
+	jobs->over = (struct loop_post){ .run = job_over, .arg = jobs };
+	jobs->work = (struct loop_post){ .run = do_work, .arg = jobs };
+	(void)pthread_mutex_init(&jobs->lock, NULL);
 	*ret = jobs;
 	return 0;
+}
+
+static void nothing(void *arg)
+{
+	(void)arg;
 }
 
 static void cancel(struct job *job)
@@ -163,18 +193,97 @@ static void cancel(struct job *job)
 	}
 }
 
-void jobs_destroy(struct jobs *jobs)
+void jobs_end(struct jobs *jobs)
 {
+	bool never_begun;
+
 	if (jobs == NULL) {
 		return;
 	}
 	if (jobs->running != NULL) {
 		cancel(jobs->running);
-		finish(jobs);
-		/* Joined: it has been posted, and will not be again. */
-		loop_post_cancel(jobs->loop, &jobs->post);
 	}
+	{
+		SCOPED_LOCK(&jobs->lock);
+		jobs->ended = true;
+		never_begun = jobs->work_waits;
+		jobs->work_waits = false;
+	}
+	if (jobs->worker_runs) {
+		/* Behind the job, if there is one. */
+		worker_call(&jobs->worker, nothing, NULL);
+		worker_finish(&jobs->worker);
+		jobs->worker_runs = false;
+	}
+	if (jobs->running != NULL) {
+		if (never_begun) {
+			jobs->running->result = -ECANCELED;
+		}
+		finish(jobs);
+		/* Its thread has ended: it has been posted, and will not be again. */
+		loop_post_cancel(jobs->loop, &jobs->over);
+	}
+}
+
+void jobs_destroy(struct jobs *jobs)
+{
+	if (jobs == NULL) {
+		return;
+	}
+	jobs_end(jobs);
+	(void)pthread_mutex_destroy(&jobs->lock);
 	free(jobs);
+}
+
+void jobs_expect_worker(struct jobs *jobs, bool expected)
+{
+	jobs->worker_expected = expected;
+}
+
+int jobs_start_worker(struct jobs *jobs, int (*enter)(void *arg, struct error *e), void *arg,
+		      struct error *e)
+{
+	int r;
+
+	SCOPED_LOCK(&jobs->lock);
+	if (jobs->ended || jobs->worker_runs) {
+		return 0;
+	}
+	r = worker_init(&jobs->worker, "jobs", e);
+	if (r == 0) {
+		r = worker_start(&jobs->worker, enter, arg, e);
+	}
+	if (r < 0) {
+		worker_finish(&jobs->worker);
+		return r;
+	}
+	jobs->worker_runs = true;
+	if (jobs->work_waits) {
+		jobs->work_waits = false;
+		loop_post(&jobs->worker.loop, &jobs->work);
+	}
+	return 0;
+}
+
+/* 0, or an errno. */
+static int begin(struct jobs *jobs)
+{
+	int r;
+
+	{
+		SCOPED_LOCK(&jobs->lock);
+		if (jobs->worker_runs) {
+			loop_post(&jobs->worker.loop, &jobs->work);
+			return 0;
+		}
+		if (jobs->worker_expected) {
+			jobs->work_waits = true;
+			return 0;
+		}
+	}
+	r = pthread_create(&jobs->thread, NULL, run, jobs);
+	jobs->has_thread = r == 0;
+	return r;
 }
 
 int jobs_start(struct jobs *jobs, const struct job_ops *ops, void *arg, uint64_t *id,
@@ -184,6 +293,9 @@ int jobs_start(struct jobs *jobs, const struct job_ops *ops, void *arg, uint64_t
 	struct job *job = &jobs->list[number % JOBS_KEPT];
 	int r;
 
+	if (jobs->ended) {
+		return error_set(e, ERROR_CANCELLED, ECANCELED, "%s: the VM ends", ops->kind);
+	}
 	if (jobs->running != NULL) {
 		(void)error_set(e, ERROR_BUSY, EBUSY, "%s: job %llu (%s) is under way", ops->kind,
 				(unsigned long long)jobs->running->id, jobs->running->ops->kind);
@@ -197,7 +309,7 @@ int jobs_start(struct jobs *jobs, const struct job_ops *ops, void *arg, uint64_t
 	job->state = JOB_RUNNING;
 	job->id = number;
 	jobs->running = job;
-	r = pthread_create(&jobs->thread, NULL, run, jobs);
+	r = begin(jobs);
 	if (r != 0) {
 		memset(job, 0, sizeof(*job));
 		jobs->running = NULL;

@@ -38,11 +38,27 @@ static int prepare(struct instance *instance, struct error *e)
 	return 0;
 }
 
+static int enter_job(void *arg, struct error *e)
+{
+	const struct instance *instance = arg;
+
+	return sandbox_enter_thread(instance->settings.sandbox, SANDBOX_ROLE_JOB, e);
+}
+
+/* The thread that starts the VM's workers, while the guest begins. */
+int instance_start_threads(struct vm_host *host, struct error *e)
+{
+	struct instance *instance = container_of(host, struct instance, vm_host);
+
+	return jobs_start_worker(instance->jobs, enter_job, instance, e);
+}
+
 static int run(struct instance *instance, struct error *e)
 {
 	int r = sandbox_enter_process(instance->settings.sandbox, e);
 
 	instance->started_ns = loop_now_ns();
+	jobs_expect_worker(instance->jobs, true);
 	return r == 0 ? vm_start(instance->vm, e) : r;
 }
 
@@ -56,6 +72,7 @@ static int conclude(struct instance *instance, int r, struct error *e)
 	}
 	if (r < 0) {
 		vm_destroy(instance->vm);
+		jobs_expect_worker(instance->jobs, false);
 		instance->vm = NULL;
 		instance->started_ns = 0;
 		instance->state = INSTANCE_NOT_STARTED;

@@ -2,6 +2,7 @@
 /* The system calls of src/instance once the VM runs. A file of its own because the filter compiler
  * links it without the rest of the room. */
 #include <fcntl.h>
+#include <sys/mman.h>
 
 #include "vmm/instance_syscalls.h"
 
@@ -17,7 +18,7 @@ static const struct syscall_rule main_rules[] = {
 	SYSCALL("munmap"),
 	SYSCALL("mremap"),
 	SYSCALL("madvise"),
-	/* Locks, joining the thread of a job; the end. */
+	/* Locks, joining the thread of jobs; the end. */
 	SYSCALL("futex"),
 	SYSCALL("close"),
 };
@@ -29,3 +30,15 @@ static const struct syscall_rule serial_rules[] = {
 	SYSCALL("clock_gettime"),
 };
 const struct syscall_list instance_serial_syscalls = SYSCALL_LIST(serial_rules);
+
+static const struct syscall_rule job_rules[] = {
+	/* Progress and results are in memory; besides, a job has its heap. */
+	SYSCALL("clock_gettime"),
+	SYSCALL("brk"),
+	SYSCALL_IF_MASKED("mmap", 2, PROT_EXEC, 0),
+	SYSCALL_IF_MASKED("mprotect", 2, PROT_EXEC, 0),
+	SYSCALL("munmap"),
+	SYSCALL("mremap"),
+	SYSCALL("madvise"),
+};
+const struct syscall_list job_syscalls = SYSCALL_LIST(job_rules);

@@ -35,4 +35,5 @@ const struct policy sandbox_policies[SANDBOX_ROLES] = {
 				     &run_output_syscalls, &console_hub_output_syscalls } },
 	[SANDBOX_ROLE_ENTROPY] = { { &log_syscalls, &worker_syscalls,
 				     &virtio_entropy_ops.syscalls } },
+	[SANDBOX_ROLE_JOB] = { { &log_syscalls, &worker_syscalls, &job_syscalls } },
 };

@@ -300,13 +300,18 @@ static int create(struct vm *vm, struct error *e)
 
 /*
  * Six threads take a quarter of a millisecond to start, and the guest needs none of them before its
- * drivers are up. Touches no guest data, so it has no filter of its own; what it starts has.
+ * drivers are up. Touches no guest data, so it has no filter of its own; what it starts has. Those of
+ * the host come last: the guest needs none of them.
  */
 static void *start_workers(void *arg)
 {
 	struct vm *vm = arg;
+	int r = machine_start_workers(&vm->machine, &vm->starter_error);
 
-	vm->starter_result = machine_start_workers(&vm->machine, &vm->starter_error);
+	if (r == 0 && vm->host->start_threads != NULL) {
+		r = vm->host->start_threads(vm->host, &vm->starter_error);
+	}
+	vm->starter_result = r;
 	loop_post(vm->host->loop, &vm->starter_post);
 	return NULL;
 }
@@ -422,10 +427,29 @@ int vm_start(struct vm *vm, struct error *e)
 	return 0;
 }
 
+/* Workers are there, too: to call one that never started would never end. */
+static int check_started(struct vm *vm, const char *what, struct error *e)
+{
+	if (vm->state != VM_RUNNING && vm->state != VM_PAUSED) {
+		return error_set(e, ERROR_CONFIG, ENOTCONN, "%s: the VM does not run", what);
+	}
+	join_starter(vm);
+	if (vm->starter_result < 0 && e != NULL) {
+		*e = vm->starter_error;
+	}
+	return vm->starter_result;
+}
+
 int vm_pause(struct vm *vm, struct error *e)
 {
+	int r;
+
 	if (vm->state != VM_RUNNING) {
 		return error_set(e, ERROR_CONFIG, ENOTCONN, "pause: the VM does not run");
+	}
+	r = check_started(vm, "pause", e);
+	if (r < 0) {
+		return r;
 	}
 	vcpus_hold(&vm->vcpus);
 	machine_quiesce(&vm->machine);
@@ -584,14 +608,6 @@ void vm_console_resize(struct vm *vm, uint16_t columns, uint16_t rows)
 	if (vm->machine.console != NULL) {
 		virtio_console_resize(vm->machine.console->virtio, columns, rows);
 	}
-}
-
-static int check_started(const struct vm *vm, const char *what, struct error *e)
-{
-	if (vm->state != VM_RUNNING && vm->state != VM_PAUSED) {
-		return error_set(e, ERROR_CONFIG, ENOTCONN, "%s: the VM does not run", what);
-	}
-	return 0;
 }
 
 int vm_replace_disk(struct vm *vm, uint32_t index, const char *path, struct error *e)

@@ -1,14 +1,26 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The life of an instance with real KVM and bare-metal guests, in this process: the sandbox is off,
- * because nobody leaves it again. VMM_TEST_GUEST and VMM_TEST_HELLO name the guests.
+ * because nobody leaves it again; one test enters it in a child. VMM_TEST_GUEST and VMM_TEST_HELLO name the guests.
  */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 
 #include "../../src/instance/internal.h"
 #include "instance_rig.h"
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+#ifndef SANITIZED
+#define SANITIZED 0
+#endif
 
 #define PATIENCE_NS (50 * 1000000000ULL)
 
@@ -683,6 +695,74 @@ START_TEST(test_destroy_while_running)
 }
 END_TEST
 
+/* --- jobs in the sandbox ------------------------------------------------------------------------ */
+
+/* A job's heap, also where it asks the kernel for more; or a call that is not a job's. */
+static int job_run(struct job *job, void *arg, struct error *e)
+{
+	const bool *strays = arg;
+
+	(void)e;
+	for (size_t size = 1; size <= MIB(16); size *= 4) {
+		char *room = malloc(size);
+
+		ck_assert_ptr_nonnull(room);
+		memset(room, 1, size);
+		free(room);
+		job_progress(job, "filling", size, MIB(16));
+	}
+	return *strays ? socket(AF_INET, SOCK_DGRAM, 0) : 0;
+}
+
+static unsigned jobs_over;
+
+static void job_ended(void *arg)
+{
+	(void)arg;
+	jobs_over++;
+}
+
+/* Main has entered its filter, in which it could not start a thread for a job. */
+static void jobs_in_sandbox(bool stray)
+{
+	static const struct job_ops ops = { .kind = "fill", .run = job_run, .ended = job_ended };
+	struct jobs *jobs;
+	uint64_t id = 0;
+
+	instance_destroy(rig.instance);
+	rig.settings.sandbox = SANDBOX_ON;
+	check_ok(instance_create(&rig.instance, &rig.settings, &rig.host, &rig.e), &rig.e);
+	put_guest("test=exit mode=spin");
+	start_now();
+	jobs = instance_jobs(rig.instance);
+	for (unsigned i = 0; i < 3; i++) {
+		/* The first one perhaps before the worker is there. */
+		check_ok(jobs_start(jobs, &ops, &stray, &id, &rig.e), &rig.e);
+		step_until(jobs_over == i + 1);
+	}
+	instance_destroy(rig.instance);
+}
+
+START_TEST(test_jobs_in_sandbox)
+{
+	int status;
+	pid_t pid;
+
+	if (SANITIZED) {
+		CHECK_SKIP("built with a sanitizer");
+	}
+	pid = fork();
+	ck_assert_int_ge(pid, 0);
+	if (pid == 0) {
+		jobs_in_sandbox(_i == 1);
+		_exit(0);
+	}
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == (_i == 1 ? 125 : 0),
+		      "status 0x%x", (unsigned int)status);
+}
+END_TEST
+
 static void skip_without_kvm(void)
 {
 	if (access("/dev/kvm", R_OK | W_OK) != 0) {
@@ -701,4 +781,4 @@ CHECK_MAIN("instance_start", skip_without_kvm(); CHECK_FIXTURE(setup, rig_teardo
 	   CHECK_LOOP(test_serial_file, 2); CHECK_TEST(test_serial_limit);
 	   CHECK_TEST(test_metrics_file); CHECK_TEST(test_metrics_full);
 	   CHECK_TEST(test_metrics_timer); CHECK_TEST(test_figures);
-	   CHECK_LOOP(test_destroy_while_running, 3))
+	   CHECK_LOOP(test_destroy_while_running, 3); CHECK_LOOP(test_jobs_in_sandbox, 2))

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The frame of jobs, with work that is none: it waits for what the test tells it. */
 #include <errno.h>
+#include <pthread.h>
 #include <semaphore.h>
 #include <stdatomic.h>
 #include <time.h>
@@ -19,6 +20,9 @@ static struct loop loop;
 static struct event_log event_log;
 static struct jobs *jobs;
 static struct error e;
+/* By the worker. */
+static _Atomic unsigned entered;
+static pthread_t worker_thread, job_thread;
 
 static int run(struct job *job, void *arg, struct error *err)
 {
@@ -70,6 +74,7 @@ static void work_init(struct work *work, int result)
 static void setup(void)
 {
 	e = (struct error){ 0 };
+	atomic_store(&entered, 0);
 	check_ok(loop_init(&loop, &e), &e);
 	event_log_init(&event_log);
 	check_ok(jobs_create(&jobs, &loop, &event_log, &e), &e);
@@ -264,6 +269,101 @@ START_TEST(test_destroy)
 }
 END_TEST
 
+/* --- the worker -------------------------------------------------------------------------------- */
+
+static int enter(void *arg, struct error *err)
+{
+	(void)err;
+	worker_thread = pthread_self();
+	return atomic_fetch_add(&entered, 1) == 0 && arg == jobs ? 0 : -1;
+}
+
+static int run_and_tell_thread(struct job *job, void *arg, struct error *err)
+{
+	job_thread = pthread_self();
+	return run(job, arg, err);
+}
+static const struct job_ops ops_with_thread = { .kind = "fake",
+						.run = run_and_tell_thread,
+						.ended = ended };
+
+static void start_worker(void)
+{
+	check_ok(jobs_start_worker(jobs, enter, jobs, &e), &e);
+}
+
+/* There before the job, or only then; no job starts a thread. */
+START_TEST(test_worker)
+{
+	for (unsigned i = 1; i <= 3; i++) {
+		struct work work;
+		uint64_t id = 0;
+
+		work_init(&work, 0);
+		jobs_expect_worker(jobs, true);
+		if (_i == 0) {
+			start_worker();
+		}
+		check_ok(jobs_start(jobs, &ops_with_thread, &work, &id, &e), &e);
+		ck_assert_uint_eq(id, i);
+		expect(id, "state", "running");
+		if (_i == 1) {
+			start_worker();
+		}
+		(void)sem_wait(&work.told);
+		(void)sem_post(&work.go);
+		wait_for_end(&work);
+		expect(id, "state", "done");
+		ck_assert_uint_eq(atomic_load(&entered), 1);
+		ck_assert(pthread_equal(worker_thread, job_thread));
+	}
+}
+END_TEST
+
+/* The end finds a job at work, at its end, and one whose worker never came. */
+START_TEST(test_worker_ends)
+{
+	struct work work;
+	uint64_t id = 0;
+
+	work_init(&work, _i == 0 ? 1 : 0);
+	jobs_expect_worker(jobs, true);
+	if (_i < 2) {
+		start_worker();
+		(void)start(&ops, &work);
+		(void)sem_post(&work.go);
+	} else {
+		check_ok(jobs_start(jobs, &ops, &work, &id, &e), &e);
+	}
+	jobs_end(jobs);
+	ck_assert_uint_eq(work.ended, 1);
+	expect(1, "state", _i == 1 ? "done" : "cancelled");
+	ck_assert_int_eq(loop_step(&loop, 0), 0);
+	ck_assert_uint_eq(work.ended, 1);
+	/* Neither a thread nor a job comes after it. */
+	check_ok(jobs_start_worker(jobs, enter, jobs, &e), &e);
+	ck_assert_uint_eq(atomic_load(&entered), _i < 2);
+	ck_assert_int_lt(jobs_start(jobs, &ops, &work, &id, &e), 0);
+	check_error(&e, ERROR_CANCELLED, "ends");
+}
+END_TEST
+
+/* The start has failed: main can start threads, and nobody will start a worker. */
+START_TEST(test_worker_not_expected)
+{
+	struct work work;
+
+	work_init(&work, 0);
+	jobs_expect_worker(jobs, true);
+	jobs_expect_worker(jobs, false);
+	(void)start(&ops_with_thread, &work);
+	(void)sem_post(&work.go);
+	wait_for_end(&work);
+	ck_assert_uint_eq(atomic_load(&entered), 0);
+}
+END_TEST
+
 CHECK_MAIN("job", CHECK_FIXTURE(setup, teardown); CHECK_TABLE(test_run, results);
 	   CHECK_LOOP(test_cancel, 2); CHECK_TEST(test_one_at_a_time); CHECK_TEST(test_kept);
-	   CHECK_TEST(test_none); CHECK_LOOP(test_destroy, 2))
+	   CHECK_TEST(test_none); CHECK_LOOP(test_destroy, 2); CHECK_LOOP(test_worker, 2);
+	   CHECK_LOOP(test_worker_ends, 3); CHECK_TEST(test_worker_not_expected))
