@@ -172,6 +172,11 @@ static int check_lock_file(int fd, const char *shown, struct error *e)
 		(void)error_set(e, ERROR_CONFIG, EINVAL, "'%s' is not a regular file", shown);
 		return error_hint(e, "remove it");
 	}
+	/* We write to it: it must not be another file of ours that somebody has linked there. */
+	if (st.st_nlink > 1) {
+		(void)error_set(e, ERROR_CONFIG, EMLINK, "'%s' has other names, too", shown);
+		return error_hint(e, "it is a hard link: remove it");
+	}
 	return check_private(&st, shown, e);
 }
 

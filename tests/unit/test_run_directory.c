@@ -788,31 +788,33 @@ static const struct path_row {
 	const char *path, *text;
 	enum error_code code;
 } paths[] = {
-	{ "file", "not a socket", ERROR_EXISTS },
-	{ "link", "a symlink", ERROR_EXISTS },
-	{ "locklink", "locklink.lock", ERROR_CONFIG },
-	{ "missing/s", "missing/s", ERROR_CONFIG },
-	{ "directory/", "no path", ERROR_CONFIG },
-	{ "directory", "not a socket", ERROR_EXISTS },
-	{ "..", "no path", ERROR_CONFIG },
+	{ "file", "not a socket", ERROR_EXISTS },      { "link", "a symlink", ERROR_EXISTS },
+	{ "locklink", "locklink.lock", ERROR_CONFIG }, { "hard", "hard link", ERROR_CONFIG },
+	{ "missing/s", "missing/s", ERROR_CONFIG },    { "directory/", "no path", ERROR_CONFIG },
+	{ "directory", "not a socket", ERROR_EXISTS }, { "..", "no path", ERROR_CONFIG },
 	{ "file/s", "Not a directory", ERROR_CONFIG },
 };
 
 START_TEST(test_bad_socket_paths)
 {
 	int fd = -7, lock_fd = -7;
+	struct stat st;
 	char path[300];
 
 	make_root();
 	make_file("file", "precious");
 	ck_assert_int_eq(symlink("file", below("link")), 0);
 	ck_assert_int_eq(symlink("file", below("locklink.lock")), 0);
+	(void)snprintf(path, sizeof(path), "%s/file", root);
+	ck_assert_int_eq(link(path, below("hard.lock")), 0);
 	ck_assert_int_eq(mkdir(below("directory"), 0700), 0);
 	(void)snprintf(path, sizeof(path), "%s/%s", root, paths[_i].path);
 	ck_assert_int_lt(socket_claim(path, &fd, &lock_fd, &e), 0);
 	check_error(&e, paths[_i].code, paths[_i].text);
 	ck_assert(fd == -7 && lock_fd == -7);
-	ck_assert(is_there("file") && is_there("link"));
+	ck_assert(is_there("link"));
+	ck_assert_int_eq(stat(below("file"), &st), 0);
+	ck_assert_int_eq(st.st_size, (off_t)strlen("precious"));
 }
 END_TEST
 
