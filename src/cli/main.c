@@ -46,6 +46,30 @@ static int finish_output(int code)
 	return code == EXIT_OK ? EXIT_VMM_ERROR : code;
 }
 
+static int unknown_command(const char *name)
+{
+	struct error e;
+
+	(void)command_unknown(name, &e);
+	return command_fail(&e);
+}
+
+/* vmm help [COMMAND] */
+static int print_help(const char *name)
+{
+	const struct command *command = name != NULL ? command_find(name) : NULL;
+
+	if (name != NULL && command == NULL) {
+		return unknown_command(name);
+	}
+	if (command != NULL) {
+		command_print_help(command);
+	} else {
+		command_print_usage(false);
+	}
+	return EXIT_OK;
+}
+
 static bool called_firecracker(const char *name)
 {
 	const char *slash = strrchr(name, '/');
@@ -75,18 +99,14 @@ int main(int argc, char **argv)
 	}
 	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
 	    strcmp(argv[1], "help") == 0) {
-		command_print_usage(false);
-		return EXIT_OK;
+		return finish_output(print_help(argc > 2 ? argv[2] : NULL));
 	}
 	if (strcmp(argv[1], "--version") == 0) {
 		return finish_output(command_version.run(1, argv + 1));
 	}
 	command = command_find(argv[1]);
 	if (command == NULL) {
-		struct error e;
-
-		(void)command_unknown(argv[1], &e);
-		return command_fail(&e);
+		return unknown_command(argv[1]);
 	}
 	return finish_output(command->run(argc - 1, argv + 1));
 }
