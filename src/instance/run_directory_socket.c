@@ -175,7 +175,8 @@ static int open_parent(const char *path, int *ret, const char **name, struct err
 	*name = slash != NULL ? slash + 1 : path;
 	if ((*name)[0] == '\0' || strcmp(*name, ".") == 0 || strcmp(*name, "..") == 0 ||
 	    strlen(*name) + strlen(LOCK_SUFFIX) > NAME_MAX || len >= sizeof(parent)) {
-		return error_set(e, ERROR_CONFIG, EINVAL, "'%.200s' is no path for a socket", path);
+		(void)error_set(e, ERROR_CONFIG, EINVAL, "'%.200s' is no path for a socket", path);
+		return error_hint(e, "name a file in a directory that exists, with a short name");
 	}
 	memcpy(parent, path, len);
 	parent[len] = '\0';
