@@ -8,7 +8,7 @@
  *	console.sock	plain bytes
  *	console.log	what the guest said
  *	vmm.log		messages, of a VM without a terminal
- *	exit.json	how it ended
+ *	exit.json	how it ended; empty until then
  *
  * RUNTIME is $VMM_RUNTIME_DIR, or /run/vmm for root, $XDG_RUNTIME_DIR/vmm for others, else
  * /tmp/vmm-UID. Directories are made with mode 0700 and must belong to us: one that is somebody

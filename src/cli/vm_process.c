@@ -272,8 +272,7 @@ static int open_in_directory(struct vm_process *process, struct error *e)
 	if (r == 0) {
 		console_hub_log_to(process->hub, fd);
 	}
-	/* Its presence says that the directory is to be kept, also if we are killed. */
-	if (r == 0 && process->config.keep_directory) {
+	if (r == 0) {
 		r = run_directory_open(&process->directory, "exit.json", &process->exit_fd, e);
 	}
 	if (r == 0 && process->config.api) {

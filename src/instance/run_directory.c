@@ -307,16 +307,25 @@ static int claim_name(struct run_directory *ret, int root_fd, const char *root, 
 	return r;
 }
 
+/* The report of an ended VM; one that was killed has left an empty file. */
+static bool has_report(int root_fd, const char *name)
+{
+	char path[VM_NAME_MAX + sizeof("/" RUN_EXIT_FILE)];
+	struct stat st;
+
+	(void)snprintf(path, sizeof(path), "%s/" RUN_EXIT_FILE, name);
+	return fstatat(root_fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_size != 0;
+}
+
 /* A name is free if no VM has it and none has left a report under it that may still be wanted. */
 static int claim_any(struct run_directory *ret, int root_fd, const char *root, struct error *e)
 {
 	for (int i = 1; i <= AUTOMATIC_NAMES; i++) {
-		char name[24], report[64];
+		char name[24];
 		int r;
 
 		(void)snprintf(name, sizeof(name), "vm%d", i);
-		(void)snprintf(report, sizeof(report), "%s/" RUN_EXIT_FILE, name);
-		if (faccessat(root_fd, report, F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
+		if (has_report(root_fd, name)) {
 			continue;
 		}
 		r = claim_name(ret, root_fd, root, name, e);
