@@ -24,6 +24,9 @@
 #define COMM_SIZE 16
 
 #define GONE_NS 1000000 /* between two looks for a holder that no process is */
+/* At a start there is time to wait; while a machine runs, main has others to serve. */
+#define TRIES	      90
+#define TRIES_RUNNING 20
 
 static int set_lock(int fd, short type)
 {
@@ -109,8 +112,8 @@ static pid_t find_holder(int fd, char comm[COMM_SIZE])
 	return holder;
 }
 
-static int locked_error(const char *path, bool read_only, pid_t holder, const char *comm,
-			struct error *e)
+static int locked_error(const char *path, bool read_only, bool running, pid_t holder,
+			const char *comm, struct error *e)
 {
 	int r;
 
@@ -123,6 +126,10 @@ static int locked_error(const char *path, bool read_only, pid_t holder, const ch
 	if (holder != 0) {
 		r = error_set(e, ERROR_DISK_LOCKED, EAGAIN, "'%s' is in use by process %d (%s)",
 			      path, (int)holder, comm);
+	} else if (running) {
+		r = error_set(e, ERROR_DISK_LOCKED, EAGAIN,
+			      "'%s' is in use by another process, or as another disk of this one",
+			      path);
 	} else {
 		r = error_set(e, ERROR_DISK_LOCKED, EAGAIN, "'%s' is in use by %s", path,
 			      read_only ? "a process that writes to it" : "another process");
@@ -134,16 +141,18 @@ static int locked_error(const char *path, bool read_only, pid_t holder, const ch
 
 /*
  * A lock that no process has belongs to one that has just ended, whose io_uring the kernel is still
- * taking apart: that takes some milliseconds, longer if it has to wait for the last writes.
+ * taking apart: that takes some milliseconds, longer if it has to wait for the last writes. While a
+ * machine runs nobody looks through /proc: that takes as long as the host has descriptors, and calls
+ * that main's filter refuses.
  */
-int lock_disk(int fd, const char *path, bool read_only, int tries, struct error *e)
+int lock_disk(int fd, const char *path, bool read_only, bool running, struct error *e)
 {
 	const struct timespec pause = { .tv_nsec = GONE_NS };
 	char comm[COMM_SIZE] = "";
 	pid_t holder = 0;
 	int r = -EAGAIN;
 
-	for (int i = 0; i < tries && holder == 0; i++) {
+	for (int i = 0; i < (running ? TRIES_RUNNING : TRIES) && holder == 0; i++) {
 		if (i != 0) {
 			(void)nanosleep(&pause, NULL);
 		}
@@ -151,10 +160,10 @@ int lock_disk(int fd, const char *path, bool read_only, int tries, struct error 
 		if (r != -EAGAIN && r != -EACCES) {
 			break;
 		}
-		holder = find_holder(fd, comm);
+		holder = running ? 0 : find_holder(fd, comm);
 	}
 	if (r == -EAGAIN || r == -EACCES) {
-		return locked_error(path, read_only, holder, comm, e);
+		return locked_error(path, read_only, running, holder, comm, e);
 	}
 	if (r < 0) {
 		r = error_set_sys(e, ERROR_DISK, -r, "'%s' cannot be locked", path);

@@ -156,10 +156,6 @@ static const struct magic {
 };
 #define HEADER_SIZE 512
 
-/* At a start there is time to wait; while a machine runs, main has others to serve. */
-#define LOCK_TRIES	   90
-#define LOCK_TRIES_RUNNING 20
-
 static int describe_open_error(const char *path, bool read_only, int sys, struct error *e)
 {
 	int r = error_set_sys(e, ERROR_DISK, sys, "open '%s'", path);
@@ -421,8 +417,7 @@ int block_open_instead(struct block **ret, const struct block_config *config, st
 		r = examine(&disk, config->path, e);
 	}
 	if (r == 0 && config->lock == BLOCK_LOCK_ON) {
-		r = lock_disk(disk.fd, config->path, config->read_only,
-			      old == NULL ? LOCK_TRIES : LOCK_TRIES_RUNNING, e);
+		r = lock_disk(disk.fd, config->path, config->read_only, old != NULL, e);
 	}
 	if (r == 0 && config->format == BLOCK_FORMAT_AUTO) {
 		r = refuse_formats(&disk, config->path, e);

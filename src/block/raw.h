@@ -103,8 +103,9 @@ int sync_create(struct block **ret, struct raw_disk *disk, struct error *e);
 int uring_create(struct block **ret, struct raw_disk *disk, struct error *e);
 
 /* Locks the whole file. ERROR_DISK_LOCKED if somebody else has it; a holder that no process is may
- * go away: so many looks, each after a millisecond. */
-int lock_disk(int fd, const char *path, bool read_only, int tries, struct error *e);
+ * go away, and is waited for: 90 ms; 20 ms and without looking for who it is if a machine is
+ * `running`. */
+int lock_disk(int fd, const char *path, bool read_only, bool running, struct error *e);
 /* Before closing: an io_uring keeps the file, and with it the lock, for a moment longer. */
 void unlock_disk(int fd);
 

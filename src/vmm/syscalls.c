@@ -70,7 +70,6 @@ static const struct syscall_rule main_rules[] = {
 	 */
 	SYSCALL_IF_MASKED("openat", 2, O_CREAT | O_TRUNC | TMPFILE_BIT, 0),
 	SYSCALL("fstatfs"),
-	SYSCALL("getdents64"),
 	SYSCALL("clock_nanosleep"),
 	SYSCALL("eventfd2"),
 	SYSCALL_IF("fcntl", 1, F_GETFL),

@@ -151,6 +151,8 @@ START_TEST(test_limit_disk)
 }
 END_TEST
 
+static const char *const locked_path = "/tmp/vmm-test-locked-disk";
+
 /* Main, in its filter, opens another file by either engine; a refusal does not end it either. */
 static void replace_in_sandbox(void)
 {
@@ -165,6 +167,9 @@ static void replace_in_sandbox(void)
 	ck_assert_int_lt(vm_replace_disk(vm, 0, "/nowhere/disk", &e), 0);
 	ck_assert_int_lt(vm_replace_disk(vm, 0, "/tmp", &e), 0);
 	ck_assert_int_lt(vm_replace_disk(vm, 0, "/dev/null", &e), 0);
+	ck_assert_int_lt(vm_replace_disk(vm, 0, "/proc/self/fd/9999", &e), 0);
+	ck_assert_int_lt(vm_replace_disk(vm, 0, locked_path, &e), 0);
+	check_error(&e, ERROR_DISK_LOCKED, "another process");
 	vm_stop(vm);
 	expect_stop(VM_STOP_REQUESTED, 0);
 	vm_destroy(vm);
@@ -173,7 +178,9 @@ static void replace_in_sandbox(void)
 
 START_TEST(test_replace_disk_in_sandbox)
 {
-	int status;
+	const struct block_config locked = { .path = locked_path, .engine = BLOCK_ENGINE_SYNC };
+	struct block *holder = NULL;
+	int status, fd;
 	pid_t pid;
 
 	if (SANITIZED) {
@@ -183,6 +190,11 @@ START_TEST(test_replace_disk_in_sandbox)
 	use_disk();
 	config.disks[0].engine = _i == 0 ? BLOCK_ENGINE_AUTO : BLOCK_ENGINE_SYNC;
 	use_guest("test=block-load requests=1000000000");
+	fd = open(locked_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(ftruncate(fd, (off_t)MIB(1)), 0);
+	(void)close(fd);
+	check_ok(block_open(&holder, &locked, &e), &e);
 	pid = fork();
 	ck_assert_int_ge(pid, 0);
 	if (pid == 0) {
@@ -190,6 +202,8 @@ START_TEST(test_replace_disk_in_sandbox)
 		_exit(0);
 	}
 	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	block_close(holder);
+	(void)unlink(locked_path);
 	ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status 0x%x",
 		      (unsigned int)status);
 	(void)unlink(other_path);
