@@ -74,12 +74,12 @@ contains() {
 }
 
 # eventually NAME COMMAND...: ok if the command succeeds before the time is up that a guest may take; not if $vmm, a
-# process number, ends meanwhile. Too late is status 124, see lab_failed in tests/system/run.
+# process number if set, ends meanwhile. Too late is status 124, see lab_failed in tests/system/run.
 eventually() {
 	local what=$1 why='status 124' end=$((SECONDS + ${patience%s}))
 	shift
 	while [ $SECONDS -lt $end ]; do
-		if ! kill -0 "$vmm" 2>/dev/null; then
+		if ! kill -0 "${vmm:-$$}" 2>/dev/null; then
 			why='vmm has ended'
 			break
 		elif "$@"; then
