@@ -44,6 +44,7 @@ const char *instance_state_name(enum instance_state state); /* "not-started", ..
 
 struct instance;
 
+/* None of these may destroy the instance: it goes on after them. */
 struct instance_host {
 	struct loop *loop;		/* main's; borrowed */
 	struct console_channel *serial; /* as struct vm_host; NULL: nobody listens */

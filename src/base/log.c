@@ -169,7 +169,7 @@ static char *copy_harmless(char *out, const char *end, const char *text)
 static const struct syscall_rule log_rules[] = {
 	SYSCALL("write"),
 	SYSCALL("poll"),
-	SYSCALL("sendto"),
+	SYSCALL_IF("sendto", 4, 0), /* to whom the socket is connected */
 	SYSCALL("clock_gettime"),
 };
 const struct syscall_list log_syscalls = SYSCALL_LIST(log_rules);

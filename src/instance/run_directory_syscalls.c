@@ -13,7 +13,7 @@ static const struct syscall_rule directory_rules[] = {
 const struct syscall_list run_directory_syscalls = SYSCALL_LIST(directory_rules);
 
 static const struct syscall_rule notify_rules[] = {
-	SYSCALL("sendto"),
+	SYSCALL_IF("sendto", 4, 0), /* connected */
 	SYSCALL("close"),
 };
 const struct syscall_list notify_syscalls = SYSCALL_LIST(notify_rules);

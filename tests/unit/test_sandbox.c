@@ -355,6 +355,17 @@ static uint32_t run_program(const struct sandbox_filter *filter, const struct se
 	return 0;
 }
 
+static bool allows_data(enum sandbox_role role, const struct seccomp_data *data)
+{
+	uint32_t answer = run_program(&sandbox_filters[role], data) & SECCOMP_RET_ACTION_FULL;
+
+	ck_assert_msg(answer == SECCOMP_RET_ALLOW || answer == SECCOMP_RET_TRAP ||
+			      answer == SECCOMP_RET_KILL_THREAD ||
+			      answer == SECCOMP_RET_KILL_PROCESS,
+		      "answer 0x%x", answer);
+	return answer == SECCOMP_RET_ALLOW;
+}
+
 static bool allows(enum sandbox_role role, uint32_t arch, long number, uint64_t arg1, uint64_t arg2)
 {
 	const struct seccomp_data data = {
@@ -362,13 +373,8 @@ static bool allows(enum sandbox_role role, uint32_t arch, long number, uint64_t 
 		.arch = arch,
 		.args = { 0, arg1, arg2, 0, 0, 0 },
 	};
-	uint32_t answer = run_program(&sandbox_filters[role], &data) & SECCOMP_RET_ACTION_FULL;
 
-	ck_assert_msg(answer == SECCOMP_RET_ALLOW || answer == SECCOMP_RET_TRAP ||
-			      answer == SECCOMP_RET_KILL_THREAD ||
-			      answer == SECCOMP_RET_KILL_PROCESS,
-		      "answer 0x%x", answer);
-	return answer == SECCOMP_RET_ALLOW;
+	return allows_data(role, &data);
 }
 
 /* No role may, whatever the arguments. */
@@ -481,6 +487,25 @@ START_TEST(test_never)
 }
 END_TEST
 
+/* Sockets that are there: nobody says where to, nor asks from where. */
+START_TEST(test_no_addresses)
+{
+	static const long calls[] = { SYS_sendto, SYS_recvfrom };
+	enum sandbox_role role = (enum sandbox_role)_i;
+
+	for (size_t i = 0; i < ARRAY_SIZE(calls); i++) {
+		struct seccomp_data data = { .nr = (int)calls[i], .arch = AUDIT_ARCH_X86_64 };
+
+		ck_assert(allows_data(role, &data) || role != SANDBOX_ROLE_MAIN);
+		data.args[4] = 0x7f0000001000;
+		ck_assert_msg(!allows_data(role, &data), "role %s: %s", sandbox_role_name(role),
+			      sandbox_syscall_names[calls[i]]);
+		data.args[4] = 1ULL << 32;
+		ck_assert(!allows_data(role, &data));
+	}
+}
+END_TEST
+
 /* Main opens another file behind a disk, which neither makes nor cuts one, and makes its ring. */
 START_TEST(test_only_main_opens)
 {
@@ -584,7 +609,8 @@ END_TEST
 CHECK_MAIN("sandbox", CHECK_LOOP(test_forbidden, SANDBOX_ROLES *ARRAY_SIZE(forbidden));
 	   CHECK_LOOP(test_log_mode, SANDBOX_ROLES *ARRAY_SIZE(forbidden)); CHECK_TEST(test_off);
 	   CHECK_LOOP(test_allowed, SANDBOX_ROLES); CHECK_TEST(test_status);
-	   CHECK_LOOP(test_never, SANDBOX_ROLES); CHECK_LOOP(test_only_main_opens, SANDBOX_ROLES);
+	   CHECK_LOOP(test_never, SANDBOX_ROLES); CHECK_LOOP(test_no_addresses, SANDBOX_ROLES);
+	   CHECK_LOOP(test_only_main_opens, SANDBOX_ROLES);
 	   CHECK_LOOP(test_foreign_architectures, SANDBOX_ROLES);
 	   CHECK_LOOP(test_ioctls, SANDBOX_ROLES);
 	   CHECK_LOOP(test_no_executable_memory, SANDBOX_ROLES);
