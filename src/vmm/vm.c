@@ -38,7 +38,7 @@ struct vm {
 	struct vcpus vcpus;
 	struct loader_request load;
 	struct boot_entry entry;
-	char cmdline[PLATFORM_CMDLINE_MAX];
+	char *cmdline; /* `load` borrows it */
 	struct cpu_template *cpu_template; /* ours; NULL: none */
 	uint64_t resets;
 
@@ -205,7 +205,23 @@ static int build_cmdline(struct vm *vm, struct error *e)
 		.initrd = config->boot.initrd != NULL,
 	};
 
-	return cmdline_build(&request, vm->cmdline, sizeof(vm->cmdline), e);
+	char *shrunk;
+	int r;
+
+	vm->cmdline = malloc(PLATFORM_CMDLINE_MAX);
+	if (vm->cmdline == NULL) {
+		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "kernel command line: out of memory");
+	}
+	r = cmdline_build(&request, vm->cmdline, PLATFORM_CMDLINE_MAX, e);
+	if (r < 0) {
+		return r;
+	}
+	shrunk = realloc(vm->cmdline, strlen(vm->cmdline) + 1);
+	if (shrunk != NULL) {
+		vm->cmdline = shrunk;
+	}
+	vm->load.cmdline = vm->cmdline;
+	return 0;
 }
 
 static int open_images(struct vm *vm, struct error *e)
@@ -378,7 +394,6 @@ int vm_create(struct vm **ret, const struct vm_config *config, struct vm_host *h
 	vm->host = host;
 	vm->kvm.fd = vm->kvm.vm_fd = vm->mem.fd = -1;
 	vm->load.kernel.fd = vm->load.initrd.fd = -1;
-	vm->load.cmdline = vm->cmdline;
 	vm->power.event = report_event;
 	vm->event_post = (struct loop_post){ .run = event_arrived, .arg = vm };
 	vm->stop_post = (struct loop_post){ .run = call_stopped, .arg = vm };
@@ -550,6 +565,7 @@ void vm_destroy(struct vm *vm)
 	close_fd(&vm->load.kernel.fd);
 	close_fd(&vm->load.initrd.fd);
 	free(vm->cpu_template);
+	free(vm->cmdline);
 	free(vm);
 }
 
