@@ -160,7 +160,7 @@ static int describe_open_error(const char *path, bool read_only, int sys, struct
 {
 	int r = error_set_sys(e, ERROR_DISK, sys, "open '%s'", path);
 
-	if (sys == ENOENT) {
+	if (sys == ENOENT && strncmp(path, "/dev/", strlen("/dev/")) != 0) {
 		(void)error_hint(e, "'truncate -s 4G %s' makes an empty disk", path);
 	} else if (sys == EISDIR) {
 		r = error_set(e, ERROR_DISK, EISDIR, "'%s' is a directory", path);
@@ -270,7 +270,10 @@ static int examine(struct raw_disk *disk, const char *path, struct error *e)
 	if (r < 0) {
 		return r;
 	}
-	if (disk->capacity == 0) {
+	if (disk->capacity == 0 && disk->is_device) {
+		r = error_set(e, ERROR_DISK, EINVAL, "block device '%s' is empty", path);
+		(void)error_hint(e, "'lsblk %s' shows what is behind it", path);
+	} else if (disk->capacity == 0) {
 		r = error_set(e, ERROR_DISK, EINVAL, "'%s' is empty", path);
 		(void)error_hint(e, "'truncate -s 4G %s' gives it a size", path);
 	} else if (disk->capacity % disk->logical_block != 0) {

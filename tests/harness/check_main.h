@@ -39,6 +39,18 @@
 
 #define CHECK_TIMEOUT_SECONDS 120
 
+/* A sanitizer's own system calls are refused in the sandbox, and its memory is no measure. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+#ifndef SANITIZED
+#define SANITIZED 0
+#endif
+
 #define CHECK_TEST(test)	tcase_add_test(check_tcase_, test)
 #define CHECK_TABLE(test, rows) tcase_add_loop_test(check_tcase_, test, 0, (int)ARRAY_SIZE(rows))
 /* Runs the test with _i = 0 ... count - 1. */

@@ -13,17 +13,6 @@
 #include "harness/json_schema.h"
 #include "vmm/cleanup.h"
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0
-#endif
-
 static const char *const methods[] = { "GET", "PUT", "PATCH", "DELETE", "POST", "HEAD", "OPTIONS" };
 
 /* Well-framed, of a status that there is, and an error says why. */

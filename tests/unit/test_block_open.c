@@ -423,6 +423,11 @@ START_TEST(test_instead_of_another)
 	config.path = "/nowhere/disk";
 	ck_assert_int_lt(block_open_instead(&next, &config, old, &e), 0);
 	check_error(&e, ERROR_DISK, "/nowhere/disk");
+	ck_assert_ptr_nonnull(strstr(e.hint, "truncate"));
+	/* No file is made where devices are. */
+	config.path = "/dev/nothing-of-that-name";
+	ck_assert_int_lt(block_open_instead(&next, &config, old, &e), 0);
+	ck_assert_str_eq(e.hint, "");
 	ck_assert(locked(disk_path) && locked(path));
 	block_close(next);
 	block_close(old);

@@ -11,17 +11,6 @@
 #include "../../src/instance/internal.h"
 #include "instance_rig.h"
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0
-#endif
-
 #define PATIENCE_NS (50 * 1000000000ULL)
 
 /* A console that keeps what comes. */

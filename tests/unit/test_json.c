@@ -615,7 +615,7 @@ END_TEST
 
 CHECK_MAIN("json", CHECK_FIXTURE(setup, NULL); CHECK_TABLE(test_accepted, accepted);
 	   CHECK_TABLE(test_refused, refused); CHECK_TABLE(test_messages, messages);
-	   CHECK_TABLE(test_depth, nests); CHECK_TEST(test_too_many_values); CHECK_TEST(test_not_deep); CHECK_TEST(test_long_tokens);
-	   CHECK_TEST(test_many_keys); CHECK_TEST(test_text); CHECK_TEST(test_lonely_text);
-	   CHECK_TEST(test_file); CHECK_TEST(test_odd_files); CHECK_TEST(test_large_file);
-	   CHECK_TEST(test_prepare))
+	   CHECK_TABLE(test_depth, nests); CHECK_TEST(test_too_many_values);
+	   CHECK_TEST(test_not_deep); CHECK_TEST(test_long_tokens); CHECK_TEST(test_many_keys);
+	   CHECK_TEST(test_text); CHECK_TEST(test_lonely_text); CHECK_TEST(test_file);
+	   CHECK_TEST(test_odd_files); CHECK_TEST(test_large_file); CHECK_TEST(test_prepare))

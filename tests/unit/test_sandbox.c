@@ -29,18 +29,6 @@
 
 #define CHILD_LIVES 42
 
-/* A sanitizer's own calls at a process's end are refused as well. */
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define SANITIZED 1
-#endif
-#endif
-#ifndef SANITIZED
-#define SANITIZED 0
-#endif
-
 /* A child's end and what it wrote to standard error. */
 struct end {
 	int status;
