@@ -18,6 +18,8 @@
 #define JSON_DEPTH_MAX 64
 /* Of a text, keys counted as well: some 30 MB at most, whatever the text is. */
 #define JSON_VALUES_MAX 100000
+/* For json_dumps(): 0.1 is shown as that, and not as the 0.10000000000000001 of its 17 digits. */
+#define JSON_DIGITS JSON_REAL_PRECISION(15)
 
 /* Main thread, before any other thread uses jansson. */
 void json_prepare(void);

@@ -174,6 +174,6 @@ const struct command command_api = {
 		"contents of FILE, or standard input. The body of the answer is printed unchanged. "
 		"GET /events goes on for ever: use vmm events.",
 	.examples = examples,
-	.exits =
-		"125 also: the answer has the status 400 or above; its text is printed as an error",
+	.exits = "125 an error, which is said on standard error; so is an answer of status 400 or "
+		 "above",
 };

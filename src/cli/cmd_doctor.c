@@ -153,13 +153,19 @@ static bool check_kvm(struct doctor *doctor, const struct kvm_report *report)
 static void check_tap(struct doctor *doctor)
 {
 	auto_close int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+	char text[200];
+	bool denied;
 
 	if (fd >= 0) {
 		say(doctor, GOOD, "tap", "/dev/net/tun can be opened", NULL);
-	} else {
-		say(doctor, WARN, "tap", strerror(errno),
-		    "sudo modprobe tun; sudo ip tuntap add tap0 mode tap user $USER vnet_hdr");
+		return;
 	}
+	denied = errno == EACCES || errno == EPERM;
+	(void)snprintf(text, sizeof(text), "open /dev/net/tun: %s", strerror(errno));
+	say(doctor, WARN, "tap", text,
+	    denied ? "sudo chmod 0666 /dev/net/tun, which is the usual mode, or pass an open tap: "
+		     "--net fd=N"
+		   : "sudo modprobe tun; sudo ip tuntap add tap0 mode tap user $USER vnet_hdr");
 }
 
 static void check_io_uring(struct doctor *doctor)
@@ -261,5 +267,5 @@ const struct command command_doctor = {
 		"with "
 		"*subject*, *verdict* (ok, warning or failure), *text* and, where something can be "
 		"done, *cure*.",
-	.exits = "125 also: no VM can run here",
+	.exits = "125 no VM can run here",
 };

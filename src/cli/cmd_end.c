@@ -475,10 +475,9 @@ const struct command command_wait = {
 		"Waits for the end of the VM and ends with its exit code, from the report in its "
 		"directory; with --json the report is printed, see --exit-report in vmm-run(1). A "
 		"VM that has ended already is not waited for.\n\n"
-		"Only a VM that runs in the background (vmm run --detach) leaves a report; of one "
-		"in the foreground, whose exit code its caller has, *reason* is null and the exit "
-		"code 0. One that was killed leaves its directory without a report, which is an "
-		"error.\n\n"
+		"A VM that runs in the background (vmm run --detach) leaves its report; one in the "
+		"foreground takes it along, so that only who waits before the end learns of it. "
+		"One that was killed leaves its directory without a report, which is an error.\n\n"
 		"With --for running it waits until the guest runs; the end of the VM is then an "
 		"error.",
 	.examples = wait_examples,

@@ -53,12 +53,23 @@ static void put(const char *text)
 	}
 }
 
+/* A name such as bzImage keeps its shape at the start of a sentence. */
+static bool is_mixed_case(const char *word)
+{
+	for (const char *at = word + 1; *word != '\0' && isalnum((unsigned char)*at); at++) {
+		if (isupper((unsigned char)*at)) {
+			return true;
+		}
+	}
+	return false;
+}
+
 static void put_sentence(const char *text)
 {
-	if (*text != '\0') {
-		(void)putchar(toupper((unsigned char)*text));
-		put(text + 1);
+	if (*text != '\0' && !is_mixed_case(text)) {
+		(void)putchar(toupper((unsigned char)*text++));
 	}
+	put(text);
 	(void)putchar('.');
 }
 
@@ -113,12 +124,32 @@ static void put_exit(const char *code, const char *meaning)
 	(void)printf("\n\n");
 }
 
+/* Whether the command says itself what the code means. */
+static bool has_exit(const struct command *command, const char *code)
+{
+	size_t len = strlen(code);
+	const char *line = command->exits;
+
+	while (line != NULL && (strncmp(line, code, len) != 0 || line[len] != ' ')) {
+		line = strchr(line, '\n');
+		line = line != NULL ? line + 1 : NULL;
+	}
+	return line != NULL;
+}
+
+static void put_common_exit(const struct command *command, const char *code, const char *meaning)
+{
+	if (!has_exit(command, code)) {
+		put_exit(code, meaning);
+	}
+}
+
 static void put_exits(const struct command *command)
 {
 	const char *line = command->exits;
 
 	heading("EXIT CODES");
-	put_exit("0", "done");
+	put_common_exit(command, "0", "done");
 	while (line != NULL && *line != '\0') {
 		char code[16], meaning[200];
 		size_t len = strcspn(line, "\n");
@@ -128,8 +159,8 @@ static void put_exits(const struct command *command)
 		}
 		line += len + (line[len] == '\n');
 	}
-	put_exit("2", "the command line is wrong");
-	put_exit("125", "an error, which is said on standard error");
+	put_common_exit(command, "2", "the command line is wrong");
+	put_common_exit(command, "125", "an error, which is said on standard error");
 }
 
 /* The file begins with a heading; its text is scdoc. */

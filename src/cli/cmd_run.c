@@ -172,10 +172,27 @@ static int run_command(int argc, char **argv)
 	return code;
 }
 
+static const struct command_example examples[] = {
+	{ "vmm run --kernel bzImage --initrd initrd --disk root.img,ro --timeout 5m",
+	  "a VM on this terminal; Ctrl-] ? shows help" },
+	{ "vmm run -d -n web --kernel vmlinux -m 2G -c 4 --disk web.img --net tap=tap0",
+	  "one in the background, with a network card; then: vmm console web" },
+	{ "vmm run --config-file vm.json --exit-report end.json",
+	  "one that a file describes; how it ended is in end.json" },
+	{ NULL, NULL },
+};
+
 const struct command command_run = {
 	.name = "run",
 	.operands = "",
 	.help = "boot a VM with its console on standard input and output",
 	.options = &run_options,
 	.run = run_command,
+	.examples = examples,
+	.exits = "0 the guest has powered off; with --detach: it runs\n"
+		 "10 the guest has rebooted, with --on-reboot exit\n"
+		 "11 the guest's kernel has panicked, as far as it tells (pvpanic)\n"
+		 "12 triple fault\n"
+		 "124 --timeout is over\n"
+		 "128+N the VM was stopped: after signal N, or by a command (137)",
 };

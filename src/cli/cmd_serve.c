@@ -202,10 +202,23 @@ int firecracker_main(int argc, char **argv)
 	return run_serve(argc, argv, true);
 }
 
+static const struct command_example examples[] = {
+	{ "vmm serve --api-sock /tmp/vm.sock",
+	  "a VM for clients of Firecracker's API, curl for one" },
+	{ "vmm serve --name web", "one that vmm api web PUT /boot-source ... configures" },
+	{ NULL, NULL },
+};
+
 const struct command command_serve = {
 	.name = "serve",
 	.operands = "",
 	.help = "wait on a socket for a VM to be configured and started (REST API)",
 	.options = &serve_options,
 	.run = serve_command,
+	.examples = examples,
+	.exits = "0 the guest has powered off\n"
+		 "10 the guest has rebooted, with on_reboot \"exit\" in its machine-config\n"
+		 "11 the guest's kernel has panicked, as far as it tells (pvpanic)\n"
+		 "12 triple fault\n"
+		 "128+N the VM was stopped: after signal N, or by a request (137)",
 };

@@ -106,6 +106,18 @@ static void print_examples(const struct command_example *example)
 	}
 }
 
+static void print_exits(const char *line)
+{
+	(void)printf("\nexit codes:\n");
+	while (*line != '\0') {
+		int code = (int)strcspn(line, " ");
+		int len = (int)strcspn(line, "\n");
+
+		(void)printf("  %-5.*s  %.*s\n", code, line, len - code - 1, line + code + 1);
+		line += (size_t)len + (line[len] == '\n');
+	}
+}
+
 void command_print_help(const struct command *command)
 {
 	size_t need = options_help(command->options, NULL, 0);
@@ -119,6 +131,9 @@ void command_print_help(const struct command *command)
 		(void)fputs(text, stdout);
 	}
 	print_examples(command->examples);
+	if (command->exits != NULL) {
+		print_exits(command->exits);
+	}
 }
 
 static const struct option common_option_list[] = {
@@ -244,7 +259,7 @@ int command_parse_target(const struct command *command, void *object, const bool
 int command_print_json(json_t *value, bool indent)
 {
 	auto_free char *text =
-		value != NULL ? json_dumps(value, JSON_ENCODE_ANY |
+		value != NULL ? json_dumps(value, JSON_ENCODE_ANY | JSON_DIGITS |
 							  (indent ? JSON_INDENT(2) : JSON_COMPACT))
 			      : NULL;
 	struct error e = { 0 };

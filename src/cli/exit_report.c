@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "vmm/cleanup.h"
+#include "vmm/json.h"
 
 int exit_report_open(const char *path, int *ret_fd, struct error *e)
 {
@@ -95,7 +96,7 @@ static json_t *describe(const struct exit_report *report)
 	json_t *root = json_pack("{s:s, s:o, s:s, s:i, s:f, s:{s:I, s:I, s:I, s:I}}", "vmm_version",
 				 VMM_VERSION, "name", make_string(report->name), "reason",
 				 report->reason, "exit_code", report->exit_code, "uptime_seconds",
-				 (double)report->uptime_ns / 1e9, "stats", "resets",
+				 (double)(report->uptime_ns / 1000) / 1e6, "stats", "resets",
 				 (json_int_t)stats->resets, "exits_io", (json_int_t)stats->exits_io,
 				 "exits_mmio", (json_int_t)stats->exits_mmio, "exits_other",
 				 (json_int_t)stats->exits_other);
@@ -113,7 +114,7 @@ static json_t *describe(const struct exit_report *report)
 int exit_report_write(int fd, const struct exit_report *report, struct error *e)
 {
 	json_t *root = describe(report);
-	auto_free char *text = root != NULL ? json_dumps(root, JSON_INDENT(2)) : NULL;
+	auto_free char *text = root != NULL ? json_dumps(root, JSON_INDENT(2) | JSON_DIGITS) : NULL;
 	size_t len;
 
 	json_decref(root);
