@@ -38,7 +38,7 @@ struct vm {
 	struct vcpus vcpus;
 	struct loader_request load;
 	struct boot_entry entry;
-	char *cmdline; /* `load` borrows it */
+	char *cmdline;			   /* `load` borrows it */
 	struct cpu_template *cpu_template; /* ours; NULL: none */
 	uint64_t resets;
 
@@ -417,6 +417,32 @@ int vm_create(struct vm **ret, const struct vm_config *config, struct vm_host *h
 	return 0;
 }
 
+static int enter_main_filter(struct vm *vm, struct error *e)
+{
+	return sandbox_enter_thread(vm->config.sandbox, SANDBOX_ROLE_MAIN, e);
+}
+
+/*
+ * Main enters its filter while the vCPUs set themselves up, which takes about as long. But they may
+ * refuse a CPU template; then main must still be able to make another VM, so there it waits first.
+ */
+static int prepare_to_run(struct vm *vm, struct error *e)
+{
+	bool may_refuse = vm->cpu_template != NULL;
+	int r = begin_workers(vm, e);
+
+	if (r == 0 && !may_refuse) {
+		r = enter_main_filter(vm, e);
+	}
+	if (r == 0) {
+		r = vcpus_wait_ready(&vm->vcpus, e);
+	}
+	if (r == 0) {
+		r = vcpu_set_entry(vm->vcpus.list[0].fd, &vm->entry, e);
+	}
+	return r == 0 && may_refuse ? enter_main_filter(vm, e) : r;
+}
+
 int vm_start(struct vm *vm, struct error *e)
 {
 	int r;
@@ -424,16 +450,7 @@ int vm_start(struct vm *vm, struct error *e)
 	if (vm->state != VM_CREATED) {
 		return error_set(e, ERROR_CONFIG, EBUSY, "start: the VM was started before");
 	}
-	r = begin_workers(vm, e);
-	if (r == 0) {
-		r = vcpus_wait_ready(&vm->vcpus, e);
-	}
-	if (r == 0) {
-		r = vcpu_set_entry(vm->vcpus.list[0].fd, &vm->entry, e);
-	}
-	if (r == 0) {
-		r = sandbox_enter_thread(vm->config.sandbox, SANDBOX_ROLE_MAIN, e);
-	}
+	r = prepare_to_run(vm, e);
 	if (r < 0) {
 		return r;
 	}
