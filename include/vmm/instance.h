@@ -49,6 +49,12 @@ struct instance_host {
 	struct loop *loop;		/* main's; borrowed */
 	struct console_channel *serial; /* as struct vm_host; NULL: nobody listens */
 	struct console_channel *hvc;
+	/*
+	 * Main, within a start: the VM is made, and its vCPUs are setting themselves up; the process is
+	 * not in its sandbox yet. What the host opens late, because a start need not wait for it,
+	 * it opens here; a failure fails the start. May be NULL.
+	 */
+	int (*prepare)(struct instance_host *host, struct error *e);
 	/* Main: the VM runs for the first time, from the loop or from within instance_start_now(); or
 	 * a start by request has failed. May be NULL. */
 	void (*started)(struct instance_host *host, const struct error *failure);

@@ -296,47 +296,27 @@ static int listen_at_path(struct vm_process *process, struct error *e)
 	return api_listen(process->api, fd, e);
 }
 
-static int open_instance(struct vm_process *process, struct error *e)
-{
-	struct instance_settings settings = process->config.instance;
-	struct console_channel *channel = console_hub_channel(process->hub);
-	const struct api_config api = {
-		.loop = &process->loop,
-		.body_max = process->config.body_max,
-	};
-	struct api_config with_instance = api;
-	int r;
-
-	if (settings.id == NULL) {
-		settings.id = has_directory(process)	     ? process->directory.name
-			      : process->config.name != NULL ? process->config.name
-							     : "vm";
-	}
-	process->host = (struct instance_host){ .loop = &process->loop, .ended = ended };
-	if (process->config.console == RUN_CONSOLE_HVC) {
-		process->host.hvc = channel;
-	} else {
-		process->host.serial = channel;
-	}
-	r = instance_create(&process->instance, &settings, &process->host, e);
-	if (r < 0 || !process->config.api) {
-		return r;
-	}
-	with_instance.instance = process->instance;
-	return api_create(&process->api, &with_instance, e);
-}
-
 static int open_doors(struct vm_process *process, struct error *e)
 {
-	int r = 0;
+	const struct api_config api = {
+		.loop = &process->loop,
+		.instance = process->instance,
+		.body_max = process->config.body_max,
+	};
+	int r = process->config.api ? api_create(&process->api, &api, e) : 0;
 
-	if (process->config.api_socket != NULL && process->config.api) {
+	if (r == 0 && process->config.api_socket != NULL && process->config.api) {
 		r = listen_at_path(process, e);
 	}
 	if (r == 0 && has_directory(process)) {
 		r = open_in_directory(process, e);
 	}
 	return r;
+}
+
+static int prepare(struct instance_host *host, struct error *e)
+{
+	return open_doors(container_of(host, struct vm_process, host), e);
 }
 
 /* The VM runs. */
@@ -369,6 +349,30 @@ static void vm_started(struct instance_host *host, const struct error *failure)
 	if (process->started != NULL) {
 		process->started(process);
 	}
+}
+
+static int open_instance(struct vm_process *process, struct error *e)
+{
+	struct instance_settings settings = process->config.instance;
+	struct console_channel *channel = console_hub_channel(process->hub);
+
+	if (settings.id == NULL) {
+		settings.id = has_directory(process)	     ? process->directory.name
+			      : process->config.name != NULL ? process->config.name
+							     : "vm";
+	}
+	process->host = (struct instance_host){
+		.loop = &process->loop,
+		.prepare = process->config.doors_at_start ? prepare : NULL,
+		.started = vm_started,
+		.ended = ended,
+	};
+	if (process->config.console == RUN_CONSOLE_HVC) {
+		process->host.hvc = channel;
+	} else {
+		process->host.serial = channel;
+	}
+	return instance_create(&process->instance, &settings, &process->host, e);
 }
 
 int vm_process_init(struct vm_process *process, const struct vm_process_config *config,
@@ -414,8 +418,7 @@ int vm_process_init(struct vm_process *process, const struct vm_process_config *
 	if (r == 0) {
 		r = open_instance(process, e);
 	}
-	if (r == 0) {
-		process->host.started = vm_started;
+	if (r == 0 && !config->doors_at_start) {
 		r = open_doors(process, e);
 	}
 	if (r == 0 && config->ready_when_listening) {

@@ -35,6 +35,8 @@ struct vm_process_config {
 	const char *name;
 	const char *api_socket; /* path of the user's; NULL: only in the directory */
 	bool api;
+	bool doors_at_start; /* sockets are opened within the start, while vCPUs set themselves up:
+				nobody can ask for anything before it */
 	size_t body_max;
 	enum run_console
 		console; /* which one is on standard input and output, and in the directory */

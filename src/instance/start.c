@@ -55,8 +55,12 @@ int instance_start_threads(struct vm_host *host, struct error *e)
 
 static int run(struct instance *instance, struct error *e)
 {
-	int r = sandbox_enter_process(instance->settings.sandbox, e);
+	struct instance_host *host = instance->host;
+	int r = host->prepare != NULL ? host->prepare(host, e) : 0;
 
+	if (r == 0) {
+		r = sandbox_enter_process(instance->settings.sandbox, e);
+	}
 	instance->started_ns = loop_now_ns();
 	jobs_expect_worker(instance->jobs, true);
 	return r == 0 ? vm_start(instance->vm, e) : r;
