@@ -83,9 +83,15 @@ func succeed(name string, err error) bool {
 	return check(name, err == nil, err)
 }
 
+// Too late is status 124: see lab_failed in tests/system/run.
+func tooLate() {
+	fmt.Println("#   status 124")
+}
+
 func wait(what func() bool) bool {
 	for end := time.Now().Add(patience); !what(); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(end) {
+			tooLate()
 			return false
 		}
 	}
@@ -146,7 +152,11 @@ func create(ctx context.Context, f files, id string) (*guest, error) {
 func (g *guest) end() error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	return g.Wait(ctx)
+	err := g.Wait(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		tooLate()
+	}
+	return err
 }
 
 func (g *guest) beats() bool {
