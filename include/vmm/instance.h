@@ -7,7 +7,8 @@
  * Main thread only. Requests are decided by two tables, one before and one after the start; a
  * refused request has changed nothing. A start takes place on a thread of its own (opening files,
  * loading a kernel), so that main goes on answering; meanwhile what changes the VM is refused with
- * ERROR_BUSY. A start that fails leaves the instance as it was before, and it may be tried again.
+ * ERROR_BUSY. A start that fails leaves the instance as it was before, and it may be tried again;
+ * only if KVM fails after main has entered its filter, the instance has ended.
  *
  *	NOT_STARTED --InstanceStart--> STARTING --> RUNNING <--> PAUSED
  *	     ^                            |            |            |

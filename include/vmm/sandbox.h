@@ -40,5 +40,7 @@ const char *sandbox_role_name(enum sandbox_role role);
 int sandbox_enter_process(enum sandbox_mode mode, struct error *e);
 /* The calling thread, for good. */
 int sandbox_enter_thread(enum sandbox_mode mode, enum sandbox_role role, struct error *e);
+/* Has the calling thread a filter? */
+bool sandbox_thread_entered(void);
 
 #endif

@@ -122,6 +122,7 @@ struct instance {
 	struct serial_file serial;
 	uint64_t started_ns, ended_ns; /* 0: not yet */
 	const struct vm_stop *stop;    /* the VM's; NULL: not ended */
+	struct vm_stop failed_stop;    /* of a start that cannot be tried again */
 
 	/* A start on a thread of its own. */
 	pthread_t thread;

@@ -66,6 +66,18 @@ static int run(struct instance *instance, struct error *e)
 	return r == 0 ? vm_start(instance->vm, e) : r;
 }
 
+/*
+ * Main has entered its filter, within which no VM can be made: what failed after that (KVM, not
+ * something that a client could correct) is the end.
+ */
+static void end_for_good(struct instance *instance, const struct error *e)
+{
+	instance->failed_stop = (struct vm_stop){ .reason = VM_STOP_ERROR, .error = *e };
+	instance->stop = &instance->failed_stop;
+	instance->state = INSTANCE_ENDED;
+	event_log_add(&instance->events, "stopped", describe_stop(instance->stop));
+}
+
 /* Main: vm_create() has returned `r`, with `e` filled if that is negative. */
 static int conclude(struct instance *instance, int r, struct error *e)
 {
@@ -81,6 +93,9 @@ static int conclude(struct instance *instance, int r, struct error *e)
 		instance->started_ns = 0;
 		instance->state = INSTANCE_NOT_STARTED;
 		add_failure_event(instance, e);
+		if (sandbox_thread_entered()) {
+			end_for_good(instance, e);
+		}
 		return r;
 	}
 	instance->state = INSTANCE_RUNNING;
@@ -150,6 +165,9 @@ static void created(void *arg)
 		instance->host->started(instance->host, &instance->start_error);
 	}
 	answer(instance, r < 0 ? &instance->start_error : NULL);
+	if (instance->state == INSTANCE_ENDED && instance->vm == NULL) {
+		instance->host->ended(instance->host, instance->stop);
+	}
 }
 
 void instance_start_async(struct instance *instance, struct instance_call *call)

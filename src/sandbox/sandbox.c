@@ -27,6 +27,7 @@
 
 /* For the message of a refused call. */
 static _Thread_local enum sandbox_role thread_role;
+static _Thread_local bool thread_entered;
 
 static void append(char *buf, size_t size, size_t *used, const char *text)
 {
@@ -169,5 +170,11 @@ int sandbox_enter_thread(enum sandbox_mode mode, enum sandbox_role role, struct 
 	}
 	r = mode == SANDBOX_LOG ? load_logging(filter, e)
 				: load(filter->program, filter->length, e);
+	thread_entered = r == 0;
 	return r < 0 ? error_prefix(e, "role %s", sandbox_role_name(role)) : 0;
+}
+
+bool sandbox_thread_entered(void)
+{
+	return thread_entered;
 }
