@@ -23,6 +23,7 @@ struct api_config {
 	struct loop *loop;	   /* borrowed */
 	struct instance *instance; /* borrowed */
 	size_t body_max;	   /* 0: HTTP_BODY_MAX_DEFAULT */
+	bool log_requests;	   /* a line for each that changes something, or is refused */
 };
 
 int api_create(struct api **ret, const struct api_config *config, struct error *e);

@@ -19,7 +19,10 @@
 #include "api_internal.h"
 #include "routes.h"
 #include "vmm/cleanup.h"
+#include "vmm/log.h"
 #include "vmm/options_json.h"
+
+LOG_DOMAIN("api");
 
 #define FLUSH_MS   100 /* for answers on their way when the API ends */
 #define PATH_SHOWN 120 /* bytes of a path that a message repeats */
@@ -32,7 +35,26 @@ struct api_call {
 	char id[ROUTE_ID_MAX + 1];
 	json_t *body; /* what strings in `object` point into */
 	void *object;
+	bool log;
 };
+
+/* What changes something, or was meant to. A client decides how often: the lines are limited. */
+static void log_request(const struct api_call *call, const struct error *failure)
+{
+	const char *method = http_method_name(call->route->method);
+	const char *path = call->route->path;
+	const char *of = call->id[0] != '\0' ? " of " : "";
+
+	if (!call->log || call->route->method == HTTP_GET) {
+		return;
+	}
+	if (failure != NULL) {
+		log_guest(LOG_WARN, "%s %s%s%s: refused: %s", method, path, of, call->id,
+			  failure->msg);
+	} else {
+		log_guest(LOG_INFO, "%s %s%s%s: done", method, path, of, call->id);
+	}
+}
 
 void api_show_text(char *buf, size_t size, const char *text, size_t len)
 {
@@ -77,6 +99,7 @@ static void call_done(struct instance_call *base, json_t *reply, const struct er
 {
 	struct api_call *call = container_of(base, struct api_call, base);
 
+	log_request(call, failure);
 	if (failure != NULL) {
 		/* Clients of Firecracker know 400 only. */
 		bool absent = call->route->ours && failure->code == ERROR_NOT_FOUND;
@@ -170,7 +193,9 @@ static void make_request(struct api *api, struct http_call *http, const struct r
 	if (match->id != NULL) {
 		memcpy(call->id, match->id, match->id_len);
 	}
+	call->log = api->log_requests;
 	if (request->body_len > 0 && parse_body(call, request, &e) < 0) {
+		log_request(call, &e);
 		http_call_reply_error(http, 400, &e, NULL);
 		destroy_call(call);
 		return;
@@ -319,6 +344,7 @@ int api_create(struct api **ret, const struct api_config *config, struct error *
 		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "API: out of memory");
 	}
 	api->instance = config->instance;
+	api->log_requests = config->log_requests;
 	r = http_server_create(&api->server,
 			       &(struct http_server_config){
 				       .loop = config->loop,

@@ -10,6 +10,7 @@ struct event_stream;
 struct api {
 	struct instance *instance;
 	struct http_server *server;
+	bool log_requests;
 	struct event_stream *streams;
 	uint32_t stream_count;
 };

@@ -302,6 +302,7 @@ static int open_doors(struct vm_process *process, struct error *e)
 		.loop = &process->loop,
 		.instance = process->instance,
 		.body_max = process->config.body_max,
+		.log_requests = process->config.log_requests,
 	};
 	int r = process->config.api ? api_create(&process->api, &api, e) : 0;
 

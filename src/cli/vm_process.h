@@ -38,6 +38,7 @@ struct vm_process_config {
 	bool doors_at_start; /* sockets are opened within the start, while vCPUs set themselves up:
 				nobody can ask for anything before it */
 	size_t body_max;
+	bool log_requests; /* of clients; not on a terminal that shows the guest */
 	enum run_console
 		console; /* which one is on standard input and output, and in the directory */
 	bool stdio_input, stdio_output;
