@@ -288,18 +288,21 @@ END_TEST
 
 START_TEST(test_body_and_keep_alive)
 {
+	static const char first[] = "PUT /actions HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n"
+				    "Content-Type: application/json\r\nContent-Length: 8\r\n\r\n"
+				    "{\"a\": 1}PATCH /vm HTTP/1.1\r\n";
 	struct client_reply reply = { 0 };
 
 	script.requests = 2;
 	start("HTTP/1.1 204 \r\n\r\n");
 	check_ok(client_request(&client, "PUT", "/actions", "{\"a\": 1}", 8, &reply, &e), &e);
 	client_reply_finish(&reply);
-	ck_assert_str_eq(script.seen, "PUT /actions HTTP/1.1\r\nHost: localhost\r\nAccept: */*\r\n"
-				      "Content-Type: application/json\r\nContent-Length: 8\r\n\r\n"
-				      "{\"a\": 1}");
 	check_ok(client_request(&client, "PATCH", "/vm", "{}", 2, &reply, &e), &e);
 	client_reply_finish(&reply);
-	ck_assert_ptr_nonnull(strstr(script.seen, "}PATCH /vm HTTP/1.1\r\n"));
+	client_close(&client);
+	(void)pthread_join(thread, NULL);
+	serving = false;
+	ck_assert_msg(strncmp(script.seen, first, strlen(first)) == 0, "%s", script.seen);
 }
 END_TEST
 
