@@ -361,7 +361,9 @@ static void ask_those_due(struct latency *l, int timer, unsigned *turn)
 	}
 	for (; ticks > 0; ticks--) {
 		ask(l, &l->client[*turn]);
-		*turn = (*turn + 1) % l->clients;
+		if (++*turn == l->clients) {
+			*turn = 0;
+		}
 	}
 }
 

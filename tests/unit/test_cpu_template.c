@@ -51,8 +51,8 @@ END_TEST
 static const char *const empty[] = {
 	"{}",
 	"{\"cpuid_modifiers\": null, \"msr_modifiers\": []}",
-	"{\"cpuid_modifiers\": [{\"leaf\": \"0x0\", \"subleaf\": \"0x0\", \"flags\": 0, "
-	"\"modifiers\": []}]}",
+	("{\"cpuid_modifiers\": [{\"leaf\": \"0x0\", \"subleaf\": \"0x0\", \"flags\": 0, "
+	 "\"modifiers\": []}]}"),
 	"{\"vcpu_features\": []}",
 };
 
