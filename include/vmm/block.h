@@ -77,6 +77,7 @@ struct block_config {
 	const char *id; /* "drive_id" of the API; NULL: "driveN" from its place */
 	const char *path;
 	const char *partuuid; /* root=PARTUUID=..., for a root drive */
+	const char *socket;   /* of a vhost-user back end, which is refused; NULL: none */
 	bool root;	      /* root=/dev/vda: it becomes the first disk */
 	int cache;	      /* enum block_cache */
 	struct rate_limit_config limiter;

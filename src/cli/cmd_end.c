@@ -138,6 +138,8 @@ static bool has_ended(const struct ended *ended)
 	return run_directory_wait(ended->dir_fd, 0, NULL) == 0;
 }
 
+#define NOBODY_TO_ASK 1
+
 /* Presses the button and waits. -ETIMEDOUT if the guest does not mind. */
 static int power_off(const struct ended *ended, struct error *e)
 {
@@ -155,7 +157,7 @@ static int power_off(const struct ended *ended, struct error *e)
 	}
 	/* No guest yet: nobody to ask. */
 	if (strcmp(status.state, "not-started") == 0) {
-		return -ETIMEDOUT;
+		return NOBODY_TO_ASK;
 	}
 	r = act(ended, "PowerButton", e);
 	return r < 0 ? r : run_directory_wait(ended->dir_fd, to_ms(ended->timeout_ns), e);
@@ -172,16 +174,15 @@ static int stop_at_once(const struct ended *ended, struct error *e)
 	return r < 0 ? r : run_directory_wait(ended->dir_fd, STOP_MS, e);
 }
 
-static int stop(const struct ended *ended, const char **outcome, struct error *e)
+static int stop(const struct ended *ended, const char **outcome, const char **said, struct error *e)
 {
-	int r = -ETIMEDOUT;
+	int r = ended->force ? NOBODY_TO_ASK : power_off(ended, e);
 
 	*outcome = "powered-off";
-	if (!ended->force) {
-		r = power_off(ended, e);
-	}
-	if (r == -ETIMEDOUT) {
+	*said = "has powered off";
+	if (r == -ETIMEDOUT || r == NOBODY_TO_ASK) {
 		*outcome = "stopped";
+		*said = r == NOBODY_TO_ASK ? "was stopped" : "did not power off in time: stopped";
 		r = stop_at_once(ended, e);
 	}
 	/* It may end while it is being asked. */
@@ -192,7 +193,7 @@ static int run_stop(int argc, char **argv)
 {
 	struct ended ended = { .dir_fd = -1, .report_fd = -1 };
 	struct error e = { 0 };
-	const char *outcome = "";
+	const char *outcome = "", *said = "";
 	int code, r;
 
 	if (command_parse_exactly(&command_stop, &ended, &ended.common.help, 1, 1, argc, argv,
@@ -204,7 +205,7 @@ static int run_stop(int argc, char **argv)
 		r = not_alive(argv[1], &e);
 	}
 	if (r == 0) {
-		r = stop(&ended, &outcome, &e);
+		r = stop(&ended, &outcome, &said, &e);
 		if (r < 0) {
 			(void)error_prefix(&e, "stop '%s'", argv[1]);
 		}
@@ -217,10 +218,7 @@ static int run_stop(int argc, char **argv)
 		return command_print_json(
 			json_pack("{s:s, s:s}", "name", argv[1], "outcome", outcome), true);
 	}
-	log_info("'%s' %s", argv[1],
-		 strcmp(outcome, "stopped") != 0 ? "has powered off"
-		 : ended.force			 ? "was stopped"
-						 : "did not power off in time: stopped");
+	log_info("'%s' %s", argv[1], said);
 	return EXIT_OK;
 }
 
@@ -312,9 +310,10 @@ static int wait_until_running(const struct ended *ended, int timeout_ms, struct 
 			return 0;
 		}
 		if (left <= 0) {
-			return error_set(e, ERROR_BUSY, ETIMEDOUT,
-					 "VM '%s' does not run in time: it is %s", ended->name,
-					 status.answered ? status.state : "not answering");
+			(void)error_set(e, ERROR_BUSY, ETIMEDOUT,
+					"VM '%s' does not run in time: it is %s", ended->name,
+					status.answered ? status.state : "not answering");
+			return error_hint(e, "vmm inspect %s shows what it is doing", ended->name);
 		}
 		/* An early end ends the waiting, too. */
 		if (run_directory_wait(ended->dir_fd, (int)left, NULL) == 0) {
@@ -322,6 +321,21 @@ static int wait_until_running(const struct ended *ended, int timeout_ms, struct 
 					 ended->name);
 		}
 	}
+}
+
+static int wait_until_ended(const struct ended *ended, int timeout_ms, struct error *e)
+{
+	struct vm_status status = { 0 };
+	int r = run_directory_wait(ended->dir_fd, timeout_ms, e);
+
+	if (r != -ETIMEDOUT) {
+		return r;
+	}
+	(void)get_state(ended, &status, NULL);
+	(void)error_set(e, ERROR_BUSY, ETIMEDOUT, "VM '%s' has not ended in time: it is %s",
+			ended->name, status.answered ? status.state : "not answering");
+	return error_hint(e, "vmm logs -n 20 %s shows what it said last; vmm stop %s ends it",
+			  ended->name, ended->name);
 }
 
 /* The exit code of the VM is ours. */
@@ -368,7 +382,7 @@ static int run_wait(int argc, char **argv)
 	r = open_vm(&ended, argv[1], &e);
 	if (r == 0) {
 		r = ended.state == WAIT_RUNNING ? wait_until_running(&ended, timeout_ms, &e)
-						: run_directory_wait(ended.dir_fd, timeout_ms, &e);
+						: wait_until_ended(&ended, timeout_ms, &e);
 	}
 	if (r == 0 && ended.state == WAIT_STOPPED) {
 		code = tell_end(&ended);

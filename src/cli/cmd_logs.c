@@ -33,6 +33,7 @@ struct logs {
 	int dir_fd, fd;
 	bool filter; /* standard output is a terminal */
 	bool reader_gone;
+	int write_error; /* why it is gone */
 	struct plain_text text;
 	uint64_t offset; /* next byte to show */
 };
@@ -77,6 +78,7 @@ static bool write_all(struct logs *logs, const uint8_t *data, size_t len)
 		}
 		if (n < 0 && errno != EINTR) {
 			logs->reader_gone = true;
+			logs->write_error = errno;
 			return false;
 		}
 		data += n > 0 ? n : 0;
@@ -253,6 +255,10 @@ static int run(int argc, char **argv)
 	}
 	close_fd(&logs.fd);
 	close_fd(&logs.dir_fd);
+	/* A closed pipe is how a reader says that it has enough. */
+	if (r == 0 && logs.reader_gone && logs.write_error != EPIPE) {
+		r = error_set_sys(&e, ERROR_CONSOLE, logs.write_error, "standard output");
+	}
 	if (r < 0) {
 		return command_fail(&e);
 	}

@@ -67,9 +67,10 @@ static int configure(struct run *run, struct error *e)
 
 	if (run->config.config_file != NULL) {
 		r = json_read_file(&file, run->config.config_file, CONFIG_FILE_MAX, e);
-		if (r == 0) {
-			r = instance_apply_config(run->process.instance, file, e);
+		if (r < 0) {
+			return error_prefix(e, "--config-file");
 		}
+		r = instance_apply_config(run->process.instance, file, e);
 		return r < 0 ? error_prefix(e, "--config-file '%s'", run->config.config_file) : 0;
 	}
 	r = vm_process_request(&run->process, REQUEST_PUT_MACHINE_CONFIG, NULL,
@@ -110,6 +111,8 @@ static int start(struct run *run, struct error *e)
 		.name = config->vm.name,
 		.api_socket = config->api_socket,
 		.api = !config->no_api,
+		.doors_at_start = true,
+		.log_requests = config->detach,
 		.console = (enum run_console)config->console,
 		.stdio_input = !config->detach,
 		.stdio_output = !config->detach,
@@ -144,6 +147,14 @@ static int boot(struct run *run)
 	return vm_process_finish(&run->process, r < 0 ? &e : NULL);
 }
 
+/* The network cards that are descriptors of the caller. */
+static void keep_nets(struct run *run)
+{
+	for (uint32_t i = 0; i < run->config.vm.net_count; i++) {
+		detach_keep(&run->detach, run->config.vm.nets[i].fd);
+	}
+}
+
 static int run_command(int argc, char **argv)
 {
 	struct run run = { .detach = { .pipe_fd = -1 } };
@@ -165,6 +176,7 @@ static int run_command(int argc, char **argv)
 			run_config_finish(&run.config);
 			return code;
 		}
+		keep_nets(&run);
 	}
 	code = r < 0 ? command_fail(&e) : boot(&run);
 	detach_finish(&run.detach);

@@ -80,9 +80,11 @@ static int start_from_file(struct serve *serve, struct error *e)
 		return 0;
 	}
 	r = json_read_file(&file, path, CONFIG_FILE_MAX, e);
-	if (r == 0) {
-		r = instance_apply_config(serve->process.instance, file, e);
+	if (r < 0) {
+		serve->bad_config = true;
+		return error_prefix(e, "--config-file");
 	}
+	r = instance_apply_config(serve->process.instance, file, e);
 	if (r < 0) {
 		serve->bad_config = true;
 		return error_prefix(e, "--config-file '%s'", path);
@@ -108,6 +110,7 @@ static int begin(struct serve *serve, struct error *e)
 							 : NULL,
 		.api = !config->no_api,
 		.body_max = config->body_max,
+		.log_requests = true,
 		.stdio_output = true,
 		.stdio_input = firecracker,
 		.watch_terminal = firecracker,

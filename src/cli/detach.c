@@ -5,9 +5,11 @@
  */
 #include "detach.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -52,6 +54,40 @@ static int wait_for_child(pid_t child, int fd)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_VMM_ERROR;
 }
 
+/* Those beyond the limit are closed now. */
+static void note_inherited(struct detach *detach)
+{
+	DIR *list = opendir("/proc/self/fd");
+	const struct dirent *entry;
+
+	while (list != NULL && (entry = readdir(list)) != NULL) {
+		int fd = (int)strtol(entry->d_name, NULL, 10);
+
+		/* What vmm has opened itself is closed on exec; what it was given cannot be. */
+		if (fd <= STDERR_FILENO || fcntl(fd, F_GETFD) != 0) {
+			continue;
+		}
+		if (detach->inherited_count < DETACH_INHERITED_MAX) {
+			detach->inherited[detach->inherited_count++] = fd;
+		} else {
+			(void)close(fd);
+		}
+	}
+	if (list != NULL) {
+		(void)closedir(list);
+	}
+}
+
+void detach_keep(struct detach *detach, int fd)
+{
+	for (size_t i = 0; i < detach->inherited_count; i++) {
+		if (detach->inherited[i] == fd) {
+			detach->inherited[i] = detach->inherited[--detach->inherited_count];
+			return;
+		}
+	}
+}
+
 /* Standard input and output lead nowhere; standard error is the caller's until there is a log. */
 static int become_child(struct error *e)
 {
@@ -90,6 +126,7 @@ int detach_fork(struct detach *detach, int *code, struct error *e)
 	}
 	(void)close(fds[0]);
 	detach->pipe_fd = fds[1];
+	note_inherited(detach);
 	return become_child(e);
 }
 
@@ -123,6 +160,9 @@ void detach_done(struct detach *detach, const char *name)
 	char text[sizeof(((struct run_directory *)0)->name) + 1];
 	int len = snprintf(text, sizeof(text), "%c%s", TOLD_NAME, name);
 
+	while (detach->inherited_count > 0) {
+		close_fd(&detach->inherited[--detach->inherited_count]);
+	}
 	tell(detach, text, MIN((size_t)len, sizeof(text) - 1));
 }
 

@@ -4,6 +4,10 @@
  * a session of its own, and the parent waits until the guest runs or the start has failed. Messages
  * go to vmm.log in the VM's directory as soon as that is there, and nothing of the caller's is held
  * open from then on; a start that fails is told to the parent, which says why.
+ *
+ * Descriptors that the caller has left open are closed when the guest runs, not before: a file may
+ * be given as /dev/fd/N. What would be held otherwise is, for one, the pipe that a script reads the
+ * output of its commands from.
  */
 #ifndef VMM_SRC_CLI_DETACH_H
 #define VMM_SRC_CLI_DETACH_H
@@ -14,9 +18,13 @@
 #define DETACH_PARENT 1
 #define DETACH_CHILD  0
 
+#define DETACH_INHERITED_MAX 256
+
 struct detach {
 	int pipe_fd; /* the child's end; -1: not detaching */
 	bool logs;   /* to vmm.log: the caller does not see messages any more */
+	int inherited[DETACH_INHERITED_MAX]; /* to be closed when the guest runs */
+	size_t inherited_count;
 };
 
 /*
@@ -24,6 +32,8 @@ struct detach {
  * been printed to standard output, or what went wrong to standard error; *code is the exit code.
  */
 int detach_fork(struct detach *detach, int *code, struct error *e);
+/* The child, right after: this descriptor is used, and stays. */
+void detach_keep(struct detach *detach, int fd);
 /* The child, before threads start: messages go to vmm.log from here on. */
 int detach_log_to(struct detach *detach, const struct run_directory *dir, struct error *e);
 /* The child: the guest runs, or will not. Both work within main's filter. */

@@ -230,6 +230,11 @@ static int check_drive(const struct config_store *store, const struct block_conf
 			return error_hint(e, "only one drive can have the root file system");
 		}
 	}
+	if (drive->socket != NULL) {
+		(void)error_set(e, ERROR_NOT_SUPPORTED, EOPNOTSUPP,
+				"socket: this version has no vhost-user disks");
+		return error_hint(e, "give the image's path as path_on_host");
+	}
 	if (drive->path == NULL || drive->path[0] == '\0') {
 		return error_set(e, ERROR_CONFIG, EINVAL, "no path given (path_on_host)");
 	}

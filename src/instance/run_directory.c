@@ -64,7 +64,7 @@ static int check_private(const struct stat *st, const char *shown, struct error 
 	if (st->st_uid != geteuid()) {
 		(void)error_set(e, ERROR_CONFIG, EPERM, "'%s' belongs to user %u, not to us (%u)",
 				shown, (unsigned int)st->st_uid, (unsigned int)geteuid());
-		return error_hint(e, "remove it, or set VMM_RUNTIME_DIR to a directory of yours");
+		return error_hint(e, "set VMM_RUNTIME_DIR to a directory of yours");
 	}
 	if ((st->st_mode & (S_IWGRP | S_IWOTH)) != 0) {
 		(void)error_set(e, ERROR_CONFIG, EPERM, "'%s' can be written to by others (%04o)",

@@ -145,7 +145,8 @@ static int wire_device(struct machine *machine, struct machine_device *slot, str
 static void prepare_disk(struct machine_device *slot, const struct block_config *config)
 {
 	slot->disk = *config;
-	slot->disk.id = slot->disk.path = slot->disk.partuuid = slot->disk.serial = NULL;
+	slot->disk.id = slot->disk.path = slot->disk.partuuid = NULL;
+	slot->disk.serial = slot->disk.socket = NULL;
 	if (config->cache == BLOCK_CACHE_UNSAFE) {
 		virtio_blk_make_unsafe(slot->virtio);
 	}

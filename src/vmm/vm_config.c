@@ -160,12 +160,12 @@ int vm_name_validate(const char *name, struct error *e)
 	len = strlen(name);
 	if (len == 0 || len > VM_NAME_MAX) {
 		(void)error_set(e, ERROR_CONFIG, EINVAL,
-				"--name (id): '%.64s' has %zu characters, not 1 to %d", name, len,
+				"VM name '%.64s' has %zu characters, not 1 to %d", name, len,
 				VM_NAME_MAX);
 		return explain_name(e);
 	}
 	if (strspn(name, LETTERS "-_.") != len || name[0] == '.' || name[0] == '-') {
-		(void)error_set(e, ERROR_CONFIG, EINVAL, "--name (id): '%s' is not a name", name);
+		(void)error_set(e, ERROR_CONFIG, EINVAL, "'%s' is not a name for a VM", name);
 		return explain_name(e);
 	}
 	return 0;

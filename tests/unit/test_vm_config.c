@@ -78,15 +78,15 @@ END_TEST
 static const struct name_row {
 	const char *name, *value;
 } bad_names[] = {
-	{ "", "--name (id): ''" },
+	{ "", "VM name ''" },
 	{ name_65, "65 characters" },
 	{ "../x", "'../x'" },
 	{ ".hidden", "'.hidden'" },
 	{ "-n", "'-n'" },
 	{ "a b", "'a b'" },
 	{ "a/b", "'a/b'" },
-	{ "a\nb", "--name (id): 'a" },
-	{ "gr\xc3\xbc\xc3\x9f", "--name (id): 'gr" },
+	{ "a\nb", "'a" },
+	{ "gr\xc3\xbc\xc3\x9f", "'gr" },
 };
 
 START_TEST(test_name)
