@@ -94,13 +94,12 @@ static json_t *describe(const struct exit_report *report)
 {
 	const struct vm_stats *stats = &report->stats;
 	const uint64_t uptime_us = report->uptime_ns / 1000;
-	json_t *root = json_pack("{s:s, s:o, s:s, s:i, s:f, s:{s:I, s:I, s:I, s:I}}", "vmm_version",
-				 VMM_VERSION, "name", make_string(report->name), "reason",
-				 report->reason, "exit_code", report->exit_code, "uptime_seconds",
-				 (double)uptime_us / 1e6, "stats", "resets",
-				 (json_int_t)stats->resets, "exits_io", (json_int_t)stats->exits_io,
-				 "exits_mmio", (json_int_t)stats->exits_mmio, "exits_other",
-				 (json_int_t)stats->exits_other);
+	json_t *root = json_pack(
+		"{s:s, s:o, s:s, s:i, s:f, s:{s:I, s:I, s:I, s:I}}", "vmm_version", VMM_VERSION,
+		"name", make_string(report->name), "reason", report->reason, "exit_code",
+		report->exit_code, "uptime_seconds", (double)uptime_us / 1e6, "stats", "resets",
+		(json_int_t)stats->resets, "exits_io", (json_int_t)stats->exits_io, "exits_mmio",
+		(json_int_t)stats->exits_mmio, "exits_other", (json_int_t)stats->exits_other);
 
 	if (root != NULL && report->error != NULL) {
 		(void)json_object_set_new(root, "error",
