@@ -335,9 +335,6 @@ static void vm_started(struct instance_host *host, const struct error *failure)
 			       timeout_expired);
 	}
 	loop_timer_set(&process->loop, &process->trim, TRIM_AFTER_NS, trim);
-	if (process->terminal.raw && process->config.announce_escape) {
-		log_info("Ctrl-] ? shows help");
-	}
 	update_window(process);
 	console_hub_start(process->hub);
 	if (process->console_ready && process->config.stdio_input &&
@@ -432,6 +429,10 @@ int vm_process_start(struct vm_process *process, struct error *e)
 {
 	int r = terminal_enter_raw(&process->terminal, e);
 
+	/* Before the guest says its first word. */
+	if (r == 0 && process->terminal.raw && process->config.announce_escape) {
+		log_info("Ctrl-] ? shows help");
+	}
 	return r == 0 ? instance_start_now(process->instance, e) : r;
 }
 
