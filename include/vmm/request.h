@@ -63,6 +63,8 @@ enum logger_level {
 	LOGGER_TRACE,
 	LOGGER_OFF
 };
+/* Firecracker's spellings, in any case that its clients use; NULL ends. */
+extern const struct option_value logger_levels[];
 struct logger_settings {
 	const char *path; /* file or FIFO, a file is made if it is not there; NULL: stays */
 	int level;	  /* enum logger_level */

@@ -189,6 +189,13 @@ static int stop(const struct ended *ended, const char **outcome, const char **sa
 	return r < 0 && has_ended(ended) ? 0 : r;
 }
 
+static int open_living(struct ended *ended, const char *name, struct error *e)
+{
+	int r = open_vm(ended, name, e);
+
+	return r == 0 && !ended->alive ? not_alive(name, e) : r;
+}
+
 static int run_stop(int argc, char **argv)
 {
 	struct ended ended = { .dir_fd = -1, .report_fd = -1 };
@@ -200,10 +207,7 @@ static int run_stop(int argc, char **argv)
 				  &code) < 0) {
 		return code;
 	}
-	r = open_vm(&ended, argv[1], &e);
-	if (r == 0 && !ended.alive) {
-		r = not_alive(argv[1], &e);
-	}
+	r = open_living(&ended, argv[1], &e);
 	if (r == 0) {
 		r = stop(&ended, &outcome, &said, &e);
 		if (r < 0) {
@@ -245,10 +249,7 @@ static int run_kill(int argc, char **argv)
 				  &code) < 0) {
 		return code;
 	}
-	r = open_vm(&ended, argv[1], &e);
-	if (r == 0 && !ended.alive) {
-		r = not_alive(argv[1], &e);
-	}
+	r = open_living(&ended, argv[1], &e);
 	if (r == 0) {
 		r = send_signal(&ended, SIGKILL, &e);
 	}

@@ -62,16 +62,10 @@ static int put_nets(struct run *run, struct error *e)
 static int configure(struct run *run, struct error *e)
 {
 	const struct entropy_settings entropy = { .has_limiter = false };
-	auto_json json_t *file = NULL;
 	int r;
 
 	if (run->config.config_file != NULL) {
-		r = json_read_file(&file, run->config.config_file, CONFIG_FILE_MAX, e);
-		if (r < 0) {
-			return error_prefix(e, "--config-file");
-		}
-		r = instance_apply_config(run->process.instance, file, e);
-		return r < 0 ? error_prefix(e, "--config-file '%s'", run->config.config_file) : 0;
+		return vm_process_apply_file(&run->process, run->config.config_file, e);
 	}
 	r = vm_process_request(&run->process, REQUEST_PUT_MACHINE_CONFIG, NULL,
 			       &run->config.vm.machine, e);

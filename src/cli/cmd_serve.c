@@ -73,21 +73,15 @@ static int put_logger(struct serve *serve, struct error *e)
 static int start_from_file(struct serve *serve, struct error *e)
 {
 	const char *path = serve->config.config_file;
-	auto_json json_t *file = NULL;
 	int r;
 
 	if (path == NULL) {
 		return 0;
 	}
-	r = json_read_file(&file, path, CONFIG_FILE_MAX, e);
+	r = vm_process_apply_file(&serve->process, path, e);
 	if (r < 0) {
 		serve->bad_config = true;
-		return error_prefix(e, "--config-file");
-	}
-	r = instance_apply_config(serve->process.instance, file, e);
-	if (r < 0) {
-		serve->bad_config = true;
-		return error_prefix(e, "--config-file '%s'", path);
+		return r;
 	}
 	return vm_process_start(&serve->process, e);
 }

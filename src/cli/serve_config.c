@@ -18,21 +18,6 @@ static const struct option_value sandboxes[] = {
 	{ "off", SANDBOX_OFF },
 	{ NULL, 0 },
 };
-/* Firecracker's spellings, in any case that its clients use. */
-static const struct option_value levels[] = {
-	{ "Error", LOGGER_ERROR },     { "Warning", LOGGER_WARNING },
-	{ "Warn", LOGGER_WARNING },    { "Info", LOGGER_INFO },
-	{ "Debug", LOGGER_DEBUG },     { "Trace", LOGGER_TRACE },
-	{ "Off", LOGGER_OFF },	       { "error", LOGGER_ERROR },
-	{ "warning", LOGGER_WARNING }, { "warn", LOGGER_WARNING },
-	{ "info", LOGGER_INFO },       { "debug", LOGGER_DEBUG },
-	{ "trace", LOGGER_TRACE },     { "off", LOGGER_OFF },
-	{ "ERROR", LOGGER_ERROR },     { "WARNING", LOGGER_WARNING },
-	{ "WARN", LOGGER_WARNING },    { "INFO", LOGGER_INFO },
-	{ "DEBUG", LOGGER_DEBUG },     { "TRACE", LOGGER_TRACE },
-	{ "OFF", LOGGER_OFF },	       { NULL, 0 },
-};
-
 #define AT(member) .offset = offsetof(struct serve_config, member)
 
 static const struct option option_list[] = {
@@ -69,7 +54,7 @@ static const struct option option_list[] = {
 	{ .name = "level",
 	  .type = OPTION_ENUM,
 	  AT(level),
-	  .values = levels,
+	  .values = logger_levels,
 	  .argument = "LEVEL",
 	  .fallback = "Info",
 	  .help = "Off, Error, Warning, Info, Debug or Trace" },

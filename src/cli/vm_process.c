@@ -436,6 +436,18 @@ int vm_process_start(struct vm_process *process, struct error *e)
 	return r == 0 ? instance_start_now(process->instance, e) : r;
 }
 
+int vm_process_apply_file(struct vm_process *process, const char *path, struct error *e)
+{
+	auto_json json_t *file = NULL;
+	int r = json_read_file(&file, path, CONFIG_FILE_MAX, e);
+
+	if (r < 0) {
+		return error_prefix(e, "--config-file");
+	}
+	r = instance_apply_config(process->instance, file, e);
+	return r < 0 ? error_prefix(e, "--config-file '%s'", path) : 0;
+}
+
 int vm_process_run(struct vm_process *process, struct error *e)
 {
 	int r = loop_run(&process->loop);

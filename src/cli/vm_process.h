@@ -81,6 +81,8 @@ struct vm_process {
 int vm_process_init(struct vm_process *process, const struct vm_process_config *config,
 		    struct error *e);
 int vm_process_start(struct vm_process *process, struct error *e);
+/* Configures from a file; messages name --config-file. */
+int vm_process_apply_file(struct vm_process *process, const char *path, struct error *e);
 /* 0: ended, see `stop`; negative: the VM or the loop failed. */
 int vm_process_run(struct vm_process *process, struct error *e);
 /* `failure` NULL if all went well. Logs it, reports, frees; accepts a half-made process. */

@@ -39,7 +39,7 @@ const struct option_table entropy_settings_options = {
 };
 
 /* The first spelling of each is the one that is shown. */
-static const struct option_value logger_levels[] = {
+const struct option_value logger_levels[] = {
 	{ "Error", LOGGER_ERROR },     { "Warning", LOGGER_WARNING },
 	{ "Info", LOGGER_INFO },       { "Debug", LOGGER_DEBUG },
 	{ "Trace", LOGGER_TRACE },     { "Off", LOGGER_OFF },
