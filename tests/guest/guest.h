@@ -143,20 +143,6 @@ static inline uint64_t guest_tsc(void)
 	return (uint64_t)high << 32 | low;
 }
 
-struct guest_cpuid {
-	uint32_t eax, ebx, ecx, edx;
-};
-
-static inline struct guest_cpuid guest_cpuid(uint32_t leaf, uint32_t subleaf)
-{
-	struct guest_cpuid r;
-
-	__asm__ volatile("cpuid"
-			 : "=a"(r.eax), "=b"(r.ebx), "=c"(r.ecx), "=d"(r.edx)
-			 : "a"(leaf), "c"(subleaf));
-	return r;
-}
-
 /* runtime.c */
 void *memset(void *to, int byte, size_t size);
 void *memcpy(void *to, const void *from, size_t size);
@@ -231,6 +217,15 @@ typedef uint64_t guest_ring0_fn(uint64_t argument);
 uint64_t guest_ring0(guest_ring0_fn *fn, uint64_t argument);
 uint64_t guest_rdmsr(uint32_t msr);
 void guest_wrmsr(uint32_t msr, uint64_t value);
+
+struct guest_cpuid {
+	uint32_t eax, ebx, ecx, edx;
+};
+
+/* What vmm gave this CPU, wherever it runs: at CPL 3 a software KVM may leave CPUID to the host's
+ * processor, which answers for itself; at CPL 0 every KVM answers. */
+struct guest_cpuid guest_cpuid(uint32_t leaf, uint32_t subleaf);
+
 void guest_irq_enable(void);
 void guest_irq_disable(void);
 /* Sleep until the next interrupt, with interrupts enabled while asleep only. */

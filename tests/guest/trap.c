@@ -152,6 +152,22 @@ void guest_wrmsr(uint32_t msr, uint64_t value)
 	guest_ring0(ring0_wrmsr, (uint64_t)&w);
 }
 
+static uint64_t ring0_cpuid(uint64_t argument)
+{
+	struct guest_cpuid *r = (void *)argument;
+
+	__asm__ volatile("cpuid" : "+a"(r->eax), "=b"(r->ebx), "+c"(r->ecx), "=d"(r->edx));
+	return 0;
+}
+
+struct guest_cpuid guest_cpuid(uint32_t leaf, uint32_t subleaf)
+{
+	struct guest_cpuid r = { .eax = leaf, .ecx = subleaf };
+
+	guest_ring0(ring0_cpuid, (uint64_t)&r);
+	return r;
+}
+
 void guest_trap_init(void)
 {
 	for (unsigned i = 0; i < 256; i++) {
