@@ -24,6 +24,7 @@ struct api_config {
 	struct instance *instance; /* borrowed */
 	size_t body_max;	   /* 0: HTTP_BODY_MAX_DEFAULT */
 	bool log_requests;	   /* a line for each that changes something, or is refused */
+	bool firecracker; /* clients that know Firecracker, and nothing else, are to be pleased */
 };
 
 int api_create(struct api **ret, const struct api_config *config, struct error *e);

@@ -5,11 +5,13 @@
  * answers it at once or later.
  *
  * Rules of the wire: RFC 9112 as far as clients of such APIs need it. HTTP/1.0 and 1.1; methods
- * GET, PUT, PATCH, DELETE, POST, HEAD, OPTIONS reach the callback; keep-alive and
- * `Connection: close`; Content-Length or chunked bodies (both together, or two lengths that differ,
+ * GET, PUT, PATCH, DELETE, POST, HEAD, OPTIONS reach the callback; Content-Length or chunked bodies (both together, or two lengths that differ,
  * are refused); `Expect: 100-continue`; absolute-form targets; pipelined requests are answered in
  * order, one at a time. Lines end in CR LF (a bare LF is accepted between header lines as RFC 9112
  * §2.2 allows; not around chunks). No Host is asked for.
+ * Connections stay open, those of HTTP/1.0 too; after `Connection: close` for `close_grace_ns` more,
+ * in which further requests are answered. A client that shuts down its sending side sees the end as
+ * soon as it has its answers.
  * Limits: request line 8 KiB, all header lines together 16 KiB and 100 of them, body `body_max`.
  *
  * A refused request is answered with its status and a JSON body {"fault_message", "code", "hint"?},
@@ -71,6 +73,8 @@ struct http_server_config {
 	struct loop *loop;	  /* borrowed */
 	uint32_t connections_max; /* not 0 */
 	size_t body_max;	  /* up to 1 GiB */
+	/* How long a client that has asked for the end has time to make it. */
+	uint64_t close_grace_ns;
 	/* Main thread. Must answer `call` exactly once, now or later. May destroy the server. */
 	void (*handle)(void *arg, struct http_call *call, const struct http_request *request);
 	void *arg;

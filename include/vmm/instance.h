@@ -66,8 +66,10 @@ struct instance_host {
 };
 
 struct instance_settings {
-	const char *id;	      /* borrowed for life; shown as "id", and the VM's name; NULL: "vm" */
-	const char *app_name; /* borrowed for life; NULL: "vmm". "Firecracker" under that name */
+	const char *id; /* borrowed for life; shown as "id", and the VM's name; NULL: "vm" */
+	/* The program was called by that name: its defaults, and answers that its clients' strict readers
+	 * take, with nothing of ours in them. */
+	bool firecracker;
 	enum sandbox_mode sandbox;
 	enum vm_on_reboot on_reboot; /* default until machine-config says otherwise */
 	bool debug_exit;

@@ -26,6 +26,10 @@ LOG_DOMAIN("api");
 
 #define FLUSH_MS   100 /* for answers on their way when the API ends */
 #define PATH_SHOWN 120 /* bytes of a path that a message repeats */
+/* After "Connection: close". Clients of Firecracker's, which never closes, go on with the
+ * connection between two steps of theirs; others may wait for the end of file. */
+#define CLOSE_GRACE_FIRECRACKER_NS 10000000000ULL
+#define CLOSE_GRACE_NS		   1000000000ULL
 
 /* One request at the instance. Lives until it is done, also if the API has gone meanwhile. */
 struct api_call {
@@ -351,6 +355,9 @@ int api_create(struct api **ret, const struct api_config *config, struct error *
 				       .connections_max = HTTP_CONNECTIONS_MAX,
 				       .body_max = config->body_max != 0 ? config->body_max
 									 : HTTP_BODY_MAX_DEFAULT,
+				       .close_grace_ns = config->firecracker
+								 ? CLOSE_GRACE_FIRECRACKER_NS
+								 : CLOSE_GRACE_NS,
 				       .handle = handle,
 				       .arg = api,
 			       },

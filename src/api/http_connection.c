@@ -19,6 +19,9 @@
  * read an answer; a client that only shut down its sending side shows as end of file, and gets its
  * answers. After an answer behind which bytes of the same request may follow, the connection is
  * shut down and what comes is thrown away, for to close it would destroy the answer on its way.
+ * Who says "Connection: close" is answered, and has a while to do it: Firecracker never closes, and
+ * clients of its go on; a client that reads to the end of file would wait for ever. A request that
+ * comes meanwhile is one like any other.
  *
  * Callbacks of the server's user run in the middle of functions here, may answer, end streams, or
  * destroy the server: a function that goes on after one holds a reference and looks at the state.
@@ -68,6 +71,7 @@ void http_connection_set_state(struct http_connection *connection, enum http_con
 {
 	unlink_connection(connection);
 	connection->state = state;
+	connection->close_at_ns = 0;
 	link_connection(connection);
 }
 
@@ -129,8 +133,11 @@ void http_connection_answered(struct http_connection *connection)
 {
 	const struct http_call *call = connection->call;
 
-	if (call->keep_alive) {
+	if (call->goes_on) {
 		http_connection_set_state(connection, HTTP_READING);
+		if (!call->keep_alive) {
+			http_server_close_later(connection);
+		}
 		if (!connection->serving) {
 			wait_for_more(connection, connection->len != 0);
 		}
@@ -158,6 +165,7 @@ static void refuse(struct http_connection *connection)
 	connection->server->stats.refused++;
 	call->head = parser->method == HTTP_HEAD;
 	call->keep_alive = parser->keep_alive;
+	call->goes_on = parser->end_known;
 	call->lingers = true;
 	http_connection_set_state(connection, HTTP_CALLED);
 	http_answer_refused(call);
@@ -174,7 +182,7 @@ static void refuse_for(struct http_connection *connection, int status, enum erro
 		return;
 	}
 	parser->status = status;
-	parser->keep_alive = false;
+	parser->keep_alive = parser->end_known = false;
 	(void)error_set(&parser->error, code, sys, "%s", why);
 	refuse(connection);
 }
@@ -197,6 +205,7 @@ static void dispatch(struct http_connection *connection)
 	call->head = parser->method == HTTP_HEAD;
 	call->http10 = parser->minor == 0;
 	call->keep_alive = parser->keep_alive;
+	call->goes_on = true;
 	call->lingers = call->continued = false;
 	connection->start += parser->consumed;
 	connection->len -= parser->consumed;

@@ -56,7 +56,8 @@ struct http_connection {
 	uint32_t refs; /* one of the open socket, one of each function that works on it */
 	int fd;
 	enum http_connection_state state;
-	bool serving; /* serve() is on the stack and will look at what is left */
+	bool serving;	      /* serve() is on the stack and will look at what is left */
+	uint64_t close_at_ns; /* READING: no request is expected any more; 0: one may come */
 };
 
 /* From the first byte of a request to its answer; its memory serves requests that follow at
@@ -65,9 +66,10 @@ struct http_call {
 	struct http_connection *connection; /* NULL: the client has gone before the answer */
 	bool head;			    /* HEAD: no body */
 	bool http10;
-	bool keep_alive;
-	bool lingers;	/* after the answer bytes of this request may still come */
-	bool continued; /* 100 was sent */
+	bool keep_alive; /* the client has not said that this is its last request */
+	bool goes_on;	 /* what follows the request can be understood */
+	bool lingers;	 /* after the answer bytes of this request may still come */
+	bool continued;	 /* 100 was sent */
 	void (*closed)(void *arg);
 	void *arg;
 	struct http_parser parser;
@@ -84,8 +86,9 @@ struct http_server {
 	struct http_listener listeners[HTTP_LISTENERS_MAX];
 	uint32_t listener_count;
 	struct http_link waiting, busy;
-	struct loop_timer retry; /* until listeners are looked at again */
-	int reserve_fd;		 /* makes room to refuse a client when there are no descriptors */
+	struct loop_timer retry;    /* until listeners are looked at again */
+	struct loop_timer farewell; /* until the first of `waiting` that has a close_at_ns */
+	int reserve_fd; /* makes room to refuse a client when there are no descriptors */
 	size_t buffered,
 		buffered_max; /* bytes of all request buffers; the limit binds large ones */
 	uint32_t refs;
@@ -98,12 +101,14 @@ void http_server_get(struct http_server *server);
 void http_server_put(struct http_server *server);
 void http_connection_get(struct http_connection *connection);
 void http_connection_put(struct http_connection *connection);
+/* The client has had its last answer: leaves the closing to it, for a while. */
+void http_server_close_later(struct http_connection *connection);
 
 /* http_connection.c */
 int http_connection_open(struct http_server *server, int fd, struct error *e);
 /* May call closed() of a stream. Accepts one that is closed. */
 void http_connection_close(struct http_connection *connection);
-/* Moves it to the end of the state's list. */
+/* Moves it to the end of the state's list; it is wanted again. */
 void http_connection_set_state(struct http_connection *connection,
 			       enum http_connection_state state);
 /* The events to wait for; closes the connection if that fails. */

@@ -69,7 +69,7 @@ void http_parser_init(struct http_parser *parser, size_t body_max)
 	parser->expects_continue = false;
 	parser->missing = 1;
 	parser->state = HTTP_PARSER_REQUEST_LINE;
-	parser->reported = parser->close = parser->keep = parser->expect = false;
+	parser->reported = parser->close = parser->expect = false;
 	parser->chunked = parser->has_length = parser->discards = false;
 	parser->headers = 0;
 	parser->header_bytes = 0;
@@ -343,7 +343,7 @@ static void transfer_encoding(struct http_parser *parser, const char *value, siz
 	}
 }
 
-/* A list of words, of which two concern us. */
+/* A list of words, of which one concerns us. */
 static void connection(struct http_parser *parser, const char *value, size_t len)
 {
 	while (len != 0) {
@@ -357,7 +357,6 @@ static void connection(struct http_parser *parser, const char *value, size_t len
 			to--;
 		}
 		parser->close |= is_word(value + from, to - from, "close");
-		parser->keep |= is_word(value + from, to - from, "keep-alive");
 		item += comma != NULL ? 1 : 0;
 		value += item;
 		len -= item;
@@ -431,7 +430,8 @@ static void header_line(struct http_parser *parser, const struct line *line)
 /* The empty line: what follows is the body, the next request, or unknown. */
 static void headers_end(struct http_parser *parser, size_t next)
 {
-	parser->keep_alive = parser->minor == 0 ? parser->keep && !parser->close : !parser->close;
+	/* HTTP/1.0 as well: Firecracker keeps such connections, and libraries rely on it. */
+	parser->keep_alive = !parser->close;
 	if (parser->chunked && parser->has_length) {
 		FAIL(parser, 400, "Content-Length and Transfer-Encoding in one request");
 		return;

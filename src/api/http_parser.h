@@ -47,7 +47,8 @@ enum http_parser_state {
 struct http_parser {
 	/* Of the caller. */
 	size_t body_max;
-	/* After DONE; keep_alive and minor also after REFUSED. Offsets into the buffer. */
+	/* After DONE; keep_alive and minor also after REFUSED. Offsets into the buffer.
+	 * keep_alive: the client has not said that this is its last request. */
 	enum http_method method;
 	uint8_t minor; /* HTTP/1.minor */
 	bool keep_alive;
@@ -66,7 +67,7 @@ struct http_parser {
 
 	/* Private. */
 	enum http_parser_state state;
-	bool reported, close, keep, expect, chunked, has_length, discards;
+	bool reported, close, expect, chunked, has_length, discards;
 	uint32_t headers;
 	size_t header_bytes;
 	size_t line;	    /* first byte that is not consumed */

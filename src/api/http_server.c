@@ -10,8 +10,9 @@
  *
  * A listener accepts ACCEPTS_PER_ROUND, then others have their turn. If there is no descriptor, a
  * reserved one is given up for long enough to accept the client and to evict or refuse somebody; if
- * not even that works, listeners are silent for RETRY_NS. There is no other timer: to be idle is
- * allowed.
+ * not even that works, listeners are silent for RETRY_NS. To be idle is allowed, without a timer;
+ * but who has said that its last request was the last one is cut after close_grace_ns, by one timer
+ * for all: `waiting` is in the order of its deadlines, too.
  *
  * Lifetime: the server's memory stays until the last function that works on it or on one of its
  * connections returns, because handle() and closed() may destroy it.
@@ -73,6 +74,39 @@ static bool evict(struct http_server *server)
 	server->stats.evicted++;
 	http_connection_close(container_of(oldest, struct http_connection, link));
 	return true;
+}
+
+/* Cuts those whose time has come, and waits for the next. */
+static void say_farewell(struct loop_timer *timer)
+{
+	struct http_server *server = container_of(timer, struct http_server, farewell);
+	uint64_t now = loop_now_ns();
+	struct http_link *at = server->waiting.next;
+
+	while (at != &server->waiting) {
+		struct http_connection *connection = container_of(at, struct http_connection, link);
+
+		at = at->next;
+		if (connection->close_at_ns > now) {
+			loop_timer_set(server->config.loop, timer, connection->close_at_ns - now,
+				       say_farewell);
+			return;
+		}
+		if (connection->close_at_ns != 0) {
+			http_connection_close(connection);
+		}
+	}
+}
+
+void http_server_close_later(struct http_connection *connection)
+{
+	struct http_server *server = connection->server;
+
+	connection->close_at_ns = loop_now_ns() + server->config.close_grace_ns;
+	if (server->farewell.loop == NULL) {
+		loop_timer_set(server->config.loop, &server->farewell,
+			       server->config.close_grace_ns, say_farewell);
+	}
 }
 
 static void refuse_client(int fd)
@@ -251,6 +285,7 @@ void http_server_destroy(struct http_server *server)
 	}
 	server->destroyed = true;
 	loop_timer_cancel(&server->retry);
+	loop_timer_cancel(&server->farewell);
 	for (uint32_t i = 0; i < server->listener_count; i++) {
 		loop_source_remove(&server->listeners[i].source);
 		close_fd(&server->listeners[i].fd);

@@ -44,7 +44,9 @@ void http_call_begin_stream(struct http_call *call, const char *type, void (*clo
 	}
 	VMM_BUG_ON(connection->state != HTTP_CALLED);
 	http_connection_get(connection);
-	call->keep_alive = call->keep_alive && !call->http10;
+	/* Only its end says where such an answer ends. */
+	call->goes_on = !call->http10;
+	call->keep_alive = call->keep_alive && call->goes_on;
 	len = http_answer_head(head, 200, call->keep_alive);
 	n = snprintf(head + len, sizeof(head) - len, "Content-Type: %s\r\n%s\r\n", type,
 		     call->http10 ? "" : "Transfer-Encoding: chunked\r\n");

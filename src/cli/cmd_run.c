@@ -94,8 +94,7 @@ static int start(struct run *run, struct error *e)
 {
 	const struct run_config *config = &run->config;
 	const struct vm_process_config process = {
-		.instance = { .app_name = "vmm",
-			      .sandbox = config->vm.sandbox,
+		.instance = { .sandbox = config->vm.sandbox,
 			      .debug_exit = config->vm.debug_exit,
 			      .virtio_console = true,
 			      .files_at_start = true },

@@ -94,7 +94,7 @@ static int begin(struct serve *serve, struct error *e)
 		.instance = { .id = config->id != NULL ? config->id
 				    : firecracker      ? FIRECRACKER_ID
 						       : NULL,
-			      .app_name = firecracker ? "Firecracker" : "vmm",
+			      .firecracker = firecracker,
 			      .sandbox = (enum sandbox_mode)config->sandbox,
 			      .on_reboot = firecracker ? VM_ON_REBOOT_EXIT : VM_ON_REBOOT_RESTART },
 		.directory = config->name != NULL,

@@ -49,7 +49,8 @@ json_t *answer_instance(const struct instance *instance)
 						      : "Not started";
 
 	return json_pack("{s:s, s:s, s:s, s:s}", "id", instance->settings.id, "state", name,
-			 "vmm_version", VMM_VERSION, "app_name", instance->settings.app_name);
+			 "vmm_version", VMM_VERSION, "app_name",
+			 instance->settings.firecracker ? "Firecracker" : "vmm");
 }
 
 json_t *answer_version(void)

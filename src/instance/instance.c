@@ -57,9 +57,6 @@ int instance_create(struct instance **ret, const struct instance_settings *setti
 	if (instance->settings.id == NULL) {
 		instance->settings.id = "vm";
 	}
-	if (instance->settings.app_name == NULL) {
-		instance->settings.app_name = "vmm";
-	}
 	instance->host = host;
 	instance->metrics.fd = -1;
 	(void)pthread_mutex_init(&instance->serial.lock, NULL);

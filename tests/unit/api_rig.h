@@ -54,9 +54,9 @@ static inline void rig_write_file(const char *name, const char *text)
 
 static inline void rig_setup(void)
 {
-	const struct instance_settings settings = {
-		.id = "rig", .app_name = "vmm", .sandbox = SANDBOX_OFF, .debug_exit = rig_debug_exit
-	};
+	const struct instance_settings settings = { .id = "rig",
+						    .sandbox = SANDBOX_OFF,
+						    .debug_exit = rig_debug_exit };
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	struct error e = { 0 };
 

@@ -160,12 +160,15 @@ static inline int listener(void)
 }
 
 static socklen_t address_len;
+#define LONG_GRACE_NS 3600000000000ULL
+static uint64_t close_grace_ns = LONG_GRACE_NS;
 
 static inline void start(uint32_t connections_max, size_t body_max)
 {
 	const struct http_server_config config = { .loop = &loop,
 						   .connections_max = connections_max,
 						   .body_max = body_max,
+						   .close_grace_ns = close_grace_ns,
 						   .handle = handle,
 						   .arg = &handled };
 	int fd;
@@ -191,6 +194,23 @@ static inline void teardown(void)
 	destroy();
 	loop_finish(&loop);
 	ck_assert_int_eq(count_descriptors(), descriptors_before);
+}
+
+/* Waits for the end of what the server sends, however long that takes. */
+static inline void wait_for_eof(int fd)
+{
+	char byte;
+
+	for (int i = 0; i < 60000; i++) {
+		ssize_t n = recv(fd, &byte, 1, 0);
+
+		if (n == 0) {
+			return;
+		}
+		ck_assert_msg(n < 0 && errno == EAGAIN, "%zd, %s", n, strerror(errno));
+		ck_assert_int_eq(loop_step(&loop, 1), 0);
+	}
+	ck_abort_msg("the server does not close");
 }
 
 static inline void restart(uint32_t connections_max, size_t body_max)

@@ -191,7 +191,7 @@ static const struct good good[] = {
 	{ "GET / HTTP/1.1\r\nConnection: close\r\n\r\n", HTTP_GET, "/", NULL, "", true },
 	{ "GET / HTTP/1.1\r\ncONNECTION:foo ,\tClose \r\n\r\n", HTTP_GET, "/", NULL, "", true },
 	{ "GET / HTTP/1.1\r\nConnection: closed, keep-alive\r\n\r\n", HTTP_GET, "/", NULL, "" },
-	{ "GET / HTTP/1.0\r\n\r\n", HTTP_GET, "/", NULL, "", true },
+	{ "GET / HTTP/1.0\r\n\r\n", HTTP_GET, "/", NULL, "" },
 	{ "GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", HTTP_GET, "/", NULL, "" },
 	{ "GET / HTTP/1.0\r\nConnection: keep-alive\r\nConnection: close\r\n\r\n", HTTP_GET, "/",
 	  NULL, "", true },

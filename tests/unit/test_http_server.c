@@ -265,39 +265,82 @@ START_TEST(test_connection_close)
 {
 	int fd = dial();
 
+	/* The answer says so, and the closing is the client's; what else it asks is answered. */
 	say(fd, "GET /a HTTP/1.1\r\nConnection: close\r\n\r\n");
 	check_answer(fd, 200, "/a");
 	ck_assert_str_eq(header(&answer, "Connection: "), "close");
-	check_eof(fd);
+	check_silent(fd);
+	say(fd, "GET /b HTTP/1.1\r\nConnection: close\r\n\r\nGET /c HTTP/1.1\r\n\r\n");
+	check_answer(fd, 200, "/b");
+	check_answer(fd, 200, "/c");
+	ck_assert_str_eq(header(&answer, "Connection: "), "keep-alive");
+	check_silent(fd);
 	(void)close(fd);
-	/* What comes behind it is not for us. */
+	/* A refused one; and who has shut down its side waits for nothing. */
 	fd = dial();
-	say(fd, "GET /a HTTP/1.1\r\nConnection: close\r\n\r\nGET /b HTTP/1.1\r\n\r\n");
-	check_answer(fd, 200, "/a");
+	say(fd, "BREW /a HTTP/1.1\r\nConnection: close\r\n\r\n");
+	check_answer(fd, 501, NULL);
+	ck_assert_str_eq(header(&answer, "Connection: "), "close");
+	check_silent(fd);
+	ck_assert_int_eq(shutdown(fd, SHUT_WR), 0);
 	check_eof(fd);
 	(void)close(fd);
+	/* HTTP/1.0 is no reason to close. */
 	fd = dial();
 	say(fd, "GET /a HTTP/1.0\r\n\r\n");
 	check_answer(fd, 200, "/a");
-	ck_assert_str_eq(header(&answer, "Connection: "), "close");
-	check_eof(fd);
-	(void)close(fd);
-	fd = dial();
-	say(fd, "GET /a HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET /b HTTP/1.0\r\n\r\n");
-	check_answer(fd, 200, "/a");
 	ck_assert_str_eq(header(&answer, "Connection: "), "keep-alive");
+	check_silent(fd);
+	say(fd, "GET /b HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET /c HTTP/1.0\r\n\r\n");
 	check_answer(fd, 200, "/b");
-	check_eof(fd);
-	(void)close(fd);
-	/* A large answer, then the end. */
+	check_answer(fd, 200, "/c");
+	check_silent(fd);
+	hang_up(fd);
+	ck_assert_uint_eq(stats().connections, 0);
+	ck_assert_int_eq(handled, 6);
+}
+END_TEST
+
+START_TEST(test_close_after_a_while)
+{
+	int asked[3], other, fd;
+
+	teardown();
+	close_grace_ns = 1000000;
+	start(HTTP_CONNECTIONS_MAX, BODY_MAX);
+	close_grace_ns = LONG_GRACE_NS;
+	other = dial();
+	say(other, "GET /a HTTP/1.1\r\n\r\n");
+	check_answer(other, 200, "/a");
+	for (size_t i = 0; i < ARRAY_SIZE(asked); i++) {
+		asked[i] = dial();
+		say(asked[i], "GET /a HTTP/1.1\r\nConnection: close\r\n\r\n");
+		check_answer(asked[i], 200, "/a");
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(asked); i++) {
+		wait_for_eof(asked[i]);
+		(void)close(asked[i]);
+	}
+	/* A large answer all of which the client gets; one that is not there yet. */
 	fd = dial();
 	say(fd, "GET /big HTTP/1.1\r\nConnection: close\r\n\r\n");
 	check_answer(fd, 200, NULL);
 	ck_assert_uint_eq(answer.len, BIG);
-	check_eof(fd);
-	hang_up(fd);
+	wait_for_eof(fd);
+	(void)close(fd);
+	fd = dial();
+	say(fd, "GET /later HTTP/1.1\r\nConnection: close\r\n\r\n");
+	for (int i = 0; i < 20; i++) {
+		ck_assert_int_eq(loop_step(&loop, 1), 0);
+	}
+	check_silent(fd);
+	reply_text(later[0], "now");
+	check_answer(fd, 200, "now");
+	wait_for_eof(fd);
+	(void)close(fd);
+	check_silent(other); /* it never asked for that */
+	hang_up(other);
 	ck_assert_uint_eq(stats().connections, 0);
-	ck_assert_int_eq(handled, 6);
 }
 END_TEST
 
@@ -843,10 +886,10 @@ CHECK_MAIN("http_server", CHECK_FIXTURE(setup, teardown); CHECK_TEST(test_bytes_
 	   CHECK_TEST(test_pipelining); CHECK_TEST(test_answers_in_order);
 	   CHECK_TEST(test_large_body); CHECK_TABLE(test_refusals, refusals);
 	   CHECK_TEST(test_refused_while_sending); CHECK_TEST(test_expect_continue);
-	   CHECK_TEST(test_connection_close); CHECK_TEST(test_half_closed);
-	   CHECK_TEST(test_gone_before_the_answer); CHECK_TEST(test_never_reading);
-	   CHECK_TEST(test_asking_without_reading); CHECK_TEST(test_memory_of_requests);
-	   CHECK_TEST(test_eviction_order); CHECK_TEST(test_no_room);
-	   CHECK_TEST(test_thousand_connections); CHECK_TEST(test_flood);
+	   CHECK_TEST(test_connection_close); CHECK_TEST(test_close_after_a_while);
+	   CHECK_TEST(test_half_closed); CHECK_TEST(test_gone_before_the_answer);
+	   CHECK_TEST(test_never_reading); CHECK_TEST(test_asking_without_reading);
+	   CHECK_TEST(test_memory_of_requests); CHECK_TEST(test_eviction_order);
+	   CHECK_TEST(test_no_room); CHECK_TEST(test_thousand_connections); CHECK_TEST(test_flood);
 	   CHECK_TEST(test_no_descriptors); CHECK_TEST(test_no_slots); CHECK_TEST(test_listeners);
 	   CHECK_TEST(test_monkeys))
