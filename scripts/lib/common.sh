@@ -2,9 +2,13 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # What every script here starts with: where the tree is, how to speak, where to keep things.
-# Sourced, never run. Messages go to standard error, one line each; standard output carries only results.
+# Sourced, never run, before the script looks at its arguments: `--help` as the first of them is answered here. Messages go
+# to standard error, one line each; standard output carries only results.
+#
+# A script that ends without having said why is a riddle. Whatever `set -e` ends, in a function or a subshell too, is named
+# with its file and line (explain_end); an end that was meant is `die`, `bad_usage` or `exit`.
 
-set -euo pipefail
+set -Eeuo pipefail
 export LC_ALL=C
 
 # For the scripts that source this file: the tree, what is kept between runs, a directory for this run.
@@ -25,9 +29,42 @@ die() {
 }
 
 # The comment block on top of a script is its help text.
-usage() {
-	sed -n '3,/^[^#]/s/^# \{0,1\}//p' "$0" >&2
+help_text() {
+	awk 'NR > 2 { if (!/^#/) exit; sub(/^# ?/, ""); if ($0 != "" || said++) print }' "$0"
 }
+
+# A command line that cannot be: $* says why.
+bad_usage() {
+	say "$*"
+	help_text >&2
+	exit 2
+}
+
+# plain_arguments FROM TO ARGUMENT...: there are so many, and none is an option, which no file is named like.
+plain_arguments() {
+	local from=$1 to=$2 argument
+	shift 2
+	for argument in "$@"; do
+		case $argument in
+		-?*) bad_usage "there is no option '$argument'" ;;
+		esac
+	done
+	[ $# -ge "$from" ] || bad_usage "an argument is missing"
+	[ $# -le "$to" ] || bad_usage "too many arguments"
+}
+
+# option_value OPTION VALUE...: stops when the option is the command line's last word.
+option_value() {
+	[ $# -ge 2 ] || bad_usage "$1 needs a value"
+}
+
+# explain_end STATUS COMMAND FILE LINE: the trap of errors. Where `set -e` is off, also in $(...), an error ends nothing.
+explain_end() {
+	case $- in
+	*e*) say "${3#"$top"/}:$4: status $1 of: ${2%%$'\n'*}" ;;
+	esac
+}
+trap 'explain_end $? "$BASH_COMMAND" "${BASH_SOURCE[0]}" "$LINENO"' ERR
 
 # Where a program is; administrators' programs are not on everybody's path.
 find_program() {
@@ -50,3 +87,10 @@ make_scratch() {
 	trap 'exit 130' INT
 	trap 'exit 143' TERM
 }
+
+case ${1-} in
+-h | --help)
+	help_text
+	exit 0
+	;;
+esac

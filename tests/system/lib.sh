@@ -13,6 +13,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/../../scripts/lib/common.sh"
 source "$top/scripts/lib/initrd.sh"
 set +e
 
+plain_arguments 0 0 "$@"
 VMM=${VMM:-$top/build/vmm}
 data=${VMM_TEST_DATA:-$top/build-test/system}
 kernels='debian-12-cloud debian-12 debian-13-cloud debian-13 host'
