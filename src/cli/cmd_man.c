@@ -11,6 +11,7 @@
 
 #include "command.h"
 #include "exit_codes.h"
+#include "vmm/cleanup.h"
 
 struct man {
 	const char *prose;
@@ -151,10 +152,13 @@ static void put_exits(const struct command *command)
 	heading("EXIT CODES");
 	put_common_exit(command, "0", "done");
 	while (line != NULL && *line != '\0') {
-		char code[16], meaning[200];
 		size_t len = strcspn(line, "\n");
+		size_t word = strcspn(line, " \n");
+		auto_free char *code = strndup(line, word);
+		auto_free char *meaning = word < len ? strndup(line + word + 1, len - word - 1)
+						     : NULL;
 
-		if (sscanf(line, "%15s %199[^\n]", code, meaning) == 2) {
+		if (code != NULL && meaning != NULL) {
 			put_exit(code, meaning);
 		}
 		line += len + (line[len] == '\n');
