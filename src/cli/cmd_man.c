@@ -155,8 +155,8 @@ static void put_exits(const struct command *command)
 		size_t len = strcspn(line, "\n");
 		size_t word = strcspn(line, " \n");
 		auto_free char *code = strndup(line, word);
-		auto_free char *meaning = word < len ? strndup(line + word + 1, len - word - 1)
-						     : NULL;
+		auto_free char *meaning =
+			word < len ? strndup(line + word + 1, len - word - 1) : NULL;
 
 		if (code != NULL && meaning != NULL) {
 			put_exit(code, meaning);

@@ -140,7 +140,7 @@ START_TEST(test_limit_disk)
 }
 END_TEST
 
-static const char *const locked_path = "/tmp/vmm-test-locked-disk";
+static char locked_path[] = "/tmp/vmm-test-locked-XXXXXX";
 
 /* Main, in its filter, opens another file by either engine; a refusal does not end it either. */
 static void replace_in_sandbox(void)
@@ -179,7 +179,7 @@ START_TEST(test_replace_disk_in_sandbox)
 	use_disk();
 	config.disks[0].engine = _i == 0 ? BLOCK_ENGINE_AUTO : BLOCK_ENGINE_SYNC;
 	use_guest("test=block-load requests=1000000000");
-	fd = open(locked_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	fd = mkstemp(locked_path);
 	ck_assert_int_ge(fd, 0);
 	ck_assert_int_eq(ftruncate(fd, (off_t)MIB(1)), 0);
 	(void)close(fd);
