@@ -61,7 +61,14 @@ struct option {
 	bool json_required;
 	const struct option_table *object; /* OPTION_OBJECT, OPTION_INCLUDE */
 	bool verbatim; /* OPTION_STRING: empty values and control characters are for the user of the object to judge */
-	bool first; /* in device strings: the value may stand without "key=" at the front */
+	bool first;   /* in device strings: the value may stand without "key=" at the front */
+	bool careful; /* what it asks for cannot be taken back: not proposed for a misspelt flag */
+};
+
+/* A flag of other programs, as a user of theirs types it, and what stands here in its place. */
+struct option_foreign {
+	const char *word; /* with its dashes: "-smp"; NULL ends the list */
+	const char *here; /* a hint: "here it is -c N"; NULL: as that of the next word */
 };
 
 struct option_table {
@@ -69,6 +76,7 @@ struct option_table {
 	const struct option *options;
 	size_t count; /* at most 64 for device strings, with what is included */
 	bool keys; /* describes a device string: help shows "key=VALUE" instead of "--key VALUE" */
+	const struct option_foreign *foreign; /* on command lines; NULL: none */
 };
 
 #define OPTION_INCLUDE_DEPTH 4 /* a table, one that it includes, one that that includes ... */
@@ -96,7 +104,7 @@ struct option_iter {
 };
 struct option_iter option_iter(const struct option_table *table);
 bool option_next(struct option_iter *at);
-/* The name on command lines that was probably meant; NULL if none is near. */
+/* The name on command lines that was probably meant; NULL if none is near. Never a careful one. */
 const char *options_nearest(const struct option_table *table, const char *name);
 
 /* Fills the defaults of every option and clears the `present` flags. */
@@ -109,12 +117,20 @@ int options_set(const struct option *option, void *object, const char *what, con
 		struct error *e);
 /*
  * GNU-style: long flags with "=" or a following argument, bundled short flags, "--" ends. argv[0]
- * is the command's name and is skipped; of a flag given twice the last one counts. Returns the
- * index of the first operand in argv, or a negative errno. Unknown flags get the nearest name as a
- * hint. Operands after the first are untouched.
+ * is the command's name and is skipped. Returns the index of the first operand in argv, or a
+ * negative errno. Operands after the first are untouched.
+ *
+ * The same flag twice: an OPTION_LIST adds, an OPTION_FLAG has been said already, every other one is
+ * refused, since the second would replace the first in silence.
+ *
+ * Unknown flags: those of the table's `foreign` list get its hint, others the nearest name.
  */
 int options_parse(const struct option_table *table, void *object, int argc, char *const argv[],
 		  struct error *e);
+/* As above for a command line that is read in parts, with operands between them: `given` begins
+ * as 0 and knows which options have come. At most 64 options. */
+int options_parse_part(const struct option_table *table, void *object, uint64_t *given, int argc,
+		       char *const argv[], struct error *e);
 /*
  * "value,key=value,flag": `text` is modified in place and must outlive the object. `what` is the
  * flag's name. A comma inside a value is written as two commas. A key given twice is an error.

@@ -97,8 +97,8 @@ const char *option_nearest(const struct option_table *table, enum option_names n
 			   const char *name, size_t len)
 {
 	struct option_iter at = option_iter(table);
-	const char *found = NULL;
-	size_t best = len / 3 + 1;
+	const struct option *found = NULL;
+	size_t best = len <= 3 ? 1 : len / 3 + 1;
 
 	if (len > NAME_MAX_BYTES) {
 		return NULL;
@@ -112,15 +112,17 @@ const char *option_nearest(const struct option_table *table, enum option_names n
 			continue;
 		}
 		if (len >= 2 && len < other_len && memcmp(other, name, len) == 0) {
-			return other; /* the beginning of it */
+			found = at.option; /* the beginning of it */
+			break;
 		}
 		d = distance(name, len, other, other_len);
 		if (d < best || (d == best && found == NULL)) {
 			best = d;
-			found = other;
+			found = at.option;
 		}
 	}
-	return found;
+	/* No other one in its place, either: that would not be what was meant. */
+	return found != NULL && !found->careful ? option_name(found, names) : NULL;
 }
 
 const char *options_nearest(const struct option_table *table, const char *name)

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "options_internal.h"
 #include "vmm/overflow.h"
@@ -176,6 +177,60 @@ static enum number parse_number(const char *text, const struct unit *units, uint
 	return NUMBER_SYNTAX;
 }
 
+/* Units as people write them, small letters. */
+static const struct meant {
+	const char *suffix, *unit;
+	uint32_t times;
+} meant_sizes[] = {
+	{ "kb", "K", 1 },  { "kib", "K", 1 }, { "mb", "M", 1 },	 { "mib", "M", 1 }, { "gb", "G", 1 },
+	{ "gib", "G", 1 }, { "tb", "T", 1 },  { "tib", "T", 1 }, { "ki", "K", 1 },  { "mi", "M", 1 },
+	{ "gi", "G", 1 },  { "ti", "T", 1 },  { "k", "K", 1 },	 { "m", "M", 1 },   { "g", "G", 1 },
+	{ "t", "T", 1 },   { NULL, NULL, 0 },
+}, meant_durations[] = {
+	{ "sec", "s", 1 },     { "secs", "s", 1 },    { "second", "s", 1 },
+	{ "seconds", "s", 1 }, { "min", "m", 1 },     { "mins", "m", 1 },
+	{ "minute", "m", 1 },  { "minutes", "m", 1 }, { "hr", "h", 1 },
+	{ "hrs", "h", 1 },     { "hour", "h", 1 },    { "hours", "h", 1 },
+	{ "d", "h", 24 },      { "day", "h", 24 },    { "days", "h", 24 },
+	{ "s", "s", 1 },       { "h", "h", 1 },	      { NULL, NULL, 0 },
+};
+
+/* "2GB", "2 gb", "1.5G": what was meant, in our own syntax. */
+static int hint_at_unit(const struct option *option, const char *text, struct error *e)
+{
+	const struct meant *meant = option->type == OPTION_SIZE ? meant_sizes : meant_durations;
+	const char *units = "TGMK";
+	size_t digits = strspn(text, "0123456789");
+	const char *suffix = text + digits;
+	unsigned long tenths = 0;
+	uint64_t n;
+
+	if (digits == 0 || digits > 9) {
+		return -EINVAL;
+	}
+	n = strtoull(text, NULL, 10);
+	if (option->type == OPTION_SIZE && suffix[0] == '.' && suffix[1] >= '0' &&
+	    suffix[1] <= '9') {
+		tenths = (unsigned long)(suffix[1] - '0');
+		suffix += 2;
+	}
+	suffix += strspn(suffix, " ");
+	while (meant->suffix != NULL && strcasecmp(meant->suffix, suffix) != 0) {
+		meant++;
+	}
+	if (meant->suffix == NULL) {
+		return -EINVAL;
+	}
+	if (tenths == 0) {
+		return error_hint(e, "did you mean %" PRIu64 "%s?", n * meant->times, meant->unit);
+	}
+	units = strchr(units, meant->unit[0]);
+	return units != NULL && units[1] != '\0'
+		       ? error_hint(e, "did you mean %" PRIu64 "%c?", n * 1024 + tenths * 1024 / 10,
+				    units[1])
+		       : -EINVAL;
+}
+
 static int number_value(const struct option *option, const char *what, const char *text,
 			uint64_t *ret, struct error *e)
 {
@@ -192,7 +247,12 @@ static int number_value(const struct option *option, const char *what, const cha
 	}
 	result = parse_number(text, units, ret);
 	if (result == NUMBER_SYNTAX) {
-		return refuse(option, what, text, kind, e);
+		int r = refuse(option, what, text, kind, e);
+
+		if (units != plain_units) {
+			(void)hint_at_unit(option, text, e);
+		}
+		return r;
 	}
 	if (result == NUMBER_OK && *ret < option->min) {
 		return refuse(option, what, text, "too small", e);

@@ -87,6 +87,29 @@ int options_defaults(const struct option_table *table, void *object, struct erro
 	return 0;
 }
 
+/* What another program's flag is here; NULL if it is nobody's. `word` has its dashes. */
+static const char *find_foreign(const struct option_table *table, const char *word)
+{
+	size_t len = strcspn(word, "=");
+
+	for (const struct option_foreign *f = table->foreign; f != NULL && f->word != NULL; f++) {
+		if (strlen(f->word) == len && memcmp(f->word, word, len) == 0) {
+			while (f->here == NULL) {
+				f++;
+			}
+			return f->here;
+		}
+	}
+	return NULL;
+}
+
+static int foreign_flag(const char *word, const char *here, struct error *e)
+{
+	error_set(e, ERROR_USAGE, EINVAL, "unknown flag '%.*s'",
+		  (int)MIN(strcspn(word, "="), (size_t)NAME_MAX_BYTES), word);
+	return error_hint(e, "%s", here);
+}
+
 static int unknown_flag(const struct option_table *table, const char *name, size_t len,
 			struct error *e)
 {
@@ -127,50 +150,85 @@ static bool is_flag(const struct option_table *table, const char *text)
 	       find(table, text + 2, strcspn(text + 2, "="), &at);
 }
 
-/* The argument of the option is `attached` or the next word of argv; *at is moved to the last word
- * that was used. */
-static int set_with_argument(const struct option_table *table, const struct option_iter *found,
-			     void *object, const char *what, const char *attached, int argc,
-			     char *const argv[], int *at, struct error *e)
-{
-	const struct option *option = found->option;
+/* A command line on its way into an object. */
+struct parse {
+	const struct option_table *table;
+	void *object;
+	uint64_t *given; /* a bit for each option of the table */
+	int argc, at;	 /* the word that is looked at */
+	char *const *argv;
+};
 
-	if (attached == NULL && option->type != OPTION_FLAG) {
-		if (*at + 1 >= argc) {
-			return needs_value(option, what, NULL, e);
-		}
-		if (is_flag(table, argv[*at + 1])) {
-			return needs_value(option, what, argv[*at + 1], e);
-		}
-		attached = argv[++*at];
+static int note_given(const struct parse *parse, const struct option_iter *found, const char *what,
+		      const char *text, struct error *e)
+{
+	enum option_type type = found->option->type;
+	uint64_t bit;
+
+	VMM_BUG_ON(found->index >= 64);
+	bit = 1ULL << found->index;
+	if ((*parse->given & bit) != 0 && type != OPTION_LIST && type != OPTION_FLAG) {
+		(void)error_set(e, ERROR_USAGE, EINVAL, "%s is given twice", what);
+		return error_hint(e, "'%.*s' would replace what came before: leave one of them out",
+				  NAME_MAX_BYTES, text);
 	}
-	return options_set(option, (char *)object + found->base, what, attached, e);
+	*parse->given |= bit;
+	return 0;
 }
 
-static int parse_long(const struct option_table *table, void *object, int argc, char *const argv[],
-		      int *at, struct error *e)
+/* The argument of the option is `attached` or the next word; `at` is moved to the last word that was
+ * used. */
+static int set_with_argument(struct parse *parse, const struct option_iter *found, const char *what,
+			     const char *attached, struct error *e)
 {
-	const char *name = argv[*at] + 2;
+	const struct option *option = found->option;
+	int r;
+
+	if (attached == NULL && option->type != OPTION_FLAG) {
+		if (parse->at + 1 >= parse->argc) {
+			return needs_value(option, what, NULL, e);
+		}
+		if (is_flag(parse->table, parse->argv[parse->at + 1])) {
+			return needs_value(option, what, parse->argv[parse->at + 1], e);
+		}
+		attached = parse->argv[++parse->at];
+	}
+	r = note_given(parse, found, what, attached, e);
+	return r == 0 ? options_set(option, (char *)parse->object + found->base, what, attached, e)
+		      : r;
+}
+
+static int parse_long(struct parse *parse, struct error *e)
+{
+	const char *word = parse->argv[parse->at];
+	const char *name = word + 2;
 	size_t len = strcspn(name, "=");
 	struct option_iter found;
 	char what[NAME_MAX_BYTES + 3];
 
-	if (!find(table, name, len, &found)) {
-		return unknown_flag(table, name, len, e);
+	if (!find(parse->table, name, len, &found)) {
+		const char *here = find_foreign(parse->table, word);
+
+		return here != NULL ? foreign_flag(word, here, e)
+				    : unknown_flag(parse->table, name, len, e);
 	}
 	(void)snprintf(what, sizeof(what), "--%s", found.option->name);
-	return set_with_argument(table, &found, object, what,
-				 name[len] == '=' ? name + len + 1 : NULL, argc, argv, at, e);
+	return set_with_argument(parse, &found, what, name[len] == '=' ? name + len + 1 : NULL, e);
 }
 
 /* "-q", "-m512M", "-m 512M", "-m=512M", "-qm512M" */
-static int parse_short(const struct option_table *table, void *object, int argc, char *const argv[],
-		       int *at, struct error *e)
+static int parse_short(struct parse *parse, struct error *e)
 {
-	const char *word = argv[*at];
+	const struct option_table *table = parse->table;
+	const char *word = parse->argv[parse->at];
+	const char *here = find_foreign(table, word);
 	size_t len = strcspn(word + 1, "=");
 	struct option_iter found;
 
+	/* Others have long flags with one dash: what they mean comes before what the letters say. */
+	if (here != NULL) {
+		return foreign_flag(word, here, e);
+	}
 	if (len > 1 && find(table, word + 1, len, &found)) {
 		error_set(e, ERROR_USAGE, EINVAL, "unknown flag '%.*s'", NAME_MAX_BYTES, word);
 		return error_hint(e, "did you mean -%.*s, with two dashes?", NAME_MAX_BYTES, word);
@@ -189,7 +247,7 @@ static int parse_short(const struct option_table *table, void *object, int argc,
 		if (found.option->type != OPTION_FLAG && p[1] != '\0') {
 			attached = p[1] == '=' ? p + 2 : p + 1;
 		}
-		r = set_with_argument(table, &found, object, what, attached, argc, argv, at, e);
+		r = set_with_argument(parse, &found, what, attached, e);
 		if (r < 0 || found.option->type != OPTION_FLAG) {
 			return r;
 		}
@@ -197,24 +255,37 @@ static int parse_short(const struct option_table *table, void *object, int argc,
 	return 0;
 }
 
-int options_parse(const struct option_table *table, void *object, int argc, char *const argv[],
-		  struct error *e)
+int options_parse_part(const struct option_table *table, void *object, uint64_t *given, int argc,
+		       char *const argv[], struct error *e)
 {
-	int at = 1;
+	struct parse parse = { .table = table,
+			       .object = object,
+			       .given = given,
+			       .argc = argc,
+			       .at = 1,
+			       .argv = argv };
 
-	for (; at < argc && argv[at][0] == '-' && argv[at][1] != '\0'; at++) {
+	for (; parse.at < argc && argv[parse.at][0] == '-' && argv[parse.at][1] != '\0';
+	     parse.at++) {
 		int r;
 
-		if (strcmp(argv[at], "--") == 0) {
-			return at + 1;
+		if (strcmp(argv[parse.at], "--") == 0) {
+			return parse.at + 1;
 		}
-		r = argv[at][1] == '-' ? parse_long(table, object, argc, argv, &at, e)
-				       : parse_short(table, object, argc, argv, &at, e);
+		r = argv[parse.at][1] == '-' ? parse_long(&parse, e) : parse_short(&parse, e);
 		if (r < 0) {
 			return r;
 		}
 	}
-	return MIN(at, MAX(argc, 1));
+	return MIN(parse.at, MAX(argc, 1));
+}
+
+int options_parse(const struct option_table *table, void *object, int argc, char *const argv[],
+		  struct error *e)
+{
+	uint64_t given = 0;
+
+	return options_parse_part(table, object, &given, argc, argv, e);
 }
 
 /*

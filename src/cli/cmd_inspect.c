@@ -76,24 +76,45 @@ static int look_at_ended(const char *name, json_t **ret, struct error *e)
 	return 0;
 }
 
+static int look(const struct target *target, json_t **ret, struct error *e)
+{
+	int r = target->name != NULL ? look_at_ended(target->name, ret, e) : 0;
+
+	return r == 0 && *ret == NULL ? ask(target, ret, e) : r;
+}
+
 static int run(int argc, char **argv)
 {
 	struct inspect inspect = { 0 };
-	struct error e = { 0 };
+	struct vm_names names = { 0 };
+	auto_json json_t *list = json_array();
 	json_t *object = NULL;
-	int code, r = 0;
+	int code;
 
-	if (command_parse_target(&command_inspect, &inspect, &inspect.help, &inspect.target, 0, 0,
-				 argc, argv, &code) < 0) {
+	if (command_parse_names(&command_inspect, &inspect, &inspect.help, &inspect.target, NULL,
+				WHICH_ALL, &names, argc, argv, &code) < 0) {
 		return code;
 	}
-	if (inspect.target.name != NULL) {
-		r = look_at_ended(inspect.target.name, &object, &e);
+	code = EXIT_OK;
+	for (size_t i = 0; i < names.count; i++) {
+		struct error e = { 0 };
+
+		object = NULL;
+		inspect.target.name = names.names[i];
+		if (look(&inspect.target, &object, &e) < 0) {
+			code = MAX(code, command_fail(&e));
+		} else if (names.many) {
+			(void)json_array_append_new(list, object);
+		}
 	}
-	if (r == 0 && object == NULL) {
-		r = ask(&inspect.target, &object, &e);
+	if (names.many) {
+		object = json_incref(list);
 	}
-	return r < 0 ? command_fail(&e) : command_print_json(object, true);
+	if (object != NULL || code == EXIT_OK) {
+		code = MAX(code, command_print_json(object, true));
+	}
+	vm_names_finish(&names);
+	return code;
 }
 
 static const struct command_example examples[] = {
@@ -103,7 +124,7 @@ static const struct command_example examples[] = {
 
 const struct command command_inspect = {
 	.name = "inspect",
-	.operands = " NAME",
+	.operands = " NAME...",
 	.help = "print state and configuration of a VM",
 	.options = &table,
 	.run = run,
@@ -111,6 +132,7 @@ const struct command command_inspect = {
 		"Prints one JSON object: *name*; *vm* with what GET /vm answers (state, uptime, "
 		"processors, memory, the current job); *config* with what GET /vm/config answers, "
 		"which vmm run --config-file accepts.\n\n"
+		"Of several VMs it is an array of such objects.\n\n"
 		"Of a VM that has ended there is *name*, *vm.state* and, if it left a report, "
 		"*exit*.",
 	.examples = examples,

@@ -9,7 +9,7 @@
 
 struct life {
 	struct target target;
-	bool help;
+	bool all, help;
 };
 
 #define LIFE_OPTIONS                                                       \
@@ -20,36 +20,56 @@ struct life {
 		.name = "help", .letter = 'h', .type = OPTION_FLAG,        \
 		.offset = offsetof(struct life, help), .help = "show this" \
 	}
-static const struct option option_list[] = { LIFE_OPTIONS };
+static const struct option clock_list[] = {
+	{ .type = OPTION_INCLUDE, .offset = offsetof(struct life, all), .object = &all_options },
+	LIFE_OPTIONS,
+};
+/* Not --all: what it does to a guest cannot be taken back. */
+static const struct option reset_list[] = { LIFE_OPTIONS };
 
 /* One each: messages name the command. */
-#define TABLE(name_)                                                                      \
-	{                                                                                 \
-		.name = (name_), .options = option_list, .count = ARRAY_SIZE(option_list) \
-	}
-static const struct option_table pause_table = TABLE("pause"), resume_table = TABLE("resume"),
-				 reset_table = TABLE("reset");
+static const struct option_table
+	pause_table = { .name = "pause", .options = clock_list, .count = ARRAY_SIZE(clock_list) },
+	resume_table = { .name = "resume", .options = clock_list, .count = ARRAY_SIZE(clock_list) },
+	reset_table = { .name = "reset", .options = reset_list, .count = ARRAY_SIZE(reset_list) };
 
-static int request(const struct command *command, const char *method, const char *path,
-		   const char *key, const char *value, int argc, char **argv)
+static int request_one(const char *name, const char *api_socket, const char *method,
+		       const char *path, const json_t *body)
 {
 	struct client client = { .fd = -1 };
 	struct error e = { 0 };
-	auto_json json_t *body = json_pack("{s:s}", key, value);
-	struct life life = { 0 };
-	int code, r;
+	int r = client_connect(&client, name, api_socket, CLIENT_TIMEOUT_MS, &e);
 
-	if (command_parse_target(command, &life, &life.help, &life.target, 0, 0, argc, argv,
-				 &code) < 0) {
-		return code;
-	}
-	r = client_connect(&client, life.target.name, life.target.api_socket, CLIENT_TIMEOUT_MS,
-			   &e);
 	if (r == 0) {
 		r = client_call(&client, method, path, body, NULL, &e);
 	}
 	client_close(&client);
+	if (r < 0 && name != NULL && strstr(e.msg, name) == NULL) {
+		(void)error_prefix(&e, "VM '%s'", name);
+	}
 	return r < 0 ? command_fail(&e) : EXIT_OK;
+}
+
+static int request(const struct command *command, const char *method, const char *path,
+		   const char *key, const char *value, int argc, char **argv)
+{
+	auto_json json_t *body = json_pack("{s:s}", key, value);
+	struct vm_names names = { 0 };
+	struct life life = { 0 };
+	int code;
+
+	if (command_parse_names(command, &life, &life.help, &life.target, &life.all, WHICH_LIVING,
+				&names, argc, argv, &code) < 0) {
+		return code;
+	}
+	code = EXIT_OK;
+	for (size_t i = 0; i < names.count; i++) {
+		int one = request_one(names.names[i], life.target.api_socket, method, path, body);
+
+		code = MAX(code, one);
+	}
+	vm_names_finish(&names);
+	return code;
 }
 
 static int run_pause(int argc, char **argv)
@@ -69,7 +89,7 @@ static int run_reset(int argc, char **argv)
 
 const struct command command_pause = {
 	.name = "pause",
-	.operands = " NAME",
+	.operands = " NAME...",
 	.help = "stop the clock of a VM",
 	.options = &pause_table,
 	.run = run_pause,
@@ -81,7 +101,7 @@ const struct command command_pause = {
 
 const struct command command_resume = {
 	.name = "resume",
-	.operands = " NAME",
+	.operands = " NAME...",
 	.help = "let a paused VM go on",
 	.options = &resume_table,
 	.run = run_resume,
@@ -91,8 +111,9 @@ const struct command command_resume = {
 
 const struct command command_reset = {
 	.name = "reset",
-	.operands = " NAME",
+	.operands = " NAME...",
 	.help = "reset the machine, as its reset button would",
+	.careful = true,
 	.options = &reset_table,
 	.run = run_reset,
 	.description =

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "command.h"
+#include "elsewhere.h"
 #include "exit_codes.h"
 #include "plain_text.h"
 #include "vmm/cleanup.h"
@@ -63,7 +64,8 @@ static const struct option option_list[] = {
 };
 static const struct option_table table = { .name = "logs",
 					   .options = option_list,
-					   .count = ARRAY_SIZE(option_list) };
+					   .count = ARRAY_SIZE(option_list),
+					   .foreign = elsewhere_logs_flags };
 
 /* False if nobody reads standard output any more. */
 static bool write_all(struct logs *logs, const uint8_t *data, size_t len)

@@ -161,6 +161,9 @@ static int run_command(int argc, char **argv)
 		return EXIT_OK;
 	}
 	if (r == 0) {
+		r = run_config_check(&run.config, &e);
+	}
+	if (r == 0) {
 		log_init(run.config.quiet ? LOG_ERROR : LOG_INFO, STDERR_FILENO);
 	}
 	if (r == 0 && run.config.detach) {

@@ -17,8 +17,8 @@ struct command_example {
 
 struct command {
 	const char *name;
-	/* For the usage line, with a blank in front, "" if none. The word NAME is a VM's, and
-	 * completed as such. */
+	/* For the usage line, with a blank in front, "" if none. The word NAME is a VM's, NAME...
+	 * those of one or several: completed and checked as such. */
 	const char *operands;
 	const char *help; /* one line, without a full stop */
 	const struct option_table *options;
@@ -30,6 +30,7 @@ struct command {
 	const struct command_example *examples; /* NULL: none */
 	/* Exit codes besides those of every command, a line "CODE meaning" each. NULL: none. */
 	const char *exits;
+	bool careful; /* what it does cannot be taken back: not proposed for a misspelt command */
 };
 
 struct command_group {
@@ -47,8 +48,12 @@ extern const struct command command_run, command_serve, command_ps, command_insp
 
 /* NULL: no such command. */
 const struct command *command_find(const char *name);
-/* ERROR_USAGE, with the command that was probably meant as the hint. */
+/* ERROR_USAGE, with the command that was probably meant as the hint, or what another program's is
+ * here. Never with one that cannot be taken back. */
 int command_unknown(const char *name, struct error *e);
+/* A value of the command line's that cannot be used makes the command line wrong: what is
+ * ERROR_CONFIG behind other doors is ERROR_USAGE. Returns `r`. */
+int command_value(int r, struct error *e);
 /* Prints the error, and gives the exit code that it stands for. */
 int command_fail(const struct error *e);
 void command_print_help(const struct command *command);
@@ -78,13 +83,38 @@ extern const struct option_table target_options; /* --api-sock */
  */
 int command_parse(const struct command *command, void *object, const bool *help, int argc,
 		  char **argv, int *code);
-/* As above; there must be `min` to `max` operands. */
+/* An error about operands, with the usage line; the exit code. */
+int command_wrong_operands(const struct command *command, const char *what, const char *text);
+/* As above; there must be `min` to `max` operands, and names of VMs among them are possible ones. */
 int command_parse_exactly(const struct command *command, void *object, const bool *help, int min,
 			  int max, int argc, char **argv, int *code);
 /* As above, where the first operand is the VM unless --api-sock names it. It is not counted in min,
  * max and the result, and is taken off argv: the other operands begin at argv[1]. */
 int command_parse_target(const struct command *command, void *object, const bool *help,
 			 struct target *target, int min, int max, int argc, char **argv, int *code);
+
+/*
+ * The VMs that a command is for: operands, or with --all those that there are.
+ */
+enum which { WHICH_LIVING, WHICH_ENDED, WHICH_ALL };
+struct vm_names {
+	char **names;
+	size_t count;
+	bool many;  /* more than one may have been meant: JSON is an array */
+	bool owned; /* `names` is not argv */
+	struct run_entry *entries;
+};
+extern const struct option_table all_options; /* --all, a bool */
+/*
+ * As command_parse_exactly(), for one operand or more, all of them names; `all` (a member of the
+ * object) stands for those of `which` in their place. `target` NULL: names alone; else --api-sock
+ * may stand in their place, and then names->count is 1 and the name NULL. Negative: over, see
+ * above.
+ */
+int command_parse_names(const struct command *command, void *object, const bool *help,
+			struct target *target, const bool *all, enum which which,
+			struct vm_names *names, int argc, char **argv, int *code);
+void vm_names_finish(struct vm_names *names);
 
 /* Data for standard output: indented, or one line. Takes `value` over; NULL stands for "out of
  * memory". Returns the exit code. */

@@ -11,9 +11,11 @@
 #include <string.h>
 
 #include "command.h"
+#include "elsewhere.h"
 #include "exit_codes.h"
 #include "vmm/cleanup.h"
 #include "vmm/log.h"
+#include "vmm/vm_config.h"
 
 #define COMMANDS_MAX 64
 
@@ -54,19 +56,38 @@ int command_unknown(const char *name, struct error *e)
 {
 	struct option options[COMMANDS_MAX] = { 0 };
 	struct option_table table = { .name = "commands", .options = options };
+	const char *here = elsewhere_command(name);
 	const char *meant;
 
 	for (size_t i = 0; i < command_group_count; i++) {
 		for (size_t j = 0; command_groups[i].title != NULL && j < command_groups[i].count;
 		     j++) {
-			options[table.count++].name = command_groups[i].commands[j]->name;
+			const struct command *command = command_groups[i].commands[j];
+
+			options[table.count].name = command->name;
+			options[table.count++].careful = command->careful;
 		}
 	}
-	meant = options_nearest(&table, name);
 	(void)error_set(e, ERROR_USAGE, EINVAL, "'%.80s' is not a command", name);
+	if (here != NULL) {
+		return error_hint(e, "%s", here);
+	}
+	if (name[0] == '-') {
+		return error_hint(e,
+				  "a command comes first, such as vmm run; vmm --help lists them");
+	}
+	meant = options_nearest(&table, name);
 	return meant != NULL
 		       ? error_hint(e, "did you mean vmm %s? vmm --help lists the commands", meant)
 		       : error_hint(e, "vmm --help lists the commands");
+}
+
+int command_value(int r, struct error *e)
+{
+	if (r < 0 && e->code == ERROR_CONFIG) {
+		e->code = ERROR_USAGE;
+	}
+	return r;
 }
 
 int command_fail(const struct error *e)
@@ -171,12 +192,13 @@ int command_parse(const struct command *command, void *object, const bool *help,
 {
 	struct error e = { 0 };
 	int r = options_defaults(command->options, object, &e);
+	uint64_t given = 0;
 	int operands = 0;
 
 	/* Each round parses flags up to an operand, which then stands where the next round expects
 	 * the command's name. */
 	for (int at = 0; r >= 0 && at < argc;) {
-		r = options_parse(command->options, object, argc - at, argv + at, &e);
+		r = options_parse_part(command->options, object, &given, argc - at, argv + at, &e);
 		if (r < 0) {
 			break;
 		}
@@ -201,7 +223,7 @@ int command_parse(const struct command *command, void *object, const bool *help,
 	return operands;
 }
 
-static int wrong_operands(const struct command *command, const char *what, const char *text)
+int command_wrong_operands(const struct command *command, const char *what, const char *text)
 {
 	struct error e = { 0 };
 
@@ -211,17 +233,36 @@ static int wrong_operands(const struct command *command, const char *what, const
 	return command_fail(&e);
 }
 
+/* What cannot be a VM's name makes the command line wrong, before anybody is looked for. */
+static int check_names(const struct command *command, int count, char **names, int *code)
+{
+	bool many = strstr(command->operands, "NAME...") != NULL;
+	struct error e = { 0 };
+
+	for (int i = 0; i < count && (many || i == 0); i++) {
+		if (strstr(command->operands, "NAME") != NULL &&
+		    command_value(vm_name_validate(names[i], &e), &e) < 0) {
+			*code = command_fail(&e);
+			return -1;
+		}
+	}
+	return 0;
+}
+
 int command_parse_exactly(const struct command *command, void *object, const bool *help, int min,
 			  int max, int argc, char **argv, int *code)
 {
 	int operands = command_parse(command, object, help, argc, argv, code);
 
 	if (operands >= 0 && operands < min) {
-		*code = wrong_operands(command, "an operand is missing", "");
+		*code = command_wrong_operands(command, "an operand is missing", "");
 		return -1;
 	}
 	if (operands > max) {
-		*code = wrong_operands(command, "one operand too many: ", argv[max + 1]);
+		*code = command_wrong_operands(command, "one operand too many: ", argv[max + 1]);
+		return -1;
+	}
+	if (operands > 0 && check_names(command, operands, argv + 1, code) < 0) {
 		return -1;
 	}
 	return operands;
@@ -237,16 +278,20 @@ int command_parse_target(const struct command *command, void *object, const bool
 		return operands;
 	}
 	if (operands < named) {
-		*code = wrong_operands(command, "which VM?", "");
+		*code = command_wrong_operands(command, "which VM?", "");
 		return -1;
 	}
 	operands -= named;
 	if (operands < min) {
-		*code = wrong_operands(command, "an operand is missing", "");
+		*code = command_wrong_operands(command, "an operand is missing", "");
 		return -1;
 	}
 	if (operands > max) {
-		*code = wrong_operands(command, "one operand too many: ", argv[max + named + 1]);
+		*code = command_wrong_operands(command,
+					       "one operand too many: ", argv[max + named + 1]);
+		return -1;
+	}
+	if (check_names(command, named, argv + 1, code) < 0) {
 		return -1;
 	}
 	target->name = named != 0 ? argv[1] : NULL;

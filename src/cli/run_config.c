@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "elsewhere.h"
 #include "vmm/cleanup.h"
 
 static const struct option_value sandboxes[] = {
@@ -174,6 +175,7 @@ const struct option_table run_options = {
 	.name = "run",
 	.options = option_list,
 	.count = ARRAY_SIZE(option_list),
+	.foreign = elsewhere_run_flags,
 };
 
 /* Whoever gives a disk means to boot from the first one. */
@@ -253,6 +255,17 @@ int run_config_parse(struct run_config *config, int argc, char **argv, struct er
 	choose_root(&config->vm);
 	r = check_doors(config, e);
 	return r == 0 && config->config_file != NULL ? check_config_file(argc, argv, e) : r;
+}
+
+int run_config_check(const struct run_config *config, struct error *e)
+{
+	int r = config->config_file != NULL ? vm_name_validate(config->vm.name, e)
+					    : vm_config_validate(&config->vm, e);
+
+	if (r < 0) {
+		e->code = ERROR_USAGE;
+	}
+	return r;
 }
 
 void run_config_finish(struct run_config *config)

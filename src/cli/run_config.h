@@ -29,6 +29,9 @@ extern const struct option_table run_options;
 
 /* argv[0] is "run". */
 int run_config_parse(struct run_config *config, int argc, char **argv, struct error *e);
+/* A value that no VM can have makes the command line wrong (ERROR_USAGE): what the start would refuse
+ * is refused before a VM in the background has a process. */
+int run_config_check(const struct run_config *config, struct error *e);
 void run_config_finish(struct run_config *config);
 
 #endif

@@ -9,8 +9,10 @@
 #include <errno.h>
 #include <string.h>
 
+#include "elsewhere.h"
 #include "vmm/http_server.h"
 #include "vmm/sandbox.h"
+#include "vmm/vm_config.h"
 
 static const struct option_value sandboxes[] = {
 	{ "on", SANDBOX_ON },
@@ -160,15 +162,20 @@ const struct option_table serve_options = {
 	.name = "serve",
 	.options = option_list,
 	.count = ARRAY_SIZE(option_list),
+	.foreign = elsewhere_serve_flags,
 };
 
 static int refuse(const char *flag, const char *why, struct error *e)
 {
-	return error_set(e, ERROR_NOT_SUPPORTED, ENOSYS, "%s: %s", flag, why);
+	return error_set(e, ERROR_USAGE, ENOSYS, "%s: %s", flag, why);
 }
 
 static int check(const struct serve_config *config, struct error *e)
 {
+	if (vm_name_validate(config->name, e) < 0) {
+		e->code = ERROR_USAGE;
+		return -EINVAL;
+	}
 	if (config->no_api && config->config_file == NULL) {
 		(void)error_set(e, ERROR_USAGE, EINVAL, "--no-api without --config-file");
 		return error_hint(e, "nobody could configure the VM: add --config-file FILE");

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "kvm_cure.h"
 #include "vmm/cleanup.h"
 #include "vmm/platform.h"
 
@@ -47,20 +48,13 @@ int kvm_ioctl(int fd, unsigned long request, void *arg)
 
 static int explain_open_failure(int sys, struct error *e)
 {
+	struct kvm_node node;
+	char cure[sizeof(e->hint)];
+
 	(void)error_set_sys(e, ERROR_KVM_UNAVAILABLE, sys, "open " KVM_DEVICE);
-	switch (sys) {
-	case ENOENT:
-	case ENODEV:
-	case ENXIO:
-		return error_hint(e, "enable VT-x or AMD-V in the firmware and load the module: "
-				     "sudo modprobe kvm_intel (or kvm_amd); in a VM, enable nested "
-				     "virtualization");
-	case EACCES:
-	case EPERM:
-		return error_hint(e, "sudo usermod -aG kvm $USER, then log in again");
-	default:
-		return -sys;
-	}
+	kvm_node_look(&node, sys);
+	kvm_node_cure(&node, cure, sizeof(cure));
+	return cure[0] != '\0' ? error_hint(e, "%s", cure) : -sys;
 }
 
 static bool has_capability(int fd, int capability)

@@ -26,6 +26,11 @@ static int check_memory(const struct vm_machine_config *machine, struct error *e
 		(void)error_set(e, ERROR_CONFIG, EINVAL,
 				"--memory (mem_size_mib): %llu bytes is less than %llu MiB",
 				(unsigned long long)size, PLATFORM_MEMORY_MIN >> 20);
+		/* Elsewhere a plain number is one of MiB. */
+		if (size >= PLATFORM_MEMORY_MIN >> 20 && size <= MIB(1)) {
+			return error_hint(e, "did you mean %lluM? A plain number is one of bytes",
+					  (unsigned long long)size);
+		}
 		return error_hint(e, "Linux wants 64M or more; 512M is the default");
 	}
 	if (size % unit != 0) {

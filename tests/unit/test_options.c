@@ -7,7 +7,7 @@
 #include "vmm/options.h"
 
 struct config {
-	bool flag, on, quiet;
+	bool flag, on, quiet, erase;
 	const char *name;
 	uint32_t cpus, plain;
 	uint64_t memory, timeout;
@@ -73,10 +73,18 @@ static const struct option option_list[] = {
 	{ .name = "item", .letter = 'i', .type = OPTION_LIST, .add = add_item },
 	{ .name = "flag", .letter = 'f', .type = OPTION_FLAG, AT(flag) },
 	{ .name = "quiet", .letter = 'q', .type = OPTION_FLAG, AT(quiet), .help = "say less" },
+	{ .name = "erase", .type = OPTION_FLAG, AT(erase), .careful = true },
 };
-static const struct option_table table = { .name = "run",
-					   .options = option_list,
-					   .count = ARRAY_SIZE(option_list) };
+static const struct option_foreign foreign[] = {
+	{ "-smp", NULL },
+	{ "--vcpus", "here it is -c N" },
+	{ "-nographic", "not needed here" },
+	{ "-fda", "there are no floppy disks" },
+	{ NULL, NULL },
+};
+static const struct option_table table = {
+	.name = "run", .options = option_list, .count = ARRAY_SIZE(option_list), .foreign = foreign
+};
 
 static struct config config;
 static struct error err;
@@ -308,7 +316,7 @@ static const struct {
 	{ { "run", "--" }, 2, MIB(512), 2, false, false, NULL, 0 },
 	{ { "run", "-", "-q" }, 1, MIB(512), 2, false, false, NULL, 0 },
 	{ { "run", "-i", "a", "--item=b", "-ic", "x" }, 5, MIB(512), 2, false, false, NULL, 3 },
-	{ { "run", "-c", "3", "-c", "4" }, 5, MIB(512), 4, false, false, NULL, 0 },
+	{ { "run", "-q", "--quiet", "-qq" }, 4, MIB(512), 2, false, true, NULL, 0 },
 	{ { "run", "--name", "-x" }, 3, MIB(512), 2, false, false, "-x", 0 },
 	{ { "run", "--name=--flag", "--flag" }, 3, MIB(512), 2, true, false, "--flag", 0 },
 	{ { "run", "--name=a=b" }, 2, MIB(512), 2, false, false, "a=b", 0 },
@@ -365,6 +373,24 @@ static const struct {
 	{ { "run", "-mlots" }, "-m (--memory): 'lots' is not a size", "" },
 	{ { "run", "--quiet=yes" }, "--quiet: takes no value, but 'yes'", "" },
 	{ { "run", "-i1", "-i2", "-i3", "-i4", "-i5" }, "too many items", "" },
+	{ { "run", "-c", "3", "-c", "4" }, "-c (--cpus) is given twice", "'4' would replace" },
+	{ { "run", "-c3", "-q", "--cpus=3" }, "--cpus is given twice", "leave one of them out" },
+	{ { "run", "--name", "a", "--name", "a" }, "--name is given twice", "" },
+	{ { "run", "--mac", "52:54:00:12:34:56", "--mac=52:54:00:12:34:57" },
+	  "--mac is given",
+	  "" },
+	{ { "run", "--erse" }, "unknown flag '--erse'", "vmm run --help" },
+	{ { "run", "--eras" }, "unknown flag '--eras'", "vmm run --help" },
+	{ { "run", "-smp", "4" }, "unknown flag '-smp'", "here it is -c N" },
+	{ { "run", "--vcpus=4" }, "unknown flag '--vcpus'", "here it is -c N" },
+	{ { "run", "-nographic" }, "unknown flag '-nographic'", "not needed here" },
+	{ { "run", "-fda", "x" }, "unknown flag '-fda'", "no floppy disks" },
+	{ { "run", "-m", "2GB" }, "'2GB' is not a size", "did you mean 2G?" },
+	{ { "run", "-m", "512 mib" }, "is not a size", "did you mean 512M?" },
+	{ { "run", "-m", "1.5G" }, "'1.5G' is not a size", "did you mean 1536M?" },
+	{ { "run", "--timeout", "2min" }, "'2min' is not a duration", "did you mean 2m?" },
+	{ { "run", "--timeout", "2 days" }, "is not a duration", "did you mean 48h?" },
+	{ { "run", "-m", "2GX" }, "'2GX' is not a size", "" },
 };
 
 START_TEST(test_parse_bad)
@@ -374,6 +400,21 @@ START_TEST(test_parse_bad)
 	ck_assert_int_lt(options_parse(&table, &config, argc, argv, &err), 0);
 	check_error(&err, ERROR_USAGE, bad_lines[_i].message);
 	ck_assert_msg(strstr(err.hint, bad_lines[_i].hint) != NULL, "hint '%s'", err.hint);
+}
+END_TEST
+
+/* Operands between the parts of a line: a flag behind them is the second one all the same. */
+START_TEST(test_parse_parts)
+{
+	static char run[] = "run", c[] = "-c3", operand[] = "x", list[] = "-ia", again[] = "-c4";
+	char *const line[] = { run, c, list, operand, list, again };
+	uint64_t given = 0;
+
+	ck_assert_int_eq(options_parse_part(&table, &config, &given, 6, line, &err), 3);
+	ck_assert_int_lt(options_parse_part(&table, &config, &given, 3, line + 3, &err), 0);
+	check_error(&err, ERROR_USAGE, "-c (--cpus) is given twice");
+	ck_assert_int_eq(config.list_count, 2);
+	ck_assert_uint_eq(config.cpus, 3);
 }
 END_TEST
 
@@ -731,9 +772,9 @@ CHECK_MAIN("options", CHECK_FIXTURE(setup, NULL); CHECK_TEST(test_defaults);
 	   CHECK_TABLE(test_refused, refused); CHECK_TEST(test_set_others);
 	   CHECK_TEST(test_long_value); CHECK_TABLE(test_parse, lines);
 	   CHECK_TABLE(test_parse_bad, bad_lines); CHECK_TEST(test_parse_nothing);
-	   CHECK_TABLE(test_keys, keys); CHECK_TABLE(test_keys_bad, bad_keys);
-	   CHECK_TEST(test_keys_without_first); CHECK_TEST(test_help);
-	   CHECK_TEST(test_include_order); CHECK_TEST(test_include_defaults);
+	   CHECK_TEST(test_parse_parts); CHECK_TABLE(test_keys, keys);
+	   CHECK_TABLE(test_keys_bad, bad_keys); CHECK_TEST(test_keys_without_first);
+	   CHECK_TEST(test_help); CHECK_TEST(test_include_order); CHECK_TEST(test_include_defaults);
 	   CHECK_TEST(test_include_command_line); CHECK_TABLE(test_json_only, hidden);
 	   CHECK_TEST(test_include_keys); CHECK_TEST(test_include_help);
 	   CHECK_TABLE(test_u64, not_u64))
