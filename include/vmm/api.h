@@ -7,7 +7,8 @@
  * Answers: 200 with JSON, 204 without. Errors are JSON {"fault_message", "code", "hint"?}: 400 as
  * Firecracker gives for everything, but 404 for a path that neither has and for a job that is not
  * there, 405 with Allow for a wrong method on a path that only we have, 413 for a body that is too
- * large. `code` is stable (error_code_name()).
+ * large. `code` is stable (error_code_name()). An instance for Firecracker's clients answers with
+ * their keys only, in their order; errors have no code and no hint.
  *
  * Main thread.
  */
@@ -24,7 +25,6 @@ struct api_config {
 	struct instance *instance; /* borrowed */
 	size_t body_max;	   /* 0: HTTP_BODY_MAX_DEFAULT */
 	bool log_requests;	   /* a line for each that changes something, or is refused */
-	bool firecracker; /* clients that know Firecracker, and nothing else, are to be pleased */
 };
 
 int api_create(struct api **ret, const struct api_config *config, struct error *e);

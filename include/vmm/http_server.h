@@ -75,6 +75,7 @@ struct http_server_config {
 	size_t body_max;	  /* up to 1 GiB */
 	/* How long a client that has asked for the end has time to make it. */
 	uint64_t close_grace_ns;
+	bool bare_errors; /* without "code" and "hint" */
 	/* Main thread. Must answer `call` exactly once, now or later. May destroy the server. */
 	void (*handle)(void *arg, struct http_call *call, const struct http_request *request);
 	void *arg;
@@ -104,9 +105,11 @@ void http_server_flush(struct http_server *server, int timeout_ms);
  * with the length only.
  */
 void http_call_reply(struct http_call *call, int status, const char *type, char *body, size_t len);
-/* {"fault_message": "...", "code": "...", "hint": "..."}; `allow` ("GET, PUT") is sent with 405. */
+/* {"fault_message": "...", "code": "...", "hint": "..."} (see bare_errors); `allow` ("GET, PUT") is sent with 405. */
 void http_call_reply_error(struct http_call *call, int status, const struct error *e,
 			   const char *allow);
+/* Before the answer: it will say `Deprecation: true`, whatever it is. */
+void http_call_set_deprecated(struct http_call *call);
 /* 204 with Allow, for OPTIONS. */
 void http_call_reply_allow(struct http_call *call, const char *allow);
 

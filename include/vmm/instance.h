@@ -113,12 +113,14 @@ int instance_start_now(struct instance *instance, struct error *e);
  * at all: what was configured before is forgotten, but for logger and metrics that the file does not
  * name. Does not start.
  *
- * Stricter than Firecracker, which ignores unknown resources: they are refused, and so are those that
- * this version does not have, unless they are null or empty.
+ * Unknown resources are warned of and ignored; those of Firecracker's that this version does not have
+ * are refused, unless they are null or empty.
  */
 int instance_apply_config(struct instance *instance, const json_t *config, struct error *e);
 
 enum instance_state instance_state(const struct instance *instance);
+/* Was it created for clients that know Firecracker only? */
+bool instance_is_firecracker(const struct instance *instance);
 /* NULL before the start. For console input and what needs no request. */
 struct vm *instance_vm(struct instance *instance);
 struct event_log *instance_events(struct instance *instance);

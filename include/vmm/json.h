@@ -29,6 +29,8 @@ int json_parse(json_t **ret, const char *text, size_t len, struct error *e);
 int json_read_file(json_t **ret, const char *path, size_t max, struct error *e);
 /* Compact text with sorted keys; malloc'ed, NULL if memory is short. *len without the NUL. */
 char *json_text(const json_t *value, size_t *len);
+/* The same with the keys as they were put in. */
+char *json_text_in_order(const json_t *value, size_t *len);
 
 static inline void cleanup_json_(json_t **value)
 {

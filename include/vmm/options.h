@@ -36,6 +36,12 @@ enum option_type {
 	OPTION_INCLUDE, /* the options of .object, whose struct is embedded at .offset, stand here */
 };
 
+enum option_zero {
+	OPTION_ZERO_SHOWN,
+	OPTION_ZERO_NOT_GIVEN,	/* like a value that is not given */
+	OPTION_ZERO_NOT_THEIRS, /* left out where Firecracker's clients look */
+};
+
 struct option_value {
 	const char *name; /* NULL ends the list */
 	int value;
@@ -59,6 +65,10 @@ struct option {
 	uint64_t json_unit;   /* numbers: the member is the JSON number times this; 0: 1 */
 	const struct option_value *json_values; /* OPTION_ENUM: spelling in JSON; NULL: .values */
 	bool json_required;
+	bool ours;	       /* Firecracker has no such key: its clients are not shown it */
+	bool deprecated;       /* JSON: Firecracker says so, and tells who uses it */
+	enum option_zero zero; /* JSON, for numbers and enums: what 0 looks like in answers */
+	const char *theirs;    /* Firecracker's default, where it is not `fallback` */
 	const struct option_table *object; /* OPTION_OBJECT, OPTION_INCLUDE */
 	bool verbatim; /* OPTION_STRING: empty values and control characters are for the user of the object to judge */
 	bool first;   /* in device strings: the value may stand without "key=" at the front */
@@ -109,6 +119,8 @@ const char *options_nearest(const struct option_table *table, const char *name);
 
 /* Fills the defaults of every option and clears the `present` flags. */
 int options_defaults(const struct option_table *table, void *object, struct error *e);
+/* The same with Firecracker's defaults where it has others. */
+int options_their_defaults(const struct option_table *table, void *object, struct error *e);
 /*
  * Sets one option from text, NULL for an OPTION_FLAG. Empty text and control characters are
  * refused. `what` names it in messages: "--memory" or "--disk key 'serial'".

@@ -21,6 +21,9 @@
 
 /* All keys are optional: the object's present members stay where a key is missing. */
 #define OPTIONS_JSON_PATCH (1U << 0)
+/* For clients that know Firecracker only. Reading: its defaults. Writing: its keys and no others, and
+ * null for what is not given, as it does. */
+#define OPTIONS_JSON_FIRECRACKER (1U << 1)
 
 /*
  * Without OPTIONS_JSON_PATCH the object gets its defaults first, and required keys must be there.
@@ -29,9 +32,12 @@
  */
 int options_from_json(const struct option_table *table, void *object, const json_t *value,
 		      unsigned int flags, struct error *e);
-/* Every option with a JSON key: strings that are NULL, optional parts that were not given and MAC
- * addresses that were not given are left out. NULL if memory is short. */
-json_t *options_to_json(const struct option_table *table, const void *object);
+/* Every option with a JSON key, in the table's order: strings that are NULL, optional parts that were
+ * not given, MAC addresses that were not given and what the table calls so are left out. NULL if
+ * memory is short. */
+json_t *options_to_json(const struct option_table *table, const void *object, unsigned int flags);
+/* Does `value` give a key that Firecracker would rather not see any more? */
+bool options_json_deprecated(const struct option_table *table, const json_t *value);
 /* JSON Schema (2020-12) of the object: types, ranges, enums, defaults, descriptions,
  * additionalProperties: false; `required` only without OPTIONS_JSON_PATCH. */
 json_t *options_schema(const struct option_table *table, unsigned int flags);

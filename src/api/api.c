@@ -40,6 +40,7 @@ struct api_call {
 	json_t *body; /* what strings in `object` point into */
 	void *object;
 	bool log;
+	bool firecracker;
 };
 
 /* What changes something, or was meant to. A client decides how often: the lines are limited. */
@@ -53,8 +54,8 @@ static void log_request(const struct api_call *call, const struct error *failure
 		return;
 	}
 	if (failure != NULL) {
-		log_guest(LOG_WARN, "%s %s%s%s: refused: %s", method, path, of, call->id,
-			  failure->msg);
+		log_guest(LOG_WARN, "%s %s%s%s: refused: %s%s%s", method, path, of, call->id,
+			  failure->msg, failure->hint[0] != '\0' ? "; hint: " : "", failure->hint);
 	} else {
 		log_guest(LOG_INFO, "%s %s%s%s: done", method, path, of, call->id);
 	}
@@ -79,11 +80,14 @@ void api_reply_no_memory(struct http_call *call)
 	http_call_reply_error(call, 400, &e, NULL);
 }
 
-void api_reply_json(struct http_call *call, json_t *value)
+void api_reply_json(struct http_call *call, json_t *value, bool sorted)
 {
 	size_t len;
-	char *text = value != NULL ? json_text(value, &len) : NULL;
+	char *text = NULL;
 
+	if (value != NULL) {
+		text = sorted ? json_text(value, &len) : json_text_in_order(value, &len);
+	}
 	json_decref(value);
 	if (text == NULL) {
 		api_reply_no_memory(call);
@@ -111,7 +115,7 @@ static void call_done(struct instance_call *base, json_t *reply, const struct er
 		http_call_reply_error(call->http, absent ? 404 : 400, failure, NULL);
 		json_decref(reply);
 	} else if (reply != NULL) {
-		api_reply_json(call->http, reply);
+		api_reply_json(call->http, reply, !call->firecracker);
 	} else {
 		http_call_reply(call->http, 204, NULL, NULL, 0);
 	}
@@ -155,7 +159,8 @@ static int check_id_in_body(const struct api_call *call, struct error *e)
 static int parse_body(struct api_call *call, const struct http_request *request, struct error *e)
 {
 	const struct request_info *info = &request_infos[call->route->request];
-	unsigned int flags = info->patch ? OPTIONS_JSON_PATCH : 0;
+	unsigned int flags = (info->patch ? OPTIONS_JSON_PATCH : 0) |
+			     (call->firecracker ? OPTIONS_JSON_FIRECRACKER : 0);
 	int r = json_parse(&call->body, request->body, request->body_len, e);
 
 	if (r < 0) {
@@ -178,7 +183,13 @@ static int parse_body(struct api_call *call, const struct http_request *request,
 		return r;
 	}
 	r = options_from_json(info->body, call->object, call->body, flags, e);
-	return r < 0 ? deserialize_error(e) : 0;
+	if (r < 0) {
+		return deserialize_error(e);
+	}
+	if (options_json_deprecated(info->body, call->body)) {
+		http_call_set_deprecated(call->http);
+	}
+	return 0;
 }
 
 static void make_request(struct api *api, struct http_call *http, const struct route_match *match,
@@ -198,6 +209,7 @@ static void make_request(struct api *api, struct http_call *http, const struct r
 		memcpy(call->id, match->id, match->id_len);
 	}
 	call->log = api->log_requests;
+	call->firecracker = api->firecracker;
 	if (request->body_len > 0 && parse_body(call, request, &e) < 0) {
 		log_request(call, &e);
 		http_call_reply_error(http, 400, &e, NULL);
@@ -247,8 +259,8 @@ static void reply_metrics(struct api *api, struct http_call *call)
 	http_call_reply(call, 200, "text/plain; version=0.0.4; charset=utf-8", text.data, text.len);
 }
 
-static void refuse_route(struct http_call *call, const struct route_match *match,
-			 const struct http_request *request)
+static void refuse_route(const struct api *api, struct http_call *call,
+			 const struct route_match *match, const struct http_request *request)
 {
 	/* As Firecracker shows it, without the first '/'. */
 	const char *named = request->path[1] != '\0' ? request->path + 1 : request->path;
@@ -266,7 +278,7 @@ static void refuse_route(struct http_call *call, const struct route_match *match
 	if (match->found && match->ours) {
 		http_call_reply_error(call, 405, &e, match->allow);
 	} else {
-		http_call_reply_error(call, match->found ? 400 : 404, &e, NULL);
+		http_call_reply_error(call, match->found || api->firecracker ? 400 : 404, &e, NULL);
 	}
 }
 
@@ -312,7 +324,7 @@ static void handle(void *arg, struct http_call *call, const struct http_request 
 		return;
 	}
 	if (match.route == NULL) {
-		refuse_route(call, &match, request);
+		refuse_route(api, call, &match, request);
 		return;
 	}
 	if (check_request(&match, request, &e) < 0) {
@@ -331,7 +343,7 @@ static void handle(void *arg, struct http_call *call, const struct http_request 
 		}
 		break;
 	case ROUTE_DESCRIPTION:
-		api_reply_json(call, api_describe());
+		api_reply_json(call, api_describe(), true);
 		break;
 	default:
 		make_request(api, call, &match, request);
@@ -349,15 +361,17 @@ int api_create(struct api **ret, const struct api_config *config, struct error *
 	}
 	api->instance = config->instance;
 	api->log_requests = config->log_requests;
+	api->firecracker = instance_is_firecracker(config->instance);
 	r = http_server_create(&api->server,
 			       &(struct http_server_config){
 				       .loop = config->loop,
 				       .connections_max = HTTP_CONNECTIONS_MAX,
 				       .body_max = config->body_max != 0 ? config->body_max
 									 : HTTP_BODY_MAX_DEFAULT,
-				       .close_grace_ns = config->firecracker
+				       .close_grace_ns = api->firecracker
 								 ? CLOSE_GRACE_FIRECRACKER_NS
 								 : CLOSE_GRACE_NS,
+				       .bare_errors = api->firecracker,
 				       .handle = handle,
 				       .arg = api,
 			       },

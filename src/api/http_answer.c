@@ -129,8 +129,9 @@ static char *put_string(char *out, const char *string)
 	return out;
 }
 
-/* `error`: also under the name where clients look for errors of HTTP itself. */
-static size_t error_json(char *json, const struct error *e, bool error)
+/* `error`: also under the name where clients look for errors of HTTP itself. `bare`: nothing that
+ * Firecracker does not have. */
+static size_t error_json(char *json, const struct error *e, bool error, bool bare)
 {
 	char *out = put_raw(json, "{\"fault_message\":");
 
@@ -139,9 +140,11 @@ static size_t error_json(char *json, const struct error *e, bool error)
 		out = put_raw(out, ",\"error\":");
 		out = put_string(out, e->msg);
 	}
-	out = put_raw(out, ",\"code\":");
-	out = put_string(out, error_code_name(e->code));
-	if (e->hint[0] != '\0') {
+	if (!bare) {
+		out = put_raw(out, ",\"code\":");
+		out = put_string(out, error_code_name(e->code));
+	}
+	if (!bare && e->hint[0] != '\0') {
 		out = put_raw(out, ",\"hint\":");
 		out = put_string(out, e->hint);
 	}
@@ -172,6 +175,9 @@ static void reply(struct http_call *call, int status, const char *extra, const c
 	}
 	VMM_BUG_ON(connection->state != HTTP_CALLED);
 	used = http_answer_head(head, status, call->keep_alive);
+	if (call->deprecated) {
+		used += (size_t)snprintf(head + used, sizeof(head) - used, "Deprecation: true\r\n");
+	}
 	if (!has_length(status)) {
 		n = snprintf(head + used, sizeof(head) - used, "%s\r\n", extra);
 		len = 0;
@@ -210,7 +216,8 @@ static void reply_error(struct http_call *call, int status, const struct error *
 			const char *allow, bool error)
 {
 	char json[ERROR_JSON_MAX], extra[HTTP_HEAD_MAX / 4] = "";
-	size_t len = error_json(json, e, error);
+	bool bare = call->connection != NULL && call->connection->server->config.bare_errors;
+	size_t len = error_json(json, e, error, bare);
 	char *body = malloc(len);
 
 	if (allow != NULL) {
@@ -228,6 +235,11 @@ void http_call_reply_error(struct http_call *call, int status, const struct erro
 			   const char *allow)
 {
 	reply_error(call, status, e, allow, false);
+}
+
+void http_call_set_deprecated(struct http_call *call)
+{
+	call->deprecated = true;
 }
 
 void http_call_reply_allow(struct http_call *call, const char *allow)
@@ -255,7 +267,7 @@ void http_answer_no_room(int fd)
 
 	(void)error_set(&e, ERROR_BUSY, EAGAIN, "Too many open connections");
 	(void)error_hint(&e, "close one, or try again");
-	iov[1].iov_len = error_json(json, &e, true);
+	iov[1].iov_len = error_json(json, &e, true, false);
 	used = http_answer_head(text, 503, false);
 	n = snprintf(text + used, sizeof(text) - used,
 		     "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n",

@@ -206,7 +206,7 @@ static void dispatch(struct http_connection *connection)
 	call->http10 = parser->minor == 0;
 	call->keep_alive = parser->keep_alive;
 	call->goes_on = true;
-	call->lingers = call->continued = false;
+	call->lingers = call->continued = call->deprecated = false;
 	connection->start += parser->consumed;
 	connection->len -= parser->consumed;
 	http_connection_set_state(connection, HTTP_CALLED);
@@ -304,7 +304,7 @@ static int prepare(struct http_connection *connection)
 			return -ENOMEM;
 		}
 		call->connection = connection;
-		call->lingers = call->continued = false;
+		call->lingers = call->continued = call->deprecated = false;
 		call->closed = NULL;
 		http_parser_init(&call->parser, server->config.body_max);
 		connection->call = call;

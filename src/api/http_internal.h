@@ -70,6 +70,7 @@ struct http_call {
 	bool goes_on;	 /* what follows the request can be understood */
 	bool lingers;	 /* after the answer bytes of this request may still come */
 	bool continued;	 /* 100 was sent */
+	bool deprecated; /* the answer says so */
 	void (*closed)(void *arg);
 	void *arg;
 	struct http_parser parser;

@@ -25,7 +25,8 @@ static const char description[] =
 	"(`code`), and often a cure (`hint`). The status is 400, as in Firecracker, also for a "
 	"method that a path does not have; only paths that Firecracker does not have answer 405 "
 	"with `Allow`, and paths that nobody has 404. HEAD is answered wherever GET is, OPTIONS "
-	"everywhere, with 204 and `Allow`. A '/' at the end of a path makes no difference.\n\n"
+	"everywhere, with 204 and `Allow`. A '/' at the end of a path makes no difference, nor do "
+	"more segments behind a path of Firecracker's.\n\n"
 	"What is no proper HTTP is refused with the status that HTTP has for it, and the same "
 	"JSON with the text also as `error`.";
 

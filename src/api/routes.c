@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Routes. Firecracker's v1 API first, in the order of its documentation, then what only we have.
- * Firecracker looks at the first segments of a path and ignores what follows; here a path matches
- * whole or not at all, so that a misspelt one is told from a right one.
+ * Firecracker looks at the first segments of a path and ignores what follows, and clients of its have
+ * paths such as /vsock/vsock0; on its paths so do we. Ours match whole or not at all, so that a
+ * misspelt one is told from a right one.
  *
  * Pure functions of constant tables; any thread. The path is the client's.
  */
@@ -37,7 +38,7 @@
 const struct route routes[] = {
 	REQUEST(GET, "/", GET_INSTANCE, .reply = "Instance"),
 	REQUEST(GET, "/version", GET_VERSION, .reply = "Version"),
-	REQUEST(GET, "/vm", GET_VM, .reply = "Vm"),
+	REQUEST(GET, "/vm", GET_VM, .whole = true, .reply = "Vm"),
 	REQUEST(PATCH, "/vm", PATCH_VM, .body = "VmUpdate"),
 	REQUEST(GET, "/vm/config", GET_VM_CONFIG, .reply = "VmConfig"),
 	REQUEST(PUT, "/actions", PUT_ACTION, .body = "Action"),
@@ -60,6 +61,7 @@ const struct route routes[] = {
 	{ .method = HTTP_GET,
 	  .path = "/metrics",
 	  .kind = ROUTE_METRICS,
+	  .whole = true,
 	  .name = "GetMetrics",
 	  .summary = "All figures in Prometheus' text format." },
 	REQUEST(PUT, "/metrics", PUT_METRICS, .body = "Metrics"),
@@ -136,27 +138,57 @@ const char *route_parameter(const struct route *route, size_t *len)
 	return brace + 1;
 }
 
-enum fit { FIT_NONE, FIT_EMPTY_ID, FIT_ID, FIT_EXACT };
+/* How much of a path a pattern explains. */
+struct fit {
+	size_t segments; /* 0: nothing, or the path "/" */
+	bool whole;	 /* no segment is left over */
+	bool found;
+	const char *id; /* NULL: the pattern has no parameter */
+	size_t id_len;
+};
 
-/* `len` is that of the path without a '/' at its end. */
-static enum fit compare(const char *pattern, const char *path, size_t len)
+/* What the first segment at `path` is long; 0 at the end, and between two slashes. */
+static size_t segment(const char *path)
 {
-	const char *brace = strchr(pattern, '{');
-	size_t fixed;
+	return strcspn(path, "/");
+}
 
-	if (brace == NULL) {
-		return strlen(pattern) == len && memcmp(pattern, path, len) == 0 ? FIT_EXACT
-										 : FIT_NONE;
+/* Behind the segment at `path` and the slash that ends it. */
+static const char *next(const char *path)
+{
+	path += segment(path);
+	return *path == '/' ? path + 1 : path;
+}
+
+static void compare(struct fit *fit, const char *pattern, const char *path)
+{
+	*fit = (struct fit){ 0 };
+	path += strspn(path, "/");
+	for (pattern++; *pattern != '\0'; pattern = next(pattern)) {
+		size_t len = segment(path);
+
+		if (*pattern == '{') {
+			fit->id = path;
+			fit->id_len = len;
+			fit->segments += *path != '\0';
+		} else if (len != segment(pattern) || memcmp(pattern, path, len) != 0) {
+			return;
+		} else {
+			fit->segments++;
+		}
+		path = next(path);
 	}
-	fixed = (size_t)(brace - pattern); /* with the '/' before the brace */
-	if (len + 1 == fixed && memcmp(pattern, path, len) == 0) {
-		return FIT_EMPTY_ID;
-	}
-	if (len <= fixed || memcmp(pattern, path, fixed) != 0 ||
-	    memchr(path + fixed, '/', len - fixed) != NULL) {
-		return FIT_NONE;
-	}
-	return FIT_ID;
+	fit->whole = *path == '\0';
+	/* Whatever is not "/" names something. */
+	fit->found = fit->segments != 0 || fit->whole;
+}
+
+static bool is_better(const struct fit *fit, const struct fit *best)
+{
+	bool whole = fit->whole && (fit->id == NULL || fit->id_len != 0);
+
+	return fit->found && (!best->found || fit->segments > best->segments ||
+			      (fit->segments == best->segments && whole && !best->whole));
 }
 
 static void add_allowed(struct route_match *match, const char *method)
@@ -170,32 +202,31 @@ static void add_allowed(struct route_match *match, const char *method)
 void routes_find(struct route_match *match, enum http_method method, const char *path)
 {
 	enum http_method wanted = method == HTTP_HEAD ? HTTP_GET : method;
-	enum fit best = FIT_NONE;
-	size_t len = strlen(path), first = 0;
+	struct fit best = { 0 };
+	size_t first = 0;
 
 	*match = (struct route_match){ 0 };
-	len -= len > 1 && path[len - 1] == '/';
-	for (size_t i = 0; i < route_count && best != FIT_EXACT; i++) {
-		enum fit fit = compare(routes[i].path, path, len);
+	for (size_t i = 0; i < route_count; i++) {
+		struct fit fit;
 
-		if (fit > best) {
+		compare(&fit, routes[i].path, path);
+		if ((fit.whole || !routes[i].ours) && is_better(&fit, &best)) {
 			best = fit;
 			first = i;
 		}
 	}
-	if (best == FIT_NONE) {
+	if (!best.found) {
 		return;
 	}
 	match->found = true;
 	match->ours = routes[first].ours;
-	if (best != FIT_EXACT) {
-		size_t fixed = strcspn(routes[first].path, "{");
-
-		match->id = best == FIT_ID ? path + fixed : "";
-		match->id_len = best == FIT_ID ? len - fixed : 0;
-	}
+	match->id = best.id;
+	match->id_len = best.id_len;
 	for (size_t i = first; i < route_count && strcmp(routes[i].path, routes[first].path) == 0;
 	     i++) {
+		if (routes[i].whole && !best.whole) {
+			continue;
+		}
 		add_allowed(match, http_method_name(routes[i].method));
 		if (routes[i].method == HTTP_GET) {
 			add_allowed(match, http_method_name(HTTP_HEAD));

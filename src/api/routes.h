@@ -26,7 +26,8 @@ struct route {
 	 * say the same. Routes of one path stand together. */
 	const char *path;
 	enum route_kind kind;
-	bool ours; /* Firecracker has no such path, with any method */
+	bool ours;  /* Firecracker has no such path, with any method */
+	bool whole; /* Firecracker has no such method on its path: nothing may follow the path */
 	enum request_type request;
 	const char *name, *summary; /* if not of a request: operationId, one sentence */
 	const char *body;    /* name of the body's schema in the description; NULL: no body */
@@ -51,8 +52,9 @@ struct route_match {
 };
 
 /*
- * HEAD finds what GET does. A '/' at the end is accepted. "/drives" matches "/drives/{drive_id}"
- * with an empty id, as long as there is no route "/drives".
+ * HEAD finds what GET does. A '/' at the end is accepted, and on Firecracker's paths further segments
+ * are not looked at. The route that explains most of them is found. "/drives" matches
+ * "/drives/{drive_id}" with an empty id, as long as there is no route "/drives".
  */
 void routes_find(struct route_match *match, enum http_method method, const char *path);
 

@@ -22,6 +22,7 @@ static const struct schema_field instance_fields[] = {
 	{ "id", "string", "name of the VM" },
 	{ "state", "Not started|Running|Paused", NULL },
 	{ "vmm_version", "string", NULL },
+	{ "firecracker_version", "string", "release of Firecracker whose API this is" },
 	{ "app_name", "string", NULL },
 };
 
@@ -72,15 +73,15 @@ static const struct schema_field vm_fields[] = {
 };
 
 static const struct schema_field config_fields[] = {
-	{ "boot-source?", "BootSource", NULL },
+	{ "boot-source", "BootSource?", NULL },
 	{ "machine-config", "MachineConfig", NULL },
-	{ "cpu-config?", "CpuConfig", NULL },
-	{ "drives?", "Drive[]", NULL },
-	{ "network-interfaces?", "NetworkInterface[]", NULL },
-	{ "serial?", "Serial", NULL },
-	{ "entropy?", "Entropy", NULL },
-	{ "logger?", "Logger", NULL },
-	{ "metrics?", "Metrics", NULL },
+	{ "cpu-config", "CpuConfig?", NULL },
+	{ "drives", "Drive[]", NULL },
+	{ "network-interfaces", "NetworkInterface[]", NULL },
+	{ "serial", "Serial?", NULL },
+	{ "entropy", "Entropy?", NULL },
+	{ "logger", "Logger?", NULL },
+	{ "metrics", "Metrics?", NULL },
 };
 
 static const struct schema_field job_fields[] = {

@@ -224,12 +224,22 @@ int json_read_file(json_t **ret, const char *path, size_t max, struct error *e)
 	return r;
 }
 
-char *json_text(const json_t *value, size_t *len)
+static char *dump(const json_t *value, size_t flags, size_t *len)
 {
-	char *text = json_dumps(value, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY);
+	char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY | flags);
 
 	if (text != NULL) {
 		*len = strlen(text);
 	}
 	return text;
+}
+
+char *json_text(const json_t *value, size_t *len)
+{
+	return dump(value, JSON_SORT_KEYS, len);
+}
+
+char *json_text_in_order(const json_t *value, size_t *len)
+{
+	return dump(value, 0, len);
 }

@@ -59,12 +59,15 @@ static void clear(const struct option *option, void *member)
 }
 
 /* Tables nest as deep as their structs do. */
-int options_defaults(const struct option_table *table, void *object, struct error *e)
+static int set_defaults(const struct option_table *table, void *object, bool theirs,
+			struct error *e)
 {
 	struct option_iter at = option_iter(table);
 
 	while (option_next(&at)) {
 		const struct option *option = at.option;
+		const char *fallback =
+			theirs && option->theirs != NULL ? option->theirs : option->fallback;
 		char *owner = (char *)object + at.base;
 		int r = 0;
 
@@ -73,18 +76,27 @@ int options_defaults(const struct option_table *table, void *object, struct erro
 			*((bool *)owner + option->present - 1) = false;
 		}
 		if (option->type == OPTION_OBJECT) {
-			r = options_defaults(option->object, owner + option->offset, e);
-		} else if (option->fallback != NULL) {
+			r = set_defaults(option->object, owner + option->offset, theirs, e);
+		} else if (fallback != NULL) {
 			const char *name = option->name != NULL ? option->name : option->json;
 
-			r = option_set_value(option, owner, name != NULL ? name : "?",
-					     option->fallback, e);
+			r = option_set_value(option, owner, name != NULL ? name : "?", fallback, e);
 		}
 		if (r < 0) {
 			return error_prefix(e, "default of option table '%s'", table->name);
 		}
 	}
 	return 0;
+}
+
+int options_defaults(const struct option_table *table, void *object, struct error *e)
+{
+	return set_defaults(table, object, false, e);
+}
+
+int options_their_defaults(const struct option_table *table, void *object, struct error *e)
+{
+	return set_defaults(table, object, true, e);
 }
 
 /* What another program's flag is here; NULL if it is nobody's. `word` has its dashes. */

@@ -457,6 +457,21 @@ static int bind(const struct option_table *table, void *object, const json_t *va
 	return r;
 }
 
+bool options_json_deprecated(const struct option_table *table, const json_t *value)
+{
+	struct option_iter at = option_iter(table);
+
+	while (option_next(&at)) {
+		const json_t *given =
+			at.option->deprecated ? json_object_get(value, at.option->json) : NULL;
+
+		if (given != NULL && !json_is_null(given)) {
+			return true;
+		}
+	}
+	return false;
+}
+
 int options_from_json(const struct option_table *table, void *object, const json_t *value,
 		      unsigned int flags, struct error *e)
 {
@@ -479,7 +494,9 @@ int options_from_json(const struct option_table *table, void *object, const json
 	}
 	r = bind(table, NULL, value, &top, flags, e);
 	if (r == 0 && (flags & OPTIONS_JSON_PATCH) == 0) {
-		r = options_defaults(table, object, e);
+		r = (flags & OPTIONS_JSON_FIRECRACKER) != 0
+			    ? options_their_defaults(table, object, e)
+			    : options_defaults(table, object, e);
 	}
 	if (r == 0) {
 		r = bind(table, object, value, &top, flags, e);

@@ -73,7 +73,7 @@ static json_t *mac_value(const uint8_t *mac)
 	return json_string(text);
 }
 
-static json_t *member_value(const struct option *option, const void *member)
+static json_t *member_value(const struct option *option, const void *member, unsigned int flags)
 {
 	switch (option->type) {
 	case OPTION_FLAG:
@@ -92,13 +92,31 @@ static json_t *member_value(const struct option *option, const void *member)
 	case OPTION_MAC:
 		return mac_value(member);
 	case OPTION_OBJECT:
-		return options_to_json(option->object, member);
+		return options_to_json(option->object, member, flags);
 	case OPTION_FD:
 	case OPTION_LIST:
 	case OPTION_INCLUDE:
 		break;
 	}
 	return json_null();
+}
+
+static bool is_zero(const struct option *option, const char *member)
+{
+	const void *value = member;
+
+	switch (option->type) {
+	case OPTION_U32:
+		return *(const uint32_t *)value == 0;
+	case OPTION_U64:
+	case OPTION_SIZE:
+	case OPTION_DURATION:
+		return *(const uint64_t *)value == 0;
+	case OPTION_ENUM:
+		return *(const int *)value == 0;
+	default:
+		return false;
+	}
 }
 
 static bool is_given(const struct option *option, const char *owner)
@@ -112,20 +130,44 @@ static bool is_given(const struct option *option, const char *owner)
 	if (option->type == OPTION_STRING) {
 		return *(const char *const *)(const void *)member != NULL;
 	}
+	if (option->zero == OPTION_ZERO_NOT_GIVEN && is_zero(option, member)) {
+		return false;
+	}
 	return option->type != OPTION_MAC || memcmp(member, zero, sizeof(zero)) != 0;
 }
 
-json_t *options_to_json(const struct option_table *table, const void *object)
+static bool is_hidden(const struct option *option, const char *owner, unsigned int flags)
 {
+	if (!option_has_json(option)) {
+		return true;
+	}
+	return (flags & OPTIONS_JSON_FIRECRACKER) != 0 &&
+	       (option->ours || (option->zero == OPTION_ZERO_NOT_THEIRS &&
+				 is_zero(option, owner + option->offset)));
+}
+
+json_t *options_to_json(const struct option_table *table, const void *object, unsigned int flags)
+{
+	bool firecracker = (flags & OPTIONS_JSON_FIRECRACKER) != 0;
 	struct option_iter at = option_iter(table);
 	auto_json json_t *ret = json_object();
 
 	while (option_next(&at)) {
 		const char *owner = (const char *)object + at.base;
 
-		if (option_has_json(at.option) && is_given(at.option, owner) &&
-		    !put(ret, at.option->json,
-			 member_value(at.option, owner + at.option->offset))) {
+		json_t *value;
+
+		if (is_hidden(at.option, owner, flags)) {
+			continue;
+		}
+		if (is_given(at.option, owner)) {
+			value = member_value(at.option, owner + at.option->offset, flags);
+		} else if (firecracker) {
+			value = json_null();
+		} else {
+			continue;
+		}
+		if (!put(ret, at.option->json, value)) {
 			return NULL;
 		}
 	}
@@ -153,7 +195,7 @@ static json_t *default_value(const struct option *option)
 	if (option_set_value(&alone, &member, option->json, option->fallback, NULL) < 0) {
 		return NULL;
 	}
-	return member_value(&alone, &member);
+	return member_value(&alone, &member, 0);
 }
 
 static bool put_enum(json_t *schema, const struct option *option, bool nullable)
@@ -247,6 +289,9 @@ static json_t *option_schema(const struct option *option, unsigned int flags)
 		return NULL;
 	}
 	if (option->help != NULL && !put(schema, "description", json_string(option->help))) {
+		return NULL;
+	}
+	if (option->deprecated && !put(schema, "deprecated", json_true())) {
 		return NULL;
 	}
 	if (fallback != NULL && !patch && json_object_set(schema, "default", fallback) != 0) {

@@ -30,6 +30,7 @@ static const struct option bucket_option_list[] = {
 	  .type = OPTION_U64,
 	  .offset = offsetof(struct token_bucket_config, one_time_burst),
 	  .fallback = "0",
+	  .zero = OPTION_ZERO_NOT_GIVEN,
 	  .help = "tokens on top at the start, which are not refilled" },
 	{ .json = "refill_time",
 	  .type = OPTION_U64,

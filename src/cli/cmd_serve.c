@@ -17,6 +17,8 @@
 #include "vmm/cleanup.h"
 #include "vmm/log.h"
 
+LOG_DOMAIN("serve");
+
 #define FIRECRACKER_SOCKET "/run/firecracker.socket"
 #define FIRECRACKER_ID	   "anonymous-instance"
 
@@ -120,6 +122,10 @@ static int begin(struct serve *serve, struct error *e)
 	}
 	if (r == 0) {
 		r = put_logger(serve, e);
+	}
+	if (r == 0 && config->enable_pci) {
+		log_warn("--enable-pci: this version has no PCI transport, devices are on "
+			 "virtio-mmio");
 	}
 	return r == 0 ? start_from_file(serve, e) : r;
 }

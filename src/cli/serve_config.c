@@ -120,7 +120,7 @@ static const struct option option_list[] = {
 	{ .name = "enable-pci",
 	  .type = OPTION_FLAG,
 	  AT(enable_pci),
-	  .help = "refused: there is no PCI transport yet" },
+	  .help = "accepted with a warning: there is no PCI transport yet" },
 	{ .name = "metadata",
 	  .type = OPTION_STRING,
 	  AT(metadata),
@@ -183,10 +183,6 @@ static int check(const struct serve_config *config, struct error *e)
 	if (config->no_seccomp && config->seccomp_filter != NULL) {
 		return error_set(e, ERROR_USAGE, EINVAL,
 				 "--no-seccomp and --seccomp-filter exclude each other");
-	}
-	if (config->enable_pci) {
-		return refuse("--enable-pci", "virtio-mmio is the only transport of this version",
-			      e);
 	}
 	if (config->metadata != NULL) {
 		return refuse("--metadata", "this version has no metadata service", e);

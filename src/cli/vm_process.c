@@ -303,7 +303,6 @@ static int open_doors(struct vm_process *process, struct error *e)
 		.instance = process->instance,
 		.body_max = process->config.body_max,
 		.log_requests = process->config.log_requests,
-		.firecracker = process->config.instance.firecracker,
 	};
 	int r = process->config.api ? api_create(&process->api, &api, e) : 0;
 

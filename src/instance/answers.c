@@ -40,7 +40,8 @@ const char *stop_reason_name(enum vm_stop_reason reason)
 	return reason_names[reason];
 }
 
-/* Firecracker knows three states; a VM that ended is one that is not there. */
+/* Firecracker knows three states; a VM that ended is one that is not there. Its clients take
+ * `vmm_version` for the level of the API, and know no other keys than its own. */
 json_t *answer_instance(const struct instance *instance)
 {
 	enum instance_state state = instance_state(instance);
@@ -48,13 +49,20 @@ json_t *answer_instance(const struct instance *instance)
 			   : state == INSTANCE_PAUSED ? "Paused"
 						      : "Not started";
 
-	return json_pack("{s:s, s:s, s:s, s:s}", "id", instance->settings.id, "state", name,
-			 "vmm_version", VMM_VERSION, "app_name",
-			 instance->settings.firecracker ? "Firecracker" : "vmm");
+	if (instance->settings.firecracker) {
+		return json_pack("{s:s, s:s, s:s, s:s}", "id", instance->settings.id, "state", name,
+				 "vmm_version", INSTANCE_API_LEVEL, "app_name", "Firecracker");
+	}
+	return json_pack("{s:s, s:s, s:s, s:s, s:s}", "id", instance->settings.id, "state", name,
+			 "vmm_version", VMM_VERSION, "firecracker_version", INSTANCE_API_LEVEL,
+			 "app_name", "vmm");
 }
 
-json_t *answer_version(void)
+json_t *answer_version(const struct instance *instance)
 {
+	if (instance->settings.firecracker) {
+		return json_pack("{s:s}", "firecracker_version", INSTANCE_API_LEVEL);
+	}
 	return json_pack("{s:s, s:s}", "firecracker_version", INSTANCE_API_LEVEL, "vmm_version",
 			 VMM_VERSION);
 }

@@ -11,29 +11,12 @@
 
 #include "internal.h"
 #include "vmm/cleanup.h"
+#include "vmm/log.h"
 #include "vmm/options_json.h"
 
+LOG_DOMAIN("config");
+
 #define CPU_CONFIG_FILE_MAX MIB(1)
-
-/* In the order they are shown and read in. */
-static const struct resource {
-	const char *key;
-	enum request_type type;
-	bool many;
-} resources[] = {
-	{ "boot-source", REQUEST_PUT_BOOT_SOURCE, false },
-	{ "machine-config", REQUEST_PUT_MACHINE_CONFIG, false },
-	{ "cpu-config", REQUEST_PUT_CPU_CONFIG, false },
-	{ "drives", REQUEST_PUT_DRIVE, true },
-	{ "network-interfaces", REQUEST_PUT_NET, true },
-	{ "logger", REQUEST_PUT_LOGGER, false },
-	{ "metrics", REQUEST_PUT_METRICS, false },
-	{ "entropy", REQUEST_PUT_ENTROPY, false },
-	{ "serial", REQUEST_PUT_SERIAL, false },
-};
-
-/* What Firecracker has besides. */
-static const char *const absent[] = { "vsock", "balloon", "mmds-config", "pmem", "memory-hotplug" };
 
 /* Takes `value`; false if memory is short. */
 static bool put(json_t *object, const char *key, json_t *value)
@@ -41,13 +24,45 @@ static bool put(json_t *object, const char *key, json_t *value)
 	return json_object_set_new(object, key, value) == 0;
 }
 
-static json_t *drives_to_json(const struct config_store *store)
+static json_t *or_null(bool has, const struct option_table *table, const void *object,
+		       unsigned int flags)
+{
+	return has ? options_to_json(table, object, flags) : json_null();
+}
+
+/* Firecracker has one always, of no kernel. */
+static json_t *boot_to_json(const struct config_store *store, unsigned int flags)
+{
+	const struct vm_boot_config none = { .kernel = "" };
+
+	if (!store->has_boot && (flags & OPTIONS_JSON_FIRECRACKER) != 0) {
+		return options_to_json(&vm_boot_options, &none, flags);
+	}
+	return or_null(store->has_boot, &vm_boot_options, &store->boot, flags);
+}
+
+static json_t *machine_to_json(const struct config_store *store, unsigned int flags)
+{
+	return options_to_json(&vm_machine_options, &store->machine, flags);
+}
+
+static json_t *cpu_to_json(const struct config_store *store, unsigned int flags)
+{
+	(void)flags;
+	return store->cpu_config != NULL ? json_deep_copy(store->cpu_config) : json_null();
+}
+
+/* Firecracker's list begins with the root drive. */
+static json_t *drives_to_json(const struct config_store *store, unsigned int flags)
 {
 	json_t *list = json_array();
+	int (*append)(json_t *, json_t *) = json_array_append_new;
 
 	for (uint32_t i = 0; i < store->drive_count; i++) {
-		if (json_array_append_new(
-			    list, options_to_json(&block_options, &store->drives[i])) != 0) {
+		json_t *drive = options_to_json(&block_options, &store->drives[i], flags);
+		bool first = store->drives[i].root && (flags & OPTIONS_JSON_FIRECRACKER) != 0;
+
+		if ((first ? json_array_insert_new(list, 0, drive) : append(list, drive)) != 0) {
 			json_decref(list);
 			return NULL;
 		}
@@ -55,13 +70,13 @@ static json_t *drives_to_json(const struct config_store *store)
 	return list;
 }
 
-static json_t *nets_to_json(const struct config_store *store)
+static json_t *nets_to_json(const struct config_store *store, unsigned int flags)
 {
 	json_t *list = json_array();
 
 	for (uint32_t i = 0; i < store->net_count; i++) {
-		if (json_array_append_new(list,
-					  options_to_json(&vm_net_options, &store->nets[i])) != 0) {
+		if (json_array_append_new(
+			    list, options_to_json(&vm_net_options, &store->nets[i], flags)) != 0) {
 			json_decref(list);
 			return NULL;
 		}
@@ -69,48 +84,98 @@ static json_t *nets_to_json(const struct config_store *store)
 	return list;
 }
 
-json_t *config_store_machine_to_json(const struct config_store *store)
+static json_t *logger_to_json(const struct config_store *store, unsigned int flags)
 {
-	return options_to_json(&vm_machine_options, &store->machine);
+	return or_null(store->has_logger, &logger_settings_options, &store->logger, flags);
 }
 
-json_t *config_store_to_json(const struct config_store *store)
+static json_t *metrics_to_json(const struct config_store *store, unsigned int flags)
+{
+	return or_null(store->has_metrics, &metrics_settings_options, &store->metrics, flags);
+}
+
+static json_t *entropy_to_json(const struct config_store *store, unsigned int flags)
+{
+	return or_null(store->has_entropy, &entropy_settings_options, &store->entropy, flags);
+}
+
+static json_t *serial_to_json(const struct config_store *store, unsigned int flags)
+{
+	return or_null(store->has_serial, &serial_settings_options, &store->serial, flags);
+}
+
+/* What Firecracker's answer says of a resource, whatever is configured. */
+enum theirs { THEIRS_VALUE, THEIRS_NULL, THEIRS_EMPTY, THEIRS_NO_KEY };
+
+/* In the order of Firecracker's answer, which is the order they are read in as well. */
+static const struct resource {
+	const char *key;
+	json_t *(*to_json)(const struct config_store *store, unsigned int flags); /* NULL: later */
+	enum request_type type;
+	bool many;
+	enum theirs theirs;
+} resources[] = {
+	{ .key = "balloon", .theirs = THEIRS_NULL },
+	{ "drives", drives_to_json, REQUEST_PUT_DRIVE, true, THEIRS_VALUE },
+	{ "boot-source", boot_to_json, REQUEST_PUT_BOOT_SOURCE, false, THEIRS_VALUE },
+	{ "cpu-config", cpu_to_json, REQUEST_PUT_CPU_CONFIG, false, THEIRS_NULL },
+	{ "logger", logger_to_json, REQUEST_PUT_LOGGER, false, THEIRS_NULL },
+	{ "machine-config", machine_to_json, REQUEST_PUT_MACHINE_CONFIG, false, THEIRS_VALUE },
+	{ "metrics", metrics_to_json, REQUEST_PUT_METRICS, false, THEIRS_NULL },
+	{ .key = "mmds-config", .theirs = THEIRS_NULL },
+	{ "network-interfaces", nets_to_json, REQUEST_PUT_NET, true, THEIRS_VALUE },
+	{ .key = "vsock", .theirs = THEIRS_NULL },
+	{ "entropy", entropy_to_json, REQUEST_PUT_ENTROPY, false, THEIRS_VALUE },
+	{ .key = "pmem", .theirs = THEIRS_EMPTY },
+	{ .key = "memory-hotplug", .theirs = THEIRS_NULL },
+	{ "serial", serial_to_json, REQUEST_PUT_SERIAL, false, THEIRS_NO_KEY },
+};
+
+json_t *config_store_machine_to_json(const struct config_store *store, bool firecracker)
+{
+	return machine_to_json(store, firecracker ? OPTIONS_JSON_FIRECRACKER : 0);
+}
+
+static json_t *theirs_to_json(const struct resource *resource, const struct config_store *store)
+{
+	switch (resource->theirs) {
+	case THEIRS_NULL:
+		return json_null();
+	case THEIRS_EMPTY:
+		return json_array();
+	default:
+		return resource->to_json(store, OPTIONS_JSON_FIRECRACKER);
+	}
+}
+
+json_t *config_store_to_json(const struct config_store *store, bool firecracker)
 {
 	auto_json json_t *all = json_object();
 	bool ok = all != NULL;
 
-	if (store->has_boot) {
-		ok = ok && put(all, "boot-source", options_to_json(&vm_boot_options, &store->boot));
-	}
-	ok = ok && put(all, "machine-config", config_store_machine_to_json(store));
-	if (store->cpu_config != NULL) {
-		ok = ok && put(all, "cpu-config", json_deep_copy(store->cpu_config));
-	}
-	if (store->drive_count != 0) {
-		ok = ok && put(all, "drives", drives_to_json(store));
-	}
-	if (store->net_count != 0) {
-		ok = ok && put(all, "network-interfaces", nets_to_json(store));
-	}
-	if (store->has_logger) {
-		ok = ok &&
-		     put(all, "logger", options_to_json(&logger_settings_options, &store->logger));
-	}
-	if (store->has_metrics) {
-		ok = ok && put(all, "metrics",
-			       options_to_json(&metrics_settings_options, &store->metrics));
-	}
-	if (store->has_entropy) {
-		ok = ok && put(all, "entropy",
-			       options_to_json(&entropy_settings_options, &store->entropy));
-	}
-	if (store->has_serial) {
-		ok = ok &&
-		     put(all, "serial", options_to_json(&serial_settings_options, &store->serial));
+	for (size_t i = 0; ok && i < ARRAY_SIZE(resources); i++) {
+		const struct resource *resource = &resources[i];
+
+		if (firecracker && resource->theirs != THEIRS_NO_KEY) {
+			ok = put(all, resource->key, theirs_to_json(resource, store));
+		} else if (!firecracker && resource->to_json != NULL) {
+			ok = put(all, resource->key, resource->to_json(store, 0));
+		}
 	}
 	return ok ? take_ptr(all) : NULL;
 }
 
+static const struct resource *find_resource(const char *key)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(resources); i++) {
+		if (strcmp(resources[i].key, key) == 0) {
+			return &resources[i];
+		}
+	}
+	return NULL;
+}
+
+/* What is not known is not looked at, as Firecracker does, but said: it may be misspelt. */
 static int check_keys(const json_t *config, struct error *e)
 {
 	/* The iteration does not change the object, its type just does not say so. */
@@ -119,25 +184,12 @@ static int check_keys(const json_t *config, struct error *e)
 	for (void *i = json_object_iter(object); i != NULL; i = json_object_iter_next(object, i)) {
 		const char *key = json_object_iter_key(i);
 		const json_t *value = json_object_iter_value(i);
-		size_t k = 0;
+		const struct resource *resource = find_resource(key);
 
-		while (k < ARRAY_SIZE(resources) && strcmp(resources[k].key, key) != 0) {
-			k++;
-		}
-		if (k < ARRAY_SIZE(resources)) {
-			continue;
-		}
-		for (k = 0; k < ARRAY_SIZE(absent) && strcmp(absent[k], key) != 0;) {
-			k++;
-		}
-		if (k == ARRAY_SIZE(absent)) {
-			(void)error_set(e, ERROR_JSON, EINVAL, "unknown resource '%.60s'", key);
-			return error_hint(e, "there are boot-source, machine-config, cpu-config, "
-					     "drives, network-interfaces, logger, metrics, "
-					     "entropy, serial");
-		}
-		if (!json_is_null(value) &&
-		    !(json_is_array(value) && json_array_size(value) == 0)) {
+		if (resource == NULL) {
+			log_warn("config file: '%.60s' is no resource: ignored", key);
+		} else if (resource->to_json == NULL && !json_is_null(value) &&
+			   !(json_is_array(value) && json_array_size(value) == 0)) {
 			return error_set(e, ERROR_NOT_SUPPORTED, EOPNOTSUPP,
 					 "'%s' is a resource that this version does not have", key);
 		}
@@ -178,7 +230,8 @@ static int put_body(struct config_store *store, const struct instance_settings *
 
 	memset(&object, 0, sizeof(object));
 	if (info->body != NULL) {
-		r = options_from_json(info->body, &object, body, 0, e);
+		r = options_from_json(info->body, &object, body,
+				      settings->firecracker ? OPTIONS_JSON_FIRECRACKER : 0, e);
 		request.object = &object;
 	}
 	return r == 0 ? config_store_put(store, settings, &request, e) : r;
@@ -234,7 +287,7 @@ int config_store_read(struct config_store *store, const struct instance_settings
 		const struct resource *resource = &resources[i];
 		const json_t *value = json_object_get(config, resource->key);
 
-		if (value == NULL || json_is_null(value)) {
+		if (value == NULL || json_is_null(value) || resource->to_json == NULL) {
 			continue;
 		}
 		if (resource->many) {

@@ -28,7 +28,8 @@ int config_store_init(struct config_store *store, const struct instance_settings
 	int r;
 
 	*store = (struct config_store){ .serial_fd = -1, .log_fd = -1, .metrics_fd = -1 };
-	r = options_defaults(&vm_machine_options, &store->machine, e);
+	r = settings->firecracker ? options_their_defaults(&vm_machine_options, &store->machine, e)
+				  : options_defaults(&vm_machine_options, &store->machine, e);
 	store->machine.on_reboot = (int)settings->on_reboot;
 	return r;
 }

@@ -116,6 +116,11 @@ enum instance_state instance_state(const struct instance *instance)
 	return state;
 }
 
+bool instance_is_firecracker(const struct instance *instance)
+{
+	return instance->settings.firecracker;
+}
+
 struct vm *instance_vm(struct instance *instance)
 {
 	return instance->vm;
@@ -161,9 +166,8 @@ static int get_instance(struct instance *instance, const struct request *request
 static int get_version(struct instance *instance, const struct request *request, json_t **reply,
 		       struct error *e)
 {
-	(void)instance;
 	(void)request;
-	return give(answer_version(), reply, e);
+	return give(answer_version(instance), reply, e);
 }
 
 static int get_vm(struct instance *instance, const struct request *request, json_t **reply,
@@ -177,14 +181,16 @@ static int get_config(struct instance *instance, const struct request *request, 
 		      struct error *e)
 {
 	(void)request;
-	return give(config_store_to_json(&instance->config), reply, e);
+	return give(config_store_to_json(&instance->config, instance->settings.firecracker), reply,
+		    e);
 }
 
 static int get_machine(struct instance *instance, const struct request *request, json_t **reply,
 		       struct error *e)
 {
 	(void)request;
-	return give(config_store_machine_to_json(&instance->config), reply, e);
+	return give(config_store_machine_to_json(&instance->config, instance->settings.firecracker),
+		    reply, e);
 }
 
 static int get_jobs(struct instance *instance, const struct request *request, json_t **reply,

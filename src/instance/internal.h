@@ -78,8 +78,8 @@ void config_store_to_vm(const struct config_store *store, const struct instance_
 void config_store_keep_outputs(struct config_store *next, struct config_store *before);
 
 /* config_file.c: NULL if memory is short. */
-json_t *config_store_to_json(const struct config_store *store);
-json_t *config_store_machine_to_json(const struct config_store *store);
+json_t *config_store_to_json(const struct config_store *store, bool firecracker);
+json_t *config_store_machine_to_json(const struct config_store *store, bool firecracker);
 /* Fills a fresh store. */
 int config_store_read(struct config_store *store, const struct instance_settings *settings,
 		      const json_t *config, struct error *e);
@@ -158,7 +158,7 @@ int control_action(struct instance *instance, const struct request *request, str
 
 /* answers.c: NULL if memory is short. */
 json_t *answer_instance(const struct instance *instance);
-json_t *answer_version(void);
+json_t *answer_version(const struct instance *instance);
 json_t *answer_vm(struct instance *instance);
 const char *stop_reason_name(enum vm_stop_reason reason);
 /* {"reason", "code"?, "error"?}; NULL if memory is short. */

@@ -4,8 +4,8 @@
  * lines, Firecracker's JSON and its OpenAPI schema are made from them. Tables know syntax;
  * vm_config.c knows what a machine can be, for all doors alike.
  *
- * Defaults are the same behind every door: 2 vCPUs and 512 MiB (Firecracker: 1 and 128, which few
- * stock kernels start in), transparent huge pages (Firecracker: none).
+ * Defaults are the same behind every door: 2 vCPUs and 512 MiB, transparent huge pages. Under the
+ * name `firecracker` they are its own: 1 and 128, which few stock kernels start in, and none.
  */
 #include "vmm/vm_config.h"
 
@@ -29,6 +29,7 @@ static const struct option boot_options[] = {
 	  .offset = offsetof(struct vm_boot_config, cmdline),
 	  .argument = "TEXT",
 	  .help = "kernel command line, after the words made from the devices",
+	  .ours = true,
 	  .json = "cmdline" },
 	{ .name = "cmdline-only",
 	  .verbatim = true,
@@ -36,6 +37,7 @@ static const struct option boot_options[] = {
 	  .offset = offsetof(struct vm_boot_config, cmdline_only),
 	  .argument = "TEXT",
 	  .help = "kernel command line, whole",
+	  .ours = true,
 	  .json = "cmdline_only" },
 	{ .verbatim = true,
 	  .type = OPTION_STRING,
@@ -76,24 +78,26 @@ static const struct option_value cpu_templates[] = {
 };
 
 static const struct option machine_options[] = {
-	{ .name = "memory",
-	  .letter = 'm',
-	  .type = OPTION_SIZE,
-	  .offset = offsetof(struct vm_machine_config, memory_size),
-	  .argument = "SIZE",
-	  .fallback = "512M",
-	  .help = "guest memory",
-	  .json = "mem_size_mib",
-	  .json_unit = MIB(1),
-	  .json_required = true },
 	{ .name = "cpus",
 	  .letter = 'c',
 	  .type = OPTION_U32,
 	  .offset = offsetof(struct vm_machine_config, vcpus),
 	  .argument = "N",
 	  .fallback = "2",
+	  .theirs = "1",
 	  .help = "virtual CPUs",
 	  .json = "vcpu_count",
+	  .json_required = true },
+	{ .name = "memory",
+	  .letter = 'm',
+	  .type = OPTION_SIZE,
+	  .offset = offsetof(struct vm_machine_config, memory_size),
+	  .argument = "SIZE",
+	  .fallback = "512M",
+	  .theirs = "128M",
+	  .help = "guest memory",
+	  .json = "mem_size_mib",
+	  .json_unit = MIB(1),
 	  .json_required = true },
 	{ .type = OPTION_FLAG,
 	  .offset = offsetof(struct vm_machine_config, smt),
@@ -104,6 +108,8 @@ static const struct option machine_options[] = {
 	  .values = cpu_templates,
 	  .fallback = "None",
 	  .help = "None; the others are refused, PUT /cpu-config describes a CPU bit by bit",
+	  .deprecated = true,
+	  .zero = OPTION_ZERO_NOT_THEIRS,
 	  .json = "cpu_template" },
 	{ .type = OPTION_FLAG,
 	  .offset = offsetof(struct vm_machine_config, track_dirty_pages),
@@ -113,6 +119,7 @@ static const struct option machine_options[] = {
 	  .offset = offsetof(struct vm_machine_config, huge_pages),
 	  .values = huge_pages,
 	  .fallback = "Transparent",
+	  .theirs = "None",
 	  .help = "page size of guest memory; 2M needs reserved huge pages",
 	  .json = "huge_pages" },
 	{ .name = "memory-backing",
@@ -122,6 +129,7 @@ static const struct option machine_options[] = {
 	  .argument = "auto|memfd|anon|hugetlb",
 	  .fallback = "auto",
 	  .help = "what guest memory is made of",
+	  .ours = true,
 	  .json = "memory_backing" },
 	{ .name = "on-reboot",
 	  .type = OPTION_ENUM,
@@ -130,6 +138,7 @@ static const struct option machine_options[] = {
 	  .argument = "restart|exit",
 	  .fallback = "restart",
 	  .help = "what a guest's reboot does",
+	  .ours = true,
 	  .json = "on_reboot" },
 };
 const struct option_table vm_machine_options = {
@@ -169,6 +178,7 @@ static const struct option net_options[] = {
 	  .argument = "N",
 	  .unit = "68 to 65535",
 	  .help = "largest packet that the guest is told of; told nothing, it uses 1500",
+	  .zero = OPTION_ZERO_NOT_GIVEN,
 	  .json = "mtu" },
 	{ .type = OPTION_OBJECT,
 	  .offset = offsetof(struct vm_net_config, rx),

@@ -99,6 +99,11 @@ void http_call_reply_error(struct http_call *call, int status, const struct erro
 	seen.answers++;
 }
 
+void http_call_set_deprecated(struct http_call *call)
+{
+	(void)call;
+}
+
 void http_call_reply_allow(struct http_call *call, const char *allow)
 {
 	(void)call;
@@ -167,6 +172,12 @@ void instance_request(struct instance *instance, const struct request *request,
 		(void)error_set(&e, ERROR_NOT_FOUND, 0, "not here");
 		call->done(call, NULL, &e);
 	}
+}
+
+bool instance_is_firecracker(const struct instance *instance)
+{
+	(void)instance;
+	return false;
 }
 
 struct event_log *instance_events(struct instance *instance)

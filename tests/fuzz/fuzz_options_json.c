@@ -198,7 +198,7 @@ static void check_round_trip(const struct config *config)
 {
 	struct config again;
 	struct error e = { 0 };
-	json_t *out = options_to_json(&table, config), *in = NULL, *out_again;
+	json_t *out = options_to_json(&table, config, 0), *in = NULL, *out_again;
 	size_t len;
 	char *text = json_text(out, &len);
 
@@ -206,7 +206,7 @@ static void check_round_trip(const struct config *config)
 	VMM_BUG_ON(!json_equal(out, in));
 	VMM_BUG_ON(options_from_json(&table, &again, in, 0, &e) != 0);
 	check_range(&again);
-	out_again = options_to_json(&table, &again);
+	out_again = options_to_json(&table, &again, 0);
 	VMM_BUG_ON(!json_equal(out, out_again));
 	VMM_BUG_ON(again.has_on != config->has_on || again.has_mac != config->has_mac ||
 		   again.has_limits != config->has_limits ||
@@ -250,10 +250,10 @@ static void run(json_t *value, json_t *change)
 		(void)read_object(&config, change, OPTIONS_JSON_PATCH);
 	}
 	VMM_BUG_ON(options_clone(&table, &copy, &config, sizeof(config), &e) != 0);
-	out = options_to_json(&table, &config);
+	out = options_to_json(&table, &config, 0);
 	json_decref(value);
 	json_decref(change);
-	out_copy = options_to_json(&table, &copy);
+	out_copy = options_to_json(&table, &copy, 0);
 	VMM_BUG_ON(out == NULL || !json_equal(out, out_copy));
 	json_decref(out);
 	json_decref(out_copy);

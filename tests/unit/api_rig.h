@@ -28,6 +28,9 @@ static struct instance *rig_instance;
 static struct api *rig_api;
 static struct instance_host rig_host;
 static bool rig_debug_exit; /* before rig_setup() */
+#ifndef RIG_FIRECRACKER
+#define RIG_FIRECRACKER false /* whose clients the instance is for */
+#endif
 
 static void rig_ended(struct instance_host *host, const struct vm_stop *stop)
 {
@@ -55,6 +58,7 @@ static inline void rig_write_file(const char *name, const char *text)
 static inline void rig_setup(void)
 {
 	const struct instance_settings settings = { .id = "rig",
+						    .firecracker = RIG_FIRECRACKER,
 						    .sandbox = SANDBOX_OFF,
 						    .debug_exit = rig_debug_exit };
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);

@@ -72,7 +72,8 @@ static const struct {
 } refusals[] = {
 	{ "GET", "/foo", NULL, 404, "no-route", "Invalid request method and/or path: GET foo." },
 	{ "PUT", "/foo/x", "{}", 404, "no-route", "method and/or path: PUT foo/x." },
-	{ "GET", "/vm/config/x", NULL, 404, "no-route", "GET vm/config/x." },
+	{ "GET", "/vm/x", NULL, 400, "no-route", "GET vm/x." },
+	{ "GET", "/jobs/1/x", NULL, 404, "no-route", "GET jobs/1/x." },
 	{ "POST", "/drives/a", "{}", 400, "no-route",
 	  "Invalid request method and/or path: POST drives/a." },
 	{ "DELETE", "/", NULL, 400, "no-route", "Invalid request method and/or path: DELETE /." },

@@ -6,6 +6,7 @@
 #include "../../src/instance/internal.h"
 #include "instance_rig.h"
 #include "vmm/log.h"
+#include "vmm/log.h"
 
 #define BOOT   REQUEST_PUT_BOOT_SOURCE
 #define MACH   REQUEST_PUT_MACHINE_CONFIG
@@ -38,7 +39,9 @@ START_TEST(test_empty)
 {
 	json_t *config = rig_get(REQUEST_GET_VM_CONFIG, NULL);
 
-	ck_assert_uint_eq(json_object_size(config), 1);
+	ck_assert_uint_eq(json_object_size(config), 9);
+	ck_assert(json_is_null(json_object_get(config, "boot-source")));
+	ck_assert(json_is_array(json_object_get(config, "drives")));
 	ck_assert_int_eq(json_integer_value(json_object_get(
 				 json_object_get(config, "machine-config"), "vcpu_count")),
 			 2);
@@ -281,7 +284,6 @@ static const struct {
 	const char *says;
 } files[] = {
 	{ "[]", ERROR_JSON, "not a JSON object" },
-	{ "{\"boot\": {}}", ERROR_JSON, "unknown resource 'boot'" },
 	{ "{\"vsock\": {\"guest_cid\": 3, \"uds_path\": \"x\"}}", ERROR_NOT_SUPPORTED, "vsock" },
 	{ "{\"balloon\": {}}", ERROR_NOT_SUPPORTED, "balloon" },
 	{ "{\"mmds-config\": {}}", ERROR_NOT_SUPPORTED, "mmds-config" },
@@ -344,10 +346,32 @@ START_TEST(test_file)
 	ck_assert_ptr_nonnull(json_object_get(config, "metrics"));
 	ck_assert_ptr_nonnull(
 		json_object_get(json_object_get(config, "cpu-config"), "msr_modifiers"));
-	ck_assert_ptr_null(json_object_get(config, "drives"));
-	ck_assert_ptr_null(json_object_get(config, "serial"));
-	ck_assert_uint_eq(json_object_size(config), 4);
+	ck_assert_uint_eq(json_array_size(json_object_get(config, "drives")), 0);
+	ck_assert(json_is_null(json_object_get(config, "serial")));
+	ck_assert_uint_eq(json_object_size(config), 9);
 	json_decref(config);
+}
+END_TEST
+
+/* As Firecracker does; but it is said, once, by name. */
+START_TEST(test_unknown_resource)
+{
+	json_t *json = json_loads("{\"boot-source\": {\"kernel_image_path\": \"kernel\"}, "
+				  "\"drive\": [{}], \"note\": 1}",
+				  0, NULL);
+	char text[1000] = "";
+	int fd = open(".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+
+	ck_assert_int_ge(fd, 0);
+	log_init(LOG_WARN, fd);
+	check_ok(instance_apply_config(rig.instance, json, &rig.e), &rig.e);
+	log_init(LOG_WARN, -1);
+	json_decref(json);
+	ck_assert_int_gt(pread(fd, text, sizeof(text) - 1, 0), 0);
+	(void)close(fd);
+	ck_assert_ptr_nonnull(strstr(text, "'drive' is no resource: ignored"));
+	ck_assert_ptr_nonnull(strstr(text, "'note'"));
+	ck_assert_ptr_null(strstr(text, "'boot-source'"));
 }
 END_TEST
 
@@ -446,8 +470,10 @@ START_TEST(test_answers)
 {
 	json_t *answer;
 
-	rig_expect(REQUEST_GET_INSTANCE, "{\"app_name\":\"vmm\",\"id\":\"test\",\"state\":\"Not "
-					 "started\",\"vmm_version\":\"" VMM_VERSION "\"}");
+	rig_expect(REQUEST_GET_INSTANCE,
+		   "{\"app_name\":\"vmm\",\"firecracker_version\":\"" INSTANCE_API_LEVEL
+		   "\",\"id\":\"test\",\"state\":\"Not started\",\"vmm_version\":\"" VMM_VERSION
+		   "\"}");
 	answer = rig_get(REQUEST_GET_VERSION, NULL);
 	ck_assert_ptr_nonnull(json_object_get(answer, "firecracker_version"));
 	ck_assert_str_eq(json_string_value(json_object_get(answer, "vmm_version")), VMM_VERSION);
@@ -645,8 +671,8 @@ END_TEST
 CHECK_MAIN("instance", CHECK_FIXTURE(rig_setup, rig_teardown); CHECK_TEST(test_empty);
 	   CHECK_TABLE(test_accepted, accepted); CHECK_TABLE(test_refused, refused);
 	   CHECK_TABLE(test_bad_files, files); CHECK_TEST(test_file); CHECK_TEST(test_limits);
-	   CHECK_TEST(test_objects); CHECK_LOOP(test_machine, 2); CHECK_TEST(test_answers);
-	   CHECK_TEST(test_console); CHECK_TEST(test_logger); CHECK_TEST(test_metrics_path);
-	   CHECK_TEST(test_output_cut); CHECK_TEST(test_output_full); CHECK_TEST(test_prometheus);
-	   CHECK_TEST(test_no_kernel); CHECK_TEST(test_bad_id); CHECK_TEST(test_files_at_start);
-	   CHECK_TEST(test_many))
+	   CHECK_TEST(test_unknown_resource); CHECK_TEST(test_objects); CHECK_LOOP(test_machine, 2);
+	   CHECK_TEST(test_answers); CHECK_TEST(test_console); CHECK_TEST(test_logger);
+	   CHECK_TEST(test_metrics_path); CHECK_TEST(test_output_cut); CHECK_TEST(test_output_full);
+	   CHECK_TEST(test_prometheus); CHECK_TEST(test_no_kernel); CHECK_TEST(test_bad_id);
+	   CHECK_TEST(test_files_at_start); CHECK_TEST(test_many))

@@ -149,7 +149,7 @@ static json_t *parse(const char *text)
 /* The object as text, which says all there is to say about it. */
 static char *text_of(const struct config *object)
 {
-	auto_json json_t *value = options_to_json(&table, object);
+	auto_json json_t *value = options_to_json(&table, object, 0);
 	size_t len;
 	char *text = json_text(value, &len);
 
@@ -418,10 +418,10 @@ START_TEST(test_patch)
 	auto_json json_t *after = parse(patches[_i].after), *expected = NULL, *got = NULL;
 
 	check_ok(options_from_json(&table, &config, first, 0, &err), &err);
-	expected = options_to_json(&table, &config);
+	expected = options_to_json(&table, &config, 0);
 	ck_assert_int_eq(json_object_update(expected, after), 0);
 	check_ok(options_from_json(&table, &config, change, OPTIONS_JSON_PATCH, &err), &err);
-	got = options_to_json(&table, &config);
+	got = options_to_json(&table, &config, 0);
 	ck_assert(json_equal(got, expected));
 }
 END_TEST

@@ -133,9 +133,9 @@ START_TEST(test_bodies)
 	check_ok(r, &e);
 	ck_assert_mem_eq(object.bytes + info->size, untouched.bytes + info->size,
 			 sizeof(object) - info->size);
-	first = options_to_json(info->body, &object);
+	first = options_to_json(info->body, &object, 0);
 	check_ok(options_from_json(info->body, &again, first, 0, &e), &e);
-	second = options_to_json(info->body, &again);
+	second = options_to_json(info->body, &again, 0);
 	ck_assert(json_equal(first, second));
 	json_decref(first);
 	json_decref(second);
@@ -160,7 +160,7 @@ START_TEST(test_levels)
 	check_ok(options_from_json(&logger_settings_options, &logger, json, 0, &e), &e);
 	ck_assert_int_eq(logger.level, levels[_i].level);
 	json_decref(json);
-	json = options_to_json(&logger_settings_options, &logger);
+	json = options_to_json(&logger_settings_options, &logger, 0);
 	ck_assert_str_eq(json_string_value(json_object_get(json, "level")), levels[_i].name);
 	json_decref(json);
 }

@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The API as clients of Firecracker see it that know nothing else: texts as the real one writes them,
+ * byte for byte where nothing of the machine is in them, so that a reader that refuses unknown keys
+ * takes them.
+ */
+#define RIG_FIRECRACKER true
+#include "api_rig.h"
+
+#define MACHINE                                                                             \
+	"{\"vcpu_count\":1,\"mem_size_mib\":128,\"smt\":false,\"track_dirty_pages\":false," \
+	"\"huge_pages\":\"None\"}"
+
+static void check_get(const char *path, const char *body)
+{
+	struct reply reply;
+
+	rig_ask("GET", path, NULL, &reply);
+	ck_assert_int_eq(reply.status, 200);
+	ck_assert_str_eq(reply.body, body);
+	reply_finish(&reply);
+}
+
+START_TEST(test_fresh)
+{
+	check_get("/",
+		  "{\"id\":\"rig\",\"state\":\"Not started\",\"vmm_version\":\"" INSTANCE_API_LEVEL
+		  "\",\"app_name\":\"Firecracker\"}");
+	check_get("/version", "{\"firecracker_version\":\"" INSTANCE_API_LEVEL "\"}");
+	check_get("/version/of/it", "{\"firecracker_version\":\"" INSTANCE_API_LEVEL "\"}");
+	check_get("/machine-config", MACHINE);
+	check_get("/vm/config",
+		  "{\"balloon\":null,\"drives\":[],\"boot-source\":{\"kernel_image_path\":\"\","
+		  "\"initrd_path\":null,\"boot_args\":null},\"cpu-config\":null,\"logger\":null,"
+		  "\"machine-config\":" MACHINE
+		  ",\"metrics\":null,\"mmds-config\":null,\"network-interfaces\":[],\"vsock\":null,"
+		  "\"entropy\":null,\"pmem\":[],\"memory-hotplug\":null}");
+}
+END_TEST
+
+static void check_config(const char *path)
+{
+	auto_json json_t *config = rig_get("/vm/config"), *wanted = NULL;
+	struct error e = { 0 };
+	char text[2048];
+	int len = snprintf(
+		text, sizeof(text),
+		"{\"balloon\":null,\"drives\":[{\"drive_id\":\"root\",\"partuuid\":null,"
+		"\"is_root_device\":true,\"cache_type\":\"Unsafe\",\"is_read_only\":true,"
+		"\"path_on_host\":\"%s\",\"rate_limiter\":null,\"io_engine\":\"Sync\","
+		"\"socket\":null},{\"drive_id\":\"data\",\"partuuid\":null,"
+		"\"is_root_device\":false,\"cache_type\":\"Writeback\",\"is_read_only\":true,"
+		"\"path_on_host\":\"%s\",\"rate_limiter\":{\"bandwidth\":null,\"ops\":{"
+		"\"size\":10,\"one_time_burst\":null,\"refill_time\":100}},"
+		"\"io_engine\":\"Async\",\"socket\":null}],\"boot-source\":{"
+		"\"kernel_image_path\":\"\",\"initrd_path\":null,\"boot_args\":null},"
+		"\"cpu-config\":null,\"logger\":null,\"machine-config\":" MACHINE
+		",\"metrics\":null,\"mmds-config\":null,\"network-interfaces\":[{"
+		"\"iface_id\":\"e\",\"host_dev_name\":\"tap7\",\"guest_mac\":null,"
+		"\"mtu\":null,\"rx_rate_limiter\":null,\"tx_rate_limiter\":null}],"
+		"\"vsock\":null,\"entropy\":{\"rate_limiter\":null},\"pmem\":[],"
+		"\"memory-hotplug\":null}",
+		path, path);
+
+	check_ok(json_parse(&wanted, text, (size_t)len, &e), &e);
+	if (!json_equal(config, wanted)) {
+		size_t got_len;
+
+		ck_assert_str_eq(json_text(config, &got_len), text);
+	}
+}
+
+/* What is not given is as the real one has it, and reads null; what is ours has an effect, and is not
+ * shown. */
+START_TEST(test_configured)
+{
+	char path[128], body[512];
+
+	rig_write_file("disk", "");
+	rig_path(path, sizeof(path), "disk");
+	ck_assert_int_eq(truncate(path, 4096), 0);
+	rig_put("PUT", "/machine-config", "{\"vcpu_count\":1,\"mem_size_mib\":128}");
+	check_get("/machine-config", MACHINE);
+	rig_put("PATCH", "/machine-config",
+		"{\"memory_backing\":\"memfd\",\"on_reboot\":\"restart\"}");
+	check_get("/machine-config", MACHINE);
+	(void)snprintf(body, sizeof(body),
+		       "{\"drive_id\":\"data\",\"is_root_device\":false,\"path_on_host\":\"%s\","
+		       "\"is_read_only\":true,\"serial\":\"s\",\"lock\":\"off\",\"rate_limiter\":{"
+		       "\"ops\":{\"size\":10,\"one_time_burst\":null,\"refill_time\":100}}}",
+		       path);
+	rig_put("PUT", "/drives/data", body);
+	(void)snprintf(body, sizeof(body),
+		       "{\"drive_id\":\"root\",\"is_root_device\":true,\"path_on_host\":\"%s\","
+		       "\"is_read_only\":true,\"cache_type\":\"Unsafe\",\"io_engine\":\"Sync\"}",
+		       path);
+	rig_put("PUT", "/drives/root", body);
+	rig_put("PUT", "/network-interfaces/e", "{\"iface_id\":\"e\",\"host_dev_name\":\"tap7\"}");
+	rig_put("PUT", "/entropy", "{}");
+	rig_put("PUT", "/serial", "{}");
+	(void)snprintf(body, sizeof(body), "{\"metrics_path\":\"%s/metrics\"}", rig_dir);
+	rig_put("PUT", "/metrics", body);
+	check_config(path);
+}
+END_TEST
+
+static const struct {
+	const char *method, *path, *body, *reply;
+} refusals[] = {
+	{ "PUT", "/actions", "{\"action_type\":\"FlushMetrics\"}",
+	  "{\"fault_message\":\"The requested operation is not supported before starting the "
+	  "microVM.\"}" },
+	{ "GET", "/nothing", NULL,
+	  "{\"fault_message\":\"Invalid request method and/or path: GET nothing.\"}" },
+	{ "PUT", "/drives/a-b", "{}",
+	  "{\"fault_message\":\"API Resource IDs can only contain alphanumeric characters and "
+	  "underscores.\"}" },
+};
+
+/* No key but theirs, and never another status than 400. */
+START_TEST(test_refusal)
+{
+	struct reply reply;
+
+	rig_ask(refusals[_i].method, refusals[_i].path, refusals[_i].body, &reply);
+	ck_assert_int_eq(reply.status, 400);
+	ck_assert_str_eq(reply.body, refusals[_i].reply);
+	reply_finish(&reply);
+}
+END_TEST
+
+static const struct {
+	const char *method, *body;
+	int status;
+	bool deprecated;
+} deprecations[] = {
+	{ "PUT", "{\"vcpu_count\":1,\"mem_size_mib\":64,\"cpu_template\":\"None\"}", 204, true },
+	{ "PUT", "{\"vcpu_count\":0,\"mem_size_mib\":64,\"cpu_template\":\"None\"}", 400, true },
+	{ "PUT", "{\"vcpu_count\":1,\"mem_size_mib\":64,\"cpu_template\":null}", 204, false },
+	{ "PUT", "{\"vcpu_count\":1,\"mem_size_mib\":64}", 204, false },
+	{ "PUT", "{\"vcpu_count\":1,\"cpu_template\":\"None\"}", 400, false },
+	{ "PATCH", "{\"cpu_template\":\"None\"}", 204, true },
+	{ "PATCH", "{\"vcpu_count\":1}", 204, false },
+};
+
+START_TEST(test_deprecation)
+{
+	int fd = rig_connect();
+	struct reply reply;
+
+	for (int i = 0; i < 2; i++) {
+		const char *header;
+
+		rig_exchange(fd, deprecations[_i].method, "/machine-config", deprecations[_i].body,
+			     &reply);
+		ck_assert_int_eq(reply.status, deprecations[_i].status);
+		header = reply_header(&reply, "Deprecation");
+		ck_assert_int_eq(header != NULL, deprecations[_i].deprecated);
+		ck_assert(header == NULL || strcmp(header, "true") == 0);
+		reply_finish(&reply);
+		/* It is the one answer's, not the connection's. */
+		rig_exchange(fd, "GET", "/version", NULL, &reply);
+		ck_assert_ptr_null(reply_header(&reply, "Deprecation"));
+		reply_finish(&reply);
+	}
+	(void)close(fd);
+}
+END_TEST
+
+CHECK_MAIN("api_firecracker", CHECK_FIXTURE(rig_setup, rig_teardown); CHECK_TEST(test_fresh);
+	   CHECK_TEST(test_configured); CHECK_TABLE(test_refusal, refusals);
+	   CHECK_TABLE(test_deprecation, deprecations))
