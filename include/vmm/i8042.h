@@ -2,9 +2,9 @@
 /*
  * i8042 keyboard controller with an AT keyboard that answers its commands and has no keys but
  * Ctrl-Alt-Del: enough for Linux' driver to bind, for "reboot=k" (command 0xfe) and for the host's
- * Ctrl-Alt-Del. No auxiliary port (mouse). Ports 0x60 (data) and 0x64 (status/command), GSI 1. vCPU
- * threads and main; one lock inside. Saved: everything; after loading, the owner calls
- * i8042_resume().
+ * Ctrl-Alt-Del. What is pressed before the guest's driver is there waits for it, once, however often
+ * it was. No auxiliary port (mouse). Ports 0x60 (data) and 0x64 (status/command), GSI 1. vCPU threads
+ * and main; one lock inside. Saved: everything; after loading, the owner calls i8042_resume().
  */
 #ifndef VMM_I8042_H
 #define VMM_I8042_H
@@ -18,6 +18,13 @@
 #include "vmm/types.h"
 
 #define I8042_QUEUE_SIZE 32
+
+/* A Ctrl-Alt-Del that was pressed before anybody listened. */
+enum i8042_held {
+	I8042_HELD_NONE,
+	I8042_HELD_PRESSED,
+	I8042_HELD_TYPED, /* to a driver that may not have been whole */
+};
 
 struct i8042 {
 	pthread_mutex_t lock;
@@ -38,6 +45,7 @@ struct i8042 {
 	bool keyboard_scanning;
 	uint8_t queue[I8042_QUEUE_SIZE]; /* bytes from the keyboard */
 	uint8_t queue_head, queue_len;
+	uint8_t held; /* enum i8042_held */
 };
 
 extern const struct bus_ops i8042_data_bus_ops;	   /* 1 port at 0x60 */
@@ -47,9 +55,9 @@ extern const struct state_desc i8042_state;
 void i8042_init(struct i8042 *kbc, struct irq_line *irq, struct power_sink *power);
 void i8042_finish(struct i8042 *kbc);
 void i8042_reset(struct i8042 *kbc);
-/* Types Ctrl-Alt-Del. False if the guest has not enabled the keyboard or the queue is full. Any
- * thread. */
-bool i8042_ctrl_alt_del(struct i8042 *kbc);
+/* Types Ctrl-Alt-Del, or holds it until the guest has enabled the keyboard. Where it waits in the
+ * queue more often than there is room for, it is not typed once more. Any thread. */
+void i8042_ctrl_alt_del(struct i8042 *kbc);
 /* After state_load(): drives the interrupt line as the registers say. vCPUs stopped. */
 void i8042_resume(struct i8042 *kbc);
 

@@ -95,6 +95,7 @@ void vm_destroy(struct vm *vm);
 
 /* What the guest sees as somebody pressing the power button. -ENOTCONN if the VM does not run. */
 int vm_press_power_button(struct vm *vm, struct error *e);
+/* Also of one that is paused; a guest that has no driver for the keyboard yet gets it when it has. */
 int vm_press_ctrl_alt_del(struct vm *vm, struct error *e);
 /* Console input; returns the bytes taken, channel->input_ready() tells when there is room again. */
 size_t vm_serial_input(struct vm *vm, const uint8_t *data, size_t len);

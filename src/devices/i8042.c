@@ -355,6 +355,48 @@ static void write_command(struct i8042 *kbc, uint8_t command)
 	}
 }
 
+/* What is held ------------------------------------------------------------------------------- */
+
+static bool is_listened_to(const struct i8042 *kbc)
+{
+	return kbc->keyboard_scanning && (kbc->command_byte & BYTE_KEYBOARD_DISABLE) == 0 &&
+	       (kbc->command_byte & BYTE_KEYBOARD_INTERRUPT) != 0;
+}
+
+static void type_ctrl_alt_del(struct i8042 *kbc)
+{
+	/* Left Ctrl, left Alt, (grey) Delete down; then up in the opposite order. */
+	static const uint8_t set1[] = { 0x1d, 0x38, 0xe0, 0x53, 0xe0, 0xd3, 0xb8, 0x9d };
+	static const uint8_t set2[] = { 0x14, 0x11, 0xe0, 0x71, 0xe0, 0xf0,
+					0x71, 0xf0, 0x11, 0xf0, 0x14 };
+
+	if ((kbc->command_byte & BYTE_TRANSLATE) != 0 || kbc->scan_set == 1) {
+		(void)queue_put(kbc, set1, sizeof(set1));
+	} else {
+		(void)queue_put(kbc, set2, sizeof(set2));
+	}
+}
+
+/*
+ * The guest has done something. Its controller's driver enables the interrupt, and then its
+ * keyboard's driver, if there is one that talks to keyboards, sends commands, of which "enable" is
+ * the last; what is typed before that is lost in the talk. Nobody knows whether there is one (Linux
+ * has i8042.dumbkbd), so it is typed at both points.
+ */
+static void type_what_is_held(struct i8042 *kbc, bool enabled)
+{
+	if (kbc->held == I8042_HELD_NONE || !is_listened_to(kbc)) {
+		return;
+	}
+	if (enabled) {
+		type_ctrl_alt_del(kbc);
+		kbc->held = I8042_HELD_NONE;
+	} else if (kbc->held == I8042_HELD_PRESSED) {
+		type_ctrl_alt_del(kbc);
+		kbc->held = I8042_HELD_TYPED;
+	}
+}
+
 static uint8_t data_port_read(void *device, uint64_t offset)
 {
 	struct i8042 *kbc = device;
@@ -372,12 +414,16 @@ static uint8_t data_port_read(void *device, uint64_t offset)
 static void data_port_write(void *device, uint64_t offset, uint8_t value)
 {
 	struct i8042 *kbc = device;
+	bool enable;
 
 	if (offset != 0) {
 		return;
 	}
 	SCOPED_LOCK(&kbc->lock);
+	enable =
+		kbc->pending_command == 0 && kbc->keyboard_command == 0 && value == KEYBOARD_ENABLE;
 	write_data(kbc, value);
+	type_what_is_held(kbc, enable);
 	update_irq(kbc);
 }
 
@@ -401,6 +447,7 @@ static void command_port_write(void *device, uint64_t offset, uint8_t value)
 	}
 	SCOPED_LOCK(&kbc->lock);
 	write_command(kbc, value);
+	type_what_is_held(kbc, false);
 	update_irq(kbc);
 }
 
@@ -430,26 +477,16 @@ const struct bus_ops i8042_command_bus_ops = { .read = i8042_command_read,
 
 /* The host ----------------------------------------------------------------------------------- */
 
-bool i8042_ctrl_alt_del(struct i8042 *kbc)
+void i8042_ctrl_alt_del(struct i8042 *kbc)
 {
-	/* Left Ctrl, left Alt, (grey) Delete down; then up in the opposite order. */
-	static const uint8_t set1[] = { 0x1d, 0x38, 0xe0, 0x53, 0xe0, 0xd3, 0xb8, 0x9d };
-	static const uint8_t set2[] = { 0x14, 0x11, 0xe0, 0x71, 0xe0, 0xf0,
-					0x71, 0xf0, 0x11, 0xf0, 0x14 };
-	bool typed;
-
 	SCOPED_LOCK(&kbc->lock);
-	if (!kbc->keyboard_scanning || (kbc->command_byte & BYTE_KEYBOARD_DISABLE) != 0 ||
-	    (kbc->command_byte & BYTE_KEYBOARD_INTERRUPT) == 0) {
-		return false;
-	}
-	if ((kbc->command_byte & BYTE_TRANSLATE) != 0 || kbc->scan_set == 1) {
-		typed = queue_put(kbc, set1, sizeof(set1));
+	if (is_listened_to(kbc)) {
+		type_ctrl_alt_del(kbc);
+		kbc->held = I8042_HELD_NONE;
 	} else {
-		typed = queue_put(kbc, set2, sizeof(set2));
+		kbc->held = I8042_HELD_PRESSED;
 	}
 	update_irq(kbc);
-	return typed;
 }
 
 static bool argument_is_awaited(uint8_t command)
@@ -474,6 +511,10 @@ static int i8042_validate(const void *object, struct error *e)
 		return error_set(e, ERROR_STATE, EINVAL,
 				 "i8042: keyboard queue head %u, length %u: beyond its %d bytes",
 				 kbc->queue_head, kbc->queue_len, I8042_QUEUE_SIZE);
+	}
+	if (kbc->held > I8042_HELD_TYPED) {
+		return error_set(e, ERROR_STATE, EINVAL, "i8042: held keys %u: 0 to %d", kbc->held,
+				 I8042_HELD_TYPED);
 	}
 	if (kbc->scan_set < 1 || kbc->scan_set > 3) {
 		return error_set(e, ERROR_STATE, EINVAL,
@@ -504,9 +545,10 @@ static const struct state_field i8042_fields[] = {
 	STATE_BYTES(12, struct i8042, queue, 1),
 	STATE_FIELD(13, struct i8042, queue_head, 1),
 	STATE_FIELD(14, struct i8042, queue_len, 1),
+	STATE_FIELD(15, struct i8042, held, 2),
 };
 const struct state_desc i8042_state =
-	STATE_DESC("i8042", 1, struct i8042, i8042_fields, .validate = i8042_validate);
+	STATE_DESC("i8042", 2, struct i8042, i8042_fields, .validate = i8042_validate);
 
 static void set_power_on_values(struct i8042 *kbc)
 {
@@ -523,6 +565,7 @@ static void set_power_on_values(struct i8042 *kbc)
 	memset(kbc->queue, 0, sizeof(kbc->queue));
 	kbc->queue_head = 0;
 	kbc->queue_len = 0;
+	kbc->held = I8042_HELD_NONE;
 	keyboard_defaults(kbc);
 }
 

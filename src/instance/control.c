@@ -40,7 +40,7 @@ static int flush_metrics(struct instance *instance, struct error *e)
 
 static int press_ctrl_alt_del(struct instance *instance, struct error *e)
 {
-	int r = check_running(instance, "Ctrl-Alt-Del", e);
+	int r = check_alive(instance, e);
 
 	if (r == 0) {
 		r = vm_press_ctrl_alt_del(instance->vm, e);

@@ -207,7 +207,7 @@ static void step(struct board *b, struct input *in)
 		fuzz_clock = (int64_t)take_bytes(in, size);
 		break;
 	case 6:
-		(void)i8042_ctrl_alt_del(&b->kbc);
+		i8042_ctrl_alt_del(&b->kbc);
 		acpi_power_notify(&b->pm, ACPI_EVENT_POWER_BUTTON);
 		break;
 	default:
