@@ -1,24 +1,35 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Saved state as tables. A device describes each member of its struct that has to survive snapshot, migration and fork once:
- * tag, member, since-version. Save, load, inspect, the round-trip test and the fuzzer work from that table.
+ * Saved state as tables. A device describes each member that has to survive snapshot, migration and fork once: tag, member,
+ * since-version. Save, load, inspect, the round-trip test and the fuzzer work from that table.
  *
  *	static const struct state_field serial_fields[] = {
- *		STATE_FIELD(1, struct serial, lcr, 1),
- *		STATE_BYTES(2, struct serial, fifo, 1),			uint8_t fifo[N], whole
- *		STATE_STRUCTS(3, struct serial, queues, &queue_state, N, 1),	N structs with a table of their own
+ *		STATE_FIELD(1, struct serial, lcr, 1),			a number or bool
+ *		STATE_BYTES(2, struct serial, fifo, 1),			uint8_t fifo[N]
+ *		STATE_ARRAY(3, struct pic, priorities, 1),		uint16_t priorities[N], or any number
+ *		STATE_BLOB(4, struct lapic, kvm, 1),			a struct of KVM's, opaque
+ *		STATE_STRUCTS(5, struct serial, queues, &queue_state, N, 1),	N structs with a table of their own
+ *		STATE_STRUCTS_USED(6, struct vcpu, msrs, msr_count, &msr_state, 1),	the first msr_count of them
  *	};
  *	const struct state_desc serial_state =
  *		STATE_DESC("serial", 1, struct serial, serial_fields, .validate = serial_validate);
  *
- * Only uint8_t, uint16_t, uint32_t, uint64_t, int64_t and bool members (atomic ones included) compile as STATE_FIELD: the
- * width on the wire is the type's. Tags are unique within a table and never reused. Encoding: for each field u16 tag, u32
- * length, little-endian value; each element of a nested table is a u32 length and the same encoding. A field that is absent
- * keeps the object's current value (load into a freshly reset object); an unknown tag, a wrong length or a failed validate()
- * refuses the whole section and names the field. Loading is done into a scratch copy first by the caller if the object must
- * stay untouched on failure: state_load() itself validates framing of everything before it writes the first member.
+ * Only uint8_t, uint16_t, uint32_t, uint64_t, int64_t and bool members (atomic ones included) compile as STATE_FIELD and
+ * STATE_ARRAY: the width on the wire is the type's. Tags are unique within a table and never reused.
  *
- * Never saved: pointers, descriptors, threads, statistics.
+ * Encoding, little-endian, no padding: for each field u16 tag, u32 length, value. Values: the number; one byte 0 or 1; the
+ * bytes; the numbers of an array one after the other; for structs u16 version of their table, u32 count, and each element
+ * as u32 length and the same encoding. So how many elements there are, and of which version, is on the wire.
+ *
+ * Loading: a field that is absent keeps the object's value (load into a freshly reset object), and so do the elements behind
+ * the last one on the wire; with a `used` member that one tells how many came. An unknown tag, a field younger than the
+ * version it claims, a wrong length, more elements than the table has, or a failed validate() refuse all of it, name the
+ * field, and leave the object as it was: state_load() decodes into a copy, and stores the members of the table, only
+ * them, when nothing can fail any more. Then post_load() runs.
+ *
+ * A table that has been released can only grow: new fields with a new tag and a higher version, longer arrays.
+ *
+ * Never saved: pointers, descriptors, threads, locks, statistics.
  */
 #ifndef VMM_STATE_H
 #define VMM_STATE_H
@@ -35,6 +46,7 @@ enum state_kind {
 	STATE_KIND_U64,
 	STATE_KIND_BOOL,
 	STATE_KIND_BYTES,
+	STATE_KIND_BLOB,
 	STATE_KIND_STRUCTS
 };
 
@@ -46,8 +58,9 @@ struct state_field {
 	enum state_kind kind;
 	const char *name;
 	size_t offset;
-	size_t size;			 /* of one element */
-	size_t count;			 /* elements: 1 for scalars */
+	size_t size;  /* of one element */
+	size_t count; /* elements: 1 for scalars, bytes for a blob */
+	size_t used; /* offset + 1 of the uint32_t that says how many elements are in use; 0: all */
 	const struct state_desc *nested; /* STATE_KIND_STRUCTS */
 };
 
@@ -60,6 +73,9 @@ struct state_desc {
 	/* Treats the loaded object as hostile: every index, size, address, enum. NULL: nothing to
 	 * check. */
 	int (*validate)(const void *object, struct error *e);
+	/* Makes of what was loaded what is not saved: levels of lines, caches. Runs once the whole state
+	 * has been accepted and is in place, on nested objects first; cannot fail. NULL: nothing to do. */
+	void (*post_load)(void *object);
 };
 
 /* The kind of a member, or a compile-time error for anything that has no fixed meaning on the wire.
@@ -84,12 +100,35 @@ struct state_desc {
 		.name = #member_, .offset = offsetof(type, member_),                    \
 		.size = sizeof(((type *)0)->member_), .count = 1                        \
 	}
-/* A byte array member, saved whole. */
-#define STATE_BYTES(tag_, type, member_, since_)                                              \
-	{                                                                                     \
-		.tag = (tag_), .since = (since_), .kind = STATE_KIND_BYTES, .name = #member_, \
-		.offset = offsetof(type, member_), .size = sizeof(((type *)0)->member_[0]),   \
-		.count = sizeof(((type *)0)->member_) / sizeof(((type *)0)->member_[0])       \
+/* How many elements an array member has. */
+#define STATE_COUNT(type, member) (sizeof(((type *)0)->member) / sizeof(((type *)0)->member[0]))
+/* `offset + 1` of a member, which has to be a uint32_t. */
+#define STATE_USED(type, member) \
+	_Generic(((type *)0)->member, uint32_t : offsetof(type, member) + 1)
+
+#define STATE_ELEMENTS(tag_, type, member_, kind_, used_, since_)                       \
+	{                                                                               \
+		.tag = (tag_), .since = (since_), .kind = (kind_), .name = #member_,    \
+		.offset = offsetof(type, member_), .count = STATE_COUNT(type, member_), \
+		.size = sizeof(((type *)0)->member_[0]), .used = (used_)                \
+	}
+/* A byte array member: the first `used_` of it, or all. */
+#define STATE_BYTES(tag_, type, member_, since_) \
+	STATE_ELEMENTS(tag_, type, member_, STATE_KIND_BYTES, 0, since_)
+#define STATE_BYTES_USED(tag_, type, member_, used_, since_) \
+	STATE_ELEMENTS(tag_, type, member_, STATE_KIND_BYTES, STATE_USED(type, used_), since_)
+/* An array of numbers. */
+#define STATE_ARRAY(tag_, type, member_, since_) \
+	STATE_ELEMENTS(tag_, type, member_, STATE_KIND_OF(type, member_[0]), 0, since_)
+#define STATE_ARRAY_USED(tag_, type, member_, used_, since_)                 \
+	STATE_ELEMENTS(tag_, type, member_, STATE_KIND_OF(type, member_[0]), \
+		       STATE_USED(type, used_), since_)
+/* A member whose layout is somebody else's promise (KVM's ABI): its bytes, exactly as many. */
+#define STATE_BLOB(tag_, type, member_, since_)                                              \
+	{                                                                                    \
+		.tag = (tag_), .since = (since_), .kind = STATE_KIND_BLOB, .name = #member_, \
+		.offset = offsetof(type, member_), .size = 1,                                \
+		.count = sizeof(((type *)0)->member_)                                        \
 	}
 /* A struct member, or an array of them, with a table of its own. */
 #define STATE_STRUCTS(tag_, type, member_, desc_, count_, since_)                               \
@@ -97,6 +136,13 @@ struct state_desc {
 		.tag = (tag_), .since = (since_), .kind = STATE_KIND_STRUCTS, .name = #member_, \
 		.offset = offsetof(type, member_),                                              \
 		.size = sizeof(((type *)0)->member_) / (count_), .count = (count_),             \
+		.nested = (desc_)                                                               \
+	}
+#define STATE_STRUCTS_USED(tag_, type, member_, used_, desc_, since_)                           \
+	{                                                                                       \
+		.tag = (tag_), .since = (since_), .kind = STATE_KIND_STRUCTS, .name = #member_, \
+		.offset = offsetof(type, member_), .count = STATE_COUNT(type, member_),         \
+		.size = sizeof(((type *)0)->member_[0]), .used = STATE_USED(type, used_),       \
 		.nested = (desc_)                                                               \
 	}
 #define STATE_DESC(name_, version_, type_, fields_, ...)                                  \
@@ -117,8 +163,8 @@ void state_buf_finish(struct state_buf *buf);
  */
 int state_save(const struct state_desc *desc, const void *object, struct state_buf *buf,
 	       struct error *e);
-/* Decodes exactly `len` bytes into `object`, written by version `version` (from 1) of the table.
- * ERROR_STATE. */
+/* Decodes exactly `len` bytes into `object`, written by version `version` (from 1) of the table. The
+ * owner must be quiesced. ERROR_STATE, ERROR_NO_MEMORY; the object is then as it was. */
 int state_load(const struct state_desc *desc, void *object, const uint8_t *data, size_t len,
 	       uint16_t version, struct error *e);
 /* Checks the table itself (unique tags, members inside the object): used by tests on every table.

@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Saved state from tables. Wire format, all little-endian, no padding:
+ * Saving and loading from state tables; vmm/state.h has the rules, state_table.c checks the tables. Wire format, all
+ * little-endian, no padding:
  *
  *	section = field*			in the order of the table; one field per tag
  *	field   = u16 tag, u32 length, value
- *	value   = the number in its width | one byte 0 or 1 | the bytes | element*
- *	element = u32 length, section		as many as the table's `count`
+ *	value   = number | one byte 0 or 1 | number* | bytes | u16 version, u32 count, element*
+ *	element = u32 length, section
  *
- * Loading walks the input twice: once to check every tag, length and nesting, then to store. Input
- * comes from files and peers and is hostile: every length is checked against what is left, nesting
- * is as deep as the tables only, and what the numbers mean is left to validate(), which runs from
- * the innermost table outwards. Objects are quiesced: nobody else looks at them.
+ * Loading has four steps: check every tag, length and nesting of the input; store it into a copy of the object, with
+ * validate() from the innermost table outwards; copy the table's members, and nothing else, back; post_load(). Input comes
+ * from files and peers and is hostile: every length is checked against what is left, nesting is as deep as the tables only,
+ * and what the numbers mean is left to validate(). Objects are quiesced: nobody else looks at them. The copy has the
+ * object's pointers, which validate() may follow but never owns.
  */
 #include "vmm/state.h"
 
@@ -18,19 +20,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "state_internal.h"
 #include "vmm/bytes.h"
-#include "vmm/overflow.h"
+#include "vmm/cleanup.h"
 
 #define FIELD_HEADER   6 /* tag and length */
+#define STRUCTS_HEADER 6 /* version and count */
 #define ELEMENT_HEADER 4
-#define DEPTH_MAX      8
-#define FIELDS_MAX     256 /* of one table */
-
-/* NOLINTBEGIN(bugprone-macro-parentheses): a declared name cannot have them */
-#define state_for_each_field(field, desc)                      \
-	for (const struct state_field *field = (desc)->fields; \
-	     field != (desc)->fields + (desc)->count; field++)
-/* NOLINTEND(bugprone-macro-parentheses) */
+#define COPY_ALIGN     64 /* at least any member's */
 
 void state_buf_finish(struct state_buf *buf)
 {
@@ -86,6 +83,7 @@ static uint64_t load_scalar(enum state_kind kind, const void *member)
 	case STATE_KIND_BOOL:
 		return __atomic_load_n((const bool *)member, __ATOMIC_SEQ_CST) ? 1 : 0;
 	case STATE_KIND_BYTES:
+	case STATE_KIND_BLOB:
 	case STATE_KIND_STRUCTS:
 		break;
 	}
@@ -111,13 +109,13 @@ static void store_scalar(enum state_kind kind, void *member, uint64_t value)
 		__atomic_store_n((bool *)member, value != 0, __ATOMIC_SEQ_CST);
 		break;
 	case STATE_KIND_BYTES:
+	case STATE_KIND_BLOB:
 	case STATE_KIND_STRUCTS:
 		break;
 	}
 }
 
-/* Width of a scalar in memory and on the wire; 0 for the other kinds. */
-static size_t scalar_width(enum state_kind kind)
+size_t state_scalar_width(enum state_kind kind)
 {
 	switch (kind) {
 	case STATE_KIND_U8:
@@ -130,19 +128,39 @@ static size_t scalar_width(enum state_kind kind)
 	case STATE_KIND_U64:
 		return 8;
 	case STATE_KIND_BYTES:
+	case STATE_KIND_BLOB:
 	case STATE_KIND_STRUCTS:
 		break;
 	}
 	return 0;
 }
 
+/* Elements in use: what save writes. The owner's own number, so a wrong one is a bug of ours. */
+static size_t used_count(const struct state_field *field, const uint8_t *object)
+{
+	uint32_t used;
+
+	if (field->used == 0) {
+		return field->count;
+	}
+	memcpy(&used, object + field->used - 1, sizeof(used));
+	VMM_BUG_ON(used > field->count);
+	return used;
+}
+
 static void save_section(const struct state_desc *desc, const uint8_t *object,
 			 struct state_buf *buf);
 
-static void save_structs(const struct state_field *field, const uint8_t *member,
+static void save_structs(const struct state_field *field, const uint8_t *member, size_t count,
 			 struct state_buf *buf)
 {
-	for (size_t i = 0; i < field->count; i++) {
+	uint8_t *at = buf_grow(buf, STRUCTS_HEADER);
+
+	if (at != NULL) {
+		store_le16(at, field->nested->version);
+		store_le32(at + 2, (uint32_t)count);
+	}
+	for (size_t i = 0; i < count; i++) {
 		size_t header = buf->len;
 
 		(void)buf_grow(buf, ELEMENT_HEADER);
@@ -154,26 +172,37 @@ static void save_structs(const struct state_field *field, const uint8_t *member,
 	}
 }
 
+static void save_value(const struct state_field *field, const uint8_t *member, size_t count,
+		       struct state_buf *buf)
+{
+	size_t width = state_scalar_width(field->kind);
+	uint8_t *at;
+
+	if (field->kind == STATE_KIND_STRUCTS) {
+		save_structs(field, member, count, buf);
+		return;
+	}
+	at = buf_grow(buf, count * (width != 0 ? width : 1));
+	if (at == NULL) {
+		return;
+	}
+	if (width == 0) {
+		memcpy(at, member, count);
+		return;
+	}
+	for (size_t i = 0; i < count; i++) {
+		store_le(at + i * width, load_scalar(field->kind, member + i * width), width);
+	}
+}
+
 static void save_section(const struct state_desc *desc, const uint8_t *object,
 			 struct state_buf *buf)
 {
 	state_for_each_field (field, desc) {
-		const uint8_t *member = object + field->offset;
-		size_t width = scalar_width(field->kind);
 		size_t header = buf->len;
-		uint8_t *at;
 
 		(void)buf_grow(buf, FIELD_HEADER);
-		if (field->kind == STATE_KIND_STRUCTS) {
-			save_structs(field, member, buf);
-		} else {
-			at = buf_grow(buf, width != 0 ? width : field->count);
-			if (at != NULL && width != 0) {
-				store_le(at, load_scalar(field->kind, member), width);
-			} else if (at != NULL) {
-				memcpy(at, member, field->count);
-			}
-		}
+		save_value(field, object + field->offset, used_count(field, object), buf);
 		if (!buf->failed) {
 			store_le16(buf->data + header, field->tag);
 			store_le32(buf->data + header + 2,
@@ -233,26 +262,38 @@ static bool take_field(const uint8_t *data, size_t len, struct wire_field *ret)
 static int check_section(const struct state_desc *desc, const uint8_t *data, size_t len,
 			 uint16_t version, uint32_t depth, struct error *e);
 
-static int check_structs(const struct state_desc *desc, const struct state_field *field,
-			 const struct wire_field *wire, uint16_t version, uint32_t depth,
-			 struct error *e)
+static int check_version(const struct state_desc *desc, uint16_t version, struct error *e)
 {
-	const uint8_t *at = wire->value;
-	size_t left = wire->len;
+	if (version == 0 || version > desc->version) {
+		(void)error_set(e, ERROR_STATE, EINVAL,
+				"%s: state of version %u, known are 1 to %u", desc->name, version,
+				desc->version);
+		return error_hint(e, "it was written by a newer vmm: load it with that one");
+	}
+	return 0;
+}
 
-	for (size_t i = 0; i < field->count; i++) {
+static int check_elements(const struct state_desc *desc, const struct state_field *field,
+			  const uint8_t *at, size_t left, uint32_t depth, struct error *e)
+{
+	uint16_t version = load_le16(at);
+	uint32_t count = load_le32(at + 2);
+
+	at += STRUCTS_HEADER;
+	left -= STRUCTS_HEADER;
+	for (uint32_t i = 0; i < count; i++) {
 		size_t len;
 		int r;
 
 		if (left < ELEMENT_HEADER || load_le32(at) > left - ELEMENT_HEADER) {
 			return error_set(e, ERROR_STATE, EINVAL,
-					 "%s: field '%s': element %zu of %zu is cut off",
-					 desc->name, field->name, i, field->count);
+					 "%s: field '%s': element %u of %u is cut off", desc->name,
+					 field->name, i, count);
 		}
 		len = load_le32(at);
 		r = check_section(field->nested, at + ELEMENT_HEADER, len, version, depth + 1, e);
 		if (r < 0) {
-			return error_prefix(e, "%s: field '%s', element %zu", desc->name,
+			return error_prefix(e, "%s: field '%s', element %u", desc->name,
 					    field->name, i);
 		}
 		at += ELEMENT_HEADER + len;
@@ -260,8 +301,46 @@ static int check_structs(const struct state_desc *desc, const struct state_field
 	}
 	if (left != 0) {
 		return error_set(e, ERROR_STATE, EINVAL,
-				 "%s: field '%s' has more than its %zu elements", desc->name,
-				 field->name, field->count);
+				 "%s: field '%s' has more than its %u elements", desc->name,
+				 field->name, count);
+	}
+	return 0;
+}
+
+static int check_structs(const struct state_desc *desc, const struct state_field *field,
+			 const struct wire_field *wire, uint32_t depth, struct error *e)
+{
+	int r;
+
+	if (wire->len < STRUCTS_HEADER) {
+		return error_set(e, ERROR_STATE, EINVAL,
+				 "%s: field '%s' has %u bytes, expected %d and more", desc->name,
+				 field->name, wire->len, STRUCTS_HEADER);
+	}
+	r = check_version(field->nested, load_le16(wire->value), e);
+	if (r < 0) {
+		return error_prefix(e, "%s: field '%s'", desc->name, field->name);
+	}
+	if (load_le32(wire->value + 2) > field->count) {
+		return error_set(e, ERROR_STATE, EINVAL,
+				 "%s: field '%s' has %u elements, there is room for %zu",
+				 desc->name, field->name, load_le32(wire->value + 2), field->count);
+	}
+	return check_elements(desc, field, wire->value, wire->len, depth, e);
+}
+
+/* Arrays may be shorter than the table says: they may have grown since, or have a count. */
+static int check_length(const struct state_desc *desc, const struct state_field *field,
+			uint32_t len, struct error *e)
+{
+	size_t width = MAX(state_scalar_width(field->kind), (size_t)1);
+	bool exact = field->kind == STATE_KIND_BLOB || (field->count == 1 && field->used == 0);
+	size_t most = field->count * width;
+
+	if (exact ? len != most : len > most || len % width != 0) {
+		return error_set(e, ERROR_STATE, EINVAL,
+				 "%s: field '%s' has %u bytes, expected %s%zu", desc->name,
+				 field->name, len, exact ? "" : "whole numbers in up to ", most);
 	}
 	return 0;
 }
@@ -270,30 +349,27 @@ static int check_field(const struct state_desc *desc, const struct state_field *
 		       const struct wire_field *wire, uint16_t version, uint32_t depth,
 		       struct error *e)
 {
-	size_t expected = scalar_width(field->kind);
+	int r;
 
-	/* Nested tables grow with the table that holds them: the section's version counts for both.
-	 */
-	if (depth == 0 && field->since > version) {
+	if (field->since > version) {
 		return error_set(
 			e, ERROR_STATE, EINVAL,
 			"%s: field '%s' is new in version %u, but the state is of version %u",
 			desc->name, field->name, field->since, version);
 	}
 	if (field->kind == STATE_KIND_STRUCTS) {
-		return check_structs(desc, field, wire, version, depth, e);
+		return check_structs(desc, field, wire, depth, e);
 	}
-	if (expected == 0) {
-		expected = field->count;
+	r = check_length(desc, field, wire->len, e);
+	if (r < 0 || field->kind != STATE_KIND_BOOL) {
+		return r;
 	}
-	if (wire->len != expected) {
-		return error_set(e, ERROR_STATE, EINVAL,
-				 "%s: field '%s' has %u bytes, expected %zu", desc->name,
-				 field->name, wire->len, expected);
-	}
-	if (field->kind == STATE_KIND_BOOL && wire->value[0] > 1) {
-		return error_set(e, ERROR_STATE, EINVAL, "%s: field '%s' is %u, expected 0 or 1",
-				 desc->name, field->name, wire->value[0]);
+	for (uint32_t i = 0; i < wire->len; i++) {
+		if (wire->value[i] > 1) {
+			return error_set(e, ERROR_STATE, EINVAL,
+					 "%s: field '%s' is %u, expected 0 or 1", desc->name,
+					 field->name, wire->value[i]);
+		}
 	}
 	return 0;
 }
@@ -301,10 +377,10 @@ static int check_field(const struct state_desc *desc, const struct state_field *
 static int check_section(const struct state_desc *desc, const uint8_t *data, size_t len,
 			 uint16_t version, uint32_t depth, struct error *e)
 {
-	uint64_t seen[FIELDS_MAX / 64] = { 0 };
+	uint64_t seen[STATE_FIELDS_MAX / 64] = { 0 };
 	size_t offset = 0;
 
-	VMM_BUG_ON(depth >= DEPTH_MAX || desc->count > FIELDS_MAX);
+	VMM_BUG_ON(depth >= STATE_DEPTH_MAX || desc->count > STATE_FIELDS_MAX);
 	while (offset < len) {
 		const struct state_field *field;
 		struct wire_field wire;
@@ -341,16 +417,51 @@ static int store_section(const struct state_desc *desc, uint8_t *object, const u
 static int store_structs(const struct state_desc *desc, const struct state_field *field,
 			 uint8_t *member, const uint8_t *at, struct error *e)
 {
-	for (size_t i = 0; i < field->count; i++) {
+	uint32_t count = load_le32(at + 2);
+
+	at += STRUCTS_HEADER;
+	for (uint32_t i = 0; i < count; i++) {
 		size_t len = load_le32(at);
 		int r = store_section(field->nested, member + i * field->size, at + ELEMENT_HEADER,
 				      len, e);
 
 		if (r < 0) {
-			return error_prefix(e, "%s: field '%s', element %zu", desc->name,
+			return error_prefix(e, "%s: field '%s', element %u", desc->name,
 					    field->name, i);
 		}
 		at += ELEMENT_HEADER + len;
+	}
+	return 0;
+}
+
+/* How many elements an accepted field brings. */
+static uint32_t wire_count(const struct state_field *field, const struct wire_field *wire)
+{
+	size_t width = MAX(state_scalar_width(field->kind), (size_t)1);
+
+	return field->kind == STATE_KIND_STRUCTS ? load_le32(wire->value + 2)
+						 : (uint32_t)(wire->len / width);
+}
+
+static int store_field(const struct state_desc *desc, const struct state_field *field,
+		       uint8_t *object, const struct wire_field *wire, struct error *e)
+{
+	size_t width = state_scalar_width(field->kind);
+	uint8_t *member = object + field->offset;
+	uint32_t count = wire_count(field, wire);
+
+	if (field->used != 0) {
+		memcpy(object + field->used - 1, &count, sizeof(count));
+	}
+	if (field->kind == STATE_KIND_STRUCTS) {
+		return store_structs(desc, field, member, wire->value, e);
+	}
+	if (width == 0 && wire->len != 0) {
+		memcpy(member, wire->value, wire->len);
+	}
+	for (uint32_t i = 0; width != 0 && i < count; i++) {
+		store_scalar(field->kind, member + i * width,
+			     load_le(wire->value + i * width, width));
 	}
 	return 0;
 }
@@ -364,20 +475,12 @@ static int store_section(const struct state_desc *desc, uint8_t *object, const u
 	for (size_t offset = 0; offset < len && take_field(data + offset, len - offset, &wire);
 	     offset += FIELD_HEADER + wire.len) {
 		const struct state_field *field = find_field(desc, wire.tag);
-		uint8_t *member;
+		int r;
 
 		VMM_BUG_ON(field == NULL);
-		member = object + field->offset;
-		if (field->kind == STATE_KIND_STRUCTS) {
-			int r = store_structs(desc, field, member, wire.value, e);
-
-			if (r < 0) {
-				return r;
-			}
-		} else if (field->kind == STATE_KIND_BYTES) {
-			memcpy(member, wire.value, wire.len);
-		} else {
-			store_scalar(field->kind, member, load_le(wire.value, wire.len));
+		r = store_field(desc, field, object, &wire, e);
+		if (r < 0) {
+			return r;
 		}
 	}
 	if (desc->validate != NULL) {
@@ -390,104 +493,68 @@ static int store_section(const struct state_desc *desc, uint8_t *object, const u
 	return 0;
 }
 
+/* The members of the table, only they: locks and pointers of the object stay its own. */
+static void copy_members(const struct state_desc *desc, uint8_t *to, const uint8_t *from)
+{
+	state_for_each_field (field, desc) {
+		size_t width = state_scalar_width(field->kind);
+		uint8_t *member = to + field->offset;
+		const uint8_t *source = from + field->offset;
+
+		if (field->used != 0) {
+			memcpy(to + field->used - 1, from + field->used - 1, sizeof(uint32_t));
+		}
+		if (field->kind == STATE_KIND_BYTES || field->kind == STATE_KIND_BLOB) {
+			memcpy(member, source, field->count);
+			continue;
+		}
+		for (size_t i = 0; i < field->count; i++) {
+			if (field->kind == STATE_KIND_STRUCTS) {
+				copy_members(field->nested, member + i * field->size,
+					     source + i * field->size);
+			} else {
+				store_scalar(field->kind, member + i * width,
+					     load_scalar(field->kind, source + i * width));
+			}
+		}
+	}
+}
+
+static void run_post_load(const struct state_desc *desc, uint8_t *object)
+{
+	state_for_each_field (field, desc) {
+		for (size_t i = 0; field->kind == STATE_KIND_STRUCTS && i < field->count; i++) {
+			run_post_load(field->nested, object + field->offset + i * field->size);
+		}
+	}
+	if (desc->post_load != NULL) {
+		desc->post_load(object);
+	}
+}
+
 int state_load(const struct state_desc *desc, void *object, const uint8_t *data, size_t len,
 	       uint16_t version, struct error *e)
 {
-	int r;
+	size_t room = (desc->object_size + COPY_ALIGN - 1) & ~(size_t)(COPY_ALIGN - 1);
+	auto_free uint8_t *copy = NULL;
+	int r = check_version(desc, version, e);
 
-	if (version == 0 || version > desc->version) {
-		error_set(e, ERROR_STATE, EINVAL, "%s: state of version %u, known are 1 to %u",
-			  desc->name, version, desc->version);
-		return error_hint(e, "it was written by a newer vmm: load it with that one");
+	if (r == 0) {
+		r = check_section(desc, data, len, version, 0, e);
 	}
-	r = check_section(desc, data, len, version, 0, e);
 	if (r < 0) {
 		return r;
 	}
-	return store_section(desc, object, data, len, e);
-}
-
-static int check_desc(const struct state_desc *desc, uint32_t depth, struct error *e);
-
-static int table_error(const struct state_desc *desc, const struct state_field *field,
-		       const char *why, struct error *e)
-{
-	return error_set(e, ERROR_INTERNAL, EINVAL, "state table '%s', field '%s': %s", desc->name,
-			 field->name != NULL ? field->name : "?", why);
-}
-
-static int check_desc_field(const struct state_desc *desc, const struct state_field *field,
-			    uint32_t depth, struct error *e)
-{
-	size_t width = scalar_width(field->kind);
-	uint64_t bytes;
-
-	if (field->name == NULL || field->name[0] == '\0') {
-		return table_error(desc, field, "no name", e);
+	copy = aligned_alloc(COPY_ALIGN, room);
+	if (copy == NULL) {
+		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "load state of '%s': out of memory",
+				 desc->name);
 	}
-	if (field->tag == 0) {
-		return table_error(desc, field, "tags start at 1", e);
+	memcpy(copy, object, desc->object_size);
+	r = store_section(desc, copy, data, len, e);
+	if (r == 0) {
+		copy_members(desc, object, copy);
+		run_post_load(desc, object);
 	}
-	if (field->since == 0 || field->since > desc->version) {
-		return table_error(desc, field, "'since' is not a version of the table", e);
-	}
-	if (field->count == 0 || field->size == 0 ||
-	    mul_overflow(field->size, field->count, &bytes) || bytes > UINT32_MAX ||
-	    !range_within(field->offset, bytes, desc->object_size)) {
-		return table_error(desc, field, "not inside the object", e);
-	}
-	if (width != 0 &&
-	    (field->size != width || field->count != 1 || field->offset % width != 0)) {
-		return table_error(desc, field, "size or alignment is not that of its kind", e);
-	}
-	if (field->kind == STATE_KIND_BYTES && field->size != 1) {
-		return table_error(desc, field, "an array of something other than bytes", e);
-	}
-	if (field->kind == STATE_KIND_STRUCTS) {
-		if (field->nested == NULL || field->nested->object_size != field->size) {
-			return table_error(desc, field, "no nested table of the member's size", e);
-		}
-		return check_desc(field->nested, depth + 1, e);
-	}
-	if (width == 0 && field->kind != STATE_KIND_BYTES) {
-		return table_error(desc, field, "unknown kind", e);
-	}
-	return field->nested == NULL
-		       ? 0
-		       : table_error(desc, field, "a nested table without structs", e);
-}
-
-static int check_desc(const struct state_desc *desc, uint32_t depth, struct error *e)
-{
-	if (desc->name == NULL || desc->name[0] == '\0' || desc->version == 0) {
-		return error_set(e, ERROR_INTERNAL, EINVAL,
-				 "state table without a name or version");
-	}
-	if (depth >= DEPTH_MAX || desc->count > FIELDS_MAX) {
-		return error_set(e, ERROR_INTERNAL, EINVAL,
-				 "state table '%s': nested deeper than %d, or more than %d fields",
-				 desc->name, DEPTH_MAX, FIELDS_MAX);
-	}
-	state_for_each_field (field, desc) {
-		int r = check_desc_field(desc, field, depth, e);
-
-		if (r < 0) {
-			return r;
-		}
-		for (const struct state_field *other = desc->fields; other != field; other++) {
-			if (other->tag == field->tag) {
-				return table_error(desc, field, "its tag is used twice", e);
-			}
-			if (ranges_overlap(other->offset, other->size * other->count, field->offset,
-					   field->size * field->count)) {
-				return table_error(desc, field, "overlaps another field", e);
-			}
-		}
-	}
-	return 0;
-}
-
-int state_desc_check(const struct state_desc *desc, struct error *e)
-{
-	return check_desc(desc, 0, e);
+	return r;
 }

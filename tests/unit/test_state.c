@@ -92,14 +92,18 @@ static void fill(struct outer *o)
 
 /* The format, byte by byte: what is written today has to be read for ever. */
 static const uint8_t golden[] = {
-	1,    0,    1,	  0,	0,    0,    0xa1, 2,	0,    2,  0,	0, 0, 0xb1, 0xb2, 3,
-	0,    4,    0,	  0,	0,    0xc1, 0xc2, 0xc3, 0xc4, 4,  0,	8, 0, 0,    0,	  0xd1,
-	0xd2, 0xd3, 0xd4, 0xd5, 0xd6, 0xd7, 0xd8, 5,	0,    8,  0,	0, 0, 0xfe, 0xff, 0xff,
-	0xff, 0xff, 0xff, 0xff, 0xff, 6,    0,	  1,	0,    0,  0,	1, 7, 0,    5,	  0,
-	0,    0,    'h',  'e',	'l',  'l',  'o',  8,	0,    38, 0,	0, 0, 15,   0,	  0,
-	0,    1,    0,	  2,	0,    0,    0,	  7,	0,    2,  0,	1, 0, 0,    0,	  0,
-	15,   0,    0,	  0,	1,    0,    2,	  0,	0,    0,  0xe7, 3, 2, 0,    1,	  0,
-	0,    0,    1,	  9,	0,    4,    0,	  0,	0,    3,  0,	0, 0,
+	1,  0, 1,  0, 0, 0, 0xa1,					    /* 0: u8 */
+	2,  0, 2,  0, 0, 0, 0xb1, 0xb2,					    /* 7: u16 */
+	3,  0, 4,  0, 0, 0, 0xc1, 0xc2, 0xc3, 0xc4,			    /* 15: u32 */
+	4,  0, 8,  0, 0, 0, 0xd1, 0xd2, 0xd3, 0xd4, 0xd5, 0xd6, 0xd7, 0xd8, /* 25: u64 */
+	5,  0, 8,  0, 0, 0, 0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, /* 39: i64 */
+	6,  0, 1,  0, 0, 0, 1,						    /* 53: flag */
+	7,  0, 5,  0, 0, 0, 'h',  'e',	'l',  'l',  'o',		    /* 60: bytes */
+	8,  0, 44, 0, 0, 0,						    /* 71: inner */
+	1,  0, 2,  0, 0, 0, /* 77: their version, how many */
+	15, 0, 0,  0, 1, 0, 2,	  0,	0,    0,    7,	  0,	2,    0,    1, 0, 0, 0, 0, /* 83 */
+	15, 0, 0,  0, 1, 0, 2,	  0,	0,    0,    0xe7, 3,	2,    0,    1, 0, 0, 0, 1, /* 102 */
+	9,  0, 4,  0, 0, 0, 3,	  0,	0,    0, /* 121: young */
 };
 
 START_TEST(test_golden)
@@ -184,12 +188,19 @@ static const struct {
 	{ 5, 0xff, "cut off at byte 0" },
 	{ 7, 1, "'u8' is there twice" },
 	{ 59, 2, "'flag' is 2" },
-	{ 62, 4, "bytes" },
-	{ 73, 37, "" },
-	{ 77, 14, "" },
-	{ 77, 255, "element 0 of 2 is cut off" },
-	{ 77, 34, "" },
-	{ 81, 2, "inner" },
+	{ 62, 4, "cut off" },
+	{ 62, 6, "'bytes' has 6 bytes, expected whole numbers in up to 5" },
+	{ 73, 5, "'inner' has 5 bytes, expected 6 and more" },
+	{ 73, 43, "" },
+	{ 77, 0, "inner: state of version 0" },
+	{ 77, 2, "inner: state of version 2" },
+	{ 79, 1, "more than its 1 elements" },
+	{ 79, 3, "'inner' has 3 elements, there is room for 2" },
+	{ 82, 0xff, "there is room for 2" },
+	{ 83, 14, "" },
+	{ 83, 255, "element 0 of 2 is cut off" },
+	{ 83, 34, "" },
+	{ 87, 2, "inner" },
 };
 
 START_TEST(test_damage)
@@ -211,7 +222,7 @@ END_TEST
 
 START_TEST(test_truncated)
 {
-	static const size_t whole[] = { 0, 7, 15, 25, 39, 53, 60, 71, 115, 125 };
+	static const size_t whole[] = { 0, 7, 15, 25, 39, 53, 60, 71, 121, 131 };
 
 	for (size_t len = 0; len < sizeof(golden); len++) {
 		/* On the heap, so that the sanitizer sees a read behind the end. */
@@ -245,6 +256,7 @@ END_TEST
 
 START_TEST(test_validate)
 {
+	static const struct outer untouched;
 	uint8_t data[sizeof(golden)];
 	struct outer o = { 0 };
 
@@ -252,10 +264,12 @@ START_TEST(test_validate)
 	data[6] = 0xee;
 	ck_assert_int_lt(state_load(&outer_state, &o, data, sizeof(data), 2, &err), 0);
 	ck_assert_str_eq(err.msg, "outer: u8 is 0xee");
+	ck_assert_mem_eq(&o, &untouched, sizeof(o));
 	memcpy(data, golden, sizeof(golden));
-	data[107] = 0xff;
+	data[113] = 0xff;
 	ck_assert_int_lt(state_load(&outer_state, &o, data, sizeof(data), 2, &err), 0);
 	check_error(&err, ERROR_STATE, "outer: field 'inner', element 1: inner: index");
+	ck_assert_mem_eq(&o, &untouched, sizeof(o));
 }
 END_TEST
 
@@ -307,23 +321,30 @@ static const struct {
 	struct state_field field;
 	const char *text;
 } bad_tables[] = {
-	{ { 0, 1, STATE_KIND_U8, "x", 0, 1, 1, NULL }, "start at 1" },
-	{ { 7, 1, STATE_KIND_U8, "x", 0, 1, 1, NULL }, "tag is used twice" },
-	{ { 1, 0, STATE_KIND_U8, "x", 0, 1, 1, NULL }, "since" },
-	{ { 1, 3, STATE_KIND_U8, "x", 0, 1, 1, NULL }, "since" },
-	{ { 1, 1, STATE_KIND_U8, NULL, 0, 1, 1, NULL }, "no name" },
-	{ { 1, 1, STATE_KIND_U8, "x", sizeof(struct outer), 1, 1, NULL }, "inside" },
-	{ { 1, 1, STATE_KIND_BYTES, "x", 1, 1, sizeof(struct outer), NULL }, "inside" },
-	{ { 1, 1, STATE_KIND_BYTES, "x", SIZE_MAX, 1, 2, NULL }, "inside" },
-	{ { 1, 1, STATE_KIND_BYTES, "x", 0, SIZE_MAX, 2, NULL }, "inside" },
-	{ { 1, 1, STATE_KIND_BYTES, "x", 0, 2, 1, NULL }, "other than bytes" },
-	{ { 1, 1, STATE_KIND_U32, "x", 0, 2, 1, NULL }, "size" },
-	{ { 1, 1, STATE_KIND_U32, "x", 2, 4, 1, NULL }, "alignment" },
-	{ { 1, 1, STATE_KIND_STRUCTS, "x", 0, 8, 1, NULL }, "nested" },
-	{ { 1, 1, STATE_KIND_STRUCTS, "x", 0, 4, 1, &inner_state }, "nested" },
-	{ { 1, 1, STATE_KIND_U8, "x", 0, 1, 1, &inner_state }, "nested" },
-	{ { 1, 1, (enum state_kind)99, "x", 0, 1, 1, NULL }, "kind" },
-	{ { 1, 1, STATE_KIND_U8, "x", offsetof(struct outer, bytes), 1, 1, NULL }, "overlaps" },
+	{ { 0, 1, STATE_KIND_U8, "x", 0, 1, 1, 0, NULL }, "start at 1" },
+	{ { 7, 1, STATE_KIND_U8, "x", 0, 1, 1, 0, NULL }, "tag is used twice" },
+	{ { 1, 0, STATE_KIND_U8, "x", 0, 1, 1, 0, NULL }, "since" },
+	{ { 1, 3, STATE_KIND_U8, "x", 0, 1, 1, 0, NULL }, "since" },
+	{ { 1, 1, STATE_KIND_U8, NULL, 0, 1, 1, 0, NULL }, "no name" },
+	{ { 1, 1, STATE_KIND_U8, "x", sizeof(struct outer), 1, 1, 0, NULL }, "inside" },
+	{ { 1, 1, STATE_KIND_BYTES, "x", 1, 1, sizeof(struct outer), 0, NULL }, "inside" },
+	{ { 1, 1, STATE_KIND_BYTES, "x", SIZE_MAX, 1, 2, 0, NULL }, "inside" },
+	{ { 1, 1, STATE_KIND_BYTES, "x", 0, SIZE_MAX, 2, 0, NULL }, "inside" },
+	{ { 1, 1, STATE_KIND_BYTES, "x", 0, 2, 1, 0, NULL }, "other than bytes" },
+	{ { 1, 1, STATE_KIND_U32, "x", 0, 2, 1, 0, NULL }, "size" },
+	{ { 1, 1, STATE_KIND_U32, "x", 2, 4, 1, 0, NULL }, "alignment" },
+	{ { 1, 1, STATE_KIND_STRUCTS, "x", 0, 8, 1, 0, NULL }, "nested" },
+	{ { 1, 1, STATE_KIND_STRUCTS, "x", 0, 4, 1, 0, &inner_state }, "nested" },
+	{ { 1, 1, STATE_KIND_U8, "x", 0, 1, 1, 0, &inner_state }, "nested" },
+	{ { 1, 1, STATE_KIND_U16, "x", 0, 2, 2, 1, NULL }, "holds its own count" },
+	{ { 1, 1, STATE_KIND_U16, "x", 0, 2, 2, sizeof(struct outer) - 2, NULL },
+	  "its count is not" },
+	{ { 1, 1, STATE_KIND_U16, "x", 0, 2, 2, offsetof(struct outer, bytes) + 1, NULL },
+	  "overlaps another field" },
+	{ { 1, 1, STATE_KIND_BLOB, "x", 0, 1, 2, 5, NULL }, "its count is not" },
+	{ { 1, 1, STATE_KIND_BLOB, "x", 0, 2, 2, 0, NULL }, "other than bytes" },
+	{ { 1, 1, (enum state_kind)99, "x", 0, 1, 1, 0, NULL }, "kind" },
+	{ { 1, 1, STATE_KIND_U8, "x", offsetof(struct outer, bytes), 1, 1, 0, NULL }, "overlaps" },
 };
 
 START_TEST(test_bad_table)
@@ -337,8 +358,168 @@ START_TEST(test_bad_table)
 }
 END_TEST
 
+/* --- arrays, blobs, counts, growth -------------------------------------------------------------- */
+
+struct item {
+	uint64_t value;
+	uint8_t added; /* in version 2 of its table */
+};
+
+struct opaque { /* stands for a struct of KVM's ABI */
+	uint8_t a;
+	uint32_t b;
+};
+
+struct lists {
+	uint16_t numbers[3];
+	bool switches[2];
+	uint32_t text_len, ids_len, items_len;
+	uint8_t text[8];
+	uint32_t ids[4];
+	struct item items[3];
+	struct opaque opaque;
+	uint32_t sum; /* made by post_load */
+	uint32_t loads;
+};
+
+static const struct state_field item_v1_fields[] = { STATE_FIELD(1, struct item, value, 1) };
+static const struct state_desc item_v1 = STATE_DESC("item", 1, struct item, item_v1_fields);
+
+static void item_post_load(void *object)
+{
+	((struct item *)object)->value |= 1ULL << 63;
+}
+static const struct state_field item_fields[] = {
+	STATE_FIELD(1, struct item, value, 1),
+	STATE_FIELD(2, struct item, added, 2),
+};
+static const struct state_desc item_state =
+	STATE_DESC("item", 2, struct item, item_fields, .post_load = item_post_load);
+
+static void lists_post_load(void *object)
+{
+	struct lists *lists = object;
+
+	/* After the nested ones. */
+	lists->sum = lists->numbers[0] + (uint32_t)(lists->items[0].value >> 63);
+	lists->loads++;
+}
+
+#define LISTS_FIELDS(items_)                                                                \
+	{                                                                                   \
+		STATE_ARRAY(1, struct lists, numbers, 1),                                   \
+			STATE_ARRAY(2, struct lists, switches, 1),                          \
+			STATE_BYTES_USED(3, struct lists, text, text_len, 1),               \
+			STATE_ARRAY_USED(4, struct lists, ids, ids_len, 1),                 \
+			STATE_STRUCTS_USED(5, struct lists, items, items_len, (items_), 1), \
+			STATE_BLOB(6, struct lists, opaque, 1),                             \
+	}
+static const struct state_field lists_fields[] = LISTS_FIELDS(&item_state);
+static const struct state_desc lists_state =
+	STATE_DESC("lists", 1, struct lists, lists_fields, .post_load = lists_post_load);
+static const struct state_field lists_v1_fields[] = LISTS_FIELDS(&item_v1);
+static const struct state_desc lists_v1 = STATE_DESC("lists", 1, struct lists, lists_v1_fields);
+
+static void fill_lists(struct lists *lists)
+{
+	memset(lists, 0, sizeof(*lists));
+	*lists = (struct lists){
+		.numbers = { 0x102, 0x304, 0x506 },
+		.switches = { true, false },
+		.text = "abcdefg",
+		.text_len = 2,
+		.ids = { 9, 8, 7, 6 },
+		.ids_len = 1,
+		.items = { { 5, 6 }, { 7, 8 }, { 9, 10 } },
+		.items_len = 1,
+	};
+	memset(&lists->opaque, 0x5a, sizeof(lists->opaque));
+}
+
+static const uint8_t lists_golden[] = {
+	1, 0, 6, 0, 0,	0, 2, 1, 4,   3,    6,	  5,	2,    0,    2,	  0,	0,    0,
+	1, 0, 3, 0, 2,	0, 0, 0, 'a', 'b',  4,	  0,	4,    0,    0,	  0,	9,    0,
+	0, 0, 5, 0, 31, 0, 0, 0, 2,   0,    1,	  0,	0,    0,    21,	  0,	0,    0,
+	1, 0, 8, 0, 0,	0, 5, 0, 0,   0,    0,	  0,	0,    0,    2,	  0,	1,    0,
+	0, 0, 6, 6, 0,	8, 0, 0, 0,   0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a, 0x5a,
+};
+
+START_TEST(test_lists)
+{
+	struct lists from, to = { .ids = { 1, 2, 3, 4 }, .items = { [1] = { 3, 4 } } };
+
+	check_ok(state_desc_check(&lists_state, &err), &err);
+	fill_lists(&from);
+	check_ok(state_save(&lists_state, &from, &buf, &err), &err);
+	ck_assert_uint_eq(buf.len, sizeof(lists_golden));
+	ck_assert_mem_eq(buf.data, lists_golden, sizeof(lists_golden));
+	check_ok(state_load(&lists_state, &to, buf.data, buf.len, 1, &err), &err);
+	ck_assert_mem_eq(to.numbers, from.numbers, sizeof(to.numbers));
+	ck_assert(to.switches[0] && !to.switches[1]);
+	ck_assert_uint_eq(to.text_len, 2);
+	ck_assert_str_eq((const char *)to.text, "ab");
+	ck_assert_uint_eq(to.ids_len, 1);
+	ck_assert_uint_eq(to.ids[0], 9);
+	ck_assert_uint_eq(to.ids[1], 2); /* behind the last one: as it was */
+	ck_assert_uint_eq(to.items_len, 1);
+	ck_assert_uint_eq(to.items[0].added, 6);
+	ck_assert_uint_eq(to.items[1].added, 4);
+	ck_assert_mem_eq(&to.opaque, &from.opaque, sizeof(to.opaque));
+	ck_assert_uint_eq(to.sum, 0x103);
+	ck_assert_uint_eq(to.loads, 1);
+}
+END_TEST
+
+/* A table that has grown reads what its earlier self wrote; the earlier one says why it cannot. */
+START_TEST(test_growth)
+{
+	struct lists lists, to = { .items = { { 1, 42 } } };
+
+	fill_lists(&lists);
+	check_ok(state_save(&lists_v1, &lists, &buf, &err), &err);
+	check_ok(state_load(&lists_state, &to, buf.data, buf.len, 1, &err), &err);
+	ck_assert_uint_eq(to.items[0].value, 5 | 1ULL << 63);
+	ck_assert_uint_eq(to.items[0].added, 42);
+	ck_assert_int_lt(state_load(&lists_v1, &to, lists_golden, sizeof(lists_golden), 1, &err),
+			 0);
+	check_error(&err, ERROR_STATE,
+		    "lists: field 'items': item: state of version 2, known are 1");
+}
+END_TEST
+
+static const struct {
+	size_t offset;
+	uint8_t value;
+	const char *text;
+} lists_damages[] = {
+	{ 2, 5, "'numbers' has 5 bytes, expected whole numbers in up to 6" },
+	{ 2, 8, "'numbers' has 8 bytes" },
+	{ 19, 2, "'switches' is 2" },
+	{ 22, 9, "'text' has 9 bytes" },
+	{ 30, 3, "'ids' has 3 bytes" },
+	{ 44, 1, "'added' is new in version 2, but the state is of version 1" },
+	{ 46, 4, "'items' has 4 elements, there is room for 3" },
+	{ 77, 7, "'opaque' has 7 bytes, expected 8" },
+};
+
+START_TEST(test_lists_damage)
+{
+	uint8_t data[sizeof(lists_golden)];
+	static const struct lists untouched;
+	struct lists lists = { 0 };
+
+	memcpy(data, lists_golden, sizeof(data));
+	data[lists_damages[_i].offset] = lists_damages[_i].value;
+	ck_assert_int_lt(state_load(&lists_state, &lists, data, sizeof(data), 1, &err), 0);
+	check_error(&err, ERROR_STATE, lists_damages[_i].text);
+	ck_assert_mem_eq(&lists, &untouched, sizeof(lists));
+}
+END_TEST
+
 CHECK_MAIN("state", CHECK_FIXTURE(setup, teardown); CHECK_TEST(test_golden); CHECK_TEST(test_load);
 	   CHECK_TEST(test_absent_keeps); CHECK_TEST(test_versions);
 	   CHECK_TABLE(test_damage, damages); CHECK_TEST(test_truncated); CHECK_TEST(test_twice);
 	   CHECK_TEST(test_validate); CHECK_TEST(test_every_byte); CHECK_TEST(test_failed_sticks);
-	   CHECK_TEST(test_tables_are_good); CHECK_TABLE(test_bad_table, bad_tables))
+	   CHECK_TEST(test_tables_are_good); CHECK_TABLE(test_bad_table, bad_tables);
+	   CHECK_TEST(test_lists); CHECK_TEST(test_growth);
+	   CHECK_TABLE(test_lists_damage, lists_damages))
