@@ -78,7 +78,7 @@ struct vm_vcpu_stats {
 };
 
 /*
- * Opens and allocates everything. May run on another thread than main if main does not touch `host`
+ * Opens and allocates everything; of `config` nothing is borrowed after that. May run on another thread than main if main does not touch `host`
  * and its loop's sources meanwhile; that thread must have ended before vm_start().
  */
 int vm_create(struct vm **ret, const struct vm_config *config, struct vm_host *host,

@@ -4,7 +4,8 @@
  * belongs to exactly one worker, so rings need no lock. Other threads reach in by worker_call()
  * only.
  *
- * worker_init() may run long before worker_start(): calls made meanwhile wait for the thread.
+ * worker_init() may run long before worker_start(): calls made meanwhile wait for the thread, or for
+ * worker_cancel(), if there will be none.
  * worker_call() must never be made by a worker to another worker, and a worker never waits for a
  * vCPU or for main: that order keeps it free of deadlock.
  */
@@ -28,6 +29,8 @@ struct worker {
 	pthread_t thread;
 	_Atomic(pthread_t) self; /* `thread`, once it runs; 0 before and after */
 	bool initialised, started;
+	pthread_mutex_t lock; /* a call is posted, or refused because of `cancelled` */
+	bool cancelled;	      /* under the lock */
 	/*
 	 * Runs first on the new thread: enters the sandbox. A failure ends the process with the
 	 * error printed.
@@ -42,8 +45,13 @@ extern const struct syscall_list worker_syscalls;
 int worker_init(struct worker *worker, const char *name, struct error *e);
 int worker_start(struct worker *worker, int (*enter)(void *arg, struct error *e), void *enter_arg,
 		 struct error *e);
-/* Runs fn(arg) on the worker's thread, waits until it has returned. Any thread but a worker's. */
-void worker_call(struct worker *worker, void (*fn)(void *arg), void *arg);
+/*
+ * Runs fn(arg) on the worker's thread, waits until it has returned. Any thread but a worker's. False
+ * if it has not run, nor ever will: the worker was cancelled.
+ */
+bool worker_call(struct worker *worker, void (*fn)(void *arg), void *arg);
+/* This worker, not started, never will be: calls return, those that wait for it and later ones. */
+void worker_cancel(struct worker *worker);
 /* True on the worker's own thread. */
 bool worker_is_current(const struct worker *worker);
 /* Stops the loop and joins the thread, if started; then frees the loop. Accepts a zeroed worker. */

@@ -13,6 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "vmm/cleanup.h"
 #include "vmm/log.h"
 
 /* The exit code for a virtual machine that cannot be run (docs: exit codes). */
@@ -43,8 +44,10 @@ const struct syscall_list worker_syscalls = SYSCALL_LIST(worker_rules);
 
 struct call {
 	struct loop_post post;
+	struct worker *worker;
 	void (*fn)(void *arg);
 	void *arg;
+	bool ran;
 	sem_t done;
 };
 
@@ -58,6 +61,7 @@ int worker_init(struct worker *worker, const char *name, struct error *e)
 	if (r < 0) {
 		return error_prefix(e, "worker '%s'", worker->name);
 	}
+	(void)pthread_mutex_init(&worker->lock, NULL);
 	worker->initialised = true;
 	return 0;
 }
@@ -132,21 +136,54 @@ static void call_run(void *arg)
 {
 	struct call *call = arg;
 
-	call->fn(call->arg);
+	/* Set before the loop runs for the last time, if at all. */
+	if (!call->worker->cancelled) {
+		call->fn(call->arg);
+		call->ran = true;
+	}
 	(void)sem_post(&call->done);
 }
 
-void worker_call(struct worker *worker, void (*fn)(void *arg), void *arg)
+static bool post_call(struct worker *worker, struct call *call)
 {
-	struct call call = { .post = { .run = call_run, .arg = &call }, .fn = fn, .arg = arg };
+	SCOPED_LOCK(&worker->lock);
+	if (worker->cancelled) {
+		return false;
+	}
+	loop_post(&worker->loop, &call->post);
+	return true;
+}
+
+bool worker_call(struct worker *worker, void (*fn)(void *arg), void *arg)
+{
+	struct call call = {
+		.post = { .run = call_run, .arg = &call },
+		.worker = worker,
+		.fn = fn,
+		.arg = arg,
+	};
 
 	VMM_BUG_ON(!worker->initialised || worker_is_current(worker));
 	VMM_BUG_ON(sem_init(&call.done, 0, 0) != 0);
-	loop_post(&worker->loop, &call.post);
-	while (sem_wait(&call.done) != 0) {
-		VMM_BUG_ON(errno != EINTR);
+	if (post_call(worker, &call)) {
+		while (sem_wait(&call.done) != 0) {
+			VMM_BUG_ON(errno != EINTR);
+		}
 	}
 	(void)sem_destroy(&call.done);
+	return call.ran;
+}
+
+void worker_cancel(struct worker *worker)
+{
+	VMM_BUG_ON(!worker->initialised || worker->started);
+	{
+		SCOPED_LOCK(&worker->lock);
+		worker->cancelled = true;
+	}
+	/* Nobody adds a call any more, and nobody else runs the loop. */
+	loop_stop(&worker->loop);
+	(void)loop_run(&worker->loop);
 }
 
 bool worker_is_current(const struct worker *worker)
@@ -166,5 +203,6 @@ void worker_finish(struct worker *worker)
 		worker->started = false;
 	}
 	loop_finish(&worker->loop);
+	(void)pthread_mutex_destroy(&worker->lock);
 	worker->initialised = false;
 }

@@ -480,6 +480,10 @@ void config_store_keep_outputs(struct config_store *next, struct config_store *b
 		next->logger = before->logger;
 		before->logger = (struct logger_settings){ 0 };
 		next->log_fd = take_fd(&before->log_fd);
+	} else if (next->logger.path == NULL && before->logger.path != NULL) {
+		/* As in put_logger(): a level alone leaves the log where it is. */
+		next->logger.path = take_ptr(before->logger.path);
+		next->log_fd = take_fd(&before->log_fd);
 	}
 	if (!next->has_metrics && before->has_metrics) {
 		next->has_metrics = true;

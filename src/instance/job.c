@@ -211,7 +211,7 @@ void jobs_end(struct jobs *jobs)
 	}
 	if (jobs->worker_runs) {
 		/* Behind the job, if there is one. */
-		worker_call(&jobs->worker, nothing, NULL);
+		(void)worker_call(&jobs->worker, nothing, NULL);
 		worker_finish(&jobs->worker);
 		jobs->worker_runs = false;
 	}

@@ -83,6 +83,8 @@ static int conclude(struct instance *instance, int r, struct error *e)
 {
 	instance->vm = instance->new_vm;
 	instance->new_vm = NULL;
+	/* Its strings are the configuration's, which requests change. */
+	instance->vm_config = (struct vm_config){ 0 };
 	if (r == 0) {
 		r = run(instance, e);
 	}

@@ -312,6 +312,20 @@ static int enter_worker(void *arg, struct error *e)
 	return sandbox_enter_thread(slot->sandbox, slot->role, e);
 }
 
+/* Those that were not started never will be: a vCPU may wait for one, and main for that vCPU. */
+static void cancel_workers(struct machine *machine)
+{
+	for (uint32_t i = 0; i < machine->device_count; i++) {
+		struct machine_device *slot = &machine->devices[i];
+
+		for (uint32_t j = 0; j < slot->worker_count; j++) {
+			if (!slot->workers[j].started) {
+				worker_cancel(&slot->workers[j]);
+			}
+		}
+	}
+}
+
 int machine_start_workers(struct machine *machine, struct error *e)
 {
 	for (uint32_t i = 0; i < machine->device_count; i++) {
@@ -321,6 +335,7 @@ int machine_start_workers(struct machine *machine, struct error *e)
 			int r = worker_start(&slot->workers[j], enter_worker, slot, e);
 
 			if (r < 0) {
+				cancel_workers(machine);
 				return error_prefix(e, "%s", slot->name);
 			}
 		}

@@ -61,7 +61,7 @@ int machine_init(struct machine *machine, const struct vm_config *config, struct
 		 struct irqchip *irqchip, struct guest_memory *mem, struct vm_host *host,
 		 struct power_sink *power, struct error *e);
 /* Starts the workers' threads: after the sandbox of the process, at any time before or while vCPUs
- * run. */
+ * run. A failure cancels those that have not started. */
 int machine_start_workers(struct machine *machine, struct error *e);
 void machine_reset(struct machine *machine);
 void machine_quiesce(struct machine *machine);

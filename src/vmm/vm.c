@@ -28,7 +28,7 @@
 LOG_DOMAIN("vm");
 
 struct vm {
-	struct vm_config config;
+	struct vm_config config; /* from vm_create() on without what was borrowed */
 	struct vm_host *host;
 	enum vm_state state;
 	struct kvm kvm;
@@ -38,7 +38,8 @@ struct vm {
 	struct vcpus vcpus;
 	struct loader_request load;
 	struct boot_entry entry;
-	char *cmdline;			   /* `load` borrows it */
+	char *kernel_path, *initrd_path;   /* `load` borrows these */
+	char *cmdline;			   /* and this */
 	struct cpu_template *cpu_template; /* ours; NULL: none */
 	uint64_t resets;
 
@@ -226,10 +227,10 @@ static int build_cmdline(struct vm *vm, struct error *e)
 
 static int open_images(struct vm *vm, struct error *e)
 {
-	int r = loader_open(&vm->load.kernel, vm->config.boot.kernel, ERROR_KERNEL_IMAGE, e);
+	int r = loader_open(&vm->load.kernel, vm->kernel_path, ERROR_KERNEL_IMAGE, e);
 
-	if (r == 0 && vm->config.boot.initrd != NULL) {
-		r = loader_open(&vm->load.initrd, vm->config.boot.initrd, ERROR_INITRD, e);
+	if (r == 0 && vm->initrd_path != NULL) {
+		r = loader_open(&vm->load.initrd, vm->initrd_path, ERROR_INITRD, e);
 	}
 	return r;
 }
@@ -377,6 +378,31 @@ static int copy_cpu_template(struct vm *vm, struct error *e)
 	return 0;
 }
 
+/* Messages about a reset name the files. */
+static int copy_paths(struct vm *vm, struct error *e)
+{
+	const struct vm_boot_config *boot = &vm->config.boot;
+
+	vm->kernel_path = strdup(boot->kernel);
+	vm->initrd_path = boot->initrd != NULL ? strdup(boot->initrd) : NULL;
+	if (vm->kernel_path == NULL || (boot->initrd != NULL && vm->initrd_path == NULL)) {
+		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "create the VM: out of memory");
+	}
+	return 0;
+}
+
+/* The caller's strings may go, once the VM is there; no pointer to one stays. */
+static void forget_borrowed(struct vm *vm)
+{
+	const struct vm_config config = {
+		.machine = vm->config.machine,
+		.debug_exit = vm->config.debug_exit,
+		.sandbox = vm->config.sandbox,
+	};
+
+	vm->config = config;
+}
+
 int vm_create(struct vm **ret, const struct vm_config *config, struct vm_host *host,
 	      struct error *e)
 {
@@ -407,12 +433,16 @@ int vm_create(struct vm **ret, const struct vm_config *config, struct vm_host *h
 	vm->vcpus.threads = config->machine.smt && config->machine.vcpus > 1 ? 2 : 1;
 	r = copy_cpu_template(vm, e);
 	if (r == 0) {
+		r = copy_paths(vm, e);
+	}
+	if (r == 0) {
 		r = create(vm, e);
 	}
 	if (r < 0) {
 		vm_destroy(vm);
 		return r;
 	}
+	forget_borrowed(vm);
 	*ret = vm;
 	return 0;
 }
@@ -582,6 +612,8 @@ void vm_destroy(struct vm *vm)
 	close_fd(&vm->load.kernel.fd);
 	close_fd(&vm->load.initrd.fd);
 	free(vm->cpu_template);
+	free(vm->kernel_path);
+	free(vm->initrd_path);
 	free(vm->cmdline);
 	free(vm);
 }

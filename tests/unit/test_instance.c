@@ -544,6 +544,36 @@ START_TEST(test_logger)
 }
 END_TEST
 
+/* A file's logger without a path leaves the log where an earlier request has sent it. */
+START_TEST(test_logger_of_file)
+{
+	static const char text[] = "{\"boot-source\": {\"kernel_image_path\": \"kernel\"},"
+				   " \"logger\": {\"level\": \"Debug\"}}";
+	auto_json json_t *json = json_loads(text, 0, NULL);
+	json_t *reply = NULL;
+
+	rig_ok(REQUEST_PUT_LOGGER, NULL, "{\"log_path\": \"log\", \"level\": \"Error\"}");
+	check_ok(instance_apply_config(rig.instance, json, &rig.e), &rig.e);
+	log_debug("a detail");
+	expect_file("log", "vmm: debug: test: a detail\n");
+	ck_assert_int_eq(rig_request(REQUEST_GET_VM_CONFIG, NULL, NULL, &reply), 0);
+	ck_assert_str_eq(
+		json_string_value(json_object_get(json_object_get(reply, "logger"), "log_path")),
+		"log");
+	json_decref(reply);
+	/* A path of its own takes the log there. */
+	ck_assert_int_eq(json_object_set_new(json_object_get(json, "logger"), "log_path",
+					     json_string("log2")),
+			 0);
+	check_ok(instance_apply_config(rig.instance, json, &rig.e), &rig.e);
+	log_debug("another");
+	expect_file("log2", "vmm: debug: test: another\n");
+	instance_destroy(rig.instance);
+	rig.instance = NULL;
+	log_set_level(LOG_WARN);
+}
+END_TEST
+
 static size_t drain(int fd, char *buf, size_t size)
 {
 	ssize_t n = read(fd, buf, size - 1);
@@ -673,6 +703,7 @@ CHECK_MAIN("instance", CHECK_FIXTURE(rig_setup, rig_teardown); CHECK_TEST(test_e
 	   CHECK_TABLE(test_bad_files, files); CHECK_TEST(test_file); CHECK_TEST(test_limits);
 	   CHECK_TEST(test_unknown_resource); CHECK_TEST(test_objects); CHECK_LOOP(test_machine, 2);
 	   CHECK_TEST(test_answers); CHECK_TEST(test_console); CHECK_TEST(test_logger);
-	   CHECK_TEST(test_metrics_path); CHECK_TEST(test_output_cut); CHECK_TEST(test_output_full);
-	   CHECK_TEST(test_prometheus); CHECK_TEST(test_no_kernel); CHECK_TEST(test_bad_id);
-	   CHECK_TEST(test_files_at_start); CHECK_TEST(test_many))
+	   CHECK_TEST(test_logger_of_file); CHECK_TEST(test_metrics_path);
+	   CHECK_TEST(test_output_cut); CHECK_TEST(test_output_full); CHECK_TEST(test_prometheus);
+	   CHECK_TEST(test_no_kernel); CHECK_TEST(test_bad_id); CHECK_TEST(test_files_at_start);
+	   CHECK_TEST(test_many))

@@ -3,6 +3,7 @@
  * What can be changed and seen of a VM while it runs, and how its CPUs look, with real KVM and
  * bare-metal guests. In this process, without the sandbox; one test enters it in a child.
  */
+#include <malloc.h>
 #include <sys/wait.h>
 
 #include "vm_rig.h"
@@ -384,6 +385,52 @@ START_TEST(test_smt)
 }
 END_TEST
 
+/* What the configuration lent may change or go, as a drive's path does when it is replaced. */
+START_TEST(test_nothing_stays_borrowed)
+{
+	char *const strings[] = {
+		strdup(environment("VMM_TEST_GUEST")),
+		strdup("test=block-load requests=1000000"),
+		strdup(disk_path),
+		strdup("disk"),
+		strdup("a-vm"),
+		strdup("12345678-01"),
+		strdup(disk_path),
+	};
+	uintptr_t word;
+
+	config.boot.kernel = strings[0];
+	config.boot.cmdline_only = strings[1];
+	config.disks[0] = (struct block_config){
+		.path = strings[2], .id = strings[3], .root = true, .partuuid = strings[5]
+	};
+	config.disk_count = 1;
+	config.name = strings[4];
+	config.boot.initrd = strings[6];
+	create();
+	for (size_t at = 0; at + sizeof(word) <= malloc_usable_size(vm); at += sizeof(word)) {
+		memcpy(&word, (const uint8_t *)vm + at, sizeof(word));
+		for (size_t i = 0; i < ARRAY_SIZE(strings); i++) {
+			ck_assert_msg(word < (uintptr_t)strings[i] ||
+					      word > (uintptr_t)strings[i] + strlen(strings[i]),
+				      "%zu: '%s'", at, strings[i]);
+		}
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(strings); i++) {
+		memset(strings[i], '?', strlen(strings[i]));
+		free(strings[i]);
+	}
+	memset(&config, 0xff, sizeof(config));
+	check_ok(vm_start(vm, &e), &e);
+	expect("start");
+	check_ok(vm_reset(vm, &e), &e);
+	expect_times("start", 2);
+	check_ok(vm_replace_disk(vm, 0, disk_path, &e), &e);
+	vm_stop(vm);
+	expect_stop(VM_STOP_REQUESTED, 0);
+}
+END_TEST
+
 static void *create_elsewhere(void *arg)
 {
 	*(int *)arg = vm_create(&vm, &config, &host, &e);
@@ -416,4 +463,4 @@ CHECK_MAIN("vm_changes", skip_without_kvm(); CHECK_FIXTURE(setup, teardown);
 	   CHECK_TEST(test_limit_disk); CHECK_LOOP(test_replace_disk_in_sandbox, 2);
 	   CHECK_TEST(test_was_reset); CHECK_TEST(test_metrics); CHECK_TEST(test_cpu_template);
 	   CHECK_TABLE(test_bad_cpu_templates, bad_templates); CHECK_TABLE(test_smt, smt_rows);
-	   CHECK_TEST(test_create_on_another_thread))
+	   CHECK_TEST(test_create_on_another_thread); CHECK_TEST(test_nothing_stays_borrowed))

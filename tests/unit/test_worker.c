@@ -213,6 +213,34 @@ START_TEST(test_enter_runs_first)
 }
 END_TEST
 
+static void *call_until_refused(void *arg)
+{
+	while (worker_call(&worker, count, arg)) {
+	}
+	return NULL;
+}
+
+/* Some wait already, some come in that moment, some later: none runs, all return. */
+START_TEST(test_cancel)
+{
+	unsigned int counter = 0;
+	pthread_t callers[8];
+
+	for (size_t i = 0; i < ARRAY_SIZE(callers); i++) {
+		ck_assert_int_eq(pthread_create(&callers[i], NULL, call_until_refused, &counter),
+				 0);
+		if (i == _i % ARRAY_SIZE(callers)) {
+			worker_cancel(&worker);
+		}
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(callers); i++) {
+		ck_assert_int_eq(pthread_join(callers[i], NULL), 0);
+	}
+	ck_assert(!worker_call(&worker, count, &counter));
+	ck_assert_uint_eq(counter, 0);
+}
+END_TEST
+
 static int enter_badly(void *arg, struct error *error)
 {
 	(void)arg;
@@ -280,6 +308,6 @@ END_TEST
 CHECK_MAIN("worker", CHECK_FIXTURE(setup, teardown); CHECK_TEST(test_call);
 	   CHECK_TEST(test_start_leaves_callers_signals); CHECK_TEST(test_many_callers);
 	   CHECK_TEST(test_calls_wait_for_start); CHECK_TEST(test_call_survives_signals);
-	   CHECK_TEST(test_sources); CHECK_TEST(test_enter_runs_first);
+	   CHECK_TEST(test_sources); CHECK_TEST(test_enter_runs_first); CHECK_LOOP(test_cancel, 32);
 	   CHECK_TEST(test_enter_failure_ends_the_process); CHECK_TEST(test_finish);
 	   CHECK_TEST(test_syscalls_are_named_once))

@@ -264,7 +264,10 @@ int virtio_blk_replace(struct virtio_device *dev, struct block *next, struct blo
 	memcpy(next->serial, before->serial, sizeof(next->serial));
 	{
 		SCOPED_LOCK(&dev->lock);
-		worker_call(dev->queues[0].worker, swap_on_worker, &swap);
+		if (!worker_call(dev->queues[0].worker, swap_on_worker, &swap)) {
+			return error_set(e, ERROR_INTERNAL, ECANCELED,
+					 "its thread could not be started");
+		}
 		if (swap.result < 0) {
 			return swap.result;
 		}

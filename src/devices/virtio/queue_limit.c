@@ -68,5 +68,5 @@ void queue_limit_change(struct queue_limit *limit, const struct rate_limit_confi
 {
 	struct change change = { .limit = limit, .config = config };
 
-	worker_call(limit->queue->worker, change_on_worker, &change);
+	(void)worker_call(limit->queue->worker, change_on_worker, &change);
 }

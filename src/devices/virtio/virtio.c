@@ -216,7 +216,7 @@ static void queues_stop(struct virtio_device *dev)
 {
 	for (uint32_t i = 0; i < dev->ops->queue_count; i++) {
 		if (dev->queues[i].started) {
-			worker_call(dev->queues[i].worker, queue_stop, &dev->queues[i]);
+			(void)worker_call(dev->queues[i].worker, queue_stop, &dev->queues[i]);
 		}
 	}
 }
@@ -237,7 +237,10 @@ static void queues_start(struct virtio_device *dev)
 	}
 	for (uint32_t i = 0; i < dev->ops->queue_count; i++) {
 		if (dev->queues[i].ring.running) {
-			worker_call(dev->queues[i].worker, queue_start, &dev->queues[i]);
+			if (!worker_call(dev->queues[i].worker, queue_start, &dev->queues[i])) {
+				virtqueue_stop(&dev->queues[i].ring);
+				virtio_needs_reset(dev, "its thread could not be started");
+			}
 		}
 	}
 }
