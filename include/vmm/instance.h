@@ -68,7 +68,7 @@ struct instance_host {
 struct instance_settings {
 	const char *id; /* borrowed for life; shown as "id", and the VM's name; NULL: "vm" */
 	/* The program was called by that name: its defaults, and answers that its clients' strict readers
-	 * take, with nothing of ours in them. */
+	 * take, with nothing of ours in them; its names of threads. */
 	bool firecracker;
 	enum sandbox_mode sandbox;
 	enum vm_on_reboot on_reboot; /* default until machine-config says otherwise */

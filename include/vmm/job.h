@@ -55,8 +55,8 @@ void jobs_expect_worker(struct jobs *jobs, bool expected);
  * Any thread that may start others. The worker calls `enter` first, as worker_start() says. Does
  * nothing if the worker is there, or jobs have ended.
  */
-int jobs_start_worker(struct jobs *jobs, int (*enter)(void *arg, struct error *e), void *arg,
-		      struct error *e);
+int jobs_start_worker(struct jobs *jobs, const char *name, int (*enter)(void *arg, struct error *e),
+		      void *arg, struct error *e);
 /* ERROR_BUSY if one runs. *id gets its number, from 1. */
 int jobs_start(struct jobs *jobs, const struct job_ops *ops, void *arg, uint64_t *id,
 	       struct error *e);

@@ -57,6 +57,9 @@ void run_directory_finish(struct run_directory *dir);
  * ERROR_EXISTS. *lock_fd stays open for life.
  */
 int socket_claim(const char *path, int *listen_fd, int *lock_fd, struct error *e);
+/* As any program binds it: with the mode that the umask leaves, without a lock. What is there
+ * already, dead or alive, is in the way. */
+int socket_bind(const char *path, int *listen_fd, struct error *e);
 /* Removes the socket if it is still ours, and the lock file. -1 is fine, and is left behind. Works
  * within main's filter. */
 void socket_release(const char *path, int *lock_fd);

@@ -40,6 +40,12 @@ const char *sandbox_role_name(enum sandbox_role role);
 int sandbox_enter_process(enum sandbox_mode mode, struct error *e);
 /* The calling thread, for good. */
 int sandbox_enter_thread(enum sandbox_mode mode, enum sandbox_role role, struct error *e);
+/*
+ * What ends the process after a refused call, when its line is out: `end` is called by a signal
+ * handler on the thread that made the call, with false if no filter was it but somebody who sent
+ * SIGSYS. NULL, and one that returns: exit code 125.
+ */
+void sandbox_on_refusal(void (*end)(bool of_a_filter));
 /* Has the calling thread a filter? */
 bool sandbox_thread_entered(void);
 

@@ -102,7 +102,8 @@ struct cpu_template {
 extern const struct option_table vm_net_options, vm_boot_options, vm_machine_options;
 
 struct vm_config {
-	const char *name; /* NULL: "vm" */
+	const char *name;      /* NULL: "vm" */
+	const char *vcpu_name; /* of vCPU threads, before the number; NULL: "vcpu" */
 	struct vm_boot_config boot;
 	struct vm_machine_config machine;
 	uint32_t disk_count, net_count;

@@ -71,7 +71,7 @@ int worker_init(struct worker *worker, const char *name, struct error *e)
 static void block_signals(sigset_t *old)
 {
 	static const int synchronous[] = {
-		SIGSYS, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT
+		SIGSYS, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGXFSZ
 	};
 	sigset_t set;
 

@@ -13,6 +13,7 @@
 #include "command.h"
 #include "exit_codes.h"
 #include "serve_config.h"
+#include "signals.h"
 #include "vm_process.h"
 #include "vmm/cleanup.h"
 #include "vmm/log.h"
@@ -110,7 +111,6 @@ static int begin(struct serve *serve, struct error *e)
 		.stdio_output = true,
 		.stdio_input = firecracker,
 		.watch_terminal = firecracker,
-		.stop_at_once = firecracker,
 		.ready_when_listening = config->config_file == NULL,
 		.exit_report = config->exit_report,
 		.stop_timeout_ns = config->stop_timeout_ns,
@@ -130,7 +130,8 @@ static int begin(struct serve *serve, struct error *e)
 	return r == 0 ? start_from_file(serve, e) : r;
 }
 
-/* The codes that a parent of Firecracker knows. A reboot is how its guests power off. */
+/* The codes that a parent of Firecracker knows, or the end by the signal. A reboot is how its guests
+ * power off. */
 static int translate_code(const struct serve *serve, const struct error *failure, int code)
 {
 	if (!serve->firecracker) {
@@ -140,6 +141,14 @@ static int translate_code(const struct serve *serve, const struct error *failure
 		return serve->bad_config	      ? FIRECRACKER_EXIT_BAD_CONFIG
 		       : failure->code == ERROR_USAGE ? FIRECRACKER_EXIT_ARGUMENTS
 						      : FIRECRACKER_EXIT_ERROR;
+	}
+	if (serve->process.signal != 0) {
+		int number = serve->process.signal;
+
+		if (signal_firecracker_code(number) >= 0) {
+			return signal_firecracker_code(number);
+		}
+		signal_die(number);
 	}
 	return code == EXIT_REBOOT ? EXIT_OK : code;
 }

@@ -17,6 +17,7 @@
 
 #include "exit_codes.h"
 #include "exit_report.h"
+#include "signals.h"
 #include "vmm/cleanup.h"
 #include "vmm/log.h"
 #include "vmm/trim.h"
@@ -26,11 +27,19 @@ LOG_DOMAIN("run");
 /* Clients of the API and of the console, and what the process has besides. */
 #define SOURCES_MAX (HTTP_CONNECTIONS_MAX + CONSOLE_HUB_CLIENTS + 32)
 
+/* Of the reports' descriptors. */
+enum { GIVEN, IN_DIRECTORY };
+
 /* By then the start is over, also that of the workers. */
 #define TRIM_AFTER_NS 100000000ULL
 
 /* For answers and console output on their way when the VM has ended. */
 #define LAST_WORDS_MS 500
+
+static bool has_directory(const struct vm_process *process)
+{
+	return process->directory.fd >= 0;
+}
 
 static struct vm *running_vm(const struct vm_process *process)
 {
@@ -90,7 +99,7 @@ static void stop_timeout_expired(struct loop_timer *timer)
 	stop_now(process);
 }
 
-static void asked_to_end(struct vm_process *process, int signal_number)
+static void asked_to_end(struct vm_process *process, int signal_number, bool at_once)
 {
 	bool again = process->signal != 0;
 
@@ -98,7 +107,7 @@ static void asked_to_end(struct vm_process *process, int signal_number)
 		process->signal = signal_number;
 	}
 	notify_send(&process->notify, "STOPPING=1");
-	if (again || process->config.stop_at_once || act(process, ACTION_POWER_BUTTON, NULL) < 0) {
+	if (again || at_once || act(process, ACTION_POWER_BUTTON, NULL) < 0) {
 		stop_now(process);
 		return;
 	}
@@ -117,38 +126,71 @@ static void update_window(struct vm_process *process)
 	}
 }
 
+/* Of no use here, but it came. */
+static void note_signal(struct vm_process *process, const struct signalfd_siginfo *info)
+{
+	int number = (int)info->ssi_signo;
+	char buf[SIGNAL_NAME_SIZE];
+
+	if (number == SIGPIPE) {
+		process->sigpipes++;
+		log_guest(LOG_ERROR, "Received signal %d, code %d.", number, info->ssi_code);
+	} else {
+		log_guest(LOG_WARN, "%s from process %u: has no use here, the VM goes on",
+			  signal_name(number, buf), info->ssi_pid);
+	}
+}
+
 static void signal_arrived(struct loop_source *source, uint32_t events)
 {
 	struct vm_process *process = container_of(source, struct vm_process, signals);
 	struct signalfd_siginfo info;
+	int number;
 
 	(void)events;
 	if (read(process->signal_fd, &info, sizeof(info)) != sizeof(info)) {
 		return;
 	}
-	if (info.ssi_signo == SIGWINCH) {
+	number = (int)info.ssi_signo;
+	switch (signal_meaning(number, process->config.instance.firecracker)) {
+	case SIGNAL_WINDOW:
 		update_window(process);
-	} else {
-		asked_to_end(process, (int)info.ssi_signo);
+		break;
+	case SIGNAL_ASK:
+		asked_to_end(process, number, false);
+		break;
+	case SIGNAL_STOP:
+		if (process->config.instance.firecracker) {
+			log_error("Shutting down VM after intercepting signal %d, code %d.", number,
+				  info.ssi_code);
+		}
+		asked_to_end(process, number, true);
+		break;
+	default:
+		note_signal(process, &info);
+		break;
 	}
+}
+
+/* In reports. */
+static const char *vm_name(const struct vm_process *process)
+{
+	return has_directory(process)	      ? process->directory.name
+	       : process->config.name != NULL ? process->config.name
+					      : "vm";
 }
 
 /* Before any thread exists: all inherit the mask. */
 static int watch_signals(struct vm_process *process, struct error *e)
 {
-	sigset_t set;
+	int r = signals_watch(process->config.instance.firecracker, &process->signal_fd, e);
 
-	(void)signal(SIGXFSZ, SIG_IGN);
-	(void)sigemptyset(&set);
-	(void)sigaddset(&set, SIGTERM);
-	(void)sigaddset(&set, SIGINT);
-	(void)sigaddset(&set, SIGHUP);
-	(void)sigaddset(&set, SIGWINCH);
-	(void)sigprocmask(SIG_BLOCK, &set, NULL);
-	process->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	if (process->signal_fd < 0) {
-		return error_set_sys(e, ERROR_INTERNAL, errno, "signalfd");
+	if (r < 0) {
+		return r;
 	}
+	process->crash.name = vm_name(process);
+	process->crash.firecracker = process->config.instance.firecracker;
+	crash_watch(&process->crash);
 	return loop_source_add(&process->loop, &process->signals, process->signal_fd, EPOLLIN,
 			       signal_arrived, e);
 }
@@ -252,11 +294,6 @@ static int open_directory(struct vm_process *process, struct error *e)
 	return r;
 }
 
-static bool has_directory(const struct vm_process *process)
-{
-	return process->directory.fd >= 0;
-}
-
 /* Sockets and files of the VM's directory. */
 static int open_in_directory(struct vm_process *process, struct error *e)
 {
@@ -273,7 +310,10 @@ static int open_in_directory(struct vm_process *process, struct error *e)
 		console_hub_log_to(process->hub, fd);
 	}
 	if (r == 0) {
-		r = run_directory_open(&process->directory, "exit.json", &process->exit_fd, e);
+		r = run_directory_open(&process->directory, "exit.json", &fd, e);
+	}
+	if (r == 0) {
+		process->crash.report_fds[IN_DIRECTORY] = fd;
 	}
 	if (r == 0 && process->config.api) {
 		r = run_directory_listen(&process->directory, "api.sock", &fd, e);
@@ -286,13 +326,16 @@ static int open_in_directory(struct vm_process *process, struct error *e)
 
 static int listen_at_path(struct vm_process *process, struct error *e)
 {
+	const char *path = process->config.api_socket;
+	const bool firecracker = process->config.instance.firecracker;
 	int fd = -1;
-	int r = socket_claim(process->config.api_socket, &fd, &process->api_lock_fd, e);
+	int r = firecracker ? socket_bind(path, &fd, e)
+			    : socket_claim(path, &fd, &process->api_lock_fd, e);
 
 	if (r < 0) {
 		return r;
 	}
-	process->api_socket_ours = true;
+	process->api_socket_ours = !firecracker;
 	return api_listen(process->api, fd, e);
 }
 
@@ -335,6 +378,10 @@ static void vm_started(struct instance_host *host, const struct error *failure)
 			       timeout_expired);
 	}
 	loop_timer_set(&process->loop, &process->trim, TRIM_AFTER_NS, trim);
+	/* Of a start by request: vm_process_start() has done it already. */
+	if (!process->terminal.raw && terminal_enter_raw(&process->terminal, &e) < 0) {
+		log_error_object(&e);
+	}
 	update_window(process);
 	console_hub_start(process->hub);
 	if (process->console_ready && process->config.stdio_input &&
@@ -355,9 +402,7 @@ static int open_instance(struct vm_process *process, struct error *e)
 	struct console_channel *channel = console_hub_channel(process->hub);
 
 	if (settings.id == NULL) {
-		settings.id = has_directory(process)	     ? process->directory.name
-			      : process->config.name != NULL ? process->config.name
-							     : "vm";
+		settings.id = vm_name(process);
 	}
 	process->host = (struct instance_host){
 		.loop = &process->loop,
@@ -385,8 +430,7 @@ int vm_process_init(struct vm_process *process, const struct vm_process_config *
 		.api_lock_fd = -1,
 		.notify = { .fd = -1 },
 		.signal_fd = -1,
-		.report_fd = -1,
-		.exit_fd = -1,
+		.crash = { .report_fds = { -1, -1 } },
 	};
 	json_prepare();
 	r = config->watch_terminal ? terminal_init(&process->terminal, e) : 0;
@@ -399,7 +443,10 @@ int vm_process_init(struct vm_process *process, const struct vm_process_config *
 	}
 	process->loop_ready = true;
 	if (config->exit_report != NULL) {
-		r = exit_report_open(config->exit_report, &process->report_fd, e);
+		int fd = -1;
+
+		r = exit_report_open(config->exit_report, &fd, e);
+		process->crash.report_fds[GIVEN] = fd;
 	}
 	if (r == 0) {
 		r = notify_open(&process->notify, e);
@@ -496,12 +543,13 @@ static int exit_code(const struct vm_process *process, const char **reason)
 
 static int write_reports(struct vm_process *process, const struct exit_report *report)
 {
-	const int fds[] = { process->report_fd, process->exit_fd };
 	struct error e = { 0 };
 	int code = report->exit_code;
 
-	for (size_t i = 0; i < ARRAY_SIZE(fds); i++) {
-		if (fds[i] >= 0 && exit_report_write(fds[i], report, &e) < 0) {
+	for (size_t i = 0; i < ARRAY_SIZE(process->crash.report_fds); i++) {
+		int fd = process->crash.report_fds[i];
+
+		if (fd >= 0 && exit_report_write(fd, report, &e) < 0) {
 			log_error_object(&e);
 			code = code == EXIT_OK ? EXIT_VMM_ERROR : code;
 		}
@@ -511,14 +559,9 @@ static int write_reports(struct vm_process *process, const struct exit_report *r
 
 static int report_end(struct vm_process *process, const struct error *failure)
 {
-	struct exit_report report = { .name = "vm", .error = failure };
+	struct exit_report report = { .name = vm_name(process), .error = failure };
 	const struct vm *vm = running_vm(process);
 
-	if (has_directory(process)) {
-		report.name = process->directory.name;
-	} else if (process->config.name != NULL) {
-		report.name = process->config.name;
-	}
 	if (failure != NULL) {
 		report.reason = "error";
 		report.exit_code = failure->code == ERROR_USAGE ? EXIT_USAGE : EXIT_VMM_ERROR;
@@ -539,6 +582,7 @@ int vm_process_finish(struct vm_process *process, const struct error *failure)
 
 	/* The terminal first: whatever follows may print. */
 	terminal_finish(&process->terminal);
+	crash_unwatch();
 	code = report_end(process, failure);
 	api_destroy(process->api);
 	instance_destroy(process->instance);
@@ -549,8 +593,12 @@ int vm_process_finish(struct vm_process *process, const struct error *failure)
 	if (process->api_socket_ours) {
 		socket_release(process->config.api_socket, &process->api_lock_fd);
 	}
-	close_fd(&process->report_fd);
-	close_fd(&process->exit_fd);
+	for (size_t i = 0; i < ARRAY_SIZE(process->crash.report_fds); i++) {
+		int fd = process->crash.report_fds[i];
+
+		process->crash.report_fds[i] = -1;
+		close_fd(&fd);
+	}
 	run_directory_finish(&process->directory);
 	notify_close(&process->notify);
 	close_fd(&process->signal_fd);

@@ -9,11 +9,12 @@
  *	vm_process_finish()	puts everything back, writes reports; the exit code
  *
  * SIGTERM, SIGINT and SIGHUP press the power button; a second one, or the end of `stop_timeout_ns`,
- * stops the VM at once.
+ * stops the VM at once. signals.h has them all.
  */
 #ifndef VMM_SRC_CLI_VM_PROCESS_H
 #define VMM_SRC_CLI_VM_PROCESS_H
 
+#include "crash.h"
 #include "stdio_console.h"
 #include "terminal.h"
 #include "vmm/api.h"
@@ -27,7 +28,10 @@
 
 /* Plain data; strings are borrowed for the life of the process object. */
 struct vm_process_config {
-	struct instance_settings instance; /* `id` NULL: the directory's name, or "vm" */
+	/* `id` NULL: the directory's name, or "vm". `firecracker`: the process has that program's
+	 * habits as well: a signal ends it at once, by itself or with the exit code for it; the API's
+	 * socket is bound as any, with the umask's mode, and left behind. */
+	struct instance_settings instance;
 	/* The directory: `name` NULL takes the first free one. `directory_optional`: without one
 	 * the VM runs all the same, after a warning. */
 	bool directory, directory_optional;
@@ -43,7 +47,6 @@ struct vm_process_config {
 		console; /* which one is on standard input and output, and in the directory */
 	bool stdio_input, stdio_output;
 	bool watch_terminal; /* standard input is ours if it is a terminal: raw, with escapes */
-	bool stop_at_once;   /* a signal stops without asking the guest */
 	bool ready_when_listening; /* what READY=1 tells the service manager */
 	bool announce_escape;
 	const char *exit_report; /* NULL: none */
@@ -66,7 +69,8 @@ struct vm_process {
 	int api_lock_fd;
 	bool api_socket_ours;
 	struct notify notify;
-	int signal_fd, report_fd, exit_fd;
+	int signal_fd;
+	struct crash_watch crash; /* the descriptors of both reports */
 	struct loop_source signals;
 	struct loop_timer timeout, stop_timeout, trim;
 	/* Main: called once when the VM runs. NULL: nobody asks. */
@@ -75,6 +79,7 @@ struct vm_process {
 	/* How it ended. */
 	bool timed_out;
 	int signal; /* that began the end; 0: none */
+	uint64_t sigpipes;
 	struct vm_stop stop;
 };
 

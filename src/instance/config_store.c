@@ -514,6 +514,7 @@ void config_store_to_vm(const struct config_store *store, const struct instance_
 		.entropy = store->has_entropy,
 		.debug_exit = settings->debug_exit,
 		.sandbox = settings->sandbox,
+		.vcpu_name = settings->firecracker ? "fc_vcpu " : NULL,
 	};
 	if (store->has_entropy && store->entropy.has_limiter) {
 		config->entropy_limiter = store->entropy.limiter;

@@ -240,8 +240,8 @@ void jobs_expect_worker(struct jobs *jobs, bool expected)
 	jobs->worker_expected = expected;
 }
 
-int jobs_start_worker(struct jobs *jobs, int (*enter)(void *arg, struct error *e), void *arg,
-		      struct error *e)
+int jobs_start_worker(struct jobs *jobs, const char *name, int (*enter)(void *arg, struct error *e),
+		      void *arg, struct error *e)
 {
 	int r;
 
@@ -249,7 +249,7 @@ int jobs_start_worker(struct jobs *jobs, int (*enter)(void *arg, struct error *e
 	if (jobs->ended || jobs->worker_runs) {
 		return 0;
 	}
-	r = worker_init(&jobs->worker, "jobs", e);
+	r = worker_init(&jobs->worker, name, e);
 	if (r == 0) {
 		r = worker_start(&jobs->worker, enter, arg, e);
 	}

@@ -365,7 +365,7 @@ int run_directory_listen(const struct run_directory *dir, const char *file, int 
 		return r;
 	}
 	(void)snprintf(shown, sizeof(shown), "%s/%.20s", dir->path, file);
-	r = run_socket_listen(&address, shown, ret, e);
+	r = run_socket_listen(&address, shown, true, ret, e);
 	if (r == -ENOENT) {
 		(void)error_hint(e, "/proc must be mounted, and '%s' not be removed", dir->path);
 	}

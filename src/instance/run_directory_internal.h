@@ -42,7 +42,7 @@ pid_t run_lock_pid(int fd);
 
 /* The address of `name` in the directory, however long its path is. */
 int run_socket_address(int dir_fd, const char *name, struct sockaddr_un *address, struct error *e);
-int run_socket_listen(const struct sockaddr_un *address, const char *shown, int *ret,
+int run_socket_listen(const struct sockaddr_un *address, const char *shown, bool private, int *ret,
 		      struct error *e);
 /* Without waiting: *ret is connected. -EAGAIN: somebody listens but is not accepting. */
 int run_socket_try(const struct sockaddr_un *address, int *ret);

@@ -3,6 +3,9 @@
  * Unix sockets with a name: addresses longer than the 107 bytes of a socket address (by way of
  * /proc/self/fd), listening, and the claim on a socket at a path of the user's.
  *
+ * socket_bind() is for a process that is called firecracker: its clients remove the socket between
+ * two starts, before or after the end, and know of no lock.
+ *
  * Such a path may lie in a directory that others can write to (/tmp). Nothing there is followed if
  * it is a symlink, a lock file must be ours, and what is not a socket is never removed. A socket
  * that answers is somebody's, lock or no lock. The lock file says which socket it stands for, so
@@ -54,7 +57,7 @@ static int path_address(const char *path, int dir_fd, const char *name, struct s
 	return 0;
 }
 
-int run_socket_listen(const struct sockaddr_un *address, const char *shown, int *ret,
+int run_socket_listen(const struct sockaddr_un *address, const char *shown, bool private, int *ret,
 		      struct error *e)
 {
 	auto_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -64,7 +67,7 @@ int run_socket_listen(const struct sockaddr_un *address, const char *shown, int 
 	}
 	/* The mode of an unbound socket becomes that of its file: at no time can others connect,
 	 * whatever the umask is. */
-	if (fchmod(fd, 0600) < 0 ||
+	if ((private && fchmod(fd, 0600) < 0) ||
 	    bind(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 ||
 	    listen(fd, RUN_SOCKET_QUEUE) < 0) {
 		return error_set_sys(e, ERROR_CONFIG, errno, "socket '%s'", shown);
@@ -154,7 +157,7 @@ static int take_socket(int dir_fd, const char *name, const char *path, int lock_
 		r = remove_stale(dir_fd, name, path, &address, e);
 	}
 	if (r == 0) {
-		r = run_socket_listen(&address, path, &fd, e);
+		r = run_socket_listen(&address, path, true, &fd, e);
 	}
 	if (r == 0) {
 		r = write_record(lock_fd, dir_fd, name, e);
@@ -225,6 +228,29 @@ int socket_claim(const char *path, int *listen_fd, int *lock_fd, struct error *e
 	}
 	*lock_fd = take_fd(&fd);
 	return 0;
+}
+
+int socket_bind(const char *path, int *listen_fd, struct error *e)
+{
+	struct sockaddr_un address;
+	auto_close int dir_fd = -1;
+	const char *name;
+	int r = open_parent(path, &dir_fd, &name, e);
+
+	if (r == 0) {
+		r = path_address(path, dir_fd, name, &address, e);
+	}
+	if (r == 0) {
+		r = run_socket_listen(&address, path, false, listen_fd, e);
+	}
+	if (r == -EADDRINUSE) {
+		(void)error_set(e, ERROR_EXISTS, EADDRINUSE,
+				"Failed to open the API socket at: %s. Check that it is not "
+				"already used.",
+				path);
+		return error_hint(e, "if no process listens on it any more, remove it first");
+	}
+	return r;
 }
 
 static bool is_recorded(int lock_fd, const struct stat *st)

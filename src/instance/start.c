@@ -50,7 +50,9 @@ int instance_start_threads(struct vm_host *host, struct error *e)
 {
 	struct instance *instance = container_of(host, struct instance, vm_host);
 
-	return jobs_start_worker(instance->jobs, enter_job, instance, e);
+	const char *name = instance->settings.firecracker ? "fc_api" : "jobs";
+
+	return jobs_start_worker(instance->jobs, name, enter_job, instance, e);
 }
 
 static int run(struct instance *instance, struct error *e)

@@ -24,10 +24,12 @@
 
 #define EXIT_VMM_ERROR	  125
 #define FILTER_LENGTH_MAX 1024
+#define FROM_A_FILTER	  1 /* si_code: SYS_SECCOMP of <asm/siginfo.h> */
 
 /* For the message of a refused call. */
 static _Thread_local enum sandbox_role thread_role;
 static _Thread_local bool thread_entered;
+static void (*end_after_refusal)(bool of_a_filter);
 
 static void append(char *buf, size_t size, size_t *used, const char *text)
 {
@@ -49,6 +51,15 @@ static void append_number(char *buf, size_t size, size_t *used, unsigned int num
 	append(buf, size, used, &digits[i]);
 }
 
+static _Noreturn void end(const char *line, size_t len, bool of_a_filter)
+{
+	(void)!write(STDERR_FILENO, line, len);
+	if (end_after_refusal != NULL) {
+		end_after_refusal(of_a_filter);
+	}
+	_exit(EXIT_VMM_ERROR);
+}
+
 /* Which call it was: name if known, else its number. */
 static void refuse(int signal_number, siginfo_t *info, void *context)
 {
@@ -58,6 +69,11 @@ static void refuse(int signal_number, siginfo_t *info, void *context)
 
 	(void)signal_number;
 	(void)context;
+	if (info->si_code != FROM_A_FILTER) {
+		static const char sent[] = "vmm: somebody has sent SIGSYS\n";
+
+		end(sent, sizeof(sent) - 1, false);
+	}
 	append(line, sizeof(line), &used, "vmm: sandbox: a thread of role '");
 	append(line, sizeof(line), &used, sandbox_role_name(thread_role));
 	append(line, sizeof(line), &used, "' called ");
@@ -71,8 +87,7 @@ static void refuse(int signal_number, siginfo_t *info, void *context)
 	       "), which its filter refuses\n"
 	       "hint: this is a bug in vmm; --sandbox log shows all such calls in the kernel's "
 	       "log\n");
-	(void)!write(STDERR_FILENO, line, used);
-	_exit(EXIT_VMM_ERROR);
+	end(line, used, true);
 }
 
 static int install_handler(struct error *e)
@@ -172,6 +187,11 @@ int sandbox_enter_thread(enum sandbox_mode mode, enum sandbox_role role, struct 
 				: load(filter->program, filter->length, e);
 	thread_entered = r == 0;
 	return r < 0 ? error_prefix(e, "role %s", sandbox_role_name(role)) : 0;
+}
+
+void sandbox_on_refusal(void (*end_process)(bool of_a_filter))
+{
+	end_after_refusal = end_process;
 }
 
 bool sandbox_thread_entered(void)

@@ -22,7 +22,7 @@
 #include "vmm/cleanup.h"
 
 #define VCPU_STACK_SIZE KIB(256)
-#define VCPU_SIGNAL	SIGUSR1
+#define VCPU_SIGNAL	SIGRTMIN
 
 static void ignore_signal(int number)
 {
@@ -187,18 +187,30 @@ static void wait_for_quit(struct vcpu *vcpu)
 	(void)pthread_mutex_unlock(&all->lock);
 }
 
+/* But for ours, and those that a thread raises by itself. */
+static void block_signals(void)
+{
+	static const int synchronous[] = {
+		SIGSYS, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGXFSZ
+	};
+	sigset_t set;
+
+	(void)sigfillset(&set);
+	(void)sigdelset(&set, VCPU_SIGNAL);
+	for (size_t i = 0; i < ARRAY_SIZE(synchronous); i++) {
+		(void)sigdelset(&set, synchronous[i]);
+	}
+	(void)pthread_sigmask(SIG_SETMASK, &set, NULL);
+}
+
 static void *vcpu_main(void *arg)
 {
 	struct vcpu *vcpu = arg;
-	sigset_t set;
 	char name[16];
 
-	(void)snprintf(name, sizeof(name), "vcpu%u", vcpu->index);
+	(void)snprintf(name, sizeof(name), "%.11s%u", vcpu->all->thread_name, vcpu->index);
 	(void)prctl(PR_SET_NAME, name);
-	(void)sigfillset(&set);
-	(void)sigdelset(&set, VCPU_SIGNAL);
-	(void)sigdelset(&set, SIGSYS);
-	(void)pthread_sigmask(SIG_SETMASK, &set, NULL);
+	block_signals();
 	if (vcpu->index == 0 && identify(vcpu->all, &vcpu->error) < 0) {
 		wait_for_quit(vcpu);
 		return NULL;

@@ -51,6 +51,7 @@ struct vcpus {
 	/* A vCPU cannot go on: called once per failure on its thread, which then parks for good. */
 	void (*failed)(struct vcpus *all, struct vcpu *vcpu);
 	enum sandbox_mode sandbox;
+	const char *thread_name; /* before the index; borrowed */
 	/* How vCPUs look: set before vcpus_init(). */
 	uint32_t threads;			 /* of a core */
 	const struct cpu_template *cpu_template; /* NULL: none; borrowed until vcpus_finish() */

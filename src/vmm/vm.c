@@ -430,6 +430,7 @@ int vm_create(struct vm **ret, const struct vm_config *config, struct vm_host *h
 	vm->vcpus.power = &vm->power;
 	vm->vcpus.failed = report_failure;
 	vm->vcpus.sandbox = config->sandbox;
+	vm->vcpus.thread_name = config->vcpu_name != NULL ? config->vcpu_name : "vcpu";
 	vm->vcpus.threads = config->machine.smt && config->machine.vcpus > 1 ? 2 : 1;
 	r = copy_cpu_template(vm, e);
 	if (r == 0) {

@@ -289,7 +289,7 @@ static const struct job_ops ops_with_thread = { .kind = "fake",
 
 static void start_worker(void)
 {
-	check_ok(jobs_start_worker(jobs, enter, jobs, &e), &e);
+	check_ok(jobs_start_worker(jobs, "jobs", enter, jobs, &e), &e);
 }
 
 /* There before the job, or only then; no job starts a thread. */
@@ -341,7 +341,7 @@ START_TEST(test_worker_ends)
 	ck_assert_int_eq(loop_step(&loop, 0), 0);
 	ck_assert_uint_eq(work.ended, 1);
 	/* Neither a thread nor a job comes after it. */
-	check_ok(jobs_start_worker(jobs, enter, jobs, &e), &e);
+	check_ok(jobs_start_worker(jobs, "jobs", enter, jobs, &e), &e);
 	ck_assert_uint_eq(atomic_load(&entered), _i < 2);
 	ck_assert_int_lt(jobs_start(jobs, &ops, &work, &id, &e), 0);
 	check_error(&e, ERROR_CANCELLED, "ends");
