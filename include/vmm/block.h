@@ -138,11 +138,13 @@ struct block_ops {
 
 struct block {
 	const struct block_ops *ops;
-	uint64_t capacity;	/* bytes, multiple of BLOCK_SECTOR, constant */
+	uint64_t capacity;	/* bytes, multiple of logical_block, constant; 0 is possible */
+	uint32_t tail;		/* bytes of the file that do not fill a block: out of reach */
 	uint32_t logical_block; /* bytes: 512..4096, power of 2 */
 	uint32_t
 		physical_block; /* bytes: preferred alignment, power of 2, at least logical_block */
 	bool read_only;
+	bool is_null; /* meant to be empty: /dev/null */
 	bool can_discard, can_write_zeroes;
 	char serial[BLOCK_SERIAL_SIZE]; /* NUL padded */
 
@@ -155,7 +157,8 @@ struct block {
 };
 
 /*
- * Opens, checks and locks a raw disk: a regular file or a block device. A read-only disk takes a
+ * Opens, checks and locks a raw disk: a regular file, a block device, or a character device without
+ * content (/dev/null), which is an empty disk that nobody locks. A read-only disk takes a
  * read lock on the whole file, another a write lock (open file description locks), so a disk has
  * one writer or any number of readers. Reads the first bytes and writes nothing. Errors name path,
  * reason and cure; ERROR_DISK_LOCKED names the process that holds the disk if it can be found.

@@ -35,13 +35,14 @@
 
 #define PLATFORM_VIRTIO_MMIO	  0xd0000000ULL
 #define PLATFORM_VIRTIO_MMIO_SIZE 0x1000ULL
-#define PLATFORM_VIRTIO_MMIO_MAX  16
-/* GSIs of virtio-mmio device 0, 1, ...: the IOAPIC pins that no platform device uses; edge
- * triggered, active high. */
-#define PLATFORM_VIRTIO_GSIS                                                \
-	{                                                                   \
-		5, 6, 7, 10, 11, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23 \
+#define PLATFORM_VIRTIO_MMIO_MAX  32
+/* The IOAPIC pins that no platform device uses, in the order in which virtio-mmio devices get them;
+ * edge triggered, active high. Pins 0 and 2 are the timer's, whichever way it is wired. */
+#define PLATFORM_VIRTIO_GSIS                                                       \
+	{                                                                          \
+		5, 6, 7, 10, 11, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 3, 12 \
 	}
+#define PLATFORM_VIRTIO_GSI_COUNT 18
 
 #define PLATFORM_IOAPIC		  0xfec00000ULL
 #define PLATFORM_LAPIC		  0xfee00000ULL
@@ -61,5 +62,21 @@
 #define PLATFORM_PORT_PVPANIC	    0x505
 #define PLATFORM_PORT_ACPI	    0x600 /* see vmm/acpi_power.h */
 #define PLATFORM_GSI_ACPI	    9
+
+/* Where virtio-mmio device 0, 1, ... PLATFORM_VIRTIO_MMIO_MAX - 1 is: everything that tells the guest
+ * of it asks here. */
+static inline unsigned long long platform_virtio_address(unsigned int device)
+{
+	return PLATFORM_VIRTIO_MMIO + device * PLATFORM_VIRTIO_MMIO_SIZE;
+}
+
+/* Its interrupt line. When all have been given away, devices share them from the first one on: an
+ * edge makes the guest ask each device of the line for its interrupt status, so none is missed. */
+static inline unsigned int platform_virtio_gsi(unsigned int device)
+{
+	static const unsigned char gsis[] = PLATFORM_VIRTIO_GSIS;
+
+	return gsis[device % PLATFORM_VIRTIO_GSI_COUNT];
+}
 
 #endif

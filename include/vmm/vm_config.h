@@ -15,8 +15,9 @@
 #include "vmm/sandbox.h"
 #include "vmm/types.h"
 
-#define VM_DISKS_MAX 8
-#define VM_NETS_MAX  4
+/* Of each kind; PLATFORM_VIRTIO_MMIO_MAX bounds all together. */
+#define VM_DISKS_MAX 24
+#define VM_NETS_MAX  24
 #define VM_NAME_MAX  64
 
 enum vm_on_reboot {
@@ -106,16 +107,21 @@ struct vm_config {
 	const char *vcpu_name; /* of vCPU threads, before the number; NULL: "vcpu" */
 	struct vm_boot_config boot;
 	struct vm_machine_config machine;
-	uint32_t disk_count, net_count;
-	struct block_config disks[VM_DISKS_MAX]; /* the root drive, if any, becomes vda */
-	struct vm_net_config nets[VM_NETS_MAX];
 	const struct cpu_template *cpu_template; /* NULL: none; borrowed by vm_create() only */
 	bool console;				 /* virtio console (hvc0) */
 	bool entropy;
 	struct rate_limit_config entropy_limiter;
 	bool debug_exit;
 	enum sandbox_mode sandbox;
+	/* What lies beyond the counts is never read, so that room for many devices costs those
+	 * nothing who have few. */
+	uint32_t disk_count, net_count;
+	struct block_config disks[VM_DISKS_MAX]; /* the root drive, if any, becomes vda */
+	struct vm_net_config nets[VM_NETS_MAX];
 };
+
+/* No devices, everything else zero; the arrays are left alone. */
+void vm_config_init(struct vm_config *config);
 
 /* Each part alone, as a request is judged; `what` ("--memory", "/vcpu_count") is not needed: messages
  * name flag and key. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Opening a raw disk: a regular file or a block device. Main thread, before the sandbox. Everything
+ * Opening a raw disk: a regular file, a block device, or one like /dev/null. Main thread, before the sandbox. Everything
  * the file says is hostile: its content is looked at once, and only to refuse what is an image of
  * another format by mistake (a guest may write any header into its own raw disk, so content never
  * chooses a format). Nothing is written.
@@ -252,6 +252,23 @@ static int examine_device(struct raw_disk *disk, const char *path, struct error 
 	return 0;
 }
 
+/* A character device that is empty wherever one looks is an empty disk: who wants a drive of nothing
+ * names /dev/null. */
+static int examine_null(struct raw_disk *disk, const char *path, mode_t mode, struct error *e)
+{
+	int r;
+
+	if (S_ISCHR(mode) && lseek(disk->fd, 0, SEEK_END) == 0) {
+		disk->is_null = true;
+		disk->logical_block = BLOCK_SECTOR;
+		disk->physical_block = BLOCK_SECTOR;
+		return 0;
+	}
+	r = error_set(e, ERROR_DISK, EINVAL, "'%s' is a %s", path, type_name(mode));
+	(void)error_hint(e, "a disk is a raw image file or a block device");
+	return r;
+}
+
 static int examine(struct raw_disk *disk, const char *path, struct error *e)
 {
 	struct stat st;
@@ -271,23 +288,11 @@ static int examine(struct raw_disk *disk, const char *path, struct error *e)
 		disk->logical_block = BLOCK_SECTOR;
 		disk->physical_block = PAGE_SIZE_4K;
 	} else {
-		r = error_set(e, ERROR_DISK, EINVAL, "'%s' is a %s", path, type_name(st.st_mode));
-		(void)error_hint(e, "a disk is a raw image file or a block device");
+		r = examine_null(disk, path, st.st_mode, e);
 	}
-	if (r < 0) {
-		return r;
-	}
-	if (disk->capacity == 0 && disk->is_device) {
-		r = error_set(e, ERROR_DISK, EINVAL, "block device '%s' is empty", path);
-		(void)error_hint(e, "'lsblk %s' shows what is behind it", path);
-	} else if (disk->capacity == 0) {
-		r = error_set(e, ERROR_DISK, EINVAL, "'%s' is empty", path);
-		(void)error_hint(e, "'truncate -s 4G %s' gives it a size", path);
-	} else if (disk->capacity % disk->logical_block != 0) {
-		r = error_set(e, ERROR_DISK, EINVAL, "'%s' has %llu bytes, not a multiple of %u",
-			      path, (unsigned long long)disk->capacity, disk->logical_block);
-		(void)error_hint(e, "'truncate -s %%%u %s' rounds it up", disk->logical_block,
-				 path);
+	if (r == 0) {
+		disk->tail = (uint32_t)(disk->capacity % disk->logical_block);
+		disk->capacity -= disk->tail;
 	}
 	return r;
 }
@@ -361,7 +366,7 @@ static int open_file(struct raw_disk *disk, const char *path, struct error *e)
 
 static int create(struct block **ret, struct raw_disk *disk, int engine, struct error *e)
 {
-	if (engine != BLOCK_ENGINE_SYNC) {
+	if (engine != BLOCK_ENGINE_SYNC && !disk->is_null) {
 		struct error ignored;
 		bool insist = engine == BLOCK_ENGINE_URING;
 		int r = uring_create(ret, disk, insist ? e : &ignored);
@@ -426,10 +431,10 @@ int block_open_instead(struct block **ret, const struct block_config *config, st
 	if (r == 0) {
 		r = examine(&disk, config->path, e);
 	}
-	if (r == 0 && config->lock == BLOCK_LOCK_ON) {
+	if (r == 0 && config->lock == BLOCK_LOCK_ON && !disk.is_null) {
 		r = lock_disk(disk.fd, config->path, config->read_only, old != NULL, e);
 	}
-	if (r == 0 && config->format == BLOCK_FORMAT_AUTO) {
+	if (r == 0 && config->format == BLOCK_FORMAT_AUTO && !disk.is_null) {
 		r = refuse_formats(&disk, config->path, e);
 	}
 	if (r == 0) {

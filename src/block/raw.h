@@ -23,9 +23,11 @@ extern const struct raw_io raw_io;
 struct raw_disk {
 	int fd;
 	uint64_t capacity;
+	uint32_t tail; /* bytes of the file behind it */
 	uint32_t logical_block, physical_block;
 	bool read_only;
 	bool is_device;
+	bool is_null;	/* a character device without content, such as /dev/null */
 	bool in_memory; /* the file system keeps its files in RAM: no transfer has anything to wait
 			   for */
 	char serial[BLOCK_SERIAL_SIZE];

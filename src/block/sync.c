@@ -68,7 +68,9 @@ int raw_init(struct raw *raw, const struct block_ops *ops, struct raw_disk *disk
 	if (raw->twin != NULL) {
 		raw->twin->twin = raw;
 	}
+	raw->block.tail = disk->tail;
 	raw->is_device = disk->is_device;
+	raw->block.is_null = disk->is_null;
 	raw->in_memory = disk->in_memory;
 	raw->io = &raw_io;
 	raw->aio = aio;
@@ -234,6 +236,9 @@ int raw_sync(struct raw *raw)
 {
 	int r;
 
+	if (raw->block.is_null) {
+		return 0; /* there is nothing that could be lost, and the call is refused */
+	}
 	do {
 		r = raw->io->fdatasync(raw->fd);
 	} while (r < 0 && errno == EINTR);

@@ -18,9 +18,9 @@
 #include "vmm/log.h"
 
 struct run {
-	struct run_config config;
 	struct vm_process process;
 	struct detach detach;
+	struct run_config config; /* run_config_parse() begins it */
 };
 
 static int put_drives(struct run *run, struct error *e)
@@ -150,11 +150,14 @@ static void keep_nets(struct run *run)
 
 static int run_command(int argc, char **argv)
 {
-	struct run run = { .detach = { .pipe_fd = -1 } };
 	struct error e = { 0 };
 	int code = EXIT_OK;
-	int r = run_config_parse(&run.config, argc, argv, &e);
+	struct run run;
+	int r;
 
+	memset(&run, 0, offsetof(struct run, config));
+	run.detach.pipe_fd = -1;
+	r = run_config_parse(&run.config, argc, argv, &e);
 	if (r == 0 && run.config.help) {
 		command_print_help(&command_run);
 		run_config_finish(&run.config);

@@ -236,7 +236,9 @@ int run_config_parse(struct run_config *config, int argc, char **argv, struct er
 {
 	int r;
 
-	*config = (struct run_config){ .vm = { .console = true, .entropy = true } };
+	memset(config, 0, offsetof(struct run_config, vm));
+	vm_config_init(&config->vm);
+	config->vm.console = config->vm.entropy = true;
 	r = options_defaults(&run_options, config, e);
 	if (r == 0) {
 		r = options_parse(&run_options, config, argc, argv, e);

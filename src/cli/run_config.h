@@ -8,7 +8,6 @@
 #include "vmm/vm_config.h"
 
 struct run_config {
-	struct vm_config vm;
 	const char *config_file;  /* instead of the flags that describe the VM; NULL: none */
 	const char *api_socket;	  /* besides the one in the VM's directory; NULL: none */
 	const char *exit_report;  /* NULL: none */
@@ -23,6 +22,7 @@ struct run_config {
 	/* Copies of device strings, which the configuration points into. */
 	char *strings[VM_DISKS_MAX + VM_NETS_MAX];
 	uint32_t string_count;
+	struct vm_config vm; /* at the end: of its arrays only what is used is touched */
 };
 
 extern const struct option_table run_options;

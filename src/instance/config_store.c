@@ -27,7 +27,8 @@ int config_store_init(struct config_store *store, const struct instance_settings
 {
 	int r;
 
-	*store = (struct config_store){ .serial_fd = -1, .log_fd = -1, .metrics_fd = -1 };
+	memset(store, 0, offsetof(struct config_store, drives));
+	store->serial_fd = store->log_fd = store->metrics_fd = -1;
 	r = settings->firecracker ? options_their_defaults(&vm_machine_options, &store->machine, e)
 				  : options_defaults(&vm_machine_options, &store->machine, e);
 	store->machine.on_reboot = (int)settings->on_reboot;
@@ -504,22 +505,21 @@ void config_store_to_vm(const struct config_store *store, const struct instance_
 {
 	uint32_t next = 0;
 
-	*config = (struct vm_config){
-		.name = settings->id,
-		.boot = store->boot,
-		.machine = store->machine,
-		.disk_count = store->drive_count,
-		.net_count = store->net_count,
-		.cpu_template = store->cpu_template,
-		.entropy = store->has_entropy,
-		.debug_exit = settings->debug_exit,
-		.sandbox = settings->sandbox,
-		.vcpu_name = settings->firecracker ? "fc_vcpu " : NULL,
-	};
+	vm_config_init(config);
+	config->name = settings->id;
+	config->boot = store->boot;
+	config->machine = store->machine;
+	config->disk_count = store->drive_count;
+	config->net_count = store->net_count;
+	config->cpu_template = store->cpu_template;
+	config->entropy = store->has_entropy;
+	config->debug_exit = settings->debug_exit;
+	config->sandbox = settings->sandbox;
+	config->vcpu_name = settings->firecracker ? "fc_vcpu " : NULL;
 	if (store->has_entropy && store->entropy.has_limiter) {
 		config->entropy_limiter = store->entropy.limiter;
 	}
-	memcpy(config->nets, store->nets, sizeof(config->nets));
+	memcpy(config->nets, store->nets, store->net_count * sizeof(config->nets[0]));
 	/* The root drive becomes vda, the others follow in the order they came. */
 	for (int root = 1; root >= 0; root--) {
 		for (uint32_t i = 0; i < store->drive_count; i++) {

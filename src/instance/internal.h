@@ -47,14 +47,15 @@ struct config_store {
 	struct vm_machine_config machine;
 	json_t *cpu_config;		   /* as it was given; NULL: none */
 	struct cpu_template *cpu_template; /* made from it */
-	uint32_t drive_count, net_count;
-	struct block_config drives[VM_DISKS_MAX];
-	struct vm_net_config nets[VM_NETS_MAX];
 	struct serial_settings serial;
 	struct entropy_settings entropy;
 	struct logger_settings logger;
 	struct metrics_settings metrics;
 	int serial_fd, log_fd, metrics_fd; /* -1: none */
+	/* What lies beyond the counts is never read. */
+	uint32_t drive_count, net_count;
+	struct block_config drives[VM_DISKS_MAX];
+	struct vm_net_config nets[VM_NETS_MAX];
 };
 int config_store_init(struct config_store *store, const struct instance_settings *settings,
 		      struct error *e);
@@ -117,7 +118,7 @@ struct instance {
 	struct vm *vm;	   /* NULL before the start */
 	struct vm *new_vm; /* of a start under way */
 	struct vm_host vm_host;
-	struct vm_config vm_config; /* of the start */
+	struct vm_config *vm_config; /* of a start under way; NULL: none */
 	uint32_t drive_places[VM_DISKS_MAX];
 	struct serial_file serial;
 	uint64_t started_ns, ended_ns; /* 0: not yet */

@@ -10,8 +10,10 @@
  * what was made, and the instance is as it was.
  */
 #include <errno.h>
+#include <stdlib.h>
 
 #include "internal.h"
+#include "vmm/cleanup.h"
 
 static void add_failure_event(struct instance *instance, const struct error *e)
 {
@@ -26,12 +28,16 @@ static int prepare(struct instance *instance, struct error *e)
 				"Cannot start the VM without a kernel: none is configured");
 		return error_hint(e, "PUT /boot-source names one");
 	}
-	config_store_to_vm(&instance->config, &instance->settings, &instance->vm_config,
+	instance->vm_config = malloc(sizeof(*instance->vm_config));
+	if (instance->vm_config == NULL) {
+		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "start: out of memory");
+	}
+	config_store_to_vm(&instance->config, &instance->settings, instance->vm_config,
 			   instance->drive_places);
 	instance->vm_host.serial =
 		serial_file_init(&instance->serial, &instance->config, instance->host->serial);
 	instance->vm_host.hvc = instance->host->hvc;
-	instance->vm_config.console =
+	instance->vm_config->console =
 		instance->settings.virtio_console || instance->host->hvc != NULL;
 	instance->state = INSTANCE_STARTING;
 	event_log_add(&instance->events, "starting", NULL);
@@ -86,7 +92,7 @@ static int conclude(struct instance *instance, int r, struct error *e)
 	instance->vm = instance->new_vm;
 	instance->new_vm = NULL;
 	/* Its strings are the configuration's, which requests change. */
-	instance->vm_config = (struct vm_config){ 0 };
+	free(take_ptr(instance->vm_config));
 	if (r == 0) {
 		r = run(instance, e);
 	}
@@ -124,8 +130,7 @@ int instance_start_now(struct instance *instance, struct error *e)
 	}
 	r = prepare(instance, &failure);
 	if (r == 0) {
-		r = vm_create(&instance->new_vm, &instance->vm_config, &instance->vm_host,
-			      &failure);
+		r = vm_create(&instance->new_vm, instance->vm_config, &instance->vm_host, &failure);
 		r = conclude(instance, r, &failure);
 	}
 	if (r < 0 && e != NULL) {
@@ -138,7 +143,7 @@ static void *create(void *arg)
 {
 	struct instance *instance = arg;
 
-	instance->start_result = vm_create(&instance->new_vm, &instance->vm_config,
+	instance->start_result = vm_create(&instance->new_vm, instance->vm_config,
 					   &instance->vm_host, &instance->start_error);
 	loop_post(instance->host->loop, &instance->start_post);
 	return NULL;
@@ -189,6 +194,7 @@ void instance_start_async(struct instance *instance, struct instance_call *call)
 	instance->start_post = (struct loop_post){ .run = created, .arg = instance };
 	r = pthread_create(&instance->thread, NULL, create, instance);
 	if (r != 0) {
+		free(take_ptr(instance->vm_config));
 		instance->state = INSTANCE_NOT_STARTED;
 		(void)error_set_sys(e, ERROR_INTERNAL, r, "start: a thread");
 		add_failure_event(instance, e);
@@ -210,6 +216,7 @@ void instance_abandon_start(struct instance *instance)
 	loop_post_cancel(instance->host->loop, &instance->start_post);
 	vm_destroy(instance->new_vm);
 	instance->new_vm = NULL;
+	free(take_ptr(instance->vm_config));
 	instance->state = INSTANCE_NOT_STARTED;
 	(void)error_set(&e, ERROR_CANCELLED, ECANCELED, "start: the instance ends");
 	answer(instance, &e);

@@ -105,11 +105,16 @@ void irqchip_finish(struct irqchip *chip)
 int irqchip_open_edge_line(struct irqchip *chip, uint32_t gsi, struct irq_line **ret,
 			   struct error *e)
 {
-	auto_close int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	struct kvm_irqfd irqfd = { .gsi = gsi };
+	auto_close int fd = -1;
 	int r;
 
-	VMM_BUG_ON(gsi >= ARRAY_SIZE(chip->lines) || chip->lines[gsi].ops != NULL);
+	VMM_BUG_ON(gsi >= ARRAY_SIZE(chip->lines) || chip->lines[gsi].ops == &level_ops);
+	if (chip->lines[gsi].ops == &edge_ops) {
+		*ret = &chip->lines[gsi];
+		return 0;
+	}
+	fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (fd < 0) {
 		return error_set_sys(e, ERROR_INTERNAL, errno, "eventfd for interrupt %u", gsi);
 	}

@@ -50,7 +50,8 @@ struct irqchip {
 };
 int irqchip_init(struct irqchip *chip, struct kvm *kvm, struct error *e);
 void irqchip_finish(struct irqchip *chip);
-/* Edge line with an irqfd: trigger from any thread is one write(2). */
+/* Edge line with an irqfd: trigger from any thread is one write(2). Devices may share it: asked for
+ * again, the same one is given. */
 int irqchip_open_edge_line(struct irqchip *chip, uint32_t gsi, struct irq_line **ret,
 			   struct error *e);
 /* Level line by KVM_IRQ_LINE, for ISA devices on vCPU threads and main. */

@@ -2,7 +2,8 @@
 /*
  * Puts the machine together. Virtio devices sit at PLATFORM_VIRTIO_MMIO in the order disks, network
  * cards, console, entropy, so that vda is the first --disk whatever else there is; each has a
- * register page, an interrupt line of its own and one ioeventfd per queue.
+ * register page and one ioeventfd per queue, and an interrupt line of its own as long as there are
+ * enough of them (vmm/platform.h).
  *
  * Main thread. What the guest controls goes through the devices; nothing is decided here after
  * start.
@@ -12,20 +13,23 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "vmm/acpi.h"
 #include "vmm/block.h"
+#include "vmm/log.h"
 #include "vmm/netdev.h"
 #include "vmm/virtio_blk.h"
 #include "vmm/virtio_console.h"
 #include "vmm/virtio_entropy.h"
 #include "vmm/virtio_net.h"
 
-static const uint32_t virtio_gsis[] = PLATFORM_VIRTIO_GSIS;
+LOG_DOMAIN("vm");
 
-_Static_assert(ARRAY_SIZE(virtio_gsis) == PLATFORM_VIRTIO_MMIO_MAX,
-	       "one interrupt line per device");
+_Static_assert(ARRAY_SIZE(((const uint8_t[])PLATFORM_VIRTIO_GSIS)) == PLATFORM_VIRTIO_GSI_COUNT,
+	       "interrupt lines of virtio devices");
+_Static_assert(VM_DISKS_MAX <= 'z' - 'a' + 1, "names of disks have one letter");
 
 static int add_ports(struct machine *machine, const struct vm_config *config, struct error *e)
 {
@@ -99,9 +103,13 @@ static int begin_device(struct machine *machine, const struct virtio_ops *ops,
 				 "cards, console, entropy)",
 				 name, ARRAY_SIZE(machine->devices));
 	}
-	slot = &machine->devices[machine->device_count];
-	slot->base = PLATFORM_VIRTIO_MMIO + machine->device_count * PLATFORM_VIRTIO_MMIO_SIZE;
-	slot->gsi = virtio_gsis[machine->device_count];
+	slot = calloc(1, sizeof(*slot));
+	if (slot == NULL) {
+		return error_set_sys(e, ERROR_NO_MEMORY, ENOMEM, "%s", name);
+	}
+	machine->devices[machine->device_count] = slot;
+	slot->base = platform_virtio_address(machine->device_count);
+	slot->gsi = platform_virtio_gsi(machine->device_count);
 	slot->sandbox = sandbox;
 	slot->role = role;
 	(void)snprintf(slot->name, sizeof(slot->name), "%s", name);
@@ -155,6 +163,20 @@ static void prepare_disk(struct machine_device *slot, const struct block_config 
 	}
 }
 
+void machine_warn_of_disk(const char *name, const char *path, const struct block *block)
+{
+	if (block->capacity == 0 && !block->is_null) {
+		log_warn("disk %s: '%s' is too small for a disk: the guest sees one of 0 bytes "
+			 "('truncate -s 4G' gives a file a size)",
+			 name, path);
+	} else if (block->tail != 0) {
+		log_warn(
+			"disk %s: the guest does not see the last %u bytes of '%s', which are less "
+			"than a block of %u",
+			name, block->tail, path, block->logical_block);
+	}
+}
+
 static int add_disk(struct machine *machine, const struct vm_config *config, uint32_t index,
 		    struct error *e)
 {
@@ -178,6 +200,7 @@ static int add_disk(struct machine *machine, const struct vm_config *config, uin
 	}
 	if (r == 0) {
 		prepare_disk(slot, &config->disks[index]);
+		machine_warn_of_disk(name, config->disks[index].path, block);
 		machine->disk_count++;
 	}
 	return r == 0 ? wire_device(machine, slot, e) : error_prefix(e, "disk %s", name);
@@ -329,7 +352,7 @@ static void cancel_workers(struct machine *machine)
 int machine_start_workers(struct machine *machine, struct error *e)
 {
 	for (uint32_t i = 0; i < machine->device_count; i++) {
-		struct machine_device *slot = &machine->devices[i];
+		struct machine_device *slot = machine->devices[i];
 
 		for (uint32_t j = 0; j < slot->worker_count; j++) {
 			int r = worker_start(&slot->workers[j], enter_worker, slot, e);
@@ -346,8 +369,8 @@ int machine_start_workers(struct machine *machine, struct error *e)
 void machine_reset(struct machine *machine)
 {
 	for (uint32_t i = 0; i < machine->device_count; i++) {
-		virtio_device_reset(machine->devices[i].virtio);
-		virtio_mmio_reset(&machine->devices[i].mmio);
+		virtio_device_reset(machine->devices[i]->virtio);
+		virtio_mmio_reset(&machine->devices[i]->mmio);
 	}
 	serial_reset(&machine->serial);
 	rtc_reset(&machine->rtc);
@@ -358,21 +381,21 @@ void machine_reset(struct machine *machine)
 void machine_quiesce(struct machine *machine)
 {
 	for (uint32_t i = 0; i < machine->device_count; i++) {
-		virtio_device_quiesce(machine->devices[i].virtio);
+		virtio_device_quiesce(machine->devices[i]->virtio);
 	}
 }
 
 void machine_resume(struct machine *machine)
 {
 	for (uint32_t i = 0; i < machine->device_count; i++) {
-		virtio_device_resume(machine->devices[i].virtio);
+		virtio_device_resume(machine->devices[i]->virtio);
 	}
 }
 
 void machine_finish(struct machine *machine)
 {
 	for (uint32_t i = 0; i < machine->device_count; i++) {
-		struct machine_device *slot = &machine->devices[i];
+		struct machine_device *slot = machine->devices[i];
 
 		if (slot->virtio != NULL) {
 			virtio_device_reset(slot->virtio);
@@ -383,6 +406,8 @@ void machine_finish(struct machine *machine)
 		if (slot->virtio != NULL) {
 			slot->virtio->ops->destroy(slot->virtio);
 		}
+		free(slot);
+		machine->devices[i] = NULL;
 	}
 	machine->device_count = 0;
 	if (machine->platform_ready) {
@@ -411,9 +436,9 @@ int machine_write_acpi(struct machine *machine, uint32_t vcpus, gpa_t *rsdp, str
 	}
 	for (uint32_t i = 0; i < machine->device_count; i++) {
 		virtio[i] = (struct acpi_virtio_mmio){
-			.base = machine->devices[i].base,
+			.base = machine->devices[i]->base,
 			.size = PLATFORM_VIRTIO_MMIO_SIZE,
-			.gsi = machine->devices[i].gsi,
+			.gsi = machine->devices[i]->gsi,
 		};
 	}
 	return acpi_write_tables(machine->mem, &description, rsdp, e);

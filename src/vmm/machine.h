@@ -52,7 +52,7 @@ struct machine {
 	struct debug_exit debug_exit;
 	bool platform_ready;
 	uint32_t device_count;
-	struct machine_device devices[PLATFORM_VIRTIO_MMIO_MAX];
+	struct machine_device *devices[PLATFORM_VIRTIO_MMIO_MAX];
 	uint32_t disk_count, net_count;		  /* the first devices, in this order */
 	struct machine_device *console, *entropy; /* NULL: none */
 };
@@ -66,6 +66,8 @@ int machine_start_workers(struct machine *machine, struct error *e);
 void machine_reset(struct machine *machine);
 void machine_quiesce(struct machine *machine);
 void machine_resume(struct machine *machine);
+/* Says what is odd about a disk that has just been opened and is used all the same. */
+void machine_warn_of_disk(const char *name, const char *path, const struct block *block);
 /* machine_change.c: changes while the workers run; see vmm/vm.h. */
 int machine_replace_disk(struct machine *machine, uint32_t index, const char *path,
 			 struct error *e);

@@ -11,8 +11,11 @@
 
 #include <errno.h>
 
+#include "vmm/log.h"
 #include "vmm/virtio_blk.h"
 #include "vmm/virtio_net.h"
+
+LOG_DOMAIN("vm");
 
 static struct machine_device *find_disk(struct machine *machine, uint32_t index, struct error *e)
 {
@@ -21,7 +24,7 @@ static struct machine_device *find_disk(struct machine *machine, uint32_t index,
 				machine->disk_count);
 		return NULL;
 	}
-	return &machine->devices[index];
+	return machine->devices[index];
 }
 
 int machine_replace_disk(struct machine *machine, uint32_t index, const char *path, struct error *e)
@@ -48,6 +51,13 @@ int machine_replace_disk(struct machine *machine, uint32_t index, const char *pa
 	if (r < 0) {
 		return error_prefix(e, "replace disk %s", slot->name);
 	}
+	machine_warn_of_disk(slot->name, path, next);
+	if (next->capacity < old->capacity) {
+		log_warn("disk %s: '%s' has %llu bytes, the one before had %llu: what the guest "
+			 "keeps beyond that is gone",
+			 slot->name, path, (unsigned long long)next->capacity,
+			 (unsigned long long)old->capacity);
+	}
 	block_close(old);
 	return 0;
 }
@@ -71,6 +81,6 @@ int machine_limit_net(struct machine *machine, uint32_t index, const struct rate
 		return error_set(e, ERROR_CONFIG, ENOENT, "network card %u: the VM has %u", index,
 				 machine->net_count);
 	}
-	virtio_net_limit(machine->devices[machine->disk_count + index].virtio, rx, tx);
+	virtio_net_limit(machine->devices[machine->disk_count + index]->virtio, rx, tx);
 	return 0;
 }

@@ -98,7 +98,7 @@ static void write_disks(const struct machine *machine, struct metrics_text *text
 	for (size_t i = 0; machine->disk_count != 0 && i < ARRAY_SIZE(figures); i++) {
 		metrics_begin(text, figures[i].name, METRIC_COUNTER, figures[i].help);
 		for (uint32_t j = 0; j < machine->disk_count; j++) {
-			const struct machine_device *slot = &machine->devices[j];
+			const struct machine_device *slot = machine->devices[j];
 			const char *metrics = (const char *)virtio_blk_metrics(slot->virtio);
 
 			metrics_sample(
@@ -131,17 +131,17 @@ static void write_nets(const struct machine *machine, struct metrics_text *text)
 	};
 #undef FIGURE
 	struct virtio_net_counters counters[VM_NETS_MAX];
-	const struct machine_device *cards = &machine->devices[machine->disk_count];
+	struct machine_device *const *cards = &machine->devices[machine->disk_count];
 
 	for (uint32_t j = 0; j < machine->net_count; j++) {
-		virtio_net_read_counters(cards[j].virtio, &counters[j]);
+		virtio_net_read_counters(cards[j]->virtio, &counters[j]);
 	}
 	for (size_t i = 0; machine->net_count != 0 && i < ARRAY_SIZE(figures); i++) {
 		metrics_begin(text, figures[i].name, METRIC_COUNTER, figures[i].help);
 		for (uint32_t j = 0; j < machine->net_count; j++) {
 			const char *at = (const char *)&counters[j] + figures[i].offset;
 
-			metrics_sample(text, "device", cards[j].name,
+			metrics_sample(text, "device", cards[j]->name,
 				       *(const uint64_t *)(const void *)at);
 		}
 	}

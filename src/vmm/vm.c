@@ -28,7 +28,9 @@
 LOG_DOMAIN("vm");
 
 struct vm {
-	struct vm_config config; /* from vm_create() on without what was borrowed */
+	const struct vm_config *config; /* vm_create()'s caller's; NULL after it */
+	struct vm_machine_config machine_config;
+	enum sandbox_mode sandbox;
 	struct vm_host *host;
 	enum vm_state state;
 	struct kvm kvm;
@@ -139,7 +141,7 @@ static void stop_with_error(struct vm *vm, const struct error *e)
 
 static void reboot(struct vm *vm)
 {
-	if (vm->config.machine.on_reboot == VM_ON_REBOOT_EXIT) {
+	if (vm->machine_config.on_reboot == VM_ON_REBOOT_EXIT) {
 		stop_for(vm, VM_STOP_REBOOT);
 	} else {
 		(void)vm_reset(vm, NULL);
@@ -192,7 +194,7 @@ static void event_arrived(void *arg)
 
 static int build_cmdline(struct vm *vm, struct error *e)
 {
-	const struct vm_config *config = &vm->config;
+	const struct vm_config *config = vm->config;
 	bool root = config->disk_count > 0 && config->disks[0].root;
 	const struct cmdline_request request = {
 		.append = config->boot.cmdline,
@@ -238,7 +240,7 @@ static int open_images(struct vm *vm, struct error *e)
 /* Fills RAM for the first instruction: at start and at every machine reset. */
 static int load_guest(struct vm *vm, struct error *e)
 {
-	int r = machine_write_acpi(&vm->machine, vm->config.machine.vcpus, &vm->load.rsdp, e);
+	int r = machine_write_acpi(&vm->machine, vm->machine_config.vcpus, &vm->load.rsdp, e);
 
 	if (r == 0) {
 		r = reset_vector_write(&vm->mem, e);
@@ -253,7 +255,7 @@ static int load_guest(struct vm *vm, struct error *e)
 static int first_load(struct vm *vm, struct error *e)
 {
 	struct stat st;
-	bool transparent = vm->config.machine.huge_pages == VM_HUGE_PAGES_TRANSPARENT;
+	bool transparent = vm->machine_config.huge_pages == VM_HUGE_PAGES_TRANSPARENT;
 	bool large = fstat(vm->load.kernel.fd, &st) == 0 && st.st_size >= (off_t)HUGE_PAGES_FROM;
 	int r;
 
@@ -299,17 +301,17 @@ static int create(struct vm *vm, struct error *e)
 		r = kvm_open(&vm->kvm, e);
 	}
 	if (r == 0) {
-		r = vcpus_init(&vm->vcpus, &vm->kvm, vm->config.machine.vcpus, e);
+		r = vcpus_init(&vm->vcpus, &vm->kvm, vm->machine_config.vcpus, e);
 	}
 	if (r == 0) {
-		r = guest_memory_init(&vm->mem, vm->config.machine.memory_size,
-				      memory_backing(&vm->config.machine), e);
+		r = guest_memory_init(&vm->mem, vm->machine_config.memory_size,
+				      memory_backing(&vm->machine_config), e);
 	}
 	if (r == 0) {
 		r = create_kvm_objects(vm, e);
 	}
 	if (r == 0) {
-		r = machine_init(&vm->machine, &vm->config, &vm->kvm, &vm->irqchip, &vm->mem,
+		r = machine_init(&vm->machine, vm->config, &vm->kvm, &vm->irqchip, &vm->mem,
 				 vm->host, &vm->power, e);
 	}
 	return r == 0 ? first_load(vm, e) : r;
@@ -366,14 +368,14 @@ static int begin_workers(struct vm *vm, struct error *e)
 /* vCPUs' threads read it after vm_create() has returned. */
 static int copy_cpu_template(struct vm *vm, struct error *e)
 {
-	if (vm->config.cpu_template == NULL) {
+	if (vm->config->cpu_template == NULL) {
 		return 0;
 	}
 	vm->cpu_template = malloc(sizeof(*vm->cpu_template));
 	if (vm->cpu_template == NULL) {
 		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "CPU template: out of memory");
 	}
-	*vm->cpu_template = *vm->config.cpu_template;
+	*vm->cpu_template = *vm->config->cpu_template;
 	vm->vcpus.cpu_template = vm->cpu_template;
 	return 0;
 }
@@ -381,7 +383,7 @@ static int copy_cpu_template(struct vm *vm, struct error *e)
 /* Messages about a reset name the files. */
 static int copy_paths(struct vm *vm, struct error *e)
 {
-	const struct vm_boot_config *boot = &vm->config.boot;
+	const struct vm_boot_config *boot = &vm->config->boot;
 
 	vm->kernel_path = strdup(boot->kernel);
 	vm->initrd_path = boot->initrd != NULL ? strdup(boot->initrd) : NULL;
@@ -389,18 +391,6 @@ static int copy_paths(struct vm *vm, struct error *e)
 		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "create the VM: out of memory");
 	}
 	return 0;
-}
-
-/* The caller's strings may go, once the VM is there; no pointer to one stays. */
-static void forget_borrowed(struct vm *vm)
-{
-	const struct vm_config config = {
-		.machine = vm->config.machine,
-		.debug_exit = vm->config.debug_exit,
-		.sandbox = vm->config.sandbox,
-	};
-
-	vm->config = config;
 }
 
 int vm_create(struct vm **ret, const struct vm_config *config, struct vm_host *host,
@@ -416,7 +406,9 @@ int vm_create(struct vm **ret, const struct vm_config *config, struct vm_host *h
 	if (vm == NULL) {
 		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "create the VM: out of memory");
 	}
-	vm->config = *config;
+	vm->config = config;
+	vm->machine_config = config->machine;
+	vm->sandbox = config->sandbox;
 	vm->host = host;
 	vm->kvm.fd = vm->kvm.vm_fd = vm->mem.fd = -1;
 	vm->load.kernel.fd = vm->load.initrd.fd = -1;
@@ -443,14 +435,14 @@ int vm_create(struct vm **ret, const struct vm_config *config, struct vm_host *h
 		vm_destroy(vm);
 		return r;
 	}
-	forget_borrowed(vm);
+	vm->config = NULL;
 	*ret = vm;
 	return 0;
 }
 
 static int enter_main_filter(struct vm *vm, struct error *e)
 {
-	return sandbox_enter_thread(vm->config.sandbox, SANDBOX_ROLE_MAIN, e);
+	return sandbox_enter_thread(vm->sandbox, SANDBOX_ROLE_MAIN, e);
 }
 
 /*

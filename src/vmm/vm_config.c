@@ -13,6 +13,11 @@
 #define VM_ID_MAX 64
 #define LETTERS	  "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
+void vm_config_init(struct vm_config *config)
+{
+	memset(config, 0, offsetof(struct vm_config, disks));
+}
+
 static int check_memory(const struct vm_machine_config *machine, struct error *e)
 {
 	uint64_t size = machine->memory_size;

@@ -12,10 +12,8 @@ static void barrier(void)
 
 bool virtio_find(struct virtio *v, uint32_t id, unsigned nth)
 {
-	static const uint8_t gsis[] = PLATFORM_VIRTIO_GSIS;
-
 	for (unsigned slot = 0; slot < PLATFORM_VIRTIO_MMIO_MAX; slot++) {
-		uint64_t base = PLATFORM_VIRTIO_MMIO + slot * PLATFORM_VIRTIO_MMIO_SIZE;
+		uint64_t base = platform_virtio_address(slot);
 		uint32_t found;
 
 		if (guest_read32(base + VIRTIO_MAGIC) != MAGIC) {
@@ -29,7 +27,7 @@ bool virtio_find(struct virtio *v, uint32_t id, unsigned nth)
 		memset(v, 0, sizeof(*v));
 		v->base = base;
 		v->slot = slot;
-		v->gsi = gsis[slot];
+		v->gsi = (uint8_t)platform_virtio_gsi(slot);
 		v->id = found;
 		return true;
 	}

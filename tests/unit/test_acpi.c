@@ -42,16 +42,14 @@ static const struct size_row {
 
 static struct acpi_machine describe(const struct size_row *row)
 {
-	static const uint32_t gsis[] = PLATFORM_VIRTIO_GSIS;
-
 	for (uint32_t i = 0; i < row->vcpus; i++) {
 		apic_ids[i] = i * row->apic_step;
 	}
 	for (uint32_t i = 0; i < row->virtio; i++) {
 		virtio[i] = (struct acpi_virtio_mmio){
-			.base = PLATFORM_VIRTIO_MMIO + i * PLATFORM_VIRTIO_MMIO_SIZE,
+			.base = platform_virtio_address(i),
 			.size = PLATFORM_VIRTIO_MMIO_SIZE,
-			.gsi = gsis[i],
+			.gsi = platform_virtio_gsi(i),
 		};
 	}
 	return (struct acpi_machine){
@@ -222,12 +220,42 @@ START_TEST(test_dsdt_has_the_devices_of_the_machine)
 	ck_assert_uint_eq(count_bytes(table, off, sizeof(off) - 1), 1);
 	for (uint32_t i = 0; i < row->virtio; i++) {
 		uint8_t window[12] = { 0x86, 9, 0, 1 }, interrupt[9] = { 0x89, 6, 0, 3, 1 };
+		uint32_t sharing = 0;
 
 		store_le32(window + 4, (uint32_t)virtio[i].base);
 		store_le32(window + 8, (uint32_t)virtio[i].size);
 		store_le32(interrupt + 5, virtio[i].gsi);
+		for (uint32_t j = 0; j < row->virtio; j++) {
+			sharing += virtio[j].gsi == virtio[i].gsi ? 1 : 0;
+		}
+		interrupt[3] = sharing > 1 ? 0x0b : 0x03; /* Shared or Exclusive */
 		ck_assert_uint_eq(count_bytes(table, window, sizeof(window)), 1);
-		ck_assert_uint_eq(count_bytes(table, interrupt, sizeof(interrupt)), 1);
+		ck_assert_uint_eq(count_bytes(table, interrupt, sizeof(interrupt)), sharing);
+	}
+}
+END_TEST
+
+/* Lines are shared when there are none left, and never with a device of the board. */
+START_TEST(test_lines_of_virtio_devices)
+{
+	static const unsigned int board[] = { 0,
+					      PLATFORM_GSI_I8042_KEYBOARD,
+					      2,
+					      PLATFORM_GSI_SERIAL,
+					      PLATFORM_GSI_RTC,
+					      PLATFORM_GSI_ACPI };
+	unsigned int users[PLATFORM_GSIS] = { 0 };
+
+	for (unsigned int i = 0; i < PLATFORM_VIRTIO_MMIO_MAX; i++) {
+		unsigned int gsi = platform_virtio_gsi(i);
+
+		ck_assert_uint_lt(gsi, PLATFORM_GSIS);
+		for (size_t j = 0; j < ARRAY_SIZE(board); j++) {
+			ck_assert_uint_ne(gsi, board[j]);
+		}
+		ck_assert_uint_eq(users[gsi]++, i < PLATFORM_VIRTIO_GSI_COUNT ? 0 : 1);
+		ck_assert_uint_eq(platform_virtio_address(i),
+				  PLATFORM_VIRTIO_MMIO + i * PLATFORM_VIRTIO_MMIO_SIZE);
 	}
 }
 END_TEST
@@ -527,6 +555,7 @@ END_TEST
 CHECK_MAIN("acpi", CHECK_TEST(test_fadt_describes_reduced_hardware);
 	   CHECK_TABLE(test_madt_lists_every_processor, machines);
 	   CHECK_TABLE(test_dsdt_has_the_devices_of_the_machine, machines);
+	   CHECK_TEST(test_lines_of_virtio_devices);
 	   CHECK_TEST(test_every_size_too_small_fails_cleanly);
 	   CHECK_TEST(test_untouched_beyond_what_is_used);
 	   CHECK_TEST(test_impossible_machines_are_refused);

@@ -21,8 +21,6 @@ static const struct open_row {
 	{ "directory", DIRECTORY, 0, NULL, 0, 0, ERROR_DISK, "is a directory", "block device" },
 	{ "fifo", FIFO, 0, NULL, 0, 0, ERROR_DISK, "is a named pipe", "block device" },
 	{ "socket", SOCKET, 0, NULL, 0, 0, ERROR_DISK, "is a socket", "block device" },
-	{ "empty", FILE_OF, 0, NULL, 0, 0, ERROR_DISK, "is empty", "truncate -s" },
-	{ "odd size", FILE_OF, 1000, NULL, 0, 0, ERROR_DISK, "1000 bytes", "truncate -s %512" },
 	{ "qcow2", FILE_OF, 4096, "QFI\xfb", 0, 4, ERROR_DISK, "looks like qcow2",
 	  "qemu-img convert -f qcow2" },
 	{ "vhdx", FILE_OF, 4096, "vhdxfile", 0, 8, ERROR_DISK, "looks like vhdx", "-O raw" },
@@ -91,7 +89,7 @@ END_TEST
 
 START_TEST(test_open_refuses_character_device)
 {
-	struct block_config config = { .path = "/dev/null" };
+	struct block_config config = { .path = "/dev/ptmx" };
 	struct error e = { 0 };
 	struct block *b = NULL;
 
@@ -102,6 +100,67 @@ START_TEST(test_open_refuses_character_device)
 	check_error(&e, ERROR_CONFIG, "path");
 	config.path = NULL;
 	ck_assert_int_lt(block_open(&b, &config, &e), 0);
+}
+END_TEST
+
+/* What does not fill a sector is out of reach, and stays as it is. */
+static const struct size_row {
+	uint64_t size, capacity;
+	uint32_t tail;
+} sizes[] = { { 0, 0, 0 }, { 1, 0, 1 }, { 511, 0, 511 }, { 512, 512, 0 }, { 1000, 512, 488 } };
+
+START_TEST(test_size)
+{
+	const struct size_row *row = &sizes[_i / 2];
+	struct block_config config = { .path = disk_path, .engine = engines[_i % 2] };
+	static uint8_t data[512];
+	struct error e = { 0 };
+	struct block *b = NULL;
+	struct loop loop;
+	int result = row->capacity != 0 ? 0 : -ERANGE;
+
+	make_file(disk_path, row->size);
+	if (block_open(&b, &config, &e) < 0) {
+		CHECK_SKIP(e.msg);
+	}
+	ck_assert_uint_eq(b->capacity, row->capacity);
+	ck_assert_uint_eq(b->tail, row->tail);
+	ck_assert(!b->is_null);
+	check_ok(loop_init(&loop, &e), &e);
+	check_ok(block_attach(b, &loop, NULL, NULL, &e), &e);
+	ck_assert_int_eq(run_buf(b, BLOCK_WRITE, 0, data, 512), result);
+	ck_assert_int_eq(run_buf(b, BLOCK_READ, 0, data, 512), result);
+	ck_assert_int_eq(run_buf(b, BLOCK_READ, row->capacity, data, 512), -ERANGE);
+	ck_assert_int_eq(run_buf(b, BLOCK_WRITE, row->capacity, data, 512), -ERANGE);
+	ck_assert_int_eq(run(b, BLOCK_DISCARD, row->capacity, 512, NULL, 0), -ERANGE);
+	ck_assert_int_eq(run(b, BLOCK_FLUSH, 0, 0, NULL, 0), 0);
+	finish(b, &loop);
+	ck_assert_uint_eq(file_size(disk_path), row->size);
+}
+END_TEST
+
+/* Any number of them, with no lock between them, whichever engine was asked for. */
+START_TEST(test_null)
+{
+	static const char *const paths[] = { "/dev/null", "/dev/zero" };
+	struct block_config config = { .path = paths[_i], .engine = BLOCK_ENGINE_URING };
+	struct block *first = NULL, *second = NULL;
+	struct error e = { 0 };
+	uint8_t data[512];
+	struct loop loop;
+
+	check_ok(block_open(&first, &config, &e), &e);
+	check_ok(block_open(&second, &config, &e), &e);
+	block_close(second);
+	check_ok(block_open_instead(&second, &config, first, &e), &e);
+	block_close(first);
+	ck_assert(second->is_null && second->capacity == 0 && second->tail == 0);
+	check_ok(loop_init(&loop, &e), &e);
+	check_ok(block_attach(second, &loop, NULL, NULL, &e), &e);
+	ck_assert_int_eq(run_buf(second, BLOCK_READ, 0, data, 512), -ERANGE);
+	ck_assert_int_eq(run(second, BLOCK_FLUSH, 0, 0, NULL, 0), 0);
+	ck_assert_int_eq(run(second, BLOCK_FLUSH, 0, 0, NULL, 0), 0);
+	finish(second, &loop);
 }
 END_TEST
 
@@ -436,6 +495,7 @@ END_TEST
 
 CHECK_MAIN("block_open", CHECK_FIXTURE(setup, teardown); CHECK_TABLE(test_open_refuses, open_rows);
 	   CHECK_TEST(test_open_refuses_character_device);
+	   CHECK_LOOP(test_size, 2 * ARRAY_SIZE(sizes)); CHECK_LOOP(test_null, 2);
 	   CHECK_TEST(test_open_says_that_ro_would_work); CHECK_TEST(test_raw_by_insistence);
 	   CHECK_TABLE(test_read_only_disk, engines); CHECK_TEST(test_serial);
 	   CHECK_TEST(test_lock_rules); CHECK_TEST(test_lock_names_the_holder);

@@ -384,15 +384,15 @@ START_TEST(test_limits)
 		(void)snprintf(text, sizeof(text), DRIVE_BODY("d%d", "disk", ""), i);
 		rig_ok(DRIVE, id, text);
 	}
-	rig_refused(DRIVE, "more", DRIVE_BODY("more", "disk", ""), ERROR_CONFIG, "8 drives");
+	rig_refused(DRIVE, "more", DRIVE_BODY("more", "disk", ""), ERROR_CONFIG, "24 drives");
 	rig_ok(DRIVE, "d3", DRIVE_BODY("d3", "disk2", ""));
 	for (int i = 0; i < VM_NETS_MAX; i++) {
 		(void)snprintf(id, sizeof(id), "n%d", i);
 		(void)snprintf(text, sizeof(text), NET_BODY("n%d", "tap%d", ""), i, i);
 		rig_ok(NET, id, text);
 	}
-	rig_refused(NET, "more", NET_BODY("more", "tap9", ""), ERROR_CONFIG, "4 network cards");
-	rig_ok(NET, "n0", NET_BODY("n0", "tap9", ""));
+	rig_refused(NET, "more", NET_BODY("more", "tap99", ""), ERROR_CONFIG, "24 network cards");
+	rig_ok(NET, "n0", NET_BODY("n0", "tap99", ""));
 }
 END_TEST
 

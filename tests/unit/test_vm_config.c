@@ -294,6 +294,24 @@ START_TEST(test_too_many_devices)
 	config.disk_count = VM_DISKS_MAX + 1;
 	ck_assert_int_lt(vm_config_validate(&config, &e), 0);
 	check_error(&e, ERROR_CONFIG, "room for");
+	/* As many as there is room for; and one more. */
+	config.disk_count = 16;
+	config.net_count = 8;
+	for (uint32_t i = 0; i < config.disk_count; i++) {
+		config.disks[i].path = "disk";
+	}
+	for (uint32_t i = 0; i < config.net_count; i++) {
+		config.nets[i] =
+			(struct vm_net_config){ .kind = VM_NET_TAP, .tap = "tap", .fd = -1 };
+	}
+	config.console = config.entropy = true;
+	check_ok(vm_config_validate(&config, &e), &e);
+	config.disk_count = VM_DISKS_MAX;
+	for (uint32_t i = 16; i < config.disk_count; i++) {
+		config.disks[i].path = "disk";
+	}
+	ck_assert_int_lt(vm_config_validate(&config, &e), 0);
+	check_error(&e, ERROR_CONFIG, "room for");
 	config.disk_count = 0;
 	config.net_count = UINT32_MAX;
 	ck_assert_int_lt(vm_config_validate(&config, &e), 0);

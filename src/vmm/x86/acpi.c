@@ -157,7 +157,7 @@ static void describe_serial(struct aml *aml)
 	aml_name(aml, "_CRS");
 	resources = aml_resources_begin(aml);
 	aml_resource_ports(aml, PLATFORM_PORT_SERIAL, SERIAL_PORTS);
-	aml_resource_interrupt(aml, PLATFORM_GSI_SERIAL);
+	aml_resource_interrupt(aml, PLATFORM_GSI_SERIAL, false);
 	aml_resources_end(aml, resources);
 	aml_end(aml, device);
 }
@@ -180,7 +180,7 @@ static void describe_keyboard(struct aml *aml)
 	resources = aml_resources_begin(aml);
 	aml_resource_ports(aml, PLATFORM_PORT_I8042_DATA, 1);
 	aml_resource_ports(aml, PLATFORM_PORT_I8042_COMMAND, 1);
-	aml_resource_interrupt(aml, PLATFORM_GSI_I8042_KEYBOARD);
+	aml_resource_interrupt(aml, PLATFORM_GSI_I8042_KEYBOARD, false);
 	aml_resources_end(aml, resources);
 	aml_end(aml, device);
 }
@@ -215,7 +215,7 @@ static void describe_events(struct aml *aml)
 	aml_name_integer(aml, "_UID", 0);
 	aml_name(aml, "_CRS");
 	resources = aml_resources_begin(aml);
-	aml_resource_interrupt(aml, PLATFORM_GSI_ACPI);
+	aml_resource_interrupt(aml, PLATFORM_GSI_ACPI, false);
 	aml_resources_end(aml, resources);
 	aml_port_region(aml, "EVTR", PLATFORM_PORT_ACPI + ACPI_POWER_EVENTS, sizeof(uint32_t));
 	aml_dword_field(aml, "EVTR", "EVTS");
@@ -247,8 +247,19 @@ static void describe_processor(struct aml *aml, uint32_t index)
 	aml_end(aml, device);
 }
 
-static void describe_virtio(struct aml *aml, uint32_t index, const struct acpi_virtio_mmio *virtio)
+static bool shares_line(const struct acpi_machine *machine, uint32_t index)
 {
+	for (uint32_t i = 0; i < machine->virtio_count; i++) {
+		if (i != index && machine->virtio[i].gsi == machine->virtio[index].gsi) {
+			return true;
+		}
+	}
+	return false;
+}
+
+static void describe_virtio(struct aml *aml, const struct acpi_machine *machine, uint32_t index)
+{
+	const struct acpi_virtio_mmio *virtio = &machine->virtio[index];
 	char name[] = "V000";
 	size_t device, resources;
 
@@ -260,7 +271,7 @@ static void describe_virtio(struct aml *aml, uint32_t index, const struct acpi_v
 	aml_name(aml, "_CRS");
 	resources = aml_resources_begin(aml);
 	aml_resource_memory32(aml, (uint32_t)virtio->base, (uint32_t)virtio->size);
-	aml_resource_interrupt(aml, virtio->gsi);
+	aml_resource_interrupt(aml, virtio->gsi, shares_line(machine, index));
 	aml_resources_end(aml, resources);
 	aml_end(aml, device);
 }
@@ -297,7 +308,7 @@ static void describe_machine(struct aml *aml, const struct acpi_machine *machine
 	describe_power_button(aml);
 	describe_events(aml);
 	for (uint32_t i = 0; i < machine->virtio_count; i++) {
-		describe_virtio(aml, i, &machine->virtio[i]);
+		describe_virtio(aml, machine, i);
 	}
 	aml_end(aml, scope);
 	describe_soft_off(aml);

@@ -387,10 +387,10 @@ void aml_resource_memory32(struct aml *aml, uint32_t base, uint32_t len)
 	aml_bytes(aml, bytes, sizeof(bytes));
 }
 
-void aml_resource_interrupt(struct aml *aml, uint32_t gsi)
+void aml_resource_interrupt(struct aml *aml, uint32_t gsi, bool shared)
 {
-	uint8_t bytes[9] = { 0x89, 6, 0, 0x03,
-			     1 }; /* consumer, edge, active high, exclusive; one */
+	/* Consumer, edge, active high; one. */
+	uint8_t bytes[9] = { 0x89, 6, 0, shared ? 0x0b : 0x03, 1 };
 
 	store_le32(bytes + 5, gsi);
 	aml_bytes(aml, bytes, sizeof(bytes));

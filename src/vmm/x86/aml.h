@@ -58,7 +58,7 @@ size_t aml_resources_begin(struct aml *aml);
 void aml_resources_end(struct aml *aml, size_t start);
 void aml_resource_ports(struct aml *aml, uint16_t base, uint8_t len);
 void aml_resource_memory32(struct aml *aml, uint32_t base, uint32_t len);
-/* Interrupt (ResourceConsumer, Edge, ActiveHigh, Exclusive) { gsi } */
-void aml_resource_interrupt(struct aml *aml, uint32_t gsi);
+/* Interrupt (ResourceConsumer, Edge, ActiveHigh, Exclusive or Shared) { gsi } */
+void aml_resource_interrupt(struct aml *aml, uint32_t gsi, bool shared);
 
 #endif
