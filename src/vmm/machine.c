@@ -339,7 +339,7 @@ static int enter_worker(void *arg, struct error *e)
 static void cancel_workers(struct machine *machine)
 {
 	for (uint32_t i = 0; i < machine->device_count; i++) {
-		struct machine_device *slot = &machine->devices[i];
+		struct machine_device *slot = machine->devices[i];
 
 		for (uint32_t j = 0; j < slot->worker_count; j++) {
 			if (!slot->workers[j].started) {

@@ -142,6 +142,7 @@ START_TEST(test_limit_disk)
 END_TEST
 
 static char locked_path[] = "/tmp/vmm-test-locked-XXXXXX";
+static char small_path[] = "/tmp/vmm-test-small-XXXXXX";
 
 /* Main, in its filter, opens another file by either engine; a refusal does not end it either. */
 static void replace_in_sandbox(void)
@@ -156,10 +157,18 @@ static void replace_in_sandbox(void)
 	check_ok(vm_replace_disk(vm, 0, disk_path, &e), &e);
 	ck_assert_int_lt(vm_replace_disk(vm, 0, "/nowhere/disk", &e), 0);
 	ck_assert_int_lt(vm_replace_disk(vm, 0, "/tmp", &e), 0);
-	ck_assert_int_lt(vm_replace_disk(vm, 0, "/dev/null", &e), 0);
+	ck_assert_int_lt(vm_replace_disk(vm, 0, "/dev/ptmx", &e), 0);
 	ck_assert_int_lt(vm_replace_disk(vm, 0, "/proc/self/fd/9999", &e), 0);
 	ck_assert_int_lt(vm_replace_disk(vm, 0, locked_path, &e), 0);
 	check_error(&e, ERROR_DISK_LOCKED, "another process");
+	/* None at all, and one that is smaller: taken, as Firecracker does, and told of. */
+	check_ok(vm_pause(vm, &e), &e);
+	check_ok(vm_replace_disk(vm, 0, "/dev/null", &e), &e);
+	check_ok(vm_replace_disk(vm, 0, other_path, &e), &e);
+	check_ok(vm_replace_disk(vm, 0, small_path, &e), &e);
+	check_ok(vm_replace_disk(vm, 0, disk_path, &e), &e);
+	check_ok(vm_resume(vm, &e), &e);
+	wait_for_exits(exits() + 20);
 	vm_stop(vm);
 	expect_stop(VM_STOP_REQUESTED, 0);
 	vm_destroy(vm);
@@ -184,6 +193,10 @@ START_TEST(test_replace_disk_in_sandbox)
 	ck_assert_int_ge(fd, 0);
 	ck_assert_int_eq(ftruncate(fd, (off_t)MIB(1)), 0);
 	(void)close(fd);
+	fd = mkstemp(small_path);
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(ftruncate(fd, 1000), 0);
+	(void)close(fd);
 	check_ok(block_open(&holder, &locked, &e), &e);
 	pid = fork();
 	ck_assert_int_ge(pid, 0);
@@ -194,6 +207,7 @@ START_TEST(test_replace_disk_in_sandbox)
 	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
 	block_close(holder);
 	(void)unlink(locked_path);
+	(void)unlink(small_path);
 	ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "status 0x%x",
 		      (unsigned int)status);
 	(void)unlink(other_path);
