@@ -23,7 +23,8 @@
 
 /* Main thread, before any other thread uses jansson. */
 void json_prepare(void);
-/* The caller owns *ret. An empty text is an error. */
+/* The caller owns *ret. An empty text is an error. Whole numbers from 2^63 to 2^64 - 1 are read as
+ * 2^63 - 1, the largest that there is. */
 int json_parse(json_t **ret, const char *text, size_t len, struct error *e);
 /* Reads a whole file, at most `max` bytes. */
 int json_read_file(json_t **ret, const char *path, size_t max, struct error *e);

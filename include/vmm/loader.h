@@ -88,7 +88,7 @@ struct cmdline_request {
 };
 /*
  * Writes the command line into `buf` of `size` bytes. ERROR_CMDLINE if it does not fit or
- * `append`/`only` has control characters (names the offset).
+ * `append`, `only` or `root_partuuid` has control characters (names the offset).
  */
 int cmdline_build(const struct cmdline_request *request, char *buf, size_t size, struct error *e);
 

@@ -71,8 +71,9 @@ struct option {
 	const char *theirs;    /* Firecracker's default, where it is not `fallback` */
 	const struct option_table *object; /* OPTION_OBJECT, OPTION_INCLUDE */
 	bool verbatim; /* OPTION_STRING: empty values and control characters are for the user of the object to judge */
-	bool first;   /* in device strings: the value may stand without "key=" at the front */
-	bool careful; /* what it asks for cannot be taken back: not proposed for a misspelt flag */
+	bool any_case; /* OPTION_ENUM: values are known in capitals and small letters alike */
+	bool first;    /* in device strings: the value may stand without "key=" at the front */
+	bool careful;  /* what it asks for cannot be taken back: not proposed for a misspelt flag */
 };
 
 /* A flag of other programs, as a user of theirs types it, and what stands here in its place. */
@@ -86,6 +87,7 @@ struct option_table {
 	const struct option *options;
 	size_t count; /* at most 64 for device strings, with what is included */
 	bool keys; /* describes a device string: help shows "key=VALUE" instead of "--key VALUE" */
+	bool open; /* JSON: Firecracker ignores keys of it that it does not know */
 	const struct option_foreign *foreign; /* on command lines; NULL: none */
 };
 

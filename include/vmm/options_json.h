@@ -21,7 +21,8 @@
 
 /* All keys are optional: the object's present members stay where a key is missing. */
 #define OPTIONS_JSON_PATCH (1U << 0)
-/* For clients that know Firecracker only. Reading: its defaults. Writing: its keys and no others, and
+/* For clients that know Firecracker only. Reading: its defaults, and what its parser lets pass: unknown
+ * keys of tables that say so, any MAC address. Writing: its keys and no others, and
  * null for what is not given, as it does. */
 #define OPTIONS_JSON_FIRECRACKER (1U << 1)
 

@@ -17,7 +17,7 @@
 #define PLATFORM_RAM_LOW_END	0xc0000000ULL
 #define PLATFORM_RAM_HIGH_START 0x100000000ULL
 
-#define PLATFORM_MEMORY_MIN (32ULL << 20)
+#define PLATFORM_MEMORY_MIN (1ULL << 20) /* what lies below the kernel */
 #define PLATFORM_VCPUS_MAX  32
 
 /* Low memory, all below 640 KiB, that the loader fills before the first instruction. */

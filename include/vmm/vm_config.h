@@ -19,6 +19,8 @@
 #define VM_DISKS_MAX 24
 #define VM_NETS_MAX  24
 #define VM_NAME_MAX  64
+#define VM_ID_MAX \
+	1024 /* bytes of the id of a drive or card: more than a path of Firecracker's API has */
 
 enum vm_on_reboot {
 	VM_ON_REBOOT_RESTART = 0, /* the machine resets within this process */
@@ -129,6 +131,9 @@ int vm_boot_config_validate(const struct vm_boot_config *boot, struct error *e);
 int vm_machine_config_validate(const struct vm_machine_config *machine, struct error *e);
 int vm_net_config_validate(const struct vm_net_config *net, struct error *e);
 int vm_name_validate(const char *name, struct error *e);
+/* The id of a drive or card, as Firecracker's config files have them: any text. `what` begins the
+ * message. */
+int vm_id_validate(const char *id, const char *what, struct error *e);
 /* All, and what they must not be to each other (two root drives, ids or MAC addresses twice, too many
  * devices). Pure. */
 int vm_config_validate(const struct vm_config *config, struct error *e);

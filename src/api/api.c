@@ -36,11 +36,11 @@ struct api_call {
 	struct instance_call base;
 	struct http_call *http;
 	const struct route *route;
-	char id[ROUTE_ID_MAX + 1];
 	json_t *body; /* what strings in `object` point into */
 	void *object;
 	bool log;
 	bool firecracker;
+	char id[]; /* "": none */
 };
 
 /* What changes something, or was meant to. A client decides how often: the lines are limited. */
@@ -145,15 +145,30 @@ static int check_id_in_body(const struct api_call *call, struct error *e)
 	json_t *id = key != NULL ? json_object_getn(call->body, key, len) : NULL;
 
 	if (json_is_string(id) && strcmp(json_string_value(id), call->id) != 0) {
-		char shown[ROUTE_ID_MAX + 1];
+		char shown[65];
 
 		api_show_text(shown, sizeof(shown), json_string_value(id), json_string_length(id));
 		(void)error_set(e, ERROR_CONFIG, EINVAL,
 				"The id from the path does not match the id from the body!");
-		return error_hint(e, "'%s' in the path, '%s' as \"%.*s\"", call->id, shown,
+		return error_hint(e, "'%.64s' in the path, '%s' as \"%.*s\"", call->id, shown,
 				  (int)len, key);
 	}
 	return 0;
+}
+
+/* An object that gives nothing. */
+static bool is_empty(json_t *object)
+{
+	const char *key;
+	json_t *value;
+
+	json_object_foreach(object, key, value)
+	{
+		if (!json_is_null(value)) {
+			return false;
+		}
+	}
+	return json_is_object(object);
 }
 
 static int parse_body(struct api_call *call, const struct http_request *request, struct error *e)
@@ -166,7 +181,7 @@ static int parse_body(struct api_call *call, const struct http_request *request,
 	if (r < 0) {
 		return deserialize_error(e);
 	}
-	if (info->patch && json_is_object(call->body) && json_object_size(call->body) == 0) {
+	if (info->patch && is_empty(call->body)) {
 		(void)error_set(e, ERROR_JSON, EINVAL, "Empty PATCH request.");
 		return error_hint(e, "name at least one value to change");
 	}
@@ -195,7 +210,7 @@ static int parse_body(struct api_call *call, const struct http_request *request,
 static void make_request(struct api *api, struct http_call *http, const struct route_match *match,
 			 const struct http_request *request)
 {
-	struct api_call *call = calloc(1, sizeof(*call));
+	struct api_call *call = calloc(1, sizeof(*call) + match->id_len + 1);
 	struct error e = { 0 };
 
 	if (call == NULL) {

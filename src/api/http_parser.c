@@ -16,8 +16,8 @@
  *
  * The target: "/path?query", or the same behind "http://host". The path is percent-decoded; refused
  * are broken escapes, a fragment, %2F, which would be a slash that does not separate, and %00 and
- * other control characters. Dot segments and repeated slashes stay as they are. The query stays
- * raw.
+ * other control characters. Bytes beyond ASCII may stand in it unescaped: Firecracker's clients have
+ * ids in any script. Dot segments and repeated slashes stay as they are. The query stays raw.
  *
  * A request that is well-formed but cannot be served (method, target, expectation, length) is
  * refused at the end of its header lines with `end_known`: its body is thrown away as it comes.
@@ -271,7 +271,7 @@ static void request_line(struct http_parser *parser, char *data, const struct li
 		return; /* RFC 9112 §2.2: what some clients send behind a body */
 	}
 	for (const char *p = line->text; p < end; p++) {
-		if (is_control((unsigned char)*p) || (unsigned char)*p >= 0x80) {
+		if (is_control((unsigned char)*p)) {
 			FAIL(parser, 400, "request line: byte 0x%02x is not allowed",
 			     (unsigned char)*p);
 			return;

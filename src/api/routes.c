@@ -244,8 +244,9 @@ int route_check_id(const char *id, size_t len, struct error *e)
 		return error_set(e, ERROR_CONFIG, EINVAL, "The ID cannot be empty.");
 	}
 	for (size_t i = 0; i < len; i++) {
-		if (!isascii((unsigned char)id[i]) ||
-		    (!isalnum((unsigned char)id[i]) && id[i] != '_')) {
+		/* Letters of other scripts are letters; which of the others are none, Unicode knows. */
+		if (isascii((unsigned char)id[i]) && !isalnum((unsigned char)id[i]) &&
+		    id[i] != '_') {
 			return error_set(
 				e, ERROR_CONFIG, EINVAL,
 				"API Resource IDs can only contain alphanumeric characters "
@@ -254,7 +255,7 @@ int route_check_id(const char *id, size_t len, struct error *e)
 	}
 	if (len > ROUTE_ID_MAX) {
 		return error_set(e, ERROR_CONFIG, EINVAL,
-				 "API Resource IDs can have at most %d characters.", ROUTE_ID_MAX);
+				 "API Resource IDs can have at most %d bytes.", ROUTE_ID_MAX);
 	}
 	return 0;
 }

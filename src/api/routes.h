@@ -9,7 +9,7 @@
 #include "vmm/http_server.h"
 #include "vmm/request.h"
 
-#define ROUTE_ID_MAX	64
+#define ROUTE_ID_MAX	VM_ID_MAX
 #define ROUTE_ALLOW_MAX 64 /* of the value of an Allow header */
 
 enum route_kind {

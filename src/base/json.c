@@ -23,8 +23,10 @@
 
 #include "vmm/cleanup.h"
 
-#define CHUNK	   KIB(16) /* of a file whose size is not known beforehand */
-#define PATH_SHOWN 160	   /* bytes of a path that a message repeats */
+#define CHUNK	    KIB(16)		  /* of a file whose size is not known beforehand */
+#define LARGEST	    "9223372036854775807" /* number of jansson's */
+#define LARGEST_LEN (sizeof(LARGEST) - 1)
+#define PATH_SHOWN  160 /* bytes of a path that a message repeats */
 
 void json_prepare(void)
 {
@@ -100,6 +102,56 @@ static int scan_text(const char *text, size_t len, struct error *e)
 	return 0;
 }
 
+/* Digits of a whole number of 64 bits that jansson, whose numbers are signed, does not take? */
+static bool is_too_large(const char *digits, size_t count)
+{
+	return (count == LARGEST_LEN && memcmp(digits, LARGEST, count) > 0) ||
+	       (count == LARGEST_LEN + 1 && digits[0] != '0' &&
+		memcmp(digits, "18446744073709551615", count) <= 0);
+}
+
+/* A part of a number that is no digit. */
+static bool continues_number(char c)
+{
+	return c == '.' || c == 'e' || c == 'E' || c == '+' || c == '-';
+}
+
+/*
+ * Clients mean "no limit" by the largest number of 64 bits: such ones become the largest that there
+ * is here, which is one too many for whatever has a limit. *copy stays NULL if there is none.
+ */
+static int saturate(const char *text, size_t len, char **copy)
+{
+	bool in_string = false;
+	size_t digits;
+
+	for (size_t i = 0; i < len; i += digits != 0 ? digits : 1) {
+		for (digits = 0; !in_string && i + digits < len && text[i + digits] >= '0' &&
+				 text[i + digits] <= '9';) {
+			digits++;
+		}
+		if (text[i] == '"') {
+			in_string = !in_string;
+		} else if (in_string && text[i] == '\\') {
+			i++;
+		}
+		if (!is_too_large(text + i, digits) || (i != 0 && continues_number(text[i - 1])) ||
+		    (i + digits < len && continues_number(text[i + digits]))) {
+			continue;
+		}
+		if (*copy == NULL) {
+			*copy = malloc(len);
+			if (*copy == NULL) {
+				return -ENOMEM;
+			}
+			memcpy(*copy, text, len);
+		}
+		memset(*copy + i, ' ', digits);
+		memcpy(*copy + i, LARGEST, LARGEST_LEN);
+	}
+	return 0;
+}
+
 /* jansson may cut what it quotes within a character; our messages are UTF-8. */
 static void make_utf8(char *text)
 {
@@ -140,6 +192,7 @@ static int refuse(json_error_t *why, struct error *e)
 
 int json_parse(json_t **ret, const char *text, size_t len, struct error *e)
 {
+	auto_free char *copy = NULL;
 	json_error_t why;
 	json_t *value;
 	int r;
@@ -155,7 +208,11 @@ int json_parse(json_t **ret, const char *text, size_t len, struct error *e)
 	if (r < 0) {
 		return r;
 	}
-	value = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &why);
+	if (saturate(text, len, &copy) < 0) {
+		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "JSON: out of memory");
+	}
+	value = json_loadb(copy != NULL ? copy : text, len,
+			   JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &why);
 	if (value == NULL) {
 		return refuse(&why, e);
 	}

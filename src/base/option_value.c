@@ -263,11 +263,17 @@ static int number_value(const struct option *option, const char *what, const cha
 	return 0;
 }
 
+bool option_is_value(const struct option *option, const struct option_value *value,
+		     const char *text)
+{
+	return (option->any_case ? strcasecmp(value->name, text) : strcmp(value->name, text)) == 0;
+}
+
 static int named_value(const struct option *option, const struct option_value *values,
 		       const char *what, const char *text, int *ret, struct error *e)
 {
 	for (const struct option_value *v = values; v != NULL && v->name != NULL; v++) {
-		if (strcmp(v->name, text) == 0) {
+		if (option_is_value(option, v, text)) {
 			*ret = v->value;
 			return 0;
 		}
@@ -284,7 +290,7 @@ static int hex_digit(char c)
 	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-const char *option_parse_mac(const char *text, uint8_t *mac)
+const char *option_parse_mac(const char *text, bool any, uint8_t *mac)
 {
 	static const uint8_t zero[6];
 	uint8_t bytes[6];
@@ -300,10 +306,10 @@ const char *option_parse_mac(const char *text, uint8_t *mac)
 		}
 		bytes[i] = (uint8_t)(high << 4 | low);
 	}
-	if ((bytes[0] & 1) != 0) {
+	if (!any && (bytes[0] & 1) != 0) {
 		return "a multicast address (its first byte is odd)";
 	}
-	if (memcmp(bytes, zero, sizeof(bytes)) == 0) {
+	if (!any && memcmp(bytes, zero, sizeof(bytes)) == 0) {
 		return "the zero address";
 	}
 	memcpy(mac, bytes, sizeof(bytes));
@@ -313,7 +319,7 @@ const char *option_parse_mac(const char *text, uint8_t *mac)
 static int mac_value(const struct option *option, const char *what, const char *text, uint8_t *mac,
 		     struct error *e)
 {
-	const char *why = option_parse_mac(text, mac);
+	const char *why = option_parse_mac(text, false, mac);
 
 	return why == NULL ? 0 : refuse(option, what, text, why, e);
 }

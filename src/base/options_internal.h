@@ -23,8 +23,11 @@ void option_list_names(const struct option_table *table, enum option_names names
 /* As options_set(), without marking the option as given. */
 int option_set_value(const struct option *option, void *object, const char *what, const char *text,
 		     struct error *e);
-/* NULL, or what is wrong with it: "not a MAC address". */
-const char *option_parse_mac(const char *text, uint8_t *mac);
+/* NULL, or what is wrong with it: "not a MAC address". `any`: also what no card can have. */
+const char *option_parse_mac(const char *text, bool any, uint8_t *mac);
+/* Does `text` name it? */
+bool option_is_value(const struct option *option, const struct option_value *value,
+		     const char *text);
 /* Of a number, in the unit of its member. */
 uint64_t option_upper_bound(const struct option *option);
 /* "fast, safe", cut at the end of `buf`. */

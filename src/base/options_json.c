@@ -107,8 +107,9 @@ static void describe_value(const json_t *value, char *buf, size_t size)
 		(void)snprintf(buf, size, "the string \"%.*s\"%s", shown(text, len, SHOWN), text,
 			       len > SHOWN ? "..." : "");
 		break;
-	case JSON_INTEGER:
-		(void)snprintf(buf, size, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
+	case JSON_INTEGER: /* see json_parse() */
+		(void)snprintf(buf, size, "%" JSON_INTEGER_FORMAT "%s", json_integer_value(value),
+			       json_integer_value(value) == INT64_MAX ? " or more" : "");
 		break;
 	case JSON_REAL:
 		(void)snprintf(buf, size, "the number %g, with a fraction or an exponent,",
@@ -264,7 +265,7 @@ static int read_enum(const struct place *place, const struct option *option, con
 		return refuse(place, option, value, "not a string", e);
 	}
 	for (const struct option_value *v = option_json_values(option); v->name != NULL; v++) {
-		if (strcmp(v->name, text) == 0) {
+		if (option_is_value(option, v, text)) {
 			*ret = v->value;
 			return 0;
 		}
@@ -273,16 +274,17 @@ static int read_enum(const struct place *place, const struct option *option, con
 }
 
 static int read_mac(const struct place *place, const struct option *option, const json_t *value,
-		    uint8_t *mac, struct error *e)
+		    unsigned int flags, uint8_t *mac, struct error *e)
 {
 	const char *text = plain_text(value);
-	const char *why = text != NULL ? option_parse_mac(text, mac) : "not a MAC address";
+	bool any = (flags & OPTIONS_JSON_FIRECRACKER) != 0;
+	const char *why = text != NULL ? option_parse_mac(text, any, mac) : "not a MAC address";
 
 	return why == NULL ? 0 : refuse(place, option, value, why, e);
 }
 
 static int read_value(const struct place *place, const struct option *option, const json_t *value,
-		      union member *ret, struct error *e)
+		      unsigned int flags, union member *ret, struct error *e)
 {
 	switch (option->type) {
 	case OPTION_FLAG:
@@ -302,7 +304,7 @@ static int read_value(const struct place *place, const struct option *option, co
 	case OPTION_ENUM:
 		return read_enum(place, option, value, &ret->chosen, e);
 	case OPTION_MAC:
-		return read_mac(place, option, value, ret->mac, e);
+		return read_mac(place, option, value, flags, ret->mac, e);
 	case OPTION_FD:
 	case OPTION_LIST:
 	case OPTION_OBJECT:
@@ -377,12 +379,16 @@ static int check_keys(const struct option_table *table, const struct place *plac
 {
 	/* The iteration does not change the object, its type just does not say so. */
 	json_t *object = (json_t *)(uintptr_t)value;
+	bool open = table->open && (flags & OPTIONS_JSON_FIRECRACKER) != 0;
 	struct option_iter at = option_iter(table);
 
 	for (void *i = json_object_iter(object); i != NULL; i = json_object_iter_next(object, i)) {
 		const char *key = json_object_iter_key(i);
 		struct option_iter found;
 
+		if (open) {
+			break;
+		}
 		if (!option_find(table, NAMES_JSON, key, strlen(key), &found) ||
 		    !option_has_json(found.option)) {
 			return unknown_key(table, place, key, e);
@@ -445,7 +451,7 @@ static int bind(const struct option_table *table, void *object, const json_t *va
 		if (option->type == OPTION_OBJECT) {
 			r = bind_object(option, member, given, &here, flags, e);
 		} else {
-			r = read_value(&here, option, given, &read, e);
+			r = read_value(&here, option, given, flags, &read, e);
 			if (r == 0 && member != NULL) {
 				store(option, member, &read);
 			}

@@ -42,6 +42,7 @@ const struct option_table token_bucket_options = {
 	.name = "token-bucket",
 	.options = bucket_option_list,
 	.count = ARRAY_SIZE(bucket_option_list),
+	.open = true,
 };
 
 static const struct option limit_option_list[] = {

@@ -57,6 +57,7 @@ static const struct option option_list[] = {
 	  .type = OPTION_ENUM,
 	  AT(level),
 	  .values = logger_levels,
+	  .any_case = true,
 	  .argument = "LEVEL",
 	  .fallback = "Info",
 	  .help = "Off, Error, Warning, Info, Debug or Trace" },

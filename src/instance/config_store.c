@@ -11,6 +11,7 @@
  * Main thread. All values are a client's.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,8 +20,6 @@
 #include "vmm/cleanup.h"
 #include "vmm/loader.h"
 #include "vmm/options_json.h"
-
-#define ID_MAX 64
 
 int config_store_init(struct config_store *store, const struct instance_settings *settings,
 		      struct error *e)
@@ -79,21 +78,13 @@ int config_store_find_net(const struct config_store *store, const char *id)
 const char *request_id(const char *from_path, const char *from_body, struct error *e)
 {
 	const char *id = from_path != NULL ? from_path : from_body;
-	size_t len = id != NULL ? strlen(id) : 0;
-
 	if (from_path != NULL && from_body != NULL && strcmp(from_path, from_body) != 0) {
 		(void)error_set(e, ERROR_CONFIG, EINVAL,
 				"The id from the path does not match the id from the body!");
 		(void)error_hint(e, "they are '%.64s' and '%.64s'", from_path, from_body);
 		return NULL;
 	}
-	if (len == 0 || len > ID_MAX ||
-	    strspn(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") !=
-		    len) {
-		(void)error_set(e, ERROR_CONFIG, EINVAL,
-				"id '%.64s': not 1 to %d letters, digits, "
-				"'-', '_' and '.'",
-				id != NULL ? id : "", ID_MAX);
+	if (vm_id_validate(id != NULL ? id : "", "id", e) < 0) {
 		return NULL;
 	}
 	return id;
@@ -117,6 +108,24 @@ static int look_at_boot_files(const struct vm_boot_config *boot, struct error *e
 	return r;
 }
 
+static int look_at_file(const char *what, const char *path, enum error_code code, struct error *e)
+{
+	auto_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+
+	return fd < 0 ? error_set_sys(e, code, errno, "%s '%s'", what, path) : 0;
+}
+
+/* All that Firecracker looks at; what is in the files is judged when the VM starts. */
+static int look_for_boot_files(const struct vm_boot_config *boot, struct error *e)
+{
+	int r = look_at_file("kernel", boot->kernel, ERROR_KERNEL_IMAGE, e);
+
+	if (r == 0 && boot->initrd != NULL) {
+		r = look_at_file("initrd", boot->initrd, ERROR_INITRD, e);
+	}
+	return r;
+}
+
 static int put_boot(struct config_store *store, const struct instance_settings *settings,
 		    const struct request *request, struct error *e)
 {
@@ -125,7 +134,8 @@ static int put_boot(struct config_store *store, const struct instance_settings *
 	int r = vm_boot_config_validate(boot, e);
 
 	if (r == 0 && !settings->files_at_start) {
-		r = look_at_boot_files(boot, e);
+		r = settings->firecracker ? look_for_boot_files(boot, e)
+					  : look_at_boot_files(boot, e);
 	}
 	if (r == 0) {
 		r = options_clone(&vm_boot_options, &copy, boot, sizeof(copy), e);
@@ -278,7 +288,7 @@ static int put_drive(struct config_store *store, const struct instance_settings 
 		r = options_clone(&block_options, &copy, &drive, sizeof(copy), e);
 	}
 	if (r < 0) {
-		return error_prefix(e, "drive '%s'", drive.id);
+		return error_prefix(e, "drive '%.64s'", drive.id);
 	}
 	if (place < 0) {
 		place = (int)store->drive_count++;
@@ -348,7 +358,7 @@ static int put_net(struct config_store *store, const struct instance_settings *s
 		r = options_clone(&vm_net_options, &copy, &net, sizeof(copy), e);
 	}
 	if (r < 0) {
-		return error_prefix(e, "network card '%s'", net.id);
+		return error_prefix(e, "network card '%.64s'", net.id);
 	}
 	if (place < 0) {
 		place = (int)store->net_count++;
@@ -359,6 +369,11 @@ static int put_net(struct config_store *store, const struct instance_settings *s
 	return 0;
 }
 
+int config_store_open_serial(int *ret, const char *path, struct error *e)
+{
+	return output_open(ret, "serial port's output", path, ERROR_CONSOLE, e);
+}
+
 static int put_serial(struct config_store *store, const struct instance_settings *settings,
 		      const struct request *request, struct error *e)
 {
@@ -367,10 +382,11 @@ static int put_serial(struct config_store *store, const struct instance_settings
 	auto_close int fd = -1;
 	int r = options_clone(&serial_settings_options, &copy, serial, sizeof(copy), e);
 
-	(void)settings;
 	if (r == 0 && serial->output_path != NULL) {
-		r = output_open(&fd, "serial port's output", serial->output_path, ERROR_CONSOLE, e);
-		if (r < 0) {
+		r = config_store_open_serial(&fd, serial->output_path, e);
+		if (r < 0 && settings->firecracker) {
+			r = 0; /* it would open it at the start, and so do we then */
+		} else if (r < 0) {
 			options_release(&serial_settings_options, &copy);
 		}
 	}

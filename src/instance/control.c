@@ -137,7 +137,7 @@ static void merge_limiter(struct rate_limit_config *limiter, bool *has,
 
 static int unknown_device(const char *what, const char *id, struct error *e)
 {
-	(void)error_set(e, ERROR_NOT_FOUND, ENODEV, "there is no %s '%s'", what, id);
+	(void)error_set(e, ERROR_NOT_FOUND, ENODEV, "there is no %s '%.64s'", what, id);
 	return error_hint(e, "GET /vm/config shows what there is");
 }
 
@@ -186,7 +186,7 @@ int control_patch_drive(struct instance *instance, const struct request *request
 		}
 	}
 	if (r < 0) {
-		return error_prefix(e, "drive '%s'", id);
+		return error_prefix(e, "drive '%.64s'", id);
 	}
 	event_log_add(&instance->events, "drive-updated", json_pack("{s:s}", "drive_id", id));
 	return 0;
@@ -210,7 +210,7 @@ int control_patch_net(struct instance *instance, const struct request *request, 
 	r = vm_limit_net(instance->vm, (uint32_t)place, update->has_rx ? &update->rx : NULL,
 			 update->has_tx ? &update->tx : NULL, e);
 	if (r < 0) {
-		return error_prefix(e, "network card '%s'", id);
+		return error_prefix(e, "network card '%.64s'", id);
 	}
 	if (update->has_rx) {
 		merge_limiter(&net->rx, &net->has_rx, &update->rx);

@@ -61,6 +61,9 @@ int config_store_init(struct config_store *store, const struct instance_settings
 		      struct error *e);
 /* Accepts a zeroed store whose descriptors are -1. */
 void config_store_finish(struct config_store *store);
+/* Where the serial port's output goes. Made by the request, or, for Firecracker's clients, at the
+ * start at the latest. */
+int config_store_open_serial(int *ret, const char *path, struct error *e);
 /* A request that configures. The store is as before if it fails. */
 int config_store_put(struct config_store *store, const struct instance_settings *settings,
 		     const struct request *request, struct error *e);

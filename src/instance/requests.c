@@ -7,7 +7,8 @@
 #include "vmm/request.h"
 
 static const struct option serial_options[] = {
-	{ .type = OPTION_STRING,
+	{ .verbatim = true,
+	  .type = OPTION_STRING,
 	  .offset = offsetof(struct serial_settings, output_path),
 	  .json = "serial_out_path",
 	  .help = "file or FIFO that gets the serial port's output instead of the console" },
@@ -40,17 +41,10 @@ const struct option_table entropy_settings_options = {
 
 /* The first spelling of each is the one that is shown. */
 const struct option_value logger_levels[] = {
-	{ "Error", LOGGER_ERROR },     { "Warning", LOGGER_WARNING },
-	{ "Info", LOGGER_INFO },       { "Debug", LOGGER_DEBUG },
-	{ "Trace", LOGGER_TRACE },     { "Off", LOGGER_OFF },
-	{ "Warn", LOGGER_WARNING },    { "ERROR", LOGGER_ERROR },
-	{ "WARNING", LOGGER_WARNING }, { "WARN", LOGGER_WARNING },
-	{ "INFO", LOGGER_INFO },       { "DEBUG", LOGGER_DEBUG },
-	{ "TRACE", LOGGER_TRACE },     { "OFF", LOGGER_OFF },
-	{ "error", LOGGER_ERROR },     { "warning", LOGGER_WARNING },
-	{ "warn", LOGGER_WARNING },    { "info", LOGGER_INFO },
-	{ "debug", LOGGER_DEBUG },     { "trace", LOGGER_TRACE },
-	{ "off", LOGGER_OFF },	       { NULL, 0 },
+	{ "Error", LOGGER_ERROR },  { "Warning", LOGGER_WARNING },
+	{ "Info", LOGGER_INFO },    { "Debug", LOGGER_DEBUG },
+	{ "Trace", LOGGER_TRACE },  { "Off", LOGGER_OFF },
+	{ "Warn", LOGGER_WARNING }, { NULL, 0 },
 };
 
 static const struct option logger_options[] = {
@@ -64,6 +58,7 @@ static const struct option logger_options[] = {
 	  .type = OPTION_ENUM,
 	  .offset = offsetof(struct logger_settings, level),
 	  .values = logger_levels,
+	  .any_case = true,
 	  .argument = "LEVEL",
 	  .fallback = "Info",
 	  .json = "level",
@@ -79,6 +74,7 @@ static const struct option logger_options[] = {
 	  .json = "show_log_origin",
 	  .help = "accepted: lines always name the part of vmm they come from" },
 	{ .name = "module",
+	  .verbatim = true,
 	  .type = OPTION_STRING,
 	  .offset = offsetof(struct logger_settings, module),
 	  .argument = "NAME",
@@ -108,6 +104,7 @@ const struct option_table metrics_settings_options = {
 	.name = "metrics",
 	.options = metrics_options,
 	.count = ARRAY_SIZE(metrics_options),
+	.open = true,
 };
 
 static const struct option drive_update_list[] = {

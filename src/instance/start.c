@@ -23,10 +23,16 @@ static void add_failure_event(struct instance *instance, const struct error *e)
 
 static int prepare(struct instance *instance, struct error *e)
 {
+	const struct serial_settings *serial = &instance->config.serial;
+
 	if (!instance->config.has_boot) {
 		(void)error_set(e, ERROR_CONFIG, EINVAL,
 				"Cannot start the VM without a kernel: none is configured");
 		return error_hint(e, "PUT /boot-source names one");
+	}
+	if (serial->output_path != NULL && instance->config.serial_fd < 0 &&
+	    config_store_open_serial(&instance->config.serial_fd, serial->output_path, e) < 0) {
+		return -EINVAL;
 	}
 	instance->vm_config = malloc(sizeof(*instance->vm_config));
 	if (instance->vm_config == NULL) {

@@ -8,7 +8,8 @@
  *	root=/dev/vda rw|ro	the first disk; Linux mounts read-only unless told otherwise; root=PARTUUID=... names a partition
  *	quiet			only if asked for: each character on the serial port is an exit
  *
- * "boot_args" of the API stands for all of them but root=, which follows it, as clients of Firecracker expect.
+ * "boot_args" of the API stands for all of them but root=, which follows it, as clients of Firecracker expect: behind the kernel's
+ * words, before the "--" that begins init's. Its tabs and newlines become blanks; it is a client's, and may hold anything else.
  *
  * Not given, because they would gain nothing: reboot= (every way of a reboot is caught), tsc=reliable and no_timer_check (kvm-clock
  * and the KVM guest code settle both), virtio_mmio.device= (the DSDT names the devices; Debian's driver is a module anyway).
@@ -21,8 +22,35 @@
 #include "internal.h"
 #include "vmm/platform.h"
 
-#define WORDS_MAX     7
-#define ROOT_WORD_MAX 96
+#define PIECES_MAX 9
+
+/* A part of the line; a blank stands before each that is not glued to the one before. */
+struct piece {
+	const char *text;
+	size_t len;
+	bool glued;
+};
+
+struct line {
+	struct piece pieces[PIECES_MAX];
+	size_t count;
+};
+
+/* What Linux takes for the end of a word. */
+static bool is_blank(char c)
+{
+	return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
+static void add_bytes(struct line *line, const char *text, size_t len)
+{
+	line->pieces[line->count++] = (struct piece){ .text = text, .len = len };
+}
+
+static void add(struct line *line, const char *text)
+{
+	add_bytes(line, text, strlen(text));
+}
 
 /* Tabs and newlines too: Linux takes them for spaces, people do not see them, and they would let a
  * script forge words. */
@@ -40,26 +68,27 @@ static int check_text(const char *option, const char *text, struct error *e)
 	return 0;
 }
 
-static size_t join(const char *const *words, size_t count, char *buf)
+/* Length of the line, which is written if `buf` is not NULL. */
+static size_t join(const struct line *line, char *buf)
 {
 	size_t len = 0;
 
-	for (size_t i = 0; i < count; i++) {
-		size_t n = strlen(words[i]);
+	for (size_t i = 0; i < line->count; i++) {
+		const struct piece *piece = &line->pieces[i];
 
-		if (n == 0) {
+		if (piece->len == 0) {
 			continue;
 		}
-		if (len != 0) {
+		if (len != 0 && !piece->glued) {
 			if (buf != NULL) {
 				buf[len] = ' ';
 			}
 			len++;
 		}
 		if (buf != NULL) {
-			memcpy(buf + len, words[i], n);
+			memcpy(buf + len, piece->text, piece->len);
 		}
-		len += n;
+		len += piece->len;
 	}
 	if (buf != NULL) {
 		buf[len] = '\0';
@@ -67,77 +96,114 @@ static size_t join(const char *const *words, size_t count, char *buf)
 	return len;
 }
 
-/* "root=..." and "ro" or "rw"; *room holds the first of them as long as the words are used. */
-static int add_root(const struct cmdline_request *request, const char **words, size_t *count,
-		    char *room, size_t size, struct error *e)
+/* "root=..." and "ro" or "rw". */
+static int add_root(struct line *line, const struct cmdline_request *request, struct error *e)
 {
 	const char *partuuid = request->root_partuuid;
-	int n;
 
 	if (!request->root_disk) {
 		return 0;
 	}
 	if (partuuid == NULL) {
-		words[(*count)++] = "root=/dev/vda";
+		add(line, "root=/dev/vda");
+	} else if (check_text("partuuid", partuuid, e) < 0) {
+		return error_hint(e, "'blkid -s PARTUUID DEVICE' shows it");
 	} else {
-		n = snprintf(room, size, "root=PARTUUID=%s", partuuid);
-		if (n < 0 || (size_t)n >= size || partuuid[0] == '\0' ||
-		    strspn(partuuid, "0123456789abcdefABCDEF-") != strlen(partuuid)) {
-			error_set(e, ERROR_CMDLINE, EINVAL, "partuuid: '%.64s' is not one",
-				  partuuid);
-			return error_hint(e, "'blkid -s PARTUUID DEVICE' shows it");
-		}
-		words[(*count)++] = room;
+		add(line, "root=PARTUUID=");
+		add(line, partuuid);
+		line->pieces[line->count - 1].glued = true;
 	}
-	words[(*count)++] = request->root_read_only ? "ro" : "rw";
+	add(line, request->root_read_only ? "ro" : "rw");
 	return 0;
+}
+
+/*
+ * Where the word "--" stands, which ends the kernel's words: what follows is init's. The end of the
+ * text if there is none. Quotes as the kernel knows them.
+ */
+static size_t find_separator(const char *text)
+{
+	bool quoted = false, begins = true;
+	size_t i;
+
+	for (i = 0; text[i] != '\0'; i++) {
+		if (begins && !quoted && strncmp(text + i, "--", 2) == 0 &&
+		    (text[i + 2] == '\0' || is_blank(text[i + 2]))) {
+			break;
+		}
+		quoted ^= text[i] == '"';
+		begins = is_blank(text[i]);
+	}
+	return i;
+}
+
+/* The client's words, and ours where the kernel looks at them. */
+static int add_boot_args(struct line *line, const struct cmdline_request *request, struct error *e)
+{
+	const char *text = request->boot_args;
+	size_t separator = find_separator(text), len = separator;
+	int r;
+
+	while (len != 0 && is_blank(text[len - 1])) {
+		len--;
+	}
+	add_bytes(line, text, len);
+	r = add_root(line, request, e);
+	add(line, text + separator);
+	return r;
+}
+
+static int add_our_words(struct line *line, const struct cmdline_request *request, struct error *e)
+{
+	int r;
+
+	if (request->serial) {
+		add(line, "console=ttyS0");
+	}
+	if (request->hvc) {
+		add(line, "console=hvc0");
+	}
+	add(line, "panic=-1");
+	if (request->quiet) {
+		add(line, "quiet");
+	}
+	r = add_root(line, request, e);
+	if (r == 0 && request->append != NULL) {
+		r = check_text("--cmdline", request->append, e);
+		add(line, request->append);
+	}
+	return r;
 }
 
 int cmdline_build(const struct cmdline_request *request, char *buf, size_t size, struct error *e)
 {
-	const char *words[WORDS_MAX];
-	char root[ROOT_WORD_MAX];
-	size_t count = 0;
+	struct line line = { 0 };
 	size_t len;
-	int r = 0;
+	int r;
 
 	if (request->only != NULL) {
 		r = check_text("--cmdline-only", request->only, e);
-		words[count++] = request->only;
+		add(&line, request->only);
 	} else if (request->boot_args != NULL) {
-		r = check_text("boot_args", request->boot_args, e);
-		words[count++] = request->boot_args;
-		if (r == 0) {
-			r = add_root(request, words, &count, root, sizeof(root), e);
-		}
+		r = add_boot_args(&line, request, e);
 	} else {
-		if (request->serial) {
-			words[count++] = "console=ttyS0";
-		}
-		if (request->hvc) {
-			words[count++] = "console=hvc0";
-		}
-		words[count++] = "panic=-1";
-		if (request->quiet) {
-			words[count++] = "quiet";
-		}
-		r = add_root(request, words, &count, root, sizeof(root), e);
-		if (r == 0 && request->append != NULL) {
-			r = check_text("--cmdline", request->append, e);
-			words[count++] = request->append;
-		}
+		r = add_our_words(&line, request, e);
 	}
 	if (r != 0) {
 		return r;
 	}
-	len = join(words, count, NULL);
+	len = join(&line, NULL);
 	if (len >= size) {
 		error_set(e, ERROR_CMDLINE, E2BIG,
 			  "the command line has %zu characters, the limit is %zu", len,
 			  size == 0 ? 0 : size - 1);
 		return error_hint(e, "shorten --cmdline, or drop our words with --cmdline-only");
 	}
-	join(words, count, buf);
+	join(&line, buf);
+	/* Those of boot_args: Firecracker passes them on. */
+	for (size_t i = 0; i < len; i++) {
+		buf[i] = is_blank(buf[i]) ? ' ' : buf[i];
+	}
 	return 0;
 }
 

@@ -10,8 +10,8 @@
 #include "vmm/platform.h"
 #include "vmm/vm_config.h"
 
-#define VM_ID_MAX 64
-#define LETTERS	  "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+#define MADE_ID_MAX 24
+#define LETTERS	    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
 void vm_config_init(struct vm_config *config)
 {
@@ -181,39 +181,41 @@ int vm_name_validate(const char *name, struct error *e)
 	return 0;
 }
 
-static bool is_id(const char *id)
+int vm_id_validate(const char *id, const char *what, struct error *e)
 {
 	size_t len = strlen(id);
 
-	return len > 0 && len <= VM_ID_MAX && strspn(id, LETTERS "-_.") == len;
+	for (size_t i = 0; i < len; i++) {
+		unsigned char c = (unsigned char)id[i];
+
+		if (c < 0x20 || c == 0x7f) {
+			return error_set(e, ERROR_CONFIG, EINVAL,
+					 "%s: control character 0x%02x in the id", what, c);
+		}
+	}
+	if (len == 0 || len > VM_ID_MAX) {
+		return error_set(e, ERROR_CONFIG, EINVAL, "%s: the id has %zu bytes, not 1 to %d",
+				 what, len, VM_ID_MAX);
+	}
+	return 0;
 }
 
 /* What stands in the API's path: the given one, or one made of the place. */
-static const char *id_of(const char *id, const char *what, uint32_t index, char buf[VM_ID_MAX + 1])
+static const char *id_of(const char *id, const char *what, uint32_t index, char buf[MADE_ID_MAX])
 {
 	if (id == NULL) {
-		(void)snprintf(buf, VM_ID_MAX + 1, "%s%u", what, index);
+		(void)snprintf(buf, MADE_ID_MAX, "%s%u", what, index);
 		return buf;
 	}
 	return id;
 }
 
-static int check_id(const char *id, const char *what, const char *key, struct error *e)
-{
-	if (id != NULL && !is_id(id)) {
-		(void)error_set(e, ERROR_CONFIG, EINVAL, "%s id (%s): '%.64s' is not a name", what,
-				key, id);
-		return error_hint(e, "use 1 to %d letters, digits, '-', '_' and '.'", VM_ID_MAX);
-	}
-	return 0;
-}
-
 static int check_disk(const struct vm_config *config, uint32_t index, struct error *e)
 {
 	const struct block_config *disk = &config->disks[index];
-	char own[VM_ID_MAX + 1];
-	char other[VM_ID_MAX + 1];
-	int r = check_id(disk->id, "--disk", "drive_id", e);
+	char own[MADE_ID_MAX];
+	char other[MADE_ID_MAX];
+	int r = disk->id != NULL ? vm_id_validate(disk->id, "--disk id (drive_id)", e) : 0;
 
 	if (r < 0) {
 		return r;
@@ -237,7 +239,7 @@ static int check_disk(const struct vm_config *config, uint32_t index, struct err
 
 		if (strcmp(id, id_of(config->disks[i].id, "drive", i, other)) == 0) {
 			(void)error_set(e, ERROR_CONFIG, EEXIST,
-					"two disks have the id (drive_id) '%s'", id);
+					"two disks have the id (drive_id) '%.64s'", id);
 			return error_hint(e, "give each a name of its own");
 		}
 	}
@@ -247,9 +249,9 @@ static int check_disk(const struct vm_config *config, uint32_t index, struct err
 static int check_net(const struct vm_config *config, uint32_t index, struct error *e)
 {
 	const struct vm_net_config *net = &config->nets[index];
-	char own[VM_ID_MAX + 1];
-	char other[VM_ID_MAX + 1];
-	int r = check_id(net->id, "--net", "iface_id", e);
+	char own[MADE_ID_MAX];
+	char other[MADE_ID_MAX];
+	int r = net->id != NULL ? vm_id_validate(net->id, "--net id (iface_id)", e) : 0;
 
 	if (r == 0) {
 		r = vm_net_config_validate(net, e);
@@ -260,7 +262,7 @@ static int check_net(const struct vm_config *config, uint32_t index, struct erro
 
 		if (strcmp(id, id_of(before->id, "net", i, other)) == 0) {
 			(void)error_set(e, ERROR_CONFIG, EEXIST,
-					"two network cards have the id (iface_id) '%s'", id);
+					"two network cards have the id (iface_id) '%.64s'", id);
 			r = error_hint(e, "give each a name of its own");
 		} else if (net->has_mac && before->has_mac &&
 			   memcmp(net->mac, before->mac, sizeof(net->mac)) == 0) {

@@ -112,6 +112,8 @@ static const struct {
 	  "microVM.\"}" },
 	{ "GET", "/nothing", NULL,
 	  "{\"fault_message\":\"Invalid request method and/or path: GET nothing.\"}" },
+	{ "PATCH", "/machine-config", "{\"vcpu_count\":null,\"smt\":null}",
+	  "{\"fault_message\":\"Empty PATCH request.\"}" },
 	{ "PUT", "/drives/a-b", "{}",
 	  "{\"fault_message\":\"API Resource IDs can only contain alphanumeric characters and "
 	  "underscores.\"}" },
@@ -167,6 +169,73 @@ START_TEST(test_deprecation)
 }
 END_TEST
 
+#define DRIVE(id, more) \
+	"{\"drive_id\":\"" id "\",\"is_root_device\":true,\"path_on_host\":\"disk\"" more "}"
+#define NET(more)    "{\"iface_id\":\"e\",\"host_dev_name\":\"tap7\"" more "}"
+#define BOOT(more)   "{\"kernel_image_path\":\"disk\"" more "}"
+#define MEMORY(more) "{\"vcpu_count\":1,\"mem_size_mib\":" more "}"
+#define UTF8_ID	     "\xc3\xa9t\xc3\xa9_\xe6\xbc\xa2"
+#define LONG_ID                                                                          \
+	"a23456789012345678901234567890123456789012345678901234567890123456789012345678" \
+	"9012345678901234567890"
+
+/* What the real one lets pass, though some of it fails later. */
+static const struct {
+	const char *method, *path, *body;
+} accepted[] = {
+	{ "PUT", "/boot-source", BOOT("") },
+	{ "PUT", "/boot-source", "{\"kernel_image_path\":\"/\",\"initrd_path\":\"/dev/null\"}" },
+	{ "PUT", "/boot-source", BOOT(",\"boot_args\":\"a\\tb\\nc -- d\\u0001\"") },
+	{ "PUT", "/machine-config", MEMORY("1") },
+	{ "PUT", "/machine-config", MEMORY("31") },
+	{ "PUT", "/drives/" UTF8_ID, DRIVE(UTF8_ID, "") },
+	{ "PUT", "/drives/" LONG_ID, DRIVE(LONG_ID, "") },
+	{ "PUT", "/drives/a/and/more", DRIVE("a", ",\"partuuid\":\"\"") },
+	{ "PUT", "/drives/a", DRIVE("a", ",\"partuuid\":\"no uuid\"") },
+	{ "PUT", "/drives/a",
+	  DRIVE("a", ",\"rate_limiter\":{\"ops\":{\"size\":18446744073709551615,\"refill_time\":1,"
+		     "\"note\":1}}") },
+	{ "PUT", "/network-interfaces/e", NET(",\"guest_mac\":\"01:00:00:00:00:00\"") },
+	{ "PUT", "/network-interfaces/e", NET(",\"guest_mac\":\"00:00:00:00:00:00\"") },
+	{ "PUT", "/logger", "{\"level\":\"wArNiNg\",\"module\":\"\"}" },
+	{ "PUT", "/serial", "{\"serial_out_path\":\"\"}" },
+	{ "PUT", "/serial", "{\"serial_out_path\":\"/nonexistent/x\"}" },
+	{ "PUT", "/metrics", "{\"metrics_path\":\"metrics\",\"properties\":{\"a\":\"b\"}}" },
+};
+
+START_TEST(test_accepted)
+{
+	struct reply reply;
+	int here = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC), r;
+
+	ck_assert_int_ge(here, 0);
+	rig_write_file("disk", "");
+	ck_assert_int_eq(chdir(rig_dir), 0);
+	ck_assert_int_eq(truncate("disk", 4096), 0);
+	rig_ask(accepted[_i].method, accepted[_i].path, accepted[_i].body, &reply);
+	r = fchdir(here);
+	ck_assert_int_eq(r, 0);
+	(void)close(here);
+	ck_assert_msg(reply.status == 204, "%d %s", reply.status, reply.body);
+	reply_finish(&reply);
+}
+END_TEST
+
+/* Where its output cannot go is told at the start, with the place. */
+START_TEST(test_serial_at_the_start)
+{
+	struct reply reply;
+
+	rig_put("PUT", "/boot-source", "{\"kernel_image_path\":\"/dev/null\"}");
+	rig_put("PUT", "/serial", "{\"serial_out_path\":\"/nonexistent/x\"}");
+	rig_ask("PUT", "/actions", "{\"action_type\":\"InstanceStart\"}", &reply);
+	ck_assert_int_eq(reply.status, 400);
+	ck_assert_msg(strstr(reply.body, "/nonexistent/x") != NULL, "%s", reply.body);
+	reply_finish(&reply);
+}
+END_TEST
+
 CHECK_MAIN("api_firecracker", CHECK_FIXTURE(rig_setup, rig_teardown); CHECK_TEST(test_fresh);
 	   CHECK_TEST(test_configured); CHECK_TABLE(test_refusal, refusals);
-	   CHECK_TABLE(test_deprecation, deprecations))
+	   CHECK_TABLE(test_deprecation, deprecations); CHECK_TABLE(test_accepted, accepted);
+	   CHECK_TEST(test_serial_at_the_start))

@@ -145,9 +145,9 @@ static const struct {
 	enum guest_memory_backing backing;
 	const char *text[3];
 } sizes[] = {
-	{ 0, GUEST_MEMORY_AUTO, { "0 bytes", "32 MiB", "512M" } },
-	{ 1, GUEST_MEMORY_AUTO, { "1 bytes", "too small", "32 MiB" } },
-	{ MIB(32) - 4096, GUEST_MEMORY_ANON, { "31.9961 MiB", "too small", "32 MiB" } },
+	{ 0, GUEST_MEMORY_AUTO, { "0 bytes", "1 MiB", "512M" } },
+	{ 1, GUEST_MEMORY_AUTO, { "1 bytes", "too small", "1 MiB" } },
+	{ MIB(1) - 4096, GUEST_MEMORY_ANON, { "1044480 bytes", "too small", "1 MiB" } },
 	{ MIB(64) + 1, GUEST_MEMORY_AUTO, { "67108865", "4 KiB", "67112960" } },
 	{ MIB(64) + 2048, GUEST_MEMORY_ANON, { "67110912", "4 KiB", "67108864" } },
 	{ MIB(65), GUEST_MEMORY_HUGETLB, { "68157440", "2 MiB", "67108864" } },

@@ -240,6 +240,25 @@ START_TEST(test_failed_start)
 }
 END_TEST
 
+/* Less than Linux wants is enough for others; what is too small for the kernel that is named is the
+ * start's to say. */
+START_TEST(test_small_memory)
+{
+	struct error e = { 0 };
+
+	put_guest("test=exit mode=code value=5");
+	rig_ok(REQUEST_PUT_MACHINE_CONFIG, NULL, "{\"vcpu_count\": 1, \"mem_size_mib\": 1}");
+	ck_assert_int_lt(instance_start_now(rig.instance, &e), 0);
+	ck_assert_msg(strstr(e.msg, "kernel") != NULL, "%s", e.msg);
+	ck_assert_msg(strstr(e.hint, "--memory") != NULL, "%s", e.hint);
+	rig_ok(REQUEST_PUT_MACHINE_CONFIG, NULL, "{\"vcpu_count\": 1, \"mem_size_mib\": 4}");
+	start_now();
+	step_until(rig.ended != 0);
+	ck_assert_int_eq(rig.stop.reason, VM_STOP_DEBUG_EXIT);
+	ck_assert_int_eq(rig.stop.code, 5);
+}
+END_TEST
+
 /* What changes the VM is refused while it is being started; what reads is answered. */
 START_TEST(test_busy)
 {
@@ -763,11 +782,11 @@ static void skip_without_kvm(void)
 
 CHECK_MAIN("instance_start", skip_without_kvm(); CHECK_FIXTURE(setup, rig_teardown);
 	   CHECK_LOOP(test_start, 2); CHECK_TEST(test_ended); CHECK_LOOP(test_failed_start, 2);
-	   CHECK_TEST(test_busy); CHECK_LOOP(test_destroy_while_starting, 4);
-	   CHECK_TEST(test_forgotten); CHECK_LOOP(test_pause, 2); CHECK_TEST(test_reset);
-	   CHECK_TEST(test_guest_reboots); CHECK_TEST(test_reboot_ends);
-	   CHECK_TEST(test_power_button); CHECK_TEST(test_after_start);
-	   CHECK_TEST(test_patch_drive); CHECK_TEST(test_patch_net);
+	   CHECK_TEST(test_busy); CHECK_TEST(test_small_memory);
+	   CHECK_LOOP(test_destroy_while_starting, 4); CHECK_TEST(test_forgotten);
+	   CHECK_LOOP(test_pause, 2); CHECK_TEST(test_reset); CHECK_TEST(test_guest_reboots);
+	   CHECK_TEST(test_reboot_ends); CHECK_TEST(test_power_button);
+	   CHECK_TEST(test_after_start); CHECK_TEST(test_patch_drive); CHECK_TEST(test_patch_net);
 	   CHECK_LOOP(test_serial_file, 2); CHECK_TEST(test_serial_limit);
 	   CHECK_TEST(test_metrics_file); CHECK_TEST(test_metrics_full);
 	   CHECK_TEST(test_metrics_timer); CHECK_TEST(test_figures);

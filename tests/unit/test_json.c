@@ -72,6 +72,8 @@ static const struct text accepted[] = {
 	T("[-1]"),
 	T("[9223372036854775807]"),
 	T("[-9223372036854775808]"),
+	T("[9223372036854775808]"),
+	T("[18446744073709551615]"),
 	T("[1e-10000]"), /* open: underflow is zero */
 	T("[0.3333333333333333333333333333333333333333333333333333333333333333333333]"),
 	/* strings */
@@ -228,7 +230,6 @@ static const struct text refused[] = {
 	T("1.2a-3"),
 	T("--1"),
 	T("\xef\xbc\x91"),
-	T("9223372036854775808"),
 	T("-9223372036854775809"),
 	T("18446744073709551616"),
 	T("100000000000000000000000000000000000000000000000000000000000000000000000"),
@@ -338,7 +339,7 @@ static const struct {
 	{ "", "JSON: the text is empty" },
 	{ "{\"a\":1,\n \"a\":2}", "JSON, line 2, column 4: duplicate object key near '\"a\"'" },
 	{ "[1,\n\n2,]", "line 3, column 3" },
-	{ "[9223372036854775808]", "an integer that does not fit into 64 bits" },
+	{ "[18446744073709551616]", "an integer that does not fit into 64 bits" },
 	{ "[-9223372036854775809]", "an integer that does not fit into 64 bits" },
 	{ "[1e400]", "a number that is too large" },
 	{ "\"\\u0000\"", "a NUL (\\u0000) inside a string" },
@@ -613,9 +614,42 @@ START_TEST(test_prepare)
 }
 END_TEST
 
-CHECK_MAIN("json", CHECK_FIXTURE(setup, NULL); CHECK_TABLE(test_accepted, accepted);
-	   CHECK_TABLE(test_refused, refused); CHECK_TABLE(test_messages, messages);
-	   CHECK_TABLE(test_depth, nests); CHECK_TEST(test_too_many_values);
-	   CHECK_TEST(test_not_deep); CHECK_TEST(test_long_tokens); CHECK_TEST(test_many_keys);
-	   CHECK_TEST(test_text); CHECK_TEST(test_lonely_text); CHECK_TEST(test_file);
-	   CHECK_TEST(test_odd_files); CHECK_TEST(test_large_file); CHECK_TEST(test_prepare))
+static const struct {
+	const char *text, *expected;
+} large[] = {
+	{ "18446744073709551615", "9223372036854775807" },
+	{ "[9223372036854775808,9223372036854775807,1]",
+	  "[9223372036854775807,9223372036854775807,1]" },
+	{ "{\"18446744073709551615\":18446744073709551614}",
+	  "{\"18446744073709551615\":9223372036854775807}" },
+	{ "[\"a\\\"9223372036854775808\",9223372036854775808]",
+	  "[\"a\\\"9223372036854775808\",9223372036854775807]" },
+	{ "[-9223372036854775808]", "[-9223372036854775808]" },
+};
+
+/* What an unsigned number of 64 bits holds is never refused. */
+START_TEST(test_large_numbers)
+{
+	json_t *value = NULL;
+	char *text;
+	size_t len;
+
+	check_ok(json_parse(&value, large[_i].text, strlen(large[_i].text), &err), &err);
+	text = json_text(value, &len);
+	ck_assert_str_eq(text, large[_i].expected);
+	free(text);
+	json_decref(value);
+	/* With a fraction it is no such number. */
+	check_ok(json_parse(&value, "[18446744073709551615.5]", 24, &err), &err);
+	ck_assert(json_is_real(json_array_get(value, 0)));
+	json_decref(value);
+}
+END_TEST
+
+CHECK_MAIN("json", CHECK_FIXTURE(setup, NULL); CHECK_TABLE(test_large_numbers, large);
+	   CHECK_TABLE(test_accepted, accepted); CHECK_TABLE(test_refused, refused);
+	   CHECK_TABLE(test_messages, messages); CHECK_TABLE(test_depth, nests);
+	   CHECK_TEST(test_too_many_values); CHECK_TEST(test_not_deep);
+	   CHECK_TEST(test_long_tokens); CHECK_TEST(test_many_keys); CHECK_TEST(test_text);
+	   CHECK_TEST(test_lonely_text); CHECK_TEST(test_file); CHECK_TEST(test_odd_files);
+	   CHECK_TEST(test_large_file); CHECK_TEST(test_prepare))

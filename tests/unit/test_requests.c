@@ -54,7 +54,6 @@ static const struct {
 	  "{\"serial_out_path\": \"/tmp/x\", \"rate_limiter\": {\"size\": 1, "
 	  "\"refill_time\": 1}}",
 	  NULL },
-	{ REQUEST_PUT_SERIAL, "{\"serial_out_path\": \"\"}", "/serial_out_path" },
 	{ REQUEST_PUT_SERIAL, "{\"serial_out_path\": 1}", "/serial_out_path" },
 	{ REQUEST_PUT_SERIAL, "{\"path\": \"x\"}", "unknown key 'path'" },
 	{ REQUEST_PUT_SERIAL, "{\"rate_limiter\": {\"bandwidth\": {}}}", "bandwidth" },

@@ -193,10 +193,22 @@ static const struct {
 	{ "a-b", "can only contain alphanumeric characters and underscores." },
 	{ "a b", "can only contain alphanumeric" },
 	{ "a.b", "can only contain alphanumeric" },
-	{ "\xc3\xa4", "can only contain alphanumeric" },
 	{ "\x01", "can only contain alphanumeric" },
-	{ "01234567890123456789012345678901234567890123456789012345678901234", "at most 64" },
+	{ "\xc3\xa4", NULL },
+	{ "01234567890123456789012345678901234567890123456789012345678901234", NULL },
 };
+
+START_TEST(test_long_ids)
+{
+	char id[ROUTE_ID_MAX + 1];
+	struct error e = { 0 };
+
+	memset(id, 'x', sizeof(id));
+	check_ok(route_check_id(id, ROUTE_ID_MAX, &e), &e);
+	ck_assert_int_lt(route_check_id(id, ROUTE_ID_MAX + 1, &e), 0);
+	check_error(&e, ERROR_CONFIG, "at most 1024");
+}
+END_TEST
 
 START_TEST(test_ids)
 {
@@ -214,4 +226,5 @@ END_TEST
 
 CHECK_MAIN("routes", CHECK_TABLE(test_find, finds); CHECK_LOOP(test_each, route_count);
 	   CHECK_TEST(test_table); CHECK_TEST(test_parameters);
-	   CHECK_LOOP(test_complete, REQUEST_TYPES); CHECK_TABLE(test_ids, ids))
+	   CHECK_LOOP(test_complete, REQUEST_TYPES); CHECK_TABLE(test_ids, ids);
+	   CHECK_TEST(test_long_ids))

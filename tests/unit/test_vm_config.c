@@ -45,8 +45,9 @@ static const struct memory_row {
 	const char *value, *cure;
 } bad_memory[] = {
 	{ 0, "--memory (mem_size_mib): 0 bytes", "512M" },
-	{ 1, "--memory (mem_size_mib): 1 bytes", "512M" },
-	{ MIB(32) - 1, "--memory (mem_size_mib): 33554431 bytes", "512M" },
+	{ 1, "--memory (mem_size_mib): 1 bytes", "1M" },
+	{ MIB(1) - 1, "--memory (mem_size_mib): 1048575 bytes", "A plain number" },
+	{ MIB(32) - 1, "--memory (mem_size_mib): 33554431 bytes", "--memory 32M" },
 	{ MIB(32) + 1, "--memory (mem_size_mib): 33554433 bytes", "--memory 33M" },
 	{ MIB(512) - 4096, "--memory (mem_size_mib): 536866816 bytes", "--memory 512M" },
 };
@@ -206,7 +207,8 @@ static const struct net_row {
 	{ { .tap = "a234567890123456", .fd = -1 }, "a234567890123456" },
 	{ { .tap = "tap0", .fd = -1, .mtu = 67 }, "mtu" },
 	{ { .tap = "tap0", .fd = -1, .mtu = 65536 }, "65536" },
-	{ { .tap = "tap0", .fd = -1, .id = "a/b" }, "iface_id" },
+	{ { .tap = "tap0", .fd = -1, .id = "a/b" }, NULL },
+	{ { .tap = "tap0", .fd = -1, .id = "a\nb" }, "iface_id" },
 	{ { .tap = "tap0", .fd = -1, .id = "" }, "iface_id" },
 };
 
@@ -236,6 +238,8 @@ static void two_disks(const char *a, const char *b)
 
 START_TEST(test_disk_ids)
 {
+	char id[VM_ID_MAX + 2] = "";
+
 	two_disks(NULL, NULL);
 	check_ok(vm_config_validate(&config, &e), &e);
 	two_disks("rootfs", "data-1_x.y");
@@ -248,9 +252,18 @@ START_TEST(test_disk_ids)
 	two_disks(NULL, "drive0");
 	ck_assert_int_lt(vm_config_validate(&config, &e), 0);
 	check_error(&e, ERROR_CONFIG, "'drive0'");
-	two_disks("a b", NULL);
+	two_disks("a b", "\xc3\xa9");
+	check_ok(vm_config_validate(&config, &e), &e);
+	memset(id, 'x', VM_ID_MAX);
+	id[VM_ID_MAX] = '\0';
+	two_disks(id, NULL);
+	check_ok(vm_config_validate(&config, &e), &e);
+	id[VM_ID_MAX] = 'x';
 	ck_assert_int_lt(vm_config_validate(&config, &e), 0);
-	check_error(&e, ERROR_CONFIG, "'a b'");
+	check_error(&e, ERROR_CONFIG, "1025 bytes");
+	two_disks("a\x7f", NULL);
+	ck_assert_int_lt(vm_config_validate(&config, &e), 0);
+	check_error(&e, ERROR_CONFIG, "0x7f");
 }
 END_TEST
 
