@@ -70,6 +70,9 @@ struct instance_settings {
 	/* The program was called by that name: its defaults, and answers that its clients' strict readers
 	 * take, with nothing of ours in them; its names of threads. */
 	bool firecracker;
+	/* Borrowed for life: text that says which VM of this host it is, the same at every start; MAC
+	 * addresses that nobody gives are made from it. NULL: they are random. */
+	const char *identity;
 	enum sandbox_mode sandbox;
 	enum vm_on_reboot on_reboot; /* default until machine-config says otherwise */
 	bool debug_exit;

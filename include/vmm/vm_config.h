@@ -37,7 +37,7 @@ struct vm_net_config {
 	const char *tap; /* VM_NET_TAP: name of an existing interface */
 	int fd;		 /* VM_NET_FD: number of an open descriptor, ours from vm_create() on */
 	uint8_t mac[NETDEV_MAC_SIZE];
-	bool has_mac; /* else made from the VM's name and the card's number */
+	bool has_mac; /* else made from the VM's name and the card's number; src/instance makes better ones */
 	uint32_t mtu; /* told to the guest; 0: nothing is */
 	struct rate_limit_config rx, tx;
 	bool has_rx, has_tx;

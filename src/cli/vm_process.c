@@ -396,6 +396,34 @@ static void vm_started(struct instance_host *host, const struct error *failure)
 	}
 }
 
+/*
+ * Which VM of this host it is, the same at every start: its directory's name among those of its user;
+ * or its socket's place and its id, where Firecracker's clients have no names. NULL if nobody knows.
+ */
+static char *make_identity(const struct vm_process *process, const char *id)
+{
+	auto_free char *here = NULL;
+	const char *socket = process->config.api_socket;
+	char *identity = NULL;
+
+	if (has_directory(process)) {
+		return asprintf(&identity, "name %s of user %u", process->directory.name,
+				(unsigned int)geteuid()) < 0
+			       ? NULL
+			       : identity;
+	}
+	if (socket == NULL && process->config.instance.id == NULL) {
+		return NULL;
+	}
+	if (socket != NULL && socket[0] != '/') {
+		here = getcwd(NULL, 0);
+	}
+	return asprintf(&identity, "id %s at %s/%s", id, here != NULL ? here : "",
+			socket != NULL ? socket : "") < 0
+		       ? NULL
+		       : identity;
+}
+
 static int open_instance(struct vm_process *process, struct error *e)
 {
 	struct instance_settings settings = process->config.instance;
@@ -404,6 +432,8 @@ static int open_instance(struct vm_process *process, struct error *e)
 	if (settings.id == NULL) {
 		settings.id = vm_name(process);
 	}
+	process->identity = make_identity(process, settings.id);
+	settings.identity = process->identity;
 	process->host = (struct instance_host){
 		.loop = &process->loop,
 		.prepare = process->config.doors_at_start ? prepare : NULL,
@@ -586,6 +616,7 @@ int vm_process_finish(struct vm_process *process, const struct error *failure)
 	code = report_end(process, failure);
 	api_destroy(process->api);
 	instance_destroy(process->instance);
+	free(take_ptr(process->identity));
 	console_hub_destroy(process->hub, LAST_WORDS_MS);
 	if (process->console_ready) {
 		stdio_console_finish(&process->console);

@@ -63,6 +63,7 @@ struct vm_process {
 	bool console_ready;
 	struct console_hub *hub;
 	struct instance_host host;
+	char *identity; /* of the VM on this host; NULL: it has none */
 	struct instance *instance;
 	struct api *api;
 	struct run_directory directory;

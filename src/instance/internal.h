@@ -10,6 +10,7 @@
  *	start.c		from configuration to a running VM, on a thread or not
  *	control.c	requests after the start
  *	answers.c	requests that read
+ *	addresses.c	MAC addresses that nobody has given
  *	output.c	files and FIFOs that get lines and never make us wait
  *	serial_file.c	the serial port's output: to a file, limited
  *	figures.c	Prometheus text, and the metrics file
@@ -123,6 +124,7 @@ struct instance {
 	struct vm_host vm_host;
 	struct vm_config *vm_config; /* of a start under way; NULL: none */
 	uint32_t drive_places[VM_DISKS_MAX];
+	uint64_t address_random; /* see addresses.c */
 	struct serial_file serial;
 	uint64_t started_ns, ended_ns; /* 0: not yet */
 	const struct vm_stop *stop;    /* the VM's; NULL: not ended */
@@ -171,6 +173,14 @@ json_t *describe_stop(const struct vm_stop *stop);
 uint64_t resident_bytes(struct instance *instance);
 /* Where that comes from; -1: not known. */
 int open_statm(void);
+
+/*
+ * addresses.c: gives each card an address that has none. `identity` may be NULL; *random, 0 at first,
+ * is then what makes the addresses this instance's. addresses_make() does it for a host that is
+ * known.
+ */
+void addresses_complete(struct vm_config *config, const char *identity, uint64_t *random);
+void addresses_make(struct vm_config *config, const char *identity, const char *host);
 
 /* figures.c: lines of the metrics file, if there is one. At the start, when asked, at the end. */
 void figures_begin(struct instance *instance);

@@ -40,6 +40,8 @@ static int prepare(struct instance *instance, struct error *e)
 	}
 	config_store_to_vm(&instance->config, &instance->settings, instance->vm_config,
 			   instance->drive_places);
+	addresses_complete(instance->vm_config, instance->settings.identity,
+			   &instance->address_random);
 	instance->vm_host.serial =
 		serial_file_init(&instance->serial, &instance->config, instance->host->serial);
 	instance->vm_host.hvc = instance->host->hvc;

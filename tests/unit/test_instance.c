@@ -699,6 +699,63 @@ START_TEST(test_many)
 }
 END_TEST
 
+/* Whatever tells two VMs apart makes other addresses; the same VM has the same at every start. */
+START_TEST(test_addresses)
+{
+	static const struct {
+		const char *identity, *host, *tap;
+	} rows[] = {
+		{ "web", "host1", "tap0" }, { "web", "host2", "tap0" }, { "db", "host1", "tap0" },
+		{ "web", "host1", "tap1" }, { "web", "host1", NULL },
+	};
+	struct vm_config configs[ARRAY_SIZE(rows)] = { 0 };
+	static const uint8_t given[] = { 2, 0, 0, 0, 0, 7 };
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		struct vm_config again = { 0 };
+
+		for (uint32_t k = 0; k < 3; k++) {
+			configs[i].nets[k].tap = rows[i].tap;
+		}
+		configs[i].net_count = 3;
+		memcpy(configs[i].nets[1].mac, given, sizeof(given));
+		configs[i].nets[1].has_mac = true;
+		again = configs[i];
+		addresses_make(&configs[i], rows[i].identity, rows[i].host);
+		addresses_make(&again, rows[i].identity, rows[i].host);
+		ck_assert_mem_eq(configs[i].nets[1].mac, given, sizeof(given));
+		for (uint32_t k = 0; k < 3; k += 2) {
+			const uint8_t *mac = configs[i].nets[k].mac;
+
+			ck_assert(configs[i].nets[k].has_mac);
+			ck_assert_uint_eq(mac[0] & 3, 2); /* unicast, locally administered */
+			ck_assert_mem_eq(mac, again.nets[k].mac, NETDEV_MAC_SIZE);
+			ck_assert_mem_ne(mac, configs[i].nets[2 - k].mac, NETDEV_MAC_SIZE);
+			for (size_t other = 0; other < i; other++) {
+				ck_assert_mem_ne(mac, configs[other].nets[k].mac, NETDEV_MAC_SIZE);
+			}
+		}
+	}
+}
+END_TEST
+
+/* Who is nobody has random ones, which are its own until it ends. */
+START_TEST(test_random_addresses)
+{
+	struct vm_config one = { .net_count = 2 }, same = one, other = one, named = one;
+	uint64_t first = 0, second = 0, unused = 0;
+
+	addresses_complete(&one, NULL, &first);
+	addresses_complete(&same, NULL, &first);
+	addresses_complete(&other, NULL, &second);
+	ck_assert_mem_eq(one.nets[1].mac, same.nets[1].mac, NETDEV_MAC_SIZE);
+	ck_assert_mem_ne(one.nets[1].mac, other.nets[1].mac, NETDEV_MAC_SIZE);
+	ck_assert_mem_ne(one.nets[0].mac, one.nets[1].mac, NETDEV_MAC_SIZE);
+	addresses_complete(&named, "name", &unused);
+	ck_assert(named.nets[0].has_mac && named.nets[1].has_mac);
+}
+END_TEST
+
 CHECK_MAIN("instance", CHECK_FIXTURE(rig_setup, rig_teardown); CHECK_TEST(test_empty);
 	   CHECK_TABLE(test_accepted, accepted); CHECK_TABLE(test_refused, refused);
 	   CHECK_TABLE(test_bad_files, files); CHECK_TEST(test_file); CHECK_TEST(test_limits);
@@ -707,4 +764,5 @@ CHECK_MAIN("instance", CHECK_FIXTURE(rig_setup, rig_teardown); CHECK_TEST(test_e
 	   CHECK_TEST(test_logger_of_file); CHECK_TEST(test_metrics_path);
 	   CHECK_TEST(test_output_cut); CHECK_TEST(test_output_full); CHECK_TEST(test_prometheus);
 	   CHECK_TEST(test_no_kernel); CHECK_TEST(test_bad_id); CHECK_TEST(test_files_at_start);
-	   CHECK_TEST(test_many))
+	   CHECK_TEST(test_many); CHECK_TEST(test_addresses);
+	   CHECK_TEST(test_random_addresses))

@@ -508,6 +508,49 @@ START_TEST(test_patch_drive)
 }
 END_TEST
 
+/* What a guest reads as its card's address, in an instance of that identity. */
+static void read_address(const char *identity, char mac[18])
+{
+	struct vm_net_config net = { .kind = VM_NET_FD };
+	const struct request request = { .type = REQUEST_PUT_NET, .id = "eth0", .object = &net };
+	const char *line;
+	int pair[2];
+
+	instance_destroy(rig.instance);
+	rig.settings.identity = identity;
+	rig.started = rig.ended = 0;
+	screen.len = 0;
+	memset(screen.text, 0, sizeof(screen.text));
+	check_ok(instance_create(&rig.instance, &rig.settings, &rig.host, &rig.e), &rig.e);
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, pair), 0);
+	net.fd = pair[0];
+	put_guest("test=net count=0");
+	check_ok(instance_request_now(rig.instance, &request, NULL, &rig.e), &rig.e);
+	start_now();
+	step_until(rig.ended != 0);
+	line = strstr(screen.text, "mac ");
+	ck_assert_msg(line != NULL, "%s", screen.text);
+	(void)snprintf(mac, 18, "%s", line + 4);
+	(void)close(pair[1]);
+}
+
+/* Two VMs that nobody gave a name or an address, and one of them again. */
+START_TEST(test_addresses_differ)
+{
+	char one[18], two[18], again[18], nobody[18], no_one[18];
+
+	read_address("id x at /run/one.sock", one);
+	read_address("id x at /run/two.sock", two);
+	read_address("id x at /run/one.sock", again);
+	read_address(NULL, nobody);
+	read_address(NULL, no_one);
+	ck_assert_str_ne(one, two);
+	ck_assert_str_eq(one, again);
+	ck_assert_str_ne(nobody, no_one);
+	ck_assert_str_ne(one, nobody);
+}
+END_TEST
+
 /* A card whose frames go to a socket. */
 START_TEST(test_patch_net)
 {
@@ -787,7 +830,7 @@ CHECK_MAIN("instance_start", skip_without_kvm(); CHECK_FIXTURE(setup, rig_teardo
 	   CHECK_LOOP(test_pause, 2); CHECK_TEST(test_reset); CHECK_TEST(test_guest_reboots);
 	   CHECK_TEST(test_reboot_ends); CHECK_TEST(test_power_button);
 	   CHECK_TEST(test_after_start); CHECK_TEST(test_patch_drive); CHECK_TEST(test_patch_net);
-	   CHECK_LOOP(test_serial_file, 2); CHECK_TEST(test_serial_limit);
-	   CHECK_TEST(test_metrics_file); CHECK_TEST(test_metrics_full);
-	   CHECK_TEST(test_metrics_timer); CHECK_TEST(test_figures);
+	   CHECK_TEST(test_addresses_differ); CHECK_LOOP(test_serial_file, 2);
+	   CHECK_TEST(test_serial_limit); CHECK_TEST(test_metrics_file);
+	   CHECK_TEST(test_metrics_full); CHECK_TEST(test_metrics_timer); CHECK_TEST(test_figures);
 	   CHECK_LOOP(test_destroy_while_running, 3); CHECK_LOOP(test_jobs_in_sandbox, 2))
