@@ -764,5 +764,4 @@ CHECK_MAIN("instance", CHECK_FIXTURE(rig_setup, rig_teardown); CHECK_TEST(test_e
 	   CHECK_TEST(test_logger_of_file); CHECK_TEST(test_metrics_path);
 	   CHECK_TEST(test_output_cut); CHECK_TEST(test_output_full); CHECK_TEST(test_prometheus);
 	   CHECK_TEST(test_no_kernel); CHECK_TEST(test_bad_id); CHECK_TEST(test_files_at_start);
-	   CHECK_TEST(test_many); CHECK_TEST(test_addresses);
-	   CHECK_TEST(test_random_addresses))
+	   CHECK_TEST(test_many); CHECK_TEST(test_addresses); CHECK_TEST(test_random_addresses))
