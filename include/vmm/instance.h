@@ -73,6 +73,8 @@ struct instance_settings {
 	/* Borrowed for life: text that says which VM of this host it is, the same at every start; MAC
 	 * addresses that nobody gives are made from it. NULL: they are random. */
 	const char *identity;
+	/* How long it took to come here, as far as the parent said when it began; for the metrics. */
+	uint64_t startup_us, startup_cpu_us;
 	enum sandbox_mode sandbox;
 	enum vm_on_reboot on_reboot; /* default until machine-config says otherwise */
 	bool debug_exit;
@@ -83,6 +85,10 @@ struct instance_settings {
 	 * is no event. */
 	bool files_at_start;
 };
+
+/* How lines of the log look from now on; `logger` NULL: none is configured. Before threads log. */
+void instance_style_log(const struct instance_settings *settings,
+			const struct logger_settings *logger);
 
 int instance_create(struct instance **ret, const struct instance_settings *settings,
 		    struct instance_host *host, struct error *e);
@@ -128,6 +134,8 @@ bool instance_is_firecracker(const struct instance *instance);
 struct vm *instance_vm(struct instance *instance);
 struct event_log *instance_events(struct instance *instance);
 struct jobs *instance_jobs(struct instance *instance);
+/* The process got one; for the metrics. */
+void instance_count_sigpipe(struct instance *instance);
 /* All figures as Prometheus text. */
 void instance_write_metrics(struct instance *instance, struct metrics_text *text);
 /* Nanoseconds since the VM first ran; 0 before. */

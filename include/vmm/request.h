@@ -68,8 +68,10 @@ extern const struct option_value logger_levels[];
 struct logger_settings {
 	const char *path; /* file or FIFO, a file is made if it is not there; NULL: stays */
 	int level;	  /* enum logger_level */
-	bool show_level, show_origin;
-	const char *module; /* accepted, no effect */
+	bool show_level,
+		show_origin; /* in a request of JSON that does not name them they stay, as do
+					 path and module */
+	const char *module;  /* only lines of this part, see log_set_style(); NULL: all */
 };
 struct metrics_settings {
 	const char *path; /* one JSON object a line, each minute and on FlushMetrics */

@@ -74,7 +74,8 @@ struct vm_stats {
 
 struct vm_vcpu_stats {
 	uint64_t exits_io, exits_mmio, exits_other;
-	uint64_t cpu_time_ns; /* of its thread */
+	uint64_t exits_io_out, exits_mmio_write; /* of those above */
+	uint64_t cpu_time_ns;			 /* of its thread */
 };
 
 /*

@@ -43,6 +43,39 @@ struct api_call {
 	char id[]; /* "": none */
 };
 
+/* Clients wait for lines of this form. Not limited, as there: who has the API may end the VM. */
+static void log_arrival(const struct http_request *request)
+{
+	static const char *const methods[HTTP_METHODS] = {
+		[HTTP_GET] = "Get",
+		[HTTP_PUT] = "Put",
+		[HTTP_PATCH] = "Patch",
+		[HTTP_DELETE] = "Delete",
+	};
+	const char *method = methods[request->method];
+
+	if (method == NULL) {
+		method = http_method_name(request->method);
+	}
+	if (request->body_len == 0) {
+		log_info("The API server received a %s request on \"%s\".", method, request->path);
+	} else {
+		log_info("The API server received a %s request on \"%s\" with body \"%s\".", method,
+			 request->path, request->body);
+	}
+}
+
+static void log_outcome(const struct error *failure, bool empty)
+{
+	if (failure != NULL) {
+		log_error("Received Error. Status code: 400 Bad Request. Message: %s",
+			  failure->msg);
+	} else {
+		log_info("The request was executed successfully. Status code: %s.",
+			 empty ? "204 No Content" : "200 OK");
+	}
+}
+
 /* What changes something, or was meant to. A client decides how often: the lines are limited. */
 static void log_request(const struct api_call *call, const struct error *failure)
 {
@@ -50,6 +83,10 @@ static void log_request(const struct api_call *call, const struct error *failure
 	const char *path = call->route->path;
 	const char *of = call->id[0] != '\0' ? " of " : "";
 
+	if (call->firecracker) {
+		log_outcome(failure, call->route->method != HTTP_GET);
+		return;
+	}
 	if (!call->log || call->route->method == HTTP_GET) {
 		return;
 	}
@@ -285,6 +322,9 @@ static void refuse_route(const struct api *api, struct http_call *call,
 	api_show_text(path, sizeof(path), named, strlen(named));
 	(void)error_set(&e, ERROR_NO_ROUTE, ENOENT, "Invalid request method and/or path: %s %s.",
 			http_method_name(request->method), path);
+	if (api->firecracker) {
+		log_outcome(&e, false);
+	}
 	if (match->found) {
 		(void)error_hint(&e, "this path takes %s", match->allow);
 	} else {
@@ -333,6 +373,9 @@ static void handle(void *arg, struct http_call *call, const struct http_request 
 	struct route_match match;
 	struct error e = { 0 };
 
+	if (api->firecracker) {
+		log_arrival(request);
+	}
 	routes_find(&match, request->method, request->path);
 	if (match.found && request->method == HTTP_OPTIONS) {
 		http_call_reply_allow(call, match.allow);
@@ -343,6 +386,9 @@ static void handle(void *arg, struct http_call *call, const struct http_request 
 		return;
 	}
 	if (check_request(&match, request, &e) < 0) {
+		if (api->firecracker) {
+			log_outcome(&e, false);
+		}
 		http_call_reply_error(call, 400, &e, NULL);
 		return;
 	}
@@ -401,6 +447,9 @@ int api_create(struct api **ret, const struct api_config *config, struct error *
 
 int api_listen(struct api *api, int fd, struct error *e)
 {
+	if (api->firecracker) {
+		log_info("API server started.");
+	}
 	return http_server_listen(api->server, fd, e);
 }
 

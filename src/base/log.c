@@ -11,7 +11,7 @@
  * A terminal can take half a line: the next one then starts with the missing newline. A pipe takes
  * a line whole or not at all, since lines are shorter than PIPE_BUF.
  *
- * Any thread, no locks: the setting is read with relaxed atomics, and lines are kept apart by the
+ * Any thread, no locks of ours: the setting is read with relaxed atomics, and lines are kept apart by the
  * kernel. Callers may hold guest bytes in their arguments: control characters (also the C1 ones)
  * and broken UTF-8 are replaced, so that a guest cannot speak to the terminal.
  */
@@ -20,18 +20,21 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "vmm/cleanup.h"
 #include "vmm/error.h"
 
 #define LINE_MAX_BYTES 1024
-#define RATE_BURST     10 /* lines of one call site before it has to wait */
+#define STAMP_MAX      256 /* time, id, thread, level, place */
+#define RATE_BURST     10  /* lines of one call site before it has to wait */
 
 enum sink {
 	SINK_POLL,  /* poll, then write */
@@ -46,6 +49,10 @@ static struct {
 	_Atomic uint32_t lost; /* lines since the last one that got through */
 	_Atomic bool cut;      /* the last line went out without its end */
 	int own_fd;
+	_Atomic uint64_t all_lost, limited;
+	/* Main's, before others log. */
+	bool stamped, show_level, show_origin;
+	char id[72], module[64];
 } setting = { .level = LOG_WARN, .fd = STDERR_FILENO, .sink = SINK_POLL, .own_fd = -1 };
 
 static const char *const level_names[] = {
@@ -92,9 +99,38 @@ void log_set_level(enum log_level level)
 	atomic_store_explicit(&setting.level, (int)level, memory_order_relaxed);
 }
 
-void log_leave(void)
+void log_set_style(const struct log_style *style)
 {
-	atomic_store_explicit(&setting.fd, STDERR_FILENO, memory_order_relaxed);
+	/* Reads the time zone's file, which is out of reach later. */
+	if (style->stamped) {
+		tzset();
+	}
+	setting.stamped = style->stamped;
+	setting.show_level = style->show_level;
+	setting.show_origin = style->show_origin;
+	(void)snprintf(setting.id, sizeof(setting.id), "%s", style->id != NULL ? style->id : "vm");
+	(void)snprintf(setting.module, sizeof(setting.module), "%s",
+		       style->module != NULL ? style->module : "");
+}
+
+static _Thread_local const char *thread_name;
+
+void log_name_thread(const char *name)
+{
+	thread_name = name;
+}
+
+struct log_counts log_counts(void)
+{
+	return (struct log_counts){
+		.lost = atomic_load_explicit(&setting.all_lost, memory_order_relaxed),
+		.limited = atomic_load_explicit(&setting.limited, memory_order_relaxed),
+	};
+}
+
+void log_leave(int fd)
+{
+	atomic_store_explicit(&setting.fd, fd, memory_order_relaxed);
 	atomic_store_explicit(&setting.sink, SINK_POLL, memory_order_relaxed);
 	close_fd(&setting.own_fd);
 }
@@ -200,7 +236,7 @@ static void emit(const char *text, size_t len)
 	int fd = atomic_load_explicit(&setting.fd, memory_order_relaxed);
 	uint32_t lost = atomic_exchange_explicit(&setting.lost, 0, memory_order_relaxed);
 	bool cut = atomic_exchange_explicit(&setting.cut, false, memory_order_relaxed);
-	char all[LINE_MAX_BYTES + 128];
+	char all[LINE_MAX_BYTES + STAMP_MAX + 128];
 	size_t head = 0;
 	ssize_t n;
 
@@ -219,17 +255,97 @@ static void emit(const char *text, size_t len)
 	n = send_once(fd, all, head + len);
 	if (n <= 0) {
 		(void)atomic_fetch_add_explicit(&setting.lost, lost + 1, memory_order_relaxed);
+		(void)atomic_fetch_add_explicit(&setting.all_lost, 1, memory_order_relaxed);
 	}
 	if ((n <= 0 && cut) || (n > 0 && (size_t)n < head + len)) {
 		atomic_store_explicit(&setting.cut, true, memory_order_relaxed);
 	}
 }
 
-void log_line(enum log_level level, const char *domain, const char *fmt, ...)
+/* Firecracker's names for where our lines come from; of the others it is "vmm::DOMAIN". */
+static const struct origin {
+	const char *domain, *module, *thread;
+} origins[] = {
+	{ "api", "firecracker::api_server", "fc_api" },
+	{ "run", "firecracker", NULL },
+	{ "serve", "firecracker", NULL },
+};
+
+static const struct origin *find_origin(const struct log_source *source)
+{
+	for (size_t i = 0; source != NULL && i < ARRAY_SIZE(origins); i++) {
+		if (strcmp(origins[i].domain, source->domain) == 0) {
+			return &origins[i];
+		}
+	}
+	return NULL;
+}
+
+static bool begins_with(const char *text, const char *start)
+{
+	return strncmp(text, start, strlen(start)) == 0;
+}
+
+/* Is the line's source one that the setting wants? */
+static bool wanted(const struct log_source *source)
+{
+	const struct origin *origin = find_origin(source);
+	char module[32];
+
+	if (setting.module[0] == '\0') {
+		return true;
+	}
+	if (source == NULL) {
+		return false;
+	}
+	(void)snprintf(module, sizeof(module), "vmm::%s", source->domain);
+	return begins_with(source->domain, setting.module) ||
+	       begins_with(origin != NULL ? origin->module : module, setting.module);
+}
+
+static int put_time(char *buf, size_t size)
+{
+	struct timespec now = { 0 };
+	struct tm t = { 0 };
+
+	(void)clock_gettime(CLOCK_REALTIME, &now);
+	(void)localtime_r(&now.tv_sec, &t);
+	return snprintf(buf, size, "%d-%02d-%02dT%02d:%02d:%02d.%09ld", t.tm_year + 1900,
+			t.tm_mon + 1, t.tm_mday, t.tm_hour, t.tm_min, t.tm_sec, now.tv_nsec);
+}
+
+/* "TIME [ID:THREAD:LEVEL:FILE:LINE] " */
+static void put_stamp(char *buf, size_t size, enum log_level level, int line,
+		      const struct log_source *source)
+{
+	static const char *const names[] = {
+		[LOG_ERROR] = ":ERROR", [LOG_WARN] = ":WARN",	[LOG_INFO] = ":INFO",
+		[LOG_DEBUG] = ":DEBUG", [LOG_TRACE] = ":TRACE",
+	};
+	const struct origin *origin = find_origin(source);
+	const char *thread = origin != NULL && origin->thread != NULL ? origin->thread
+			     : thread_name != NULL		      ? thread_name
+								      : "main";
+	char place[80] = "";
+	char now[48];
+
+	(void)put_time(now, sizeof(now));
+	if (setting.show_origin && source != NULL) {
+		const char *file = source->file;
+
+		file += begins_with(file, "../") ? strlen("../") : 0;
+		(void)snprintf(place, sizeof(place), ":%s:%d", file, line);
+	}
+	(void)snprintf(buf, size, "%s [%s:%s%s%s] ", now, setting.id, thread,
+		       setting.show_level ? names[level] : "", place);
+}
+
+void log_line(enum log_level level, int line_number, const struct log_source *source,
+	      const char *fmt, ...)
 {
 	int saved_errno = errno;
 	char text[LINE_MAX_BYTES - 128];
-	char line[LINE_MAX_BYTES];
+	char line[LINE_MAX_BYTES + STAMP_MAX];
 	const char *end = line + sizeof(line) - sizeof("...\n");
 	char *out = line;
 	va_list args;
@@ -238,17 +354,27 @@ void log_line(enum log_level level, const char *domain, const char *fmt, ...)
 	if ((unsigned int)level >= ARRAY_SIZE(level_names)) {
 		level = LOG_ERROR;
 	}
+	if (!wanted(source)) {
+		return;
+	}
 	va_start(args, fmt);
 	n = vsnprintf(text, sizeof(text), fmt, args);
 	va_end(args);
 	if (n < 0) {
 		(void)snprintf(text, sizeof(text), "%s", fmt);
 	}
-	out = copy_harmless(out, end, "vmm: ");
-	out = copy_harmless(out, end, level_names[level]);
-	if (domain != NULL && domain[0] != '\0') {
-		out = copy_harmless(out, end, domain);
-		out = copy_harmless(out, end, ": ");
+	if (setting.stamped) {
+		char stamp[STAMP_MAX];
+
+		put_stamp(stamp, sizeof(stamp), level, line_number, source);
+		out = copy_harmless(out, end, stamp);
+	} else {
+		out = copy_harmless(out, end, "vmm: ");
+		out = copy_harmless(out, end, level_names[level]);
+		if (source != NULL) {
+			out = copy_harmless(out, end, source->domain);
+			out = copy_harmless(out, end, ": ");
+		}
 	}
 	out = copy_harmless(out, end, text);
 	if (n >= (int)sizeof(text)) {
@@ -267,6 +393,13 @@ void log_error_object(const struct error *e)
 	char *out = lines;
 
 	if (e == NULL) {
+		return;
+	}
+	if (setting.stamped) {
+		log_line(LOG_ERROR, 0, NULL, "%s", e->msg);
+		if (e->hint[0] != '\0') {
+			log_line(LOG_ERROR, 0, NULL, "hint: %s", e->hint);
+		}
 		return;
 	}
 	out = copy_harmless(out, end, "vmm: ");
@@ -321,5 +454,6 @@ bool log_rate_allow(struct log_rate *rate, uint32_t *suppressed)
 		}
 	}
 	(void)atomic_fetch_add_explicit(&rate->suppressed, 1, memory_order_relaxed);
+	(void)atomic_fetch_add_explicit(&setting.limited, 1, memory_order_relaxed);
 	return false;
 }

@@ -90,6 +90,7 @@ static void *worker_main(void *arg)
 
 	atomic_store(&worker->self, pthread_self());
 	(void)pthread_setname_np(pthread_self(), worker->name);
+	log_name_thread(worker->name);
 	if (worker->enter != NULL) {
 		r = worker->enter(worker->enter_arg, &e);
 	}

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "command.h"
@@ -55,20 +56,37 @@ static int check_id(const struct serve *serve, struct error *e)
 static int put_logger(struct serve *serve, struct error *e)
 {
 	const struct serve_config *config = &serve->config;
+	const bool style = config->show_level || config->show_log_origin || config->module != NULL;
 	const struct logger_settings logger = {
 		.path = config->log_path,
 		.level = config->level,
 		.show_level = config->show_level,
 		.show_origin = config->show_log_origin,
+		.module = config->module,
 	};
 	const struct metrics_settings metrics = { .path = config->metrics_path };
 	int r = 0;
 
-	if (config->log_path != NULL || config->level != LOGGER_INFO) {
+	if (config->log_path != NULL || config->level != LOGGER_INFO || style) {
 		r = vm_process_request(&serve->process, REQUEST_PUT_LOGGER, NULL, &logger, e);
 	}
 	if (r == 0 && config->metrics_path != NULL) {
 		r = vm_process_request(&serve->process, REQUEST_PUT_METRICS, NULL, &metrics, e);
+	}
+	return r;
+}
+
+static int prepare(struct vm_process *process, struct error *e)
+{
+	struct serve *serve = container_of(process, struct serve, process);
+	int r = put_logger(serve, e);
+
+	if (r == 0 && serve->firecracker) {
+		log_info("Running Firecracker v" INSTANCE_API_LEVEL);
+	}
+	if (r == 0 && serve->config.enable_pci) {
+		log_warn("--enable-pci: this version has no PCI transport, devices are on "
+			 "virtio-mmio");
 	}
 	return r;
 }
@@ -86,7 +104,53 @@ static int start_from_file(struct serve *serve, struct error *e)
 		serve->bad_config = true;
 		return r;
 	}
-	return vm_process_start(&serve->process, e);
+	r = vm_process_start(&serve->process, e);
+	if (r == 0 && serve->firecracker) {
+		log_info("Successfully started microvm that was configured from one single json");
+	}
+	return r;
+}
+
+/* The codes that a parent of Firecracker knows; -1: the process ends by the signal. A reboot is how
+ * its guests power off. */
+static int firecracker_code(const struct serve *serve, const struct error *failure, int code)
+{
+	if (failure != NULL) {
+		return serve->bad_config	      ? FIRECRACKER_EXIT_BAD_CONFIG
+		       : failure->code == ERROR_USAGE ? FIRECRACKER_EXIT_ARGUMENTS
+						      : FIRECRACKER_EXIT_ERROR;
+	}
+	if (serve->process.signal != 0) {
+		return signal_firecracker_code(serve->process.signal);
+	}
+	return code == EXIT_REBOOT ? EXIT_OK : code;
+}
+
+/* The log's last line, and what its parent reads on standard error. */
+static void ending(struct vm_process *process, const struct error *failure, int code)
+{
+	const struct serve *serve = container_of(process, struct serve, process);
+
+	code = firecracker_code(serve, failure, code);
+	if (failure != NULL) {
+		(void)fprintf(stderr, "Error: %s\n", failure->msg);
+	}
+	if (code == EXIT_OK) {
+		log_info("Firecracker exiting successfully. exit_code=0");
+	} else if (code > 0) {
+		log_error("Firecracker exiting with error. exit_code=%d", code);
+	}
+}
+
+/* Microseconds since the moment that the parent gave, if it did, and what was used before. */
+static uint64_t since(clockid_t clock, uint64_t then_us, uint64_t before_us)
+{
+	struct timespec now = { 0 };
+	uint64_t now_us;
+
+	(void)clock_gettime(clock, &now);
+	now_us = (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+	return then_us != 0 && now_us > then_us ? now_us - then_us + before_us : 0;
 }
 
 static int begin(struct serve *serve, struct error *e)
@@ -98,6 +162,10 @@ static int begin(struct serve *serve, struct error *e)
 				    : firecracker      ? FIRECRACKER_ID
 						       : NULL,
 			      .firecracker = firecracker,
+			      .startup_us = since(CLOCK_MONOTONIC, config->start_time_us, 0),
+			      .startup_cpu_us =
+				      since(CLOCK_PROCESS_CPUTIME_ID, config->start_time_cpu_us,
+					    config->parent_cpu_time_us),
 			      .sandbox = (enum sandbox_mode)config->sandbox,
 			      .on_reboot = firecracker ? VM_ON_REBOOT_EXIT : VM_ON_REBOOT_RESTART },
 		.directory = config->name != NULL,
@@ -112,45 +180,21 @@ static int begin(struct serve *serve, struct error *e)
 		.stdio_input = firecracker,
 		.watch_terminal = firecracker,
 		.ready_when_listening = config->config_file == NULL,
+		.prepare = prepare,
+		.ending = firecracker ? ending : NULL,
 		.exit_report = config->exit_report,
 		.stop_timeout_ns = config->stop_timeout_ns,
 	};
 	int r = check_id(serve, e);
 
+	if (r == 0 && firecracker) {
+		log_init(LOG_INFO, STDOUT_FILENO);
+		instance_style_log(&process.instance, NULL);
+	}
 	if (r == 0) {
 		r = vm_process_init(&serve->process, &process, e);
 	}
-	if (r == 0) {
-		r = put_logger(serve, e);
-	}
-	if (r == 0 && config->enable_pci) {
-		log_warn("--enable-pci: this version has no PCI transport, devices are on "
-			 "virtio-mmio");
-	}
 	return r == 0 ? start_from_file(serve, e) : r;
-}
-
-/* The codes that a parent of Firecracker knows, or the end by the signal. A reboot is how its guests
- * power off. */
-static int translate_code(const struct serve *serve, const struct error *failure, int code)
-{
-	if (!serve->firecracker) {
-		return code;
-	}
-	if (failure != NULL) {
-		return serve->bad_config	      ? FIRECRACKER_EXIT_BAD_CONFIG
-		       : failure->code == ERROR_USAGE ? FIRECRACKER_EXIT_ARGUMENTS
-						      : FIRECRACKER_EXIT_ERROR;
-	}
-	if (serve->process.signal != 0) {
-		int number = serve->process.signal;
-
-		if (signal_firecracker_code(number) >= 0) {
-			return signal_firecracker_code(number);
-		}
-		signal_die(number);
-	}
-	return code == EXIT_REBOOT ? EXIT_OK : code;
 }
 
 static int serve_until_ended(struct serve *serve)
@@ -163,7 +207,15 @@ static int serve_until_ended(struct serve *serve)
 		r = vm_process_run(&serve->process, &e);
 	}
 	code = vm_process_finish(&serve->process, r < 0 ? &e : NULL);
-	return translate_code(serve, r < 0 ? &e : NULL, code);
+	if (!serve->firecracker) {
+		return code;
+	}
+	code = firecracker_code(serve, r < 0 ? &e : NULL, code);
+	if (code < 0) {
+		signal_die(serve->process.signal);
+		code = EXIT_SIGNAL_BASE + serve->process.signal;
+	}
+	return code;
 }
 
 static int need_door(const struct serve *serve, struct error *e)

@@ -133,7 +133,7 @@ static void note_signal(struct vm_process *process, const struct signalfd_siginf
 	char buf[SIGNAL_NAME_SIZE];
 
 	if (number == SIGPIPE) {
-		process->sigpipes++;
+		instance_count_sigpipe(process->instance);
 		log_guest(LOG_ERROR, "Received signal %d, code %d.", number, info->ssi_code);
 	} else {
 		log_guest(LOG_WARN, "%s from process %u: has no use here, the VM goes on",
@@ -336,6 +336,9 @@ static int listen_at_path(struct vm_process *process, struct error *e)
 		return r;
 	}
 	process->api_socket_ours = !firecracker;
+	if (firecracker) {
+		log_info("Listening on API socket (\"%s\").", path);
+	}
 	return api_listen(process->api, fd, e);
 }
 
@@ -493,6 +496,9 @@ int vm_process_init(struct vm_process *process, const struct vm_process_config *
 	if (r == 0) {
 		r = open_instance(process, e);
 	}
+	if (r == 0 && config->prepare != NULL) {
+		r = config->prepare(process, e);
+	}
 	if (r == 0 && !config->doors_at_start) {
 		r = open_doors(process, e);
 	}
@@ -614,6 +620,9 @@ int vm_process_finish(struct vm_process *process, const struct error *failure)
 	terminal_finish(&process->terminal);
 	crash_unwatch();
 	code = report_end(process, failure);
+	if (process->config.ending != NULL) {
+		process->config.ending(process, failure, code);
+	}
 	api_destroy(process->api);
 	instance_destroy(process->instance);
 	free(take_ptr(process->identity));

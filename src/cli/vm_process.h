@@ -26,6 +26,8 @@
 /* Bytes of a config file. */
 #define CONFIG_FILE_MAX MIB(4)
 
+struct vm_process;
+
 /* Plain data; strings are borrowed for the life of the process object. */
 struct vm_process_config {
 	/* `id` NULL: the directory's name, or "vm". `firecracker`: the process has that program's
@@ -49,6 +51,11 @@ struct vm_process_config {
 	bool watch_terminal; /* standard input is ours if it is a terminal: raw, with escapes */
 	bool ready_when_listening; /* what READY=1 tells the service manager */
 	bool announce_escape;
+	/* Main: the instance is there, no door is open yet: what has to be known before anything is
+	 * said. And the end: `failure` as for vm_process_finish(), the log is still where it was. May be
+	 * NULL. */
+	int (*prepare)(struct vm_process *process, struct error *e);
+	void (*ending)(struct vm_process *process, const struct error *failure, int code);
 	const char *exit_report; /* NULL: none */
 	uint64_t timeout_ns;	 /* from the start; 0: none */
 	uint64_t stop_timeout_ns;
@@ -80,7 +87,6 @@ struct vm_process {
 	/* How it ended. */
 	bool timed_out;
 	int signal; /* that began the end; 0: none */
-	uint64_t sigpipes;
 	struct vm_stop stop;
 };
 

@@ -425,6 +425,16 @@ static int put_logger(struct config_store *store, const struct instance_settings
 	if (stays) {
 		logger.path = store->logger.path;
 	}
+	/* As Firecracker: what is not named stays, but for the level. */
+	if (request->json != NULL && json_object_get(request->json, "show_level") == NULL) {
+		logger.show_level = store->logger.show_level;
+	}
+	if (request->json != NULL && json_object_get(request->json, "show_log_origin") == NULL) {
+		logger.show_origin = store->logger.show_origin;
+	}
+	if (logger.module == NULL) {
+		logger.module = store->logger.module;
+	}
 	r = options_clone(&logger_settings_options, &copy, &logger, sizeof(copy), e);
 	if (r == 0 && !stays) {
 		r = output_open(&fd, "logger", logger.path, ERROR_CONFIG, e);
@@ -501,6 +511,9 @@ void config_store_keep_outputs(struct config_store *next, struct config_store *b
 		/* As in put_logger(): a level alone leaves the log where it is. */
 		next->logger.path = take_ptr(before->logger.path);
 		next->log_fd = take_fd(&before->log_fd);
+	}
+	if (next->has_logger && next->logger.module == NULL) {
+		next->logger.module = take_ptr(before->logger.module);
 	}
 	if (!next->has_metrics && before->has_metrics) {
 		next->has_metrics = true;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Figures in two forms. For GET /metrics: Prometheus text. For the metrics file: one JSON object a
- * line, grouped as Firecracker does ("vcpu", "block", "block_rootfs", "net", "put_api_requests", ...),
- * at the start, each minute, when asked and at the end. The devices' figures have one source,
+ * line with all of Firecracker's groups and fields (figures_keys.c), those that we have no figure for
+ * 0; and, but under its name, what we have besides. At the start, each minute, when asked and at the end. The devices' figures have one source,
  * vm_write_metrics(): the groups of disks and cards are made from its text.
  *
  * In the file, as in Firecracker's, counters say what came since the line before; one that is lost
@@ -15,6 +15,7 @@
 
 #include "internal.h"
 #include "vmm/cleanup.h"
+#include "vmm/log.h"
 
 #define PERIOD_NS (60 * 1000000000ULL)
 
@@ -40,11 +41,26 @@ static json_t *group(json_t *all, const char *name)
 	return found;
 }
 
-static void add_number(json_t *object, const char *key, uint64_t value)
+/* Under the name firecracker nothing of ours is beside its keys. */
+static bool known(const struct instance *instance, const json_t *object, const char *key)
+{
+	return !instance->settings.firecracker || json_object_get(object, key) != NULL;
+}
+
+static void set_number(const struct instance *instance, json_t *object, const char *key,
+		       uint64_t value)
+{
+	if (known(instance, object, key)) {
+		(void)put_number(object, key, value);
+	}
+}
+
+static void add_number(const struct instance *instance, json_t *object, const char *key,
+		       uint64_t value)
 {
 	uint64_t before = (uint64_t)json_integer_value(json_object_get(object, key));
 
-	(void)put_number(object, key, before + value);
+	set_number(instance, object, key, before + value);
 }
 
 /* --- requests ---------------------------------------------------------------------------------- */
@@ -82,10 +98,10 @@ static void put_requests(const struct instance *instance, json_t *all)
 		char key[64];
 
 		(void)snprintf(key, sizeof(key), "%s_count", counted[i].name);
-		(void)put_number(place, key, count->made);
+		set_number(instance, place, key, count->made);
 		if (strcmp(counted[i].group, "get_api_requests") != 0) {
 			(void)snprintf(key, sizeof(key), "%s_fails", counted[i].name);
-			(void)put_number(place, key, count->failed);
+			set_number(instance, place, key, count->failed);
 		}
 	}
 }
@@ -103,22 +119,32 @@ static const struct {
 	{ "errors", "execute_fails" },
 	{ "malformed", "invalid_reqs_count" },
 	{ "rx_frames", "rx_packets_count" },
+	{ "rx_frames", "rx_count" },
 	{ "rx_bytes", "rx_bytes_count" },
 	{ "rx_errors", "rx_fails" },
 	{ "tx_frames", "tx_packets_count" },
+	{ "tx_frames", "tx_count" },
 	{ "tx_bytes", "tx_bytes_count" },
 	{ "tx_errors", "tx_fails" },
 	{ "tx_invalid", "tx_malformed_frames" },
+	{ "rx_no_room", "no_rx_avail_buffer" },
+	{ "requests", "entropy_event_count" },
+	{ "bytes", "entropy_bytes" },
 };
 
-static const char *their_name(const char *ours)
+static void add_figure(const struct instance *instance, json_t *place, const char *ours, uint64_t n)
 {
+	bool theirs = false;
+
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
 		if (strcmp(names[i].ours, ours) == 0) {
-			return names[i].theirs;
+			add_number(instance, place, names[i].theirs, n);
+			theirs = true;
 		}
 	}
-	return ours;
+	if (!theirs) {
+		add_number(instance, place, ours, n);
+	}
 }
 
 /* The API's id of the device that the guest calls "vdb", of the card "net1". */
@@ -152,7 +178,10 @@ static void put_sample(const struct instance *instance, json_t *all, char *line)
 {
 	static const struct {
 		const char *prefix, *group;
-	} kinds[] = { { "vmm_disk_", "block" }, { "vmm_net_", "net" } };
+		bool each; /* has a group of its own besides */
+	} kinds[] = { { "vmm_disk_", "block", true },
+		      { "vmm_net_", "net", true },
+		      { "vmm_entropy_", "entropy", false } };
 	static const char label[] = "{device=\"";
 	char *device = strstr(line, label);
 	char *value = strstr(line, "\"} ");
@@ -167,34 +196,70 @@ static void put_sample(const struct instance *instance, json_t *all, char *line)
 	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
 		size_t skip = strlen(kinds[i].prefix);
 		char name[80], *end = strstr(line, "_total");
-		const char *key;
-
 		if (end == NULL || strncmp(line, kinds[i].prefix, skip) != 0) {
 			continue;
 		}
 		*end = '\0';
-		key = their_name(line + skip);
-		(void)snprintf(name, sizeof(name), "%s_%s", kinds[i].group,
-			       device_id(instance, device));
-		add_number(group(all, kinds[i].group), key, n);
-		add_number(group(all, name), key, n);
+		add_figure(instance, group(all, kinds[i].group), line + skip, n);
+		if (kinds[i].each) {
+			(void)snprintf(name, sizeof(name), "%s_%s", kinds[i].group,
+				       device_id(instance, device));
+			add_figure(instance, group(all, name), line + skip, n);
+		}
 		return;
 	}
 }
 
+/* "block_rootfs" has the fields of "block". Before there are figures. */
+static void copy_group(json_t *all, const char *of, const char *id)
+{
+	char name[80];
+
+	(void)snprintf(name, sizeof(name), "%s_%s", of, id);
+	(void)put(all, name, json_deep_copy(json_object_get(all, of)));
+}
+
 static void put_devices(const struct instance *instance, json_t *all)
 {
+	const struct config_store *store = &instance->config;
 	struct metrics_text text = { 0 };
 	char *rest;
 
-	(void)group(all, "block");
-	(void)group(all, "net");
+	for (uint32_t i = 0; i < store->drive_count; i++) {
+		copy_group(all, "block", store->drives[i].id);
+	}
+	for (uint32_t i = 0; i < store->net_count; i++) {
+		copy_group(all, "net", store->nets[i].id);
+	}
 	vm_write_metrics(instance->vm, &text);
 	rest = text.data;
 	while (rest != NULL) {
 		put_sample(instance, all, strsep(&rest, "\n"));
 	}
 	free(text.data);
+}
+
+static void add_exits(const struct instance *instance, json_t *sum,
+		      const struct vm_vcpu_stats *stats)
+{
+	const struct {
+		const char *key;
+		uint64_t value;
+	} exits[] = {
+		{ "exit_io_in", stats->exits_io - MIN(stats->exits_io, stats->exits_io_out) },
+		{ "exit_io_out", stats->exits_io_out },
+		{ "exit_mmio_read",
+		  stats->exits_mmio - MIN(stats->exits_mmio, stats->exits_mmio_write) },
+		{ "exit_mmio_write", stats->exits_mmio_write },
+		{ "exit_io", stats->exits_io },
+		{ "exit_mmio", stats->exits_mmio },
+		{ "exit_other", stats->exits_other },
+		{ "cpu_time_us", stats->cpu_time_ns / 1000 },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(exits); i++) {
+		add_number(instance, sum, exits[i].key, exits[i].value);
+	}
 }
 
 static void put_vcpus(const struct instance *instance, json_t *all)
@@ -205,18 +270,17 @@ static void put_vcpus(const struct instance *instance, json_t *all)
 		struct vm_vcpu_stats stats = { 0 };
 
 		vm_vcpu_stats(instance->vm, i, &stats);
-		add_number(sum, "exit_io", stats.exits_io);
-		add_number(sum, "exit_mmio", stats.exits_mmio);
-		add_number(sum, "exit_other", stats.exits_other);
-		add_number(sum, "cpu_time_us", stats.cpu_time_ns / 1000);
+		add_exits(instance, sum, &stats);
 	}
 }
-
 /* Counters since the VM was made. */
 static json_t *totals(const struct instance *instance)
 {
-	json_t *all = json_object();
+	const struct request_count *updates = &instance->counts[REQUEST_PATCH_DRIVE];
+	const struct log_counts lines = log_counts();
+	json_t *all = figures_zeroes();
 	struct vm_stats stats = { 0 };
+	json_t *logger = group(all, "logger");
 
 	put_requests(instance, all);
 	if (instance->vm != NULL) {
@@ -224,11 +288,16 @@ static json_t *totals(const struct instance *instance)
 		put_devices(instance, all);
 		vm_stats(instance->vm, &stats);
 	}
-	(void)put_number(group(all, "vmm"), "resets", stats.resets);
-	(void)put_number(group(all, "vmm"), "events", instance->events.last);
-	(void)put_number(group(all, "logger"), "missed_metrics_count", instance->metrics.lost);
-	(void)put_number(group(all, "uart"), "missed_write_count",
-			 atomic_load(&instance->serial.lost_bytes));
+	set_number(instance, group(all, "vmm"), "resets", stats.resets);
+	set_number(instance, group(all, "vmm"), "events", instance->events.last);
+	set_number(instance, group(all, "block"), "update_count", updates->made);
+	set_number(instance, group(all, "block"), "update_fails", updates->failed);
+	set_number(instance, logger, "missed_metrics_count", instance->metrics.lost);
+	set_number(instance, logger, "missed_log_count", lines.lost);
+	set_number(instance, logger, "rate_limited_log_count", lines.limited);
+	set_number(instance, group(all, "signals"), "sigpipe", instance->sigpipes);
+	set_number(instance, group(all, "uart"), "rate_limiter_dropped_bytes",
+		   atomic_load(&instance->serial.lost_bytes));
 	return all;
 }
 
@@ -265,6 +334,13 @@ static void put_moment(struct instance *instance, json_t *all)
 		(void)put(all, "id", json_string(instance->settings.id));
 	}
 	(void)put_number(all, "utc_timestamp_ms", event_time_ms());
+	(void)put_number(group(all, "api_server"), "process_startup_time_us",
+			 instance->settings.startup_us);
+	(void)put_number(group(all, "api_server"), "process_startup_time_cpu_us",
+			 instance->settings.startup_cpu_us);
+	if (instance->settings.firecracker) {
+		return;
+	}
 	(void)put_number(vmm, "uptime_ms", instance_uptime_ns(instance) / 1000000);
 	(void)put_number(vmm, "resident_bytes", resident_bytes(instance));
 }

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "internal.h"
 #include "vmm/cleanup.h"
@@ -96,7 +97,8 @@ void instance_destroy(struct instance *instance)
 	json_decref(instance->metrics_before);
 	event_log_finish(&instance->events);
 	if (instance->config.log_fd >= 0) {
-		log_leave();
+		log_leave(instance->settings.firecracker ? STDOUT_FILENO : STDERR_FILENO);
+		instance_style_log(&instance->settings, NULL);
 	}
 	config_store_finish(&instance->config);
 	(void)pthread_mutex_destroy(&instance->serial.lock);
@@ -124,6 +126,11 @@ bool instance_is_firecracker(const struct instance *instance)
 struct vm *instance_vm(struct instance *instance)
 {
 	return instance->vm;
+}
+
+void instance_count_sigpipe(struct instance *instance)
+{
+	instance->sigpipes++;
 }
 
 struct event_log *instance_events(struct instance *instance)
@@ -256,6 +263,22 @@ static int patch_console(struct instance *instance, const struct request *reques
 
 /* --- requests before the start ----------------------------------------------------------------- */
 
+void instance_style_log(const struct instance_settings *settings,
+			const struct logger_settings *logger)
+{
+	const bool firecracker = settings->firecracker;
+	struct log_style style = { .stamped = firecracker, .id = settings->id };
+
+	if (logger != NULL) {
+		/* What goes to somebody's terminal or journal has its time from there. */
+		style.stamped = firecracker || logger->path != NULL;
+		style.show_level = logger->show_level || !firecracker;
+		style.show_origin = logger->show_origin;
+		style.module = logger->module;
+	}
+	log_set_style(&style);
+}
+
 /* What of the configuration has an effect at once. */
 static void use_outputs(struct instance *instance)
 {
@@ -269,6 +292,7 @@ static void use_outputs(struct instance *instance)
 	if (!store->has_logger) {
 		return;
 	}
+	instance_style_log(&instance->settings, &store->logger);
 	if (store->log_fd >= 0) {
 		log_init(levels[store->logger.level], store->log_fd);
 	} else {
@@ -304,6 +328,8 @@ int instance_apply_config(struct instance *instance, const json_t *config, struc
 		return instance_wrong_state(instance, e);
 	}
 	r = config_store_init(&next, &instance->settings, e);
+	next.logger.show_level = instance->config.logger.show_level;
+	next.logger.show_origin = instance->config.logger.show_origin;
 	if (r == 0) {
 		r = config_store_read(&next, &instance->settings, config, e);
 	}

@@ -14,6 +14,7 @@
  *	output.c	files and FIFOs that get lines and never make us wait
  *	serial_file.c	the serial port's output: to a file, limited
  *	figures.c	Prometheus text, and the metrics file
+ *	figures_keys.c	what a line of that has
  */
 #ifndef VMM_INSTANCE_INTERNAL_H
 #define VMM_INSTANCE_INTERNAL_H
@@ -117,6 +118,7 @@ struct instance {
 	struct event_log events;
 	struct jobs *jobs;
 	struct request_count counts[REQUEST_TYPES];
+	uint64_t sigpipes;
 	uint16_t columns, rows; /* of the console's window; 0: nobody said */
 
 	struct vm *vm;	   /* NULL before the start */
@@ -181,6 +183,9 @@ int open_statm(void);
  */
 void addresses_complete(struct vm_config *config, const char *identity, uint64_t *random);
 void addresses_make(struct vm_config *config, const char *identity, const char *host);
+
+/* figures_keys.c: every group and field of a line, all 0; NULL or less if memory is short. */
+json_t *figures_zeroes(void);
 
 /* figures.c: lines of the metrics file, if there is one. At the start, when asked, at the end. */
 void figures_begin(struct instance *instance);

@@ -67,19 +67,20 @@ static const struct option logger_options[] = {
 	  .type = OPTION_FLAG,
 	  .offset = offsetof(struct logger_settings, show_level),
 	  .json = "show_level",
-	  .help = "accepted: errors and warnings always say what they are" },
+	  .help = "lines of a log file say their level; vmm's own always do" },
 	{ .name = "show-log-origin",
 	  .type = OPTION_FLAG,
 	  .offset = offsetof(struct logger_settings, show_origin),
 	  .json = "show_log_origin",
-	  .help = "accepted: lines always name the part of vmm they come from" },
+	  .help = "lines say which file and line they come from" },
 	{ .name = "module",
 	  .verbatim = true,
 	  .type = OPTION_STRING,
 	  .offset = offsetof(struct logger_settings, module),
 	  .argument = "NAME",
 	  .json = "module",
-	  .help = "accepted, no effect" },
+	  .help = "only lines of parts whose name begins so: vmm::virtio, "
+		  "firecracker::api_server" },
 };
 const struct option_table logger_settings_options = {
 	.name = "logger",

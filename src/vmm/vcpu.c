@@ -20,6 +20,7 @@
 #include <sys/prctl.h>
 
 #include "vmm/cleanup.h"
+#include "vmm/log.h"
 
 #define VCPU_STACK_SIZE KIB(256)
 #define VCPU_SIGNAL	SIGRTMIN
@@ -210,6 +211,7 @@ static void *vcpu_main(void *arg)
 
 	(void)snprintf(name, sizeof(name), "%.11s%u", vcpu->all->thread_name, vcpu->index);
 	(void)prctl(PR_SET_NAME, name);
+	log_name_thread(name);
 	block_signals();
 	if (vcpu->index == 0 && identify(vcpu->all, &vcpu->error) < 0) {
 		wait_for_quit(vcpu);

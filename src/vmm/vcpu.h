@@ -42,6 +42,7 @@ struct vcpu {
 	struct template_msrs template_msrs;
 	struct error error; /* set-up or run failure; read by main once the thread is parked */
 	_Atomic uint64_t exits_io, exits_mmio, exits_other;
+	_Atomic uint64_t exits_io_out, exits_mmio_write; /* of those */
 };
 
 struct vcpus {

@@ -11,12 +11,23 @@
 
 #include "vcpu.h"
 
+/* This thread alone writes it. */
+static void count(_Atomic uint64_t *counter)
+{
+	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + 1,
+			      memory_order_relaxed);
+}
+
 static void handle_io(struct vcpu *vcpu)
 {
 	const struct kvm_run *run = vcpu->run;
 	uint8_t *data = (uint8_t *)vcpu->run + run->io.data_offset;
 	uint32_t size = run->io.size;
 
+	count(&vcpu->exits_io);
+	if (run->io.direction == KVM_EXIT_IO_OUT) {
+		count(&vcpu->exits_io_out);
+	}
 	for (uint32_t i = 0; i < run->io.count; i++, data += size) {
 		if (run->io.direction == KVM_EXIT_IO_OUT) {
 			(void)bus_write(vcpu->all->ports, run->io.port, data, size);
@@ -30,7 +41,9 @@ static void handle_mmio(struct vcpu *vcpu)
 {
 	struct kvm_run *run = vcpu->run;
 
+	count(&vcpu->exits_mmio);
 	if (run->mmio.is_write) {
+		count(&vcpu->exits_mmio_write);
 		(void)bus_write(vcpu->all->mmio, run->mmio.phys_addr, run->mmio.data,
 				run->mmio.len);
 	} else {
@@ -74,17 +87,15 @@ bool vcpu_handle_exit(struct vcpu *vcpu)
 
 	switch (run->exit_reason) {
 	case KVM_EXIT_IO:
-		atomic_fetch_add_explicit(&vcpu->exits_io, 1, memory_order_relaxed);
 		handle_io(vcpu);
 		return true;
 	case KVM_EXIT_MMIO:
-		atomic_fetch_add_explicit(&vcpu->exits_mmio, 1, memory_order_relaxed);
 		handle_mmio(vcpu);
 		return true;
 	default:
 		break;
 	}
-	atomic_fetch_add_explicit(&vcpu->exits_other, 1, memory_order_relaxed);
+	count(&vcpu->exits_other);
 	switch (run->exit_reason) {
 	case KVM_EXIT_INTR:
 	case KVM_EXIT_IRQ_WINDOW_OPEN:

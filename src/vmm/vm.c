@@ -719,6 +719,9 @@ void vm_vcpu_stats(const struct vm *vm, uint32_t index, struct vm_vcpu_stats *st
 		.exits_io = atomic_load_explicit(&vcpu->exits_io, memory_order_relaxed),
 		.exits_mmio = atomic_load_explicit(&vcpu->exits_mmio, memory_order_relaxed),
 		.exits_other = atomic_load_explicit(&vcpu->exits_other, memory_order_relaxed),
+		.exits_io_out = atomic_load_explicit(&vcpu->exits_io_out, memory_order_relaxed),
+		.exits_mmio_write =
+			atomic_load_explicit(&vcpu->exits_mmio_write, memory_order_relaxed),
 		.cpu_time_ns = vcpu_cpu_time_ns(vcpu),
 	};
 }

@@ -523,17 +523,17 @@ START_TEST(test_logger)
 	rig_ok(REQUEST_PUT_LOGGER, NULL, "{\"log_path\": \"log\", \"level\": \"Error\"}");
 	log_warn("a warning");
 	log_error("first");
-	expect_file("log", "vmm: error: test: first\n");
+	expect_file("log", ":main:ERROR] first\n");
 	rig_ok(REQUEST_PUT_LOGGER, NULL, "{\"level\": \"Debug\"}");
 	ck_assert(log_enabled(LOG_DEBUG));
 	log_debug("second");
-	expect_file("log", "first\nvmm: debug: test: second\n");
+	expect_file("log", ":main:DEBUG] second\n");
 	rig_ok(REQUEST_PUT_LOGGER, NULL, "{\"level\": \"Off\"}");
 	ck_assert(!log_enabled(LOG_ERROR));
 	reader = open("fifo", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	rig_ok(REQUEST_PUT_LOGGER, NULL, "{\"log_path\": \"fifo\"}");
 	log_info("third");
-	expect_file("fifo", "vmm: test: third\n");
+	expect_file("fifo", ":main:INFO] third\n");
 	/* Nobody reads any more, and it gets full. */
 	(void)close(reader);
 	for (int i = 0; i < 5000; i++) {
@@ -556,7 +556,7 @@ START_TEST(test_logger_of_file)
 	rig_ok(REQUEST_PUT_LOGGER, NULL, "{\"log_path\": \"log\", \"level\": \"Error\"}");
 	check_ok(instance_apply_config(rig.instance, json, &rig.e), &rig.e);
 	log_debug("a detail");
-	expect_file("log", "vmm: debug: test: a detail\n");
+	expect_file("log", ":main:DEBUG] a detail\n");
 	ck_assert_int_eq(rig_request(REQUEST_GET_VM_CONFIG, NULL, NULL, &reply), 0);
 	ck_assert_str_eq(
 		json_string_value(json_object_get(json_object_get(reply, "logger"), "log_path")),
@@ -568,7 +568,7 @@ START_TEST(test_logger_of_file)
 			 0);
 	check_ok(instance_apply_config(rig.instance, json, &rig.e), &rig.e);
 	log_debug("another");
-	expect_file("log2", "vmm: debug: test: another\n");
+	expect_file("log2", ":main:DEBUG] another\n");
 	instance_destroy(rig.instance);
 	rig.instance = NULL;
 	log_set_level(LOG_WARN);

@@ -9,6 +9,7 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "vmm/error.h"
 #include "vmm/log.h"
 
 LOG_DOMAIN("unit");
@@ -158,10 +159,80 @@ START_TEST(test_long_line)
 	ck_assert_uint_lt(len, 1100);
 	ck_assert_uint_gt(len, 800);
 	ck_assert_str_eq(got + len - 5, "x...\n");
-	log_line(LOG_INFO, text, "m");
-	ck_assert_uint_lt(strlen(drain()), 1100);
-	log_line(LOG_INFO, NULL, "no domain");
+	log_line(LOG_INFO, 1, NULL, "no domain");
 	ck_assert_str_eq(drain(), "vmm: no domain\n");
+}
+END_TEST
+
+/* As Firecracker's: time, id, thread, and level and origin on demand; one source alone. */
+static void check_stamped(const char *line, const char *want)
+{
+	int used = 0;
+
+	/* 2026-11-28T19:25:13.202390493 */
+	ck_assert_msg(sscanf(line, "%*4d-%*2d-%*2dT%*2d:%*2d:%*2d.%*9d %n", &used) == 0 &&
+			      used == 30,
+		      "%s", line);
+	ck_assert_str_eq(line + used, want);
+}
+
+START_TEST(test_stamped)
+{
+	struct log_style style = { .stamped = true, .id = "i-1" };
+	struct error e = { 0 };
+	char want[200];
+	int here;
+
+	log_set_style(&style);
+	log_warn("w\033[1m");
+	check_stamped(drain(), "[i-1:main] w?[1m\n");
+	log_name_thread("vcpu0");
+	style.show_level = true;
+	log_set_style(&style);
+	log_warn("w");
+	check_stamped(drain(), "[i-1:vcpu0:WARN] w\n");
+	style.show_origin = true;
+	log_set_style(&style);
+	here = __LINE__ + 1;
+	log_error("e");
+	(void)snprintf(want, sizeof(want), "[i-1:vcpu0:ERROR:tests/unit/test_log.c:%d] e\n", here);
+	check_stamped(drain(), want);
+	log_name_thread(NULL);
+	style.show_origin = false;
+	log_set_style(&style);
+	(void)error_set(&e, ERROR_CONFIG, EINVAL, "that is wrong");
+	log_error_object(&e);
+	check_stamped(drain(), "[i-1:main:ERROR] that is wrong\n");
+	log_set_style(&(struct log_style){ 0 });
+}
+END_TEST
+
+START_TEST(test_module)
+{
+	static const struct {
+		const char *module;
+		bool shown;
+	} modules[] = { { "vmm::unit", true }, { "vmm::", true },	{ "unit", true },
+			{ "un", true },	       { "vmm::units", false }, { "firecracker", false } };
+
+	for (size_t i = 0; i < ARRAY_SIZE(modules); i++) {
+		log_set_style(&(struct log_style){ .module = modules[i].module });
+		log_info("i");
+		ck_assert_str_eq(drain(), modules[i].shown ? "vmm: unit: i\n" : "");
+	}
+	log_set_style(&(struct log_style){ 0 });
+}
+END_TEST
+
+START_TEST(test_counts)
+{
+	const struct log_counts before = log_counts();
+
+	for (int i = 0; i < 30; i++) {
+		log_guest(LOG_INFO, "i");
+	}
+	ck_assert_uint_ge(log_counts().limited, before.limited + 10);
+	ck_assert_uint_eq(log_counts().lost, before.lost);
 }
 END_TEST
 
@@ -378,6 +449,7 @@ START_TEST(test_threads)
 END_TEST
 
 CHECK_MAIN("log", CHECK_FIXTURE(setup, teardown); CHECK_TEST(test_levels); CHECK_TEST(test_lazy);
+	   CHECK_TEST(test_stamped); CHECK_TEST(test_module); CHECK_TEST(test_counts);
 	   CHECK_TABLE(test_harmless, texts); CHECK_TEST(test_error_object);
 	   CHECK_TEST(test_long_line); CHECK_TEST(test_stuck_pipe);
 	   CHECK_LOOP(test_stuck_socket, 2); CHECK_TEST(test_stuck_terminal);
