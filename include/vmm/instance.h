@@ -134,6 +134,11 @@ bool instance_is_firecracker(const struct instance *instance);
 struct vm *instance_vm(struct instance *instance);
 struct event_log *instance_events(struct instance *instance);
 struct jobs *instance_jobs(struct instance *instance);
+/*
+ * Somebody has renamed the files of the log, the metrics and the serial port's output: those of
+ * their paths are opened, made if they are not there. What cannot be is said and goes on as before.
+ */
+void instance_reopen_outputs(struct instance *instance);
 /* The process got one; for the metrics. */
 void instance_count_sigpipe(struct instance *instance);
 /* All figures as Prometheus text. */

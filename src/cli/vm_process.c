@@ -159,6 +159,9 @@ static void signal_arrived(struct loop_source *source, uint32_t events)
 	case SIGNAL_ASK:
 		asked_to_end(process, number, false);
 		break;
+	case SIGNAL_REOPEN:
+		instance_reopen_outputs(process->instance);
+		break;
 	case SIGNAL_STOP:
 		if (process->config.instance.firecracker) {
 			log_error("Shutting down VM after intercepting signal %d, code %d.", number,

@@ -17,6 +17,8 @@
 #include "vmm/cleanup.h"
 #include "vmm/log.h"
 
+LOG_DOMAIN("instance");
+
 typedef int handler(struct instance *instance, const struct request *request, json_t **reply,
 		    struct error *e);
 
@@ -297,6 +299,32 @@ static void use_outputs(struct instance *instance)
 		log_init(levels[store->logger.level], store->log_fd);
 	} else {
 		log_set_level(levels[store->logger.level]);
+	}
+}
+
+void instance_reopen_outputs(struct instance *instance)
+{
+	const struct config_store *store = &instance->config;
+	const struct {
+		int fd;
+		const char *what, *path;
+	} outputs[] = {
+		{ store->log_fd, "logger", store->logger.path },
+		{ store->metrics_fd, "metrics", store->metrics.path },
+		{ store->serial_fd, "serial", store->serial.output_path },
+	};
+	struct error e = { 0 };
+	bool opened = true;
+
+	for (size_t i = 0; i < ARRAY_SIZE(outputs); i++) {
+		if (output_reopen(outputs[i].fd, outputs[i].what, outputs[i].path, &e) < 0) {
+			log_error_object(&e);
+			opened = false;
+		}
+	}
+	instance->metrics.cut = false;
+	if (opened) {
+		log_info("files of log, metrics and serial port: opened anew");
 	}
 }
 

@@ -36,6 +36,9 @@ struct output {
 /* Opens for appending, makes a file that is not there. `what` begins messages: "logger". */
 int output_open(int *ret, const char *what, const char *path, enum error_code code,
 		struct error *e);
+/* The file that has the path now takes the place of the one behind `fd`, which keeps its number; a
+ * FIFO stays. Within main's filter; a failure leaves the old file. */
+int output_reopen(int fd, const char *what, const char *path, struct error *e);
 /* A line, without its newline. Never blocks. False if it was not taken whole. */
 bool output_write(struct output *output, const char *text, size_t len);
 

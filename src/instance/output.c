@@ -50,6 +50,37 @@ int output_open(int *ret, const char *what, const char *path, enum error_code co
 	return 0;
 }
 
+/* What a renamed file is followed by; in main's filter by these flags (syscalls.c). */
+static int open_anew(const char *path)
+{
+	return open(path, O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK | O_CLOEXEC | O_NOCTTY,
+		    OUTPUT_MODE);
+}
+
+int output_reopen(int fd, const char *what, const char *path, struct error *e)
+{
+	auto_close int next = -1;
+	struct stat st;
+
+	if (fd < 0 || path == NULL || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+		return 0;
+	}
+	next = open_anew(path);
+	if (next < 0 || fstat(next, &st) < 0) {
+		(void)error_set_sys(e, ERROR_CONFIG, errno, "%s: open '%s' anew", what, path);
+		return error_hint(e, "lines go on into the file that was open before");
+	}
+	if (!S_ISREG(st.st_mode)) {
+		return error_set(e, ERROR_CONFIG, EINVAL, "%s: '%s' is no file any more", what,
+				 path);
+	}
+	/* Other threads write through the number: at no time does it stand for nothing. */
+	if (dup3(next, fd, O_CLOEXEC) < 0) {
+		return error_set_sys(e, ERROR_CONFIG, errno, "%s: dup3", what);
+	}
+	return 0;
+}
+
 bool output_write(struct output *output, const char *text, size_t len)
 {
 	/* The kernel does not change what it writes; its type just does not say so. */

@@ -10,6 +10,10 @@ static const struct syscall_rule main_rules[] = {
 	/* The metrics file, figures of the process (/proc/self/statm), times of events. */
 	SYSCALL("writev"),
 	SYSCALL_IF("openat", 2, O_RDONLY | O_CLOEXEC),
+	/* output_reopen(): their files have been renamed. */
+	SYSCALL_IF("openat", 2, O_WRONLY | O_CREAT | O_APPEND | O_NONBLOCK | O_CLOEXEC | O_NOCTTY),
+	SYSCALL("fstat"),
+	SYSCALL("dup3"),
 	SYSCALL("pread64"),
 	SYSCALL("clock_gettime"),
 	SYSCALL("getpid"),
