@@ -59,6 +59,9 @@ struct instance_host {
 	/* Main: the VM runs for the first time, from the loop or from within instance_start_now(); or
 	 * a start by request has failed. May be NULL. */
 	void (*started)(struct instance_host *host, const struct error *failure);
+	/* On a thread without a filter, soon after the VM runs, once: what takes long and what main's
+	 * filter does not have. Done before the VM has ended. May be NULL. */
+	void (*settle)(struct instance_host *host);
 	/* Main, from the loop, once. */
 	void (*ended)(struct instance_host *host, const struct vm_stop *stop);
 	/* Main: the window of an attached console changed. May be NULL. */
@@ -126,6 +129,9 @@ int instance_start_now(struct instance *instance, struct error *e);
  * are refused, unless they are null or empty.
  */
 int instance_apply_config(struct instance *instance, const json_t *config, struct error *e);
+
+/* All that is configured as that takes it, with absolute paths. *ret is the caller's. */
+int instance_describe(struct instance *instance, json_t **ret, struct error *e);
 
 enum instance_state instance_state(const struct instance *instance);
 /* Was it created for clients that know Firecracker only? */

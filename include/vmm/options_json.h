@@ -39,6 +39,10 @@ int options_from_json(const struct option_table *table, void *object, const json
 json_t *options_to_json(const struct option_table *table, const void *object, unsigned int flags);
 /* Does `value` give a key that Firecracker would rather not see any more? */
 bool options_json_deprecated(const struct option_table *table, const json_t *value);
+/* Puts `directory` before the relative paths in an object of that form, so that they mean the same
+ * elsewhere. False if memory is short. */
+bool options_absolute_paths(const struct option_table *table, json_t *object,
+			    const char *directory);
 /* JSON Schema (2020-12) of the object: types, ranges, enums, defaults, descriptions,
  * additionalProperties: false; `required` only without OPTIONS_JSON_PATCH. */
 json_t *options_schema(const struct option_table *table, unsigned int flags);

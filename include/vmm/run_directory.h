@@ -9,6 +9,8 @@
  *	console.log	what the guest said
  *	vmm.log		messages, of a VM without a terminal
  *	exit.json	how it ended; empty until then
+ *	events.json	what happened to it, a JSON object a line; of a VM that keeps its directory, empty
+ *			until its end
  *
  * RUNTIME is $VMM_RUNTIME_DIR, or /run/vmm for root, $XDG_RUNTIME_DIR/vmm for others, else
  * /tmp/vmm-UID. Directories are made with mode 0700 and must belong to us: one that is somebody
@@ -31,7 +33,7 @@ struct run_directory {
 	char path[RUN_DIRECTORY_PATH_SIZE]; /* for messages */
 	char name[80];
 	int fd, lock_fd; /* -1: none */
-	bool keep;	 /* leave it, with logs and exit.json, when the VM ends */
+	bool keep;	 /* leave it, with logs and reports, when the VM ends */
 };
 
 /* The directory above all VMs. ERROR_CONFIG if it is too long. */
@@ -41,6 +43,8 @@ int run_directory_root(char *buf, size_t size, struct error *e);
  * ERROR_EXISTS names the process that has it. `name` NULL: the first free of "vm1", "vm2", ...
  */
 int run_directory_claim(struct run_directory *dir, const char *name, struct error *e);
+/* As above with a name that nobody has defined (vmm/definition_store.h), for a VM that will be. */
+int run_directory_claim_undefined(struct run_directory *dir, struct error *e);
 /* Binds and listens: non-blocking, mode 0600. `file` is "api.sock" or "console.sock". */
 int run_directory_listen(const struct run_directory *dir, const char *file, int *ret,
 			 struct error *e);
@@ -68,9 +72,12 @@ void socket_release(const char *path, int *lock_fd);
 struct run_entry {
 	char name[80];
 	bool alive; /* the lock is held */
+	bool left;  /* it has a directory: it lives, or has left one; else it is only defined */
 };
 /* Sorted by name; *ret is malloc'ed. A root that is not there has none. */
 int run_directory_list(struct run_entry **ret, size_t *count, struct error *e);
+/* As above, also those that have a definition alone (vmm/definition_store.h). */
+int run_directory_list_all(struct run_entry **ret, size_t *count, struct error *e);
 /* Opens one VM's directory: ERROR_NOT_FOUND hints at `vmm ps`. *alive as above. */
 int run_directory_find(const char *name, int *dir_fd, bool *alive, struct error *e);
 /* Connects, blocking. ERROR_NOT_FOUND if nobody listens. */

@@ -123,6 +123,8 @@ int vm_limit_net(struct vm *vm, uint32_t index, const struct rate_limit_config *
 enum vm_state vm_state(const struct vm *vm);
 void vm_stats(const struct vm *vm, struct vm_stats *stats);
 uint32_t vm_vcpu_count(const struct vm *vm);
+/* The kernel's command line as the guest gets it; lives as long as the VM. */
+const char *vm_cmdline(const struct vm *vm);
 /* `index` is below vm_vcpu_count(). */
 void vm_vcpu_stats(const struct vm *vm, uint32_t index, struct vm_vcpu_stats *stats);
 /* vCPUs, devices: vmm_vcpu_exits_total, vmm_disk_reads_total{device="vda"}, ... */

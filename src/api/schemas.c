@@ -70,6 +70,7 @@ static const struct schema_field vm_fields[] = {
 	{ "resets", "integer", "of the machine" },
 	{ "job", "Job?", "the one that runs" },
 	{ "ended", "VmEnd?", "how it ended" },
+	{ "kernel_cmdline?", "string", "the guest's, whole; once it was started" },
 };
 
 static const struct schema_field config_fields[] = {

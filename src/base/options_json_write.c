@@ -174,6 +174,24 @@ json_t *options_to_json(const struct option_table *table, const void *object, un
 	return take_ptr(ret);
 }
 
+bool options_absolute_paths(const struct option_table *table, json_t *object, const char *directory)
+{
+	struct option_iter at = option_iter(table);
+
+	while (option_next(&at)) {
+		const char *key = at.option->json;
+		const char *path = at.option->file && key != NULL
+					   ? json_string_value(json_object_get(object, key))
+					   : NULL;
+
+		if (path != NULL && path[0] != '/' && path[0] != '\0' &&
+		    json_object_set_new(object, key, json_sprintf("%s/%s", directory, path)) != 0) {
+			return false;
+		}
+	}
+	return true;
+}
+
 /* What the option is when nothing is given; NULL if that is nothing, or memory is short. */
 static json_t *default_value(const struct option *option)
 {

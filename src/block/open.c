@@ -60,6 +60,7 @@ static const struct option options[] = {
 	  .offset = offsetof(struct block_config, path),
 	  .argument = "PATH",
 	  .first = true,
+	  .file = true,
 	  .help = "raw image file or block device",
 	  .json = "path_on_host",
 	  .json_required = true },

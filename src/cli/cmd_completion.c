@@ -60,7 +60,8 @@ static enum what values_of(const struct option *option, char *buf, size_t size)
 static const char *names_flags(const struct command *command)
 {
 	return command == &command_rm || command == &command_inspect || command == &command_wait ||
-			       command == &command_logs
+			       command == &command_logs || command == &command_events ||
+			       command == &command_start
 		       ? " --all"
 		       : "";
 }

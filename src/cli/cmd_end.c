@@ -17,6 +17,7 @@
 #include "ended.h"
 #include "exit_codes.h"
 #include "vmm/cleanup.h"
+#include "vmm/definition_store.h"
 #include "vmm/log.h"
 #include "vmm/run_directory.h"
 
@@ -274,7 +275,7 @@ static int remove_one(const char *name, bool force, struct error *e)
 	struct ended vm;
 	int r = ended_open(&vm, name, e);
 
-	if (r < 0 && force && e->code == ERROR_NOT_FOUND) {
+	if (r < 0 && force && e->code == ERROR_NOT_FOUND && !definition_exists(name)) {
 		return 0;
 	}
 	if (r == 0 && vm.alive && !force) {
@@ -284,9 +285,16 @@ static int remove_one(const char *name, bool force, struct error *e)
 		r = ended_kill(&vm, e);
 	}
 	ended_close(&vm);
+	/* It may be defined and have nothing else. */
+	if (r < 0 && e->code == ERROR_NOT_FOUND && definition_exists(name)) {
+		r = 0;
+	}
 	/* Under the lock: somebody may start one of that name now. */
 	if (r == 0) {
 		r = run_directory_claim(&dir, name, e);
+	}
+	if (r == 0) {
+		r = definition_remove(name, e);
 	}
 	run_directory_finish(&dir);
 	return r;
@@ -361,12 +369,13 @@ static const struct command_example rm_examples[] = {
 const struct command command_rm = {
 	.name = "rm",
 	.operands = " NAME...",
-	.help = "remove what ended VMs have left",
+	.help = "remove VMs that have ended, or only are defined",
 	.options = &rm_table,
 	.run = run_rm,
 	.description =
-		"Removes the directory of a VM that has ended, with its log and its report. Its "
-		"disks are never touched. A VM that lives is left alone, which is an error; with "
+		"Removes the definition of a VM and what it has left: its log, its events and its "
+		"report. Its disks are never touched. A VM that lives is left alone, which is an "
+		"error; with "
 		"--force it is killed first. With --all those that live are passed over.",
 	.examples = rm_examples,
 	.careful = true,

@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-/* vmm events and metrics: what the API has as text, handed on. */
+/* vmm events and metrics: what the API has as text, handed on; events of an ended VM come from the
+ * file that it has left. */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "client.h"
 #include "command.h"
 #include "exit_codes.h"
+#include "vmm/cleanup.h"
+#include "vmm/run_directory.h"
 
 struct watch {
 	struct target target;
@@ -79,30 +84,76 @@ static bool print_for_people(void *arg, const char *text, size_t len)
 	return putchar('\n') != EOF && fflush(stdout) == 0;
 }
 
-static int run_events(int argc, char **argv)
+/* What an ended VM has left: the same lines, from a file that its owner may have changed. */
+static int show_left(int dir_fd, const struct watch *watch, struct error *e)
+{
+	auto_close int fd = openat(dir_fd, "events.json",
+				   O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	bool (*show)(void *, const char *, size_t) =
+		watch->common.json ? print_raw : print_for_people;
+	FILE *file = fd >= 0 ? fdopen(fd, "r") : NULL;
+	char *line = NULL;
+	size_t room = 0;
+	ssize_t len;
+
+	if (file == NULL) {
+		(void)error_set_sys(e, ERROR_NOT_FOUND, errno, "VM '%s' has left no events",
+				    watch->target.name);
+		return error_hint(e, "it was killed, or had no name: vmm logs %s",
+				  watch->target.name);
+	}
+	(void)take_fd(&fd);
+	while ((len = getline(&line, &room, file)) > 0) {
+		auto_json json_t *event = NULL;
+
+		len -= line[len - 1] == '\n';
+		if (json_parse(&event, line, (size_t)len, NULL) == 0 &&
+		    json_integer_value(json_object_get(event, "seq")) > (json_int_t)watch->after &&
+		    !show(NULL, line, (size_t)len)) {
+			break;
+		}
+	}
+	free(line);
+	(void)fclose(file);
+	return 0;
+}
+
+static int ask(const struct watch *watch, struct error *e)
 {
 	struct client client = { .fd = -1 };
+	char path[80];
+	int r;
+
+	(void)snprintf(path, sizeof(path), "/events?after=%" PRIu64 "&follow=%s", watch->after,
+		       watch->follow ? "true" : "false");
+	r = client_connect(&client, watch->target.name, watch->target.api_socket, CLIENT_TIMEOUT_MS,
+			   e);
+	if (r == 0) {
+		r = client_stream(&client, path, watch->common.json ? print_raw : print_for_people,
+				  NULL, e);
+	}
+	client_close(&client);
+	/* The end of the VM is the end of its events. */
+	return r == -ECONNRESET && watch->follow ? 0 : r;
+}
+
+static int run_events(int argc, char **argv)
+{
+	auto_close int dir_fd = -1;
 	struct error e = { 0 };
 	struct watch watch = { 0 };
-	char path[80];
-	int code, r;
+	bool alive = true;
+	int code, r = 0;
 
 	if (command_parse_target(&command_events, &watch, &watch.common.help, &watch.target, 0, 0,
 				 argc, argv, &code) < 0) {
 		return code;
 	}
-	(void)snprintf(path, sizeof(path), "/events?after=%" PRIu64 "&follow=%s", watch.after,
-		       watch.follow ? "true" : "false");
-	r = client_connect(&client, watch.target.name, watch.target.api_socket, CLIENT_TIMEOUT_MS,
-			   &e);
-	if (r == 0) {
-		r = client_stream(&client, path, watch.common.json ? print_raw : print_for_people,
-				  NULL, &e);
+	if (watch.target.name != NULL) {
+		r = run_directory_find(watch.target.name, &dir_fd, &alive, &e);
 	}
-	client_close(&client);
-	/* The end of the VM is the end of its events. */
-	if (r == -ECONNRESET && watch.follow) {
-		r = 0;
+	if (r == 0) {
+		r = alive ? ask(&watch, &e) : show_left(dir_fd, &watch, &e);
 	}
 	return r < 0 ? command_fail(&e) : EXIT_OK;
 }
@@ -162,7 +213,8 @@ const struct command command_events = {
 	.run = run_events,
 	.description =
 		"Prints the events of a VM, a line each: its number, when it was, what it was. The "
-		"VM keeps the last 128. With --json each line is a JSON object.\n\n"
+		"VM keeps the last 128, and one with a name leaves them when it ends. With --json "
+		"each line is a JSON object.\n\n"
 		"Numbers begin at 1 and have no gaps: a reader that was away gets what it missed "
 		"by "
 		"--after with the last number that it has seen.",

@@ -6,9 +6,12 @@
 
 #include "client.h"
 #include "command.h"
+#include "definition.h"
 #include "end_report.h"
 #include "exit_codes.h"
 #include "vmm/cleanup.h"
+#include "vmm/definition_store.h"
+#include "vmm/log.h"
 #include "vmm/run_directory.h"
 
 struct inspect {
@@ -59,20 +62,49 @@ static int ask(const struct target *target, json_t **ret, struct error *e)
 	return r;
 }
 
+/* A definition that cannot be read is said, and no reason to hide the rest. */
+static void add_definition(json_t *object, const char *name)
+{
+	struct definition definition;
+	struct error e = { 0 };
+
+	if (definition_load(&definition, name, &e) < 0) {
+		if (e.code != ERROR_NOT_FOUND) {
+			log_error_object(&e);
+		}
+		return;
+	}
+	if (definition.kernel_cmdline != NULL) {
+		(void)json_object_set_new(json_object_get(object, "vm"), "kernel_cmdline",
+					  json_string(definition.kernel_cmdline));
+	}
+	(void)json_object_set(object, "run", json_object_get(definition.root, "run"));
+	(void)json_object_set(object, "config", json_object_get(definition.root, "config"));
+	definition_finish(&definition);
+}
+
 /* *ret stays NULL if the VM lives. */
 static int look_at_ended(const char *name, json_t **ret, struct error *e)
 {
 	auto_close int dir_fd = -1;
 	auto_close int report_fd = -1;
+	const char *state = "ended";
 	bool alive = false;
 	int r = run_directory_find(name, &dir_fd, &alive, e);
 
+	if (r < 0 && e->code == ERROR_NOT_FOUND && definition_exists(name)) {
+		state = "defined";
+		r = 0;
+	}
 	if (r < 0 || alive) {
 		return r;
 	}
-	report_fd = end_report_open(dir_fd);
-	*ret = json_pack("{s:s, s:{s:s}, s:o*}", "name", name, "vm", "state", "ended", "exit",
-			 end_report_load(report_fd));
+	report_fd = dir_fd >= 0 ? end_report_open(dir_fd) : -1;
+	*ret = json_pack("{s:s, s:{s:s}}", "name", name, "vm", "state", state);
+	add_definition(*ret, name);
+	if (report_fd >= 0) {
+		(void)json_object_set_new(*ret, "exit", end_report_load(report_fd));
+	}
 	return 0;
 }
 
@@ -133,7 +165,8 @@ const struct command command_inspect = {
 		"processors, memory, the current job); *config* with what GET /vm/config answers, "
 		"which vmm run --config-file accepts.\n\n"
 		"Of several VMs it is an array of such objects.\n\n"
-		"Of a VM that has ended there is *name*, *vm.state* and, if it left a report, "
-		"*exit*.",
+		"Of a VM that has ended, or is only defined, *vm* has the state and the kernel's "
+		"command line; *config* and *run* (flags that the API has not) are what vmm start "
+		"takes; *exit* is the report of its end.",
 	.examples = examples,
 };

@@ -30,7 +30,7 @@ static const struct option option_list[] = {
 	  .letter = 'a',
 	  .type = OPTION_FLAG,
 	  .offset = offsetof(struct ps, all),
-	  .help = "also VMs that have ended" },
+	  .help = "also VMs that have ended, or are defined" },
 	{ .name = "names",
 	  .type = OPTION_FLAG,
 	  .offset = offsetof(struct ps, names),
@@ -56,13 +56,13 @@ struct view {
 	size_t count;
 };
 
-static void look_at_ended(struct row *row, const char *name)
+static void look_at_ended(struct row *row, const char *name, bool left)
 {
 	auto_close int dir_fd = -1;
 	bool alive;
 
-	(void)snprintf(row->status.state, sizeof(row->status.state), "ended");
-	if (run_directory_find(name, &dir_fd, &alive, NULL) == 0) {
+	(void)snprintf(row->status.state, sizeof(row->status.state), left ? "ended" : "defined");
+	if (left && run_directory_find(name, &dir_fd, &alive, NULL) == 0) {
 		end_report_read(&row->end, dir_fd);
 	}
 }
@@ -89,7 +89,7 @@ static int fill(struct view *view, struct error *e)
 	for (size_t i = 0; i < view->count; i++) {
 		view->rows[i].status = statuses[i];
 		if (dir_fds[i] < 0) {
-			look_at_ended(&view->rows[i], view->entries[i].name);
+			look_at_ended(&view->rows[i], view->entries[i].name, view->entries[i].left);
 		}
 		close_fd(&dir_fds[i]);
 	}
@@ -98,27 +98,63 @@ static int fill(struct view *view, struct error *e)
 	return 0;
 }
 
-static void print_row(const char *name, const struct row *row)
+/* A line of the table, as words. */
+struct line {
+	char name[80], state[48], cpus[24], memory[2 * FIGURE_SIZE + 4], up[FIGURE_SIZE], pid[24];
+};
+
+static void make_line(struct line *line, const char *name, const struct row *row)
 {
 	const struct vm_status *status = &row->status;
-	char state[48], cpus[24] = "-", memory[48] = "-", up[FIGURE_SIZE] = "-", pid[24] = "-";
 	char resident[FIGURE_SIZE], size[FIGURE_SIZE];
 
-	(void)snprintf(state, sizeof(state), "%s", status->state);
+	*line = (struct line){ .cpus = "-", .memory = "-", .up = "-", .pid = "-" };
+	(void)snprintf(line->name, sizeof(line->name), "%s", name);
+	(void)snprintf(line->state, sizeof(line->state), "%s", status->state);
 	if (row->end.reason[0] != '\0') {
-		(void)snprintf(state, sizeof(state), "ended (%s)", row->end.reason);
+		(void)snprintf(line->state, sizeof(line->state), "ended (%s)", row->end.reason);
 	}
 	if (status->answered) {
-		(void)snprintf(cpus, sizeof(cpus), "%" PRIu64, status->vcpus);
-		(void)snprintf(memory, sizeof(memory), "%s / %s",
+		(void)snprintf(line->cpus, sizeof(line->cpus), "%" PRIu64, status->vcpus);
+		(void)snprintf(line->memory, sizeof(line->memory), "%s / %s",
 			       show_bytes(resident, status->resident),
 			       show_bytes(size, status->memory));
-		(void)show_duration(up, status->uptime_ms / 1000);
+		(void)show_duration(line->up, status->uptime_ms / 1000);
 	}
 	if (status->pid != 0) {
-		(void)snprintf(pid, sizeof(pid), "%" PRIu64, status->pid);
+		(void)snprintf(line->pid, sizeof(line->pid), "%" PRIu64, status->pid);
 	}
-	(void)printf("%-20s %-16s %4s  %-15s %5s  %7s\n", name, state, cpus, memory, up, pid);
+}
+
+static void print_line(const struct line *line, int name_width, int state_width)
+{
+	(void)printf("%-*s %-*s %4s  %-15s %5s  %7s\n", name_width, line->name, state_width,
+		     line->state, line->cpus, line->memory, line->up, line->pid);
+}
+
+/* Columns are as wide as what stands in them. */
+static int print_table(const struct view *view)
+{
+	const struct line head = { "NAME", "STATE", "CPUS", "MEMORY", "UP", "PID" };
+	struct line *lines = calloc(view->count + 1, sizeof(*lines));
+	size_t name_width = 20, state_width = 16;
+	struct error e = { 0 };
+
+	if (lines == NULL) {
+		(void)error_set(&e, ERROR_NO_MEMORY, ENOMEM, "out of memory");
+		return command_fail(&e);
+	}
+	for (size_t i = 0; i < view->count; i++) {
+		make_line(&lines[i], view->entries[i].name, &view->rows[i]);
+		name_width = MAX(name_width, strlen(lines[i].name));
+		state_width = MAX(state_width, strlen(lines[i].state));
+	}
+	print_line(&head, (int)name_width, (int)state_width);
+	for (size_t i = 0; i < view->count; i++) {
+		print_line(&lines[i], (int)name_width, (int)state_width);
+	}
+	free(lines);
+	return EXIT_OK;
 }
 
 static json_t *describe_row(const char *name, const struct row *row)
@@ -145,23 +181,30 @@ static json_t *describe_row(const char *name, const struct row *row)
 	return object;
 }
 
-static int print(const struct view *view, bool json)
+static int print_json(const struct view *view)
 {
-	json_t *list = json ? json_array() : NULL;
+	json_t *list = json_array();
 
-	if (!json) {
-		(void)printf("%-20s %-16s %4s  %-15s %5s  %7s\n", "NAME", "STATE", "CPUS", "MEMORY",
-			     "UP", "PID");
-	}
 	for (size_t i = 0; i < view->count; i++) {
-		if (json) {
-			(void)json_array_append_new(
-				list, describe_row(view->entries[i].name, &view->rows[i]));
-		} else {
-			print_row(view->entries[i].name, &view->rows[i]);
+		(void)json_array_append_new(list,
+					    describe_row(view->entries[i].name, &view->rows[i]));
+	}
+	return command_print_json(list, true);
+}
+
+static int list(struct view *view, bool all, struct error *e)
+{
+	size_t kept = 0;
+	int r = all ? run_directory_list_all(&view->entries, &view->count, e)
+		    : run_directory_list(&view->entries, &view->count, e);
+
+	for (size_t i = 0; r == 0 && i < view->count; i++) {
+		if (all || view->entries[i].alive) {
+			view->entries[kept++] = view->entries[i];
 		}
 	}
-	return json ? command_print_json(list, true) : EXIT_OK;
+	view->count = kept;
+	return r;
 }
 
 static int run(int argc, char **argv)
@@ -169,19 +212,12 @@ static int run(int argc, char **argv)
 	struct ps ps = { 0 };
 	struct view view = { 0 };
 	struct error e = { 0 };
-	size_t kept = 0;
 	int code, r;
 
 	if (command_parse_exactly(&command_ps, &ps, &ps.common.help, 0, 0, argc, argv, &code) < 0) {
 		return code;
 	}
-	r = run_directory_list(&view.entries, &view.count, &e);
-	for (size_t i = 0; r == 0 && i < view.count; i++) {
-		if (ps.all || view.entries[i].alive) {
-			view.entries[kept++] = view.entries[i];
-		}
-	}
-	view.count = kept;
+	r = list(&view, ps.all, &e);
 	if (r == 0 && ps.names) {
 		for (size_t i = 0; i < view.count; i++) {
 			(void)puts(view.entries[i].name);
@@ -189,7 +225,9 @@ static int run(int argc, char **argv)
 		code = EXIT_OK;
 	} else {
 		r = r == 0 ? fill(&view, &e) : r;
-		code = r == 0 ? print(&view, ps.common.json) : command_fail(&e);
+		code = r < 0		? command_fail(&e)
+		       : ps.common.json ? print_json(&view)
+					: print_table(&view);
 	}
 	free(view.rows);
 	free(view.entries);
@@ -213,7 +251,8 @@ const struct command command_ps = {
 		"Lists the VMs of this user: name, state, processors, memory (what the process has "
 		"of the host's, and what the guest was given), time since the start, and process. "
 		"A VM that does not answer within a second is shown as 'not answering'.\n\n"
-		"A VM is a directory in the runtime directory, see vmm(1). One that has ended and "
-		"left something there is shown with --all, and removed with vmm rm.",
+		"With --all also those that do not live: *ended*, with the reason, as long as what "
+		"they have left is there; *defined* if there is a definition alone, by vmm create "
+		"or since the host has restarted. vmm start starts them, vmm rm removes them.",
 	.examples = examples,
 };

@@ -8,79 +8,33 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "command.h"
 #include "detach.h"
 #include "exit_codes.h"
-#include "run_config.h"
+#include "run.h"
 #include "vm_process.h"
 #include "vmm/cleanup.h"
 #include "vmm/log.h"
 
 struct run {
+	const struct definition *definition; /* NULL: flags */
 	struct vm_process process;
 	struct detach detach;
 	struct run_config config; /* run_config_parse() begins it */
 };
 
-static int put_drives(struct run *run, struct error *e)
-{
-	int r = 0;
-
-	for (uint32_t i = 0; r == 0 && i < run->config.vm.disk_count; i++) {
-		struct block_config *drive = &run->config.vm.disks[i];
-		char id[16];
-
-		if (drive->id == NULL) {
-			(void)snprintf(id, sizeof(id), "drive%u", i);
-			drive->id = id;
-		}
-		r = vm_process_request(&run->process, REQUEST_PUT_DRIVE, drive->id, drive, e);
-		if (drive->id == id) {
-			drive->id = NULL;
-		}
-	}
-	return r;
-}
-
-static int put_nets(struct run *run, struct error *e)
-{
-	int r = 0;
-
-	for (uint32_t i = 0; r == 0 && i < run->config.vm.net_count; i++) {
-		struct vm_net_config *net = &run->config.vm.nets[i];
-		char id[16];
-
-		(void)snprintf(id, sizeof(id), "net%u", i);
-		net->id = id;
-		r = vm_process_request(&run->process, REQUEST_PUT_NET, id, net, e);
-		net->id = NULL;
-	}
-	return r;
-}
-
 static int configure(struct run *run, struct error *e)
 {
-	const struct entropy_settings entropy = { .has_limiter = false };
+	struct instance *instance = run->process.instance;
 	int r;
 
-	if (run->config.config_file != NULL) {
-		return vm_process_apply_file(&run->process, run->config.config_file, e);
+	if (run->definition == NULL) {
+		return run_configure(instance, &run->config, e);
 	}
-	r = vm_process_request(&run->process, REQUEST_PUT_MACHINE_CONFIG, NULL,
-			       &run->config.vm.machine, e);
-	if (r == 0) {
-		r = vm_process_request(&run->process, REQUEST_PUT_BOOT_SOURCE, NULL,
-				       &run->config.vm.boot, e);
-	}
-	if (r == 0) {
-		r = put_drives(run, e);
-	}
-	if (r == 0) {
-		r = put_nets(run, e);
-	}
-	return r == 0 ? vm_process_request(&run->process, REQUEST_PUT_ENTROPY, NULL, &entropy, e)
-		      : r;
+	r = instance_apply_config(instance, run->definition->config, e);
+	return r < 0 ? error_prefix(e, "definition of '%s'", run->config.vm.name) : 0;
 }
 
 static void tell_parent(struct vm_process *process)
@@ -93,27 +47,33 @@ static void tell_parent(struct vm_process *process)
 static int start(struct run *run, struct error *e)
 {
 	const struct run_config *config = &run->config;
+	const struct run_settings *settings = &config->settings;
+	/* Who has a name can be asked for afterwards. */
+	const bool kept = config->detach || (config->vm.name != NULL && !config->no_api);
 	const struct vm_process_config process = {
-		.instance = { .sandbox = config->vm.sandbox,
-			      .debug_exit = config->vm.debug_exit,
+		.instance = { .sandbox = (enum sandbox_mode)settings->sandbox,
+			      .debug_exit = settings->debug_exit,
 			      .virtio_console = true,
 			      .files_at_start = true },
 		.directory = !config->no_api || config->detach,
 		.directory_optional = !config->detach && config->vm.name == NULL,
-		.keep_directory = config->detach,
+		.kept = kept,
+		.settings = *settings,
+		.api_socket = settings->api_socket,
+		.defined = run->definition != NULL,
+		.created = run->definition != NULL && run->definition->created,
 		.name = config->vm.name,
-		.api_socket = config->api_socket,
 		.api = !config->no_api,
 		.doors_at_start = true,
 		.log_requests = config->detach,
-		.console = (enum run_console)config->console,
+		.console = (enum run_console)settings->console,
 		.stdio_input = !config->detach,
 		.stdio_output = !config->detach,
 		.watch_terminal = !config->detach,
 		.announce_escape = !config->quiet,
-		.exit_report = config->exit_report,
-		.timeout_ns = config->timeout_ns,
-		.stop_timeout_ns = config->stop_timeout_ns,
+		.exit_report = settings->exit_report,
+		.timeout_ns = settings->timeout_ns,
+		.stop_timeout_ns = settings->stop_timeout_ns,
 	};
 	int r = vm_process_init(&run->process, &process, e);
 
@@ -148,6 +108,30 @@ static void keep_nets(struct run *run)
 	}
 }
 
+/* In the background: until it runs. */
+static int run_to_end(struct run *run)
+{
+	struct error e = { 0 };
+	int code = EXIT_OK;
+	int r = 0;
+
+	if (run->config.detach) {
+		r = detach_fork(&run->detach, &code, &e);
+		if (r == DETACH_PARENT) {
+			return code;
+		}
+		keep_nets(run);
+	}
+	code = r < 0 ? command_fail(&e) : boot(run);
+	detach_finish(&run->detach);
+	/* The caller of vmm start may have more to start. */
+	if (run->detach.child) {
+		(void)fflush(NULL);
+		_exit(code);
+	}
+	return code;
+}
+
 static int run_command(int argc, char **argv)
 {
 	struct error e = { 0 };
@@ -157,7 +141,7 @@ static int run_command(int argc, char **argv)
 
 	memset(&run, 0, offsetof(struct run, config));
 	run.detach.pipe_fd = -1;
-	r = run_config_parse(&run.config, argc, argv, &e);
+	r = run_config_parse(&run.config, &run_options, argc, argv, &e);
 	if (r == 0 && run.config.help) {
 		command_print_help(&command_run);
 		run_config_finish(&run.config);
@@ -169,18 +153,23 @@ static int run_command(int argc, char **argv)
 	if (r == 0) {
 		log_init(run.config.quiet ? LOG_ERROR : LOG_INFO, STDERR_FILENO);
 	}
-	if (r == 0 && run.config.detach) {
-		r = detach_fork(&run.detach, &code, &e);
-		if (r == DETACH_PARENT) {
-			run_config_finish(&run.config);
-			return code;
-		}
-		keep_nets(&run);
-	}
-	code = r < 0 ? command_fail(&e) : boot(&run);
-	detach_finish(&run.detach);
+	code = r < 0 ? command_fail(&e) : run_to_end(&run);
 	run_config_finish(&run.config);
 	return code;
+}
+
+int run_defined(const char *name, const struct definition *definition, bool attach)
+{
+	struct run run;
+
+	memset(&run, 0, offsetof(struct run, config.vm));
+	run.detach.pipe_fd = -1;
+	run.definition = definition;
+	run.config.settings = definition->settings;
+	run.config.detach = !attach;
+	vm_config_init(&run.config.vm);
+	run.config.vm.name = name;
+	return run_to_end(&run);
 }
 
 static const struct command_example examples[] = {

@@ -13,6 +13,7 @@
 
 #include "command.h"
 #include "exit_codes.h"
+#include "run.h"
 #include "serve_config.h"
 #include "signals.h"
 #include "vm_process.h"
@@ -99,7 +100,7 @@ static int start_from_file(struct serve *serve, struct error *e)
 	if (path == NULL) {
 		return 0;
 	}
-	r = vm_process_apply_file(&serve->process, path, e);
+	r = run_apply_file(serve->process.instance, path, e);
 	if (r < 0) {
 		serve->bad_config = true;
 		return r;
@@ -170,6 +171,12 @@ static int begin(struct serve *serve, struct error *e)
 			      .on_reboot = firecracker ? VM_ON_REBOOT_EXIT : VM_ON_REBOOT_RESTART },
 		.directory = config->name != NULL,
 		.name = config->name,
+		.kept = config->name != NULL && !firecracker,
+		/* What vmm start takes in place of our flags. */
+		.settings = { .api_socket = config->api_socket,
+			      .exit_report = config->exit_report,
+			      .stop_timeout_ns = config->stop_timeout_ns,
+			      .sandbox = config->sandbox },
 		.api_socket = config->api_socket != NULL ? config->api_socket
 			      : firecracker		 ? FIRECRACKER_SOCKET
 							 : NULL,

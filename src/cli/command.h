@@ -41,10 +41,11 @@ struct command_group {
 extern const struct command_group command_groups[];
 extern const size_t command_group_count;
 
-extern const struct command command_run, command_serve, command_ps, command_inspect,
-	command_console, command_logs, command_stats, command_metrics, command_events,
-	command_pause, command_resume, command_reset, command_stop, command_kill, command_wait,
-	command_rm, command_doctor, command_api, command_completion, command_version, command_man;
+extern const struct command command_run, command_create, command_start, command_serve, command_ps,
+	command_inspect, command_console, command_logs, command_stats, command_metrics,
+	command_events, command_pause, command_resume, command_reset, command_stop, command_kill,
+	command_wait, command_rm, command_doctor, command_api, command_completion, command_version,
+	command_man;
 
 /* NULL: no such command. */
 const struct command *command_find(const char *name);
@@ -100,9 +101,9 @@ enum which { WHICH_LIVING, WHICH_ENDED, WHICH_ALL };
 struct vm_names {
 	char **names;
 	size_t count;
-	bool many;  /* more than one may have been meant: JSON is an array */
-	bool owned; /* `names` is not argv */
-	struct run_entry *entries;
+	bool many;		   /* more than one may have been meant: JSON is an array */
+	bool owned;		   /* `names` is not argv */
+	struct run_entry *entries; /* in the order of `names`; NULL: without --all */
 };
 extern const struct option_table all_options; /* --all, a bool */
 /*

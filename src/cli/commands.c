@@ -19,7 +19,8 @@
 
 #define COMMANDS_MAX 64
 
-static const struct command *const starting[] = { &command_run, &command_serve };
+static const struct command *const starting[] = { &command_run, &command_create, &command_start,
+						  &command_serve };
 static const struct command *const looking[] = { &command_ps,	 &command_inspect, &command_console,
 						 &command_logs,	 &command_stats,   &command_metrics,
 						 &command_events };

@@ -126,6 +126,7 @@ int detach_fork(struct detach *detach, int *code, struct error *e)
 	}
 	(void)close(fds[0]);
 	detach->pipe_fd = fds[1];
+	detach->child = true;
 	note_inherited(detach);
 	return become_child(e);
 }

@@ -22,6 +22,7 @@
 
 struct detach {
 	int pipe_fd; /* the child's end; -1: not detaching */
+	bool child;  /* this process is not the one that the user has started */
 	bool logs;   /* to vmm.log: the caller does not see messages any more */
 	int inherited[DETACH_INHERITED_MAX]; /* to be closed when the guest runs */
 	size_t inherited_count;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The option table of `vmm run`. Ranges that depend on the machine (memory, vCPUs) are checked by
+ * The option tables of `vmm run` and `vmm create`. Ranges that depend on the machine (memory, vCPUs) are checked by
  * vm_config_validate(), which all doors share; the table only knows syntax.
  */
 #include "run_config.h"
@@ -11,18 +11,6 @@
 
 #include "elsewhere.h"
 #include "vmm/cleanup.h"
-
-static const struct option_value sandboxes[] = {
-	{ "on", SANDBOX_ON },
-	{ "log", SANDBOX_LOG },
-	{ "off", SANDBOX_OFF },
-	{ NULL, 0 },
-};
-static const struct option_value consoles[] = {
-	{ "serial", RUN_CONSOLE_SERIAL },
-	{ "hvc", RUN_CONSOLE_HVC },
-	{ NULL, 0 },
-};
 
 static int copy_string(struct run_config *config, const char *value, char **ret, struct error *e)
 {
@@ -96,85 +84,66 @@ static int add_net(void *object, const char *value, struct error *e)
 
 #define AT(member) .offset = offsetof(struct run_config, member)
 
-static const struct option option_list[] = {
-	{ .type = OPTION_INCLUDE, AT(vm.boot), .object = &vm_boot_options },
-	{ .type = OPTION_INCLUDE, AT(vm.machine), .object = &vm_machine_options },
-	{ .name = "disk",
-	  .type = OPTION_LIST,
-	  .add = add_disk,
-	  .argument = "PATH[,ro][,serial=S]",
-	  .help = "raw image or block device; may be repeated" },
-	{ .name = "net",
-	  .type = OPTION_LIST,
-	  .add = add_net,
-	  .argument = "none|tap=NAME|fd=N[,mac=M]",
-	  .help = "network card; may be repeated" },
-	{ .name = "name",
-	  .letter = 'n',
-	  .type = OPTION_STRING,
-	  AT(vm.name),
-	  .argument = "NAME",
-	  .help = "name of the VM, by which other commands find it" },
-	{ .name = "config-file",
-	  .type = OPTION_STRING,
-	  AT(config_file),
-	  .argument = "FILE",
-	  .help = "describe the VM in JSON instead, as Firecracker's --config-file" },
+/* What makes a VM, whoever starts it when. */
+#define VM_OPTIONS                                                                                 \
+	{ .type = OPTION_INCLUDE, AT(vm.boot), .object = &vm_boot_options },                       \
+		{ .type = OPTION_INCLUDE, AT(vm.machine), .object = &vm_machine_options },         \
+		{ .name = "disk",                                                                  \
+		  .type = OPTION_LIST,                                                             \
+		  .add = add_disk,                                                                 \
+		  .argument = "PATH[,ro][,serial=S]",                                              \
+		  .help = "raw image or block device; may be repeated" },                          \
+		{ .name = "net",                                                                   \
+		  .type = OPTION_LIST,                                                             \
+		  .add = add_net,                                                                  \
+		  .argument = "none|tap=NAME|fd=N[,mac=M]",                                        \
+		  .help = "network card; may be repeated" },                                       \
+		{ .name = "name",                                                                  \
+		  .letter = 'n',                                                                   \
+		  .type = OPTION_STRING,                                                           \
+		  AT(vm.name),                                                                     \
+		  .argument = "NAME",                                                              \
+		  .help = "name of the VM, by which other commands find it" },                     \
+	{                                                                                          \
+		.name = "config-file", .type = OPTION_STRING, AT(config_file), .argument = "FILE", \
+		.help = "describe the VM in JSON instead, as Firecracker's --config-file"          \
+	}
+#define HELP_OPTION                                                                               \
+	{                                                                                         \
+		.name = "help", .letter = 'h', .type = OPTION_FLAG, AT(help), .help = "show this" \
+	}
+
+static const struct option run_list[] = {
+	VM_OPTIONS,
 	{ .name = "detach",
 	  .letter = 'd',
 	  .type = OPTION_FLAG,
 	  AT(detach),
 	  .help = "run in the background, print the VM's name" },
-	{ .name = "api-sock",
-	  .type = OPTION_STRING,
-	  AT(api_socket),
-	  .argument = "PATH",
-	  .help = "serve the API there, too" },
+	{ .type = OPTION_INCLUDE, AT(settings), .object = &run_settings_options },
 	{ .name = "no-api",
 	  .type = OPTION_FLAG,
 	  AT(no_api),
 	  .help = "no API, no directory: nobody finds the VM" },
-	{ .name = "console",
-	  .type = OPTION_ENUM,
-	  AT(console),
-	  .values = consoles,
-	  .argument = "serial|hvc",
-	  .fallback = "serial",
-	  .help = "which console is on standard input and output" },
-	{ .name = "timeout",
-	  .type = OPTION_DURATION,
-	  AT(timeout_ns),
-	  .argument = "TIME",
-	  .help = "stop after this time, exit code 124" },
-	{ .name = "stop-timeout",
-	  .type = OPTION_DURATION,
-	  AT(stop_timeout_ns),
-	  .argument = "TIME",
-	  .fallback = "30s",
-	  .help = "after SIGTERM and the power button, how long the guest has" },
-	{ .name = "exit-report",
-	  .type = OPTION_STRING,
-	  AT(exit_report),
-	  .argument = "FILE",
-	  .help = "write the reason of the end there as JSON" },
-	{ .name = "sandbox",
-	  .type = OPTION_ENUM,
-	  AT(sandbox),
-	  .values = sandboxes,
-	  .argument = "on|log|off",
-	  .fallback = "on",
-	  .help = "system call filters and dropped privileges" },
-	{ .name = "debug-exit",
-	  .type = OPTION_FLAG,
-	  AT(vm.debug_exit),
-	  .help = "port 0xf4: the byte a guest writes is the exit code" },
 	{ .name = "quiet", .letter = 'q', .type = OPTION_FLAG, AT(quiet), .help = "errors only" },
-	{ .name = "help", .letter = 'h', .type = OPTION_FLAG, AT(help), .help = "show this" },
+	HELP_OPTION,
 };
 const struct option_table run_options = {
 	.name = "run",
-	.options = option_list,
-	.count = ARRAY_SIZE(option_list),
+	.options = run_list,
+	.count = ARRAY_SIZE(run_list),
+	.foreign = elsewhere_run_flags,
+};
+
+static const struct option create_list[] = {
+	VM_OPTIONS,
+	{ .type = OPTION_INCLUDE, AT(settings), .object = &run_settings_options },
+	HELP_OPTION,
+};
+const struct option_table create_options = {
+	.name = "create",
+	.options = create_list,
+	.count = ARRAY_SIZE(create_list),
 	.foreign = elsewhere_run_flags,
 };
 
@@ -193,11 +162,12 @@ static void choose_root(struct vm_config *config)
  * A config file says all about the VM. Parsed once more without defaults: what is there then was
  * given as a flag.
  */
-static int check_config_file(int argc, char **argv, struct error *e)
+static int check_config_file(const struct option_table *table, int argc, char **argv,
+			     struct error *e)
 {
 	struct run_config given = { 0 };
 	const char *flag = NULL;
-	int r = options_parse(&run_options, &given, argc, argv, e);
+	int r = options_parse(table, &given, argc, argv, e);
 
 	if (r >= 0) {
 		const struct vm_boot_config *boot = &given.vm.boot;
@@ -221,7 +191,7 @@ static int check_config_file(int argc, char **argv, struct error *e)
 
 static int check_doors(const struct run_config *config, struct error *e)
 {
-	if (config->no_api && config->api_socket != NULL) {
+	if (config->no_api && config->settings.api_socket != NULL) {
 		return error_set(e, ERROR_USAGE, EINVAL,
 				 "--no-api and --api-sock exclude each other");
 	}
@@ -232,31 +202,33 @@ static int check_doors(const struct run_config *config, struct error *e)
 	return 0;
 }
 
-int run_config_parse(struct run_config *config, int argc, char **argv, struct error *e)
+int run_config_parse(struct run_config *config, const struct option_table *table, int argc,
+		     char **argv, struct error *e)
 {
 	int r;
 
 	memset(config, 0, offsetof(struct run_config, vm));
 	vm_config_init(&config->vm);
 	config->vm.console = config->vm.entropy = true;
-	r = options_defaults(&run_options, config, e);
+	r = options_defaults(table, config, e);
 	if (r == 0) {
-		r = options_parse(&run_options, config, argc, argv, e);
+		r = options_parse(table, config, argc, argv, e);
 	}
 	if (r < 0) {
 		return r;
 	}
 	if (r < argc) {
 		(void)error_set(e, ERROR_USAGE, EINVAL, "'%s': no operand expected", argv[r]);
-		return error_hint(e, "vmm run --kernel FILE [OPTIONS]");
+		return error_hint(e, "vmm %s --name NAME --kernel FILE [OPTIONS]", table->name);
 	}
 	if (config->help) {
 		return 0;
 	}
-	config->vm.sandbox = (enum sandbox_mode)config->sandbox;
+	config->vm.sandbox = (enum sandbox_mode)config->settings.sandbox;
+	config->vm.debug_exit = config->settings.debug_exit;
 	choose_root(&config->vm);
 	r = check_doors(config, e);
-	return r == 0 && config->config_file != NULL ? check_config_file(argc, argv, e) : r;
+	return r == 0 && config->config_file != NULL ? check_config_file(table, argc, argv, e) : r;
 }
 
 int run_config_check(const struct run_config *config, struct error *e)

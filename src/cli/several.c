@@ -28,7 +28,7 @@ static int list_all(struct vm_names *names, enum which which, int *code)
 	struct error e = { 0 };
 	size_t count;
 
-	if (run_directory_list(&names->entries, &count, &e) < 0) {
+	if (run_directory_list_all(&names->entries, &count, &e) < 0) {
 		*code = command_fail(&e);
 		return -1;
 	}
@@ -42,7 +42,9 @@ static int list_all(struct vm_names *names, enum which which, int *code)
 	}
 	for (size_t i = 0; i < count; i++) {
 		if (which == WHICH_ALL || names->entries[i].alive == (which == WHICH_LIVING)) {
-			names->names[names->count++] = names->entries[i].name;
+			names->entries[names->count] = names->entries[i];
+			names->names[names->count] = names->entries[names->count].name;
+			names->count++;
 		}
 	}
 	return 0;

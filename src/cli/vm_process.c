@@ -285,7 +285,15 @@ static int open_directory(struct vm_process *process, struct error *e)
 	if (!process->config.directory) {
 		return 0;
 	}
-	r = run_directory_claim(&process->directory, process->config.name, &why);
+	if (process->config.kept && process->config.name != NULL && !process->config.defined) {
+		r = vm_keep_check(process->config.name, e);
+		if (r < 0) {
+			return r;
+		}
+	}
+	r = process->config.kept && process->config.name == NULL
+		    ? run_directory_claim_undefined(&process->directory, &why)
+		    : run_directory_claim(&process->directory, process->config.name, &why);
 	if (r == 0) {
 		return 0;
 	}
@@ -366,7 +374,37 @@ static int open_doors(struct vm_process *process, struct error *e)
 
 static int prepare(struct instance_host *host, struct error *e)
 {
-	return open_doors(container_of(host, struct vm_process, host), e);
+	struct vm_process *process = container_of(host, struct vm_process, host);
+	int r = process->config.doors_at_start ? open_doors(process, e) : 0;
+
+	if (r == 0 && process->config.kept) {
+		r = vm_keep_prepare(&process->keep, &process->directory, process->instance,
+				    &process->config.settings, process->config.created, e);
+	}
+	return r;
+}
+
+static void tell_started(struct vm_process *process)
+{
+	void (*started)(struct vm_process * process) = process->started;
+
+	process->started = NULL;
+	if (started != NULL) {
+		started(process);
+	}
+}
+
+static void settled(void *arg)
+{
+	tell_started(arg);
+}
+
+static void settle(struct instance_host *host)
+{
+	struct vm_process *process = container_of(host, struct vm_process, host);
+
+	vm_keep_settle(&process->keep);
+	loop_post(&process->loop, &process->settled);
 }
 
 /* The VM runs. */
@@ -378,7 +416,7 @@ static void vm_started(struct instance_host *host, const struct error *failure)
 	if (failure != NULL) {
 		return;
 	}
-	process->directory.keep = process->config.keep_directory;
+	process->directory.keep = process->config.kept;
 	if (process->config.timeout_ns != 0) {
 		loop_timer_set(&process->loop, &process->timeout, process->config.timeout_ns,
 			       timeout_expired);
@@ -397,8 +435,8 @@ static void vm_started(struct instance_host *host, const struct error *failure)
 	if (!process->config.ready_when_listening) {
 		notify_send(&process->notify, "READY=1\nSTATUS=The VM runs");
 	}
-	if (process->started != NULL) {
-		process->started(process);
+	if (!process->config.kept) {
+		tell_started(process);
 	}
 }
 
@@ -442,8 +480,9 @@ static int open_instance(struct vm_process *process, struct error *e)
 	settings.identity = process->identity;
 	process->host = (struct instance_host){
 		.loop = &process->loop,
-		.prepare = process->config.doors_at_start ? prepare : NULL,
+		.prepare = prepare,
 		.started = vm_started,
+		.settle = process->config.kept ? settle : NULL,
 		.ended = ended,
 	};
 	if (process->config.console == RUN_CONSOLE_HVC) {
@@ -467,6 +506,8 @@ int vm_process_init(struct vm_process *process, const struct vm_process_config *
 		.notify = { .fd = -1 },
 		.signal_fd = -1,
 		.crash = { .report_fds = { -1, -1 } },
+		.keep = { .events_fd = -1 },
+		.settled = { .run = settled, .arg = process },
 	};
 	json_prepare();
 	r = config->watch_terminal ? terminal_init(&process->terminal, e) : 0;
@@ -520,18 +561,6 @@ int vm_process_start(struct vm_process *process, struct error *e)
 		log_info("Ctrl-] ? shows help");
 	}
 	return r == 0 ? instance_start_now(process->instance, e) : r;
-}
-
-int vm_process_apply_file(struct vm_process *process, const char *path, struct error *e)
-{
-	auto_json json_t *file = NULL;
-	int r = json_read_file(&file, path, CONFIG_FILE_MAX, e);
-
-	if (r < 0) {
-		return error_prefix(e, "--config-file");
-	}
-	r = instance_apply_config(process->instance, file, e);
-	return r < 0 ? error_prefix(e, "--config-file '%s'", path) : 0;
 }
 
 int vm_process_run(struct vm_process *process, struct error *e)
@@ -626,9 +655,15 @@ int vm_process_finish(struct vm_process *process, const struct error *failure)
 	if (process->config.ending != NULL) {
 		process->config.ending(process, failure, code);
 	}
+	vm_keep_events(&process->keep, process->instance);
 	api_destroy(process->api);
 	instance_destroy(process->instance);
+	/* It is settled by now. */
+	if (process->directory.keep) {
+		tell_started(process);
+	}
 	free(take_ptr(process->identity));
+	vm_keep_finish(&process->keep);
 	console_hub_destroy(process->hub, LAST_WORDS_MS);
 	if (process->console_ready) {
 		stdio_console_finish(&process->console);

@@ -17,14 +17,12 @@
 #include "crash.h"
 #include "stdio_console.h"
 #include "terminal.h"
+#include "vm_keep.h"
 #include "vmm/api.h"
 #include "vmm/console_hub.h"
 #include "vmm/instance.h"
 #include "vmm/notify.h"
 #include "vmm/run_directory.h"
-
-/* Bytes of a config file. */
-#define CONFIG_FILE_MAX MIB(4)
 
 struct vm_process;
 
@@ -37,7 +35,11 @@ struct vm_process_config {
 	/* The directory: `name` NULL takes the first free one. `directory_optional`: without one
 	 * the VM runs all the same, after a warning. */
 	bool directory, directory_optional;
-	bool keep_directory; /* when the VM ends; of a start that fails nothing is kept */
+	/* The directory stays when the VM ends, and a definition for vmm start is written, of these
+	 * settings. Of a start that fails nothing is kept. */
+	bool kept;
+	struct run_settings settings;
+	bool defined, created; /* it is started from its definition; made by vmm create */
 	const char *name;
 	const char *api_socket; /* path of the user's; NULL: only in the directory */
 	bool api;
@@ -74,6 +76,8 @@ struct vm_process {
 	struct instance *instance;
 	struct api *api;
 	struct run_directory directory;
+	struct vm_keep keep;
+	struct loop_post settled; /* the definition is written */
 	int api_lock_fd;
 	bool api_socket_ours;
 	struct notify notify;
@@ -81,7 +85,7 @@ struct vm_process {
 	struct crash_watch crash; /* the descriptors of both reports */
 	struct loop_source signals;
 	struct loop_timer timeout, stop_timeout, trim;
-	/* Main: called once when the VM runs. NULL: nobody asks. */
+	/* Main: called once when the VM runs and is defined. NULL: nobody asks, or has been told. */
 	void (*started)(struct vm_process *process);
 
 	/* How it ended. */
@@ -93,8 +97,6 @@ struct vm_process {
 int vm_process_init(struct vm_process *process, const struct vm_process_config *config,
 		    struct error *e);
 int vm_process_start(struct vm_process *process, struct error *e);
-/* Configures from a file; messages name --config-file. */
-int vm_process_apply_file(struct vm_process *process, const char *path, struct error *e);
 /* 0: ended, see `stop`; negative: the VM or the loop failed. */
 int vm_process_run(struct vm_process *process, struct error *e);
 /* `failure` NULL if all went well. Logs it, reports, frees; accepts a half-made process. */

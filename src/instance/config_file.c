@@ -136,6 +136,28 @@ json_t *config_store_machine_to_json(const struct config_store *store, bool fire
 	return machine_to_json(store, firecracker ? OPTIONS_JSON_FIRECRACKER : 0);
 }
 
+bool config_absolute_paths(json_t *config, const char *directory)
+{
+	bool ok = true;
+
+	for (size_t i = 0; i < ARRAY_SIZE(resources); i++) {
+		const struct option_table *table = request_infos[resources[i].type].body;
+		json_t *value = json_object_get(config, resources[i].key);
+
+		if (resources[i].to_json == NULL || table == NULL) {
+			continue;
+		}
+		for (size_t k = 0; k < json_array_size(value); k++) {
+			ok = ok &&
+			     options_absolute_paths(table, json_array_get(value, k), directory);
+		}
+		if (json_is_object(value)) {
+			ok = ok && options_absolute_paths(table, value, directory);
+		}
+	}
+	return ok;
+}
+
 static json_t *theirs_to_json(const struct resource *resource, const struct config_store *store)
 {
 	switch (resource->theirs) {

@@ -194,6 +194,20 @@ static int get_config(struct instance *instance, const struct request *request, 
 		    e);
 }
 
+int instance_describe(struct instance *instance, json_t **ret, struct error *e)
+{
+	auto_free char *directory = getcwd(NULL, 0);
+	json_t *config = config_store_to_json(&instance->config, false);
+
+	if (config != NULL && directory != NULL && config_absolute_paths(config, directory)) {
+		*ret = config;
+		return 0;
+	}
+	json_decref(config);
+	return directory == NULL ? error_set_sys(e, ERROR_CONFIG, errno, "the working directory")
+				 : error_set(e, ERROR_NO_MEMORY, ENOMEM, "out of memory");
+}
+
 static int get_machine(struct instance *instance, const struct request *request, json_t **reply,
 		       struct error *e)
 {

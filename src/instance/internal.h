@@ -89,6 +89,8 @@ void config_store_keep_outputs(struct config_store *next, struct config_store *b
 /* config_file.c: NULL if memory is short. */
 json_t *config_store_to_json(const struct config_store *store, bool firecracker);
 json_t *config_store_machine_to_json(const struct config_store *store, bool firecracker);
+/* Of an object as above; false if memory is short. */
+bool config_absolute_paths(json_t *config, const char *directory);
 /* Fills a fresh store. */
 int config_store_read(struct config_store *store, const struct instance_settings *settings,
 		      const json_t *config, struct error *e);

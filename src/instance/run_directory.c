@@ -22,12 +22,15 @@
 
 #include "run_directory_internal.h"
 #include "vmm/cleanup.h"
+#include "vmm/definition_store.h"
 #include "vmm/vm_config.h"
 
 #define AUTOMATIC_NAMES 10000
 
 static const char *const sockets[] = { RUN_API_SOCKET, "console.sock" };
 static const char *const files[] = { "console.log", "vmm.log", RUN_EXIT_FILE };
+/* Nobody looks at it before the end: it need not go before the start. */
+static const char *const late_files[] = { "events.json" };
 
 int run_directory_root(char *buf, size_t size, struct error *e)
 {
@@ -59,12 +62,13 @@ int run_directory_root(char *buf, size_t size, struct error *e)
 	return 0;
 }
 
-static int check_private(const struct stat *st, const char *shown, struct error *e)
+static int check_private(const struct stat *st, const char *shown, const char *variable,
+			 struct error *e)
 {
 	if (st->st_uid != geteuid()) {
 		(void)error_set(e, ERROR_CONFIG, EPERM, "'%s' belongs to user %u, not to us (%u)",
 				shown, (unsigned int)st->st_uid, (unsigned int)geteuid());
-		return error_hint(e, "set VMM_RUNTIME_DIR to a directory of yours");
+		return error_hint(e, "set %s to a directory of yours", variable);
 	}
 	if ((st->st_mode & (S_IWGRP | S_IWOTH)) != 0) {
 		(void)error_set(e, ERROR_CONFIG, EPERM, "'%s' can be written to by others (%04o)",
@@ -74,8 +78,8 @@ static int check_private(const struct stat *st, const char *shown, struct error 
 	return 0;
 }
 
-int run_open_private(int at, const char *name, const char *shown, bool create, int *ret,
-		     struct error *e)
+int run_open_private(int at, const char *name, const char *shown, bool create, const char *variable,
+		     int *ret, struct error *e)
 {
 	auto_close int fd = -1;
 	struct stat st;
@@ -83,7 +87,7 @@ int run_open_private(int at, const char *name, const char *shown, bool create, i
 
 	if (create && mkdirat(at, name, 0700) < 0 && errno != EEXIST) {
 		(void)error_set_sys(e, ERROR_CONFIG, errno, "make the directory '%s'", shown);
-		return error_hint(e, "VMM_RUNTIME_DIR may name another place");
+		return error_hint(e, "%s may name another place", variable);
 	}
 	fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0) {
@@ -100,7 +104,7 @@ int run_open_private(int at, const char *name, const char *shown, bool create, i
 	if (fstat(fd, &st) < 0) {
 		return error_set_sys(e, ERROR_CONFIG, errno, "'%s'", shown);
 	}
-	r = check_private(&st, shown, e);
+	r = check_private(&st, shown, variable, e);
 	if (r == 0) {
 		*ret = take_fd(&fd);
 	}
@@ -111,7 +115,7 @@ int run_root_open(bool create, char path[RUN_DIRECTORY_PATH_SIZE], int *ret, str
 {
 	int r = run_directory_root(path, RUN_DIRECTORY_PATH_SIZE, e);
 
-	return r < 0 ? r : run_open_private(AT_FDCWD, path, path, create, ret, e);
+	return r < 0 ? r : run_open_private(AT_FDCWD, path, path, create, RUN_VARIABLE, ret, e);
 }
 
 static int lock_command(int fd, int command, struct flock *lock)
@@ -177,7 +181,7 @@ static int check_lock_file(int fd, const char *shown, struct error *e)
 		(void)error_set(e, ERROR_CONFIG, EMLINK, "'%s' has other names, too", shown);
 		return error_hint(e, "it is a hard link: remove it");
 	}
-	return check_private(&st, shown, e);
+	return check_private(&st, shown, RUN_VARIABLE, e);
 }
 
 int run_lock_open(int dir_fd, const char *name, const char *shown, int *ret, pid_t *holder,
@@ -261,7 +265,7 @@ static int try_claim(struct run_directory *dir, int root_fd, struct error *e)
 {
 	char shown[RUN_DIRECTORY_PATH_SIZE + sizeof("/" RUN_LOCK_FILE)];
 	pid_t holder = 0;
-	int r = run_open_private(root_fd, dir->name, dir->path, true, &dir->fd, e);
+	int r = run_open_private(root_fd, dir->name, dir->path, true, RUN_VARIABLE, &dir->fd, e);
 
 	if (r == -ENOENT) {
 		return -ESTALE;
@@ -318,14 +322,15 @@ static bool has_report(int root_fd, const char *name)
 }
 
 /* A name is free if no VM has it and none has left a report under it that may still be wanted. */
-static int claim_any(struct run_directory *ret, int root_fd, const char *root, struct error *e)
+static int claim_any(struct run_directory *ret, int root_fd, const char *root, bool undefined,
+		     struct error *e)
 {
 	for (int i = 1; i <= AUTOMATIC_NAMES; i++) {
 		char name[24];
 		int r;
 
 		(void)snprintf(name, sizeof(name), "vm%d", i);
-		if (has_report(root_fd, name)) {
+		if (has_report(root_fd, name) || (undefined && definition_exists(name))) {
 			continue;
 		}
 		r = claim_name(ret, root_fd, root, name, e);
@@ -351,7 +356,16 @@ int run_directory_claim(struct run_directory *dir, const char *name, struct erro
 		return r;
 	}
 	return name != NULL ? claim_name(dir, root_fd, root, name, e)
-			    : claim_any(dir, root_fd, root, e);
+			    : claim_any(dir, root_fd, root, false, e);
+}
+
+int run_directory_claim_undefined(struct run_directory *dir, struct error *e)
+{
+	char root[RUN_DIRECTORY_PATH_SIZE];
+	auto_close int root_fd = -1;
+	int r = run_root_open(true, root, &root_fd, e);
+
+	return r == 0 ? claim_any(dir, root_fd, root, true, e) : r;
 }
 
 int run_directory_listen(const struct run_directory *dir, const char *file, int *ret,
@@ -399,6 +413,9 @@ void run_directory_finish(struct run_directory *dir)
 
 		for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
 			(void)unlinkat(dir->fd, files[i], 0);
+		}
+		for (size_t i = 0; i < ARRAY_SIZE(late_files); i++) {
+			(void)unlinkat(dir->fd, late_files[i], 0);
 		}
 		/* From here on the next one may have the directory: it is only removed if it is
 		 * empty. */

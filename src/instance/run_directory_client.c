@@ -25,9 +25,9 @@
 
 #include "run_directory_internal.h"
 #include "vmm/cleanup.h"
+#include "vmm/definition_store.h"
 #include "vmm/vm_config.h"
 
-#define LIST_MAX	65536
 #define CONNECT_SECONDS 5
 #define WAIT_STEP_MS	20
 
@@ -72,7 +72,7 @@ static int read_entries(DIR *list, struct run_entry **entries, size_t *count)
 	const struct dirent *found;
 	size_t room = 0;
 
-	while (*count < LIST_MAX && (found = readdir(list)) != NULL) {
+	while (*count < RUN_LIST_MAX && (found = readdir(list)) != NULL) {
 		struct run_entry entry = { 0 };
 		auto_close int fd = -1;
 		struct stat st;
@@ -88,6 +88,7 @@ static int read_entries(DIR *list, struct run_entry **entries, size_t *count)
 		}
 		memcpy(entry.name, found->d_name, len + 1);
 		entry.alive = is_alive(fd);
+		entry.left = true;
 		if (add_entry(entries, count, &room, &entry) < 0) {
 			return -ENOMEM;
 		}
@@ -133,8 +134,56 @@ int run_directory_list(struct run_entry **ret, size_t *count, struct error *e)
 	return 0;
 }
 
+/* Both lists are sorted. `into` has room for all of both. */
+static size_t merge(struct run_entry *into, const struct run_entry *left, size_t left_count,
+		    const struct definition_entry *defined, size_t defined_count)
+{
+	size_t count = 0;
+
+	for (size_t i = 0, k = 0; i < left_count || k < defined_count;) {
+		int order = i == left_count	 ? 1
+			    : k == defined_count ? -1
+						 : strverscmp(left[i].name, defined[k].name);
+
+		if (order <= 0) {
+			into[count++] = left[i++];
+			k += order == 0;
+		} else {
+			into[count] = (struct run_entry){ 0 };
+			memcpy(into[count++].name, defined[k++].name, sizeof(into->name));
+		}
+	}
+	return count;
+}
+
+int run_directory_list_all(struct run_entry **ret, size_t *count, struct error *e)
+{
+	auto_free struct run_entry *left = NULL;
+	auto_free struct definition_entry *defined = NULL;
+	size_t left_count = 0, defined_count = 0;
+	int r = run_directory_list(&left, &left_count, e);
+
+	if (r == 0) {
+		r = definition_list(&defined, &defined_count, e);
+	}
+	if (r < 0) {
+		return r;
+	}
+	*ret = calloc(left_count + defined_count + 1, sizeof(**ret));
+	if (*ret == NULL) {
+		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "out of memory");
+	}
+	*count = merge(*ret, left, left_count, defined, defined_count);
+	return 0;
+}
+
 static int not_found(const char *name, struct error *e)
 {
+	if (definition_exists(name)) {
+		(void)error_set(e, ERROR_NOT_FOUND, ESRCH, "VM '%s' is defined and does not run",
+				name);
+		return error_hint(e, "vmm start %s starts it", name);
+	}
 	(void)error_set(e, ERROR_NOT_FOUND, ENOENT, "no VM named '%s'", name);
 	return error_hint(e, "vmm ps lists the VMs, vmm ps -a also those that have ended");
 }
@@ -154,7 +203,7 @@ int run_directory_find(const char *name, int *dir_fd, bool *alive, struct error 
 	r = run_root_open(false, root, &root_fd, e);
 	if (r == 0) {
 		(void)snprintf(shown, sizeof(shown), "%s/%s", root, name);
-		r = run_open_private(root_fd, name, shown, false, &fd, e);
+		r = run_open_private(root_fd, name, shown, false, RUN_VARIABLE, &fd, e);
 	}
 	if (r != 0) {
 		return e->code == ERROR_NOT_FOUND ? not_found(name, e) : r;

@@ -12,18 +12,20 @@
 #define RUN_LOCK_FILE	 "lock"
 #define RUN_API_SOCKET	 "api.sock"
 #define RUN_EXIT_FILE	 "exit.json"
-#define RUN_SOCKET_QUEUE 1024 /* connections that wait to be accepted */
-#define RUN_CLAIM_TRIES	 100  /* how often what we opened may vanish under our hands */
+#define RUN_VARIABLE	 "VMM_RUNTIME_DIR"
+#define RUN_LIST_MAX	 65536 /* VMs that are listed */
+#define RUN_SOCKET_QUEUE 1024  /* connections that wait to be accepted */
+#define RUN_CLAIM_TRIES	 100   /* how often what we opened may vanish under our hands */
 
 /* Opens the directory above all VMs, making it if `create`. -ENOENT (ERROR_NOT_FOUND) if it is not
  * there. `path` gets its name. */
 int run_root_open(bool create, char path[RUN_DIRECTORY_PATH_SIZE], int *ret, struct error *e);
 /*
  * Opens one that is ours alone to change: no symlink, our own, writable for nobody else.
- * `shown` is its path for messages. -ENOENT as above.
+ * `shown` is its path for messages, `variable` names another place. -ENOENT as above.
  */
-int run_open_private(int at, const char *name, const char *shown, bool create, int *ret,
-		     struct error *e);
+int run_open_private(int at, const char *name, const char *shown, bool create, const char *variable,
+		     int *ret, struct error *e);
 
 /*
  * The lock on a file: F_OFD_SETLK. Belongs to the open file, so it ends with the process whatever

@@ -63,10 +63,13 @@ static int enter_job(void *arg, struct error *e)
 int instance_start_threads(struct vm_host *host, struct error *e)
 {
 	struct instance *instance = container_of(host, struct instance, vm_host);
-
 	const char *name = instance->settings.firecracker ? "fc_api" : "jobs";
+	int r = jobs_start_worker(instance->jobs, name, enter_job, instance, e);
 
-	return jobs_start_worker(instance->jobs, name, enter_job, instance, e);
+	if (r == 0 && instance->host->settle != NULL) {
+		instance->host->settle(instance->host);
+	}
+	return r;
 }
 
 static int run(struct instance *instance, struct error *e)

@@ -706,6 +706,11 @@ void vm_stats(const struct vm *vm, struct vm_stats *stats)
 	}
 }
 
+const char *vm_cmdline(const struct vm *vm)
+{
+	return vm->cmdline;
+}
+
 uint32_t vm_vcpu_count(const struct vm *vm)
 {
 	return vm->vcpus.count;

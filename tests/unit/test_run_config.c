@@ -34,7 +34,7 @@ static int parse(const char *line)
 	     word = strtok_r(NULL, " ", &rest)) {
 		argv[argc++] = word;
 	}
-	return run_config_parse(&config, argc, argv, &e);
+	return run_config_parse(&config, &run_options, argc, argv, &e);
 }
 
 START_TEST(test_defaults)
@@ -54,10 +54,10 @@ START_TEST(test_defaults)
 	ck_assert_int_eq(config.vm.machine.on_reboot, VM_ON_REBOOT_RESTART);
 	/* Nobody has to ask for the sandbox. */
 	ck_assert_int_eq(config.vm.sandbox, SANDBOX_ON);
-	ck_assert_int_eq(config.console, RUN_CONSOLE_SERIAL);
-	ck_assert_uint_eq(config.timeout_ns, 0);
-	ck_assert_uint_eq(config.stop_timeout_ns, 30000000000ULL);
-	ck_assert_ptr_null(config.exit_report);
+	ck_assert_int_eq(config.settings.console, RUN_CONSOLE_SERIAL);
+	ck_assert_uint_eq(config.settings.timeout_ns, 0);
+	ck_assert_uint_eq(config.settings.stop_timeout_ns, 30000000000ULL);
+	ck_assert_ptr_null(config.settings.exit_report);
 	ck_assert(!config.quiet && !config.help);
 }
 END_TEST
@@ -72,7 +72,7 @@ START_TEST(test_strings)
 	ck_assert_str_eq(config.vm.boot.cmdline, "c=1");
 	ck_assert_str_eq(config.vm.boot.cmdline_only, "o");
 	ck_assert_str_eq(config.vm.name, "web");
-	ck_assert_str_eq(config.exit_report, "r.json");
+	ck_assert_str_eq(config.settings.exit_report, "r.json");
 }
 END_TEST
 
@@ -88,11 +88,12 @@ static const struct number_row {
 	{ "--memory 3GiB", offsetof(struct run_config, vm.machine.memory_size), GIB(3) },
 	/* Ranges are the machine's: vm_config_validate() refuses these. */
 	{ "--memory 0", offsetof(struct run_config, vm.machine.memory_size), 0 },
-	{ "--timeout 30s", offsetof(struct run_config, timeout_ns), 30000000000ULL },
-	{ "--timeout 5", offsetof(struct run_config, timeout_ns), 5000000000ULL },
-	{ "--timeout 250ms", offsetof(struct run_config, timeout_ns), 250000000ULL },
-	{ "--stop-timeout 2m", offsetof(struct run_config, stop_timeout_ns), 120000000000ULL },
-	{ "--stop-timeout 0", offsetof(struct run_config, stop_timeout_ns), 0 },
+	{ "--timeout 30s", offsetof(struct run_config, settings.timeout_ns), 30000000000ULL },
+	{ "--timeout 5", offsetof(struct run_config, settings.timeout_ns), 5000000000ULL },
+	{ "--timeout 250ms", offsetof(struct run_config, settings.timeout_ns), 250000000ULL },
+	{ "--stop-timeout 2m", offsetof(struct run_config, settings.stop_timeout_ns),
+	  120000000000ULL },
+	{ "--stop-timeout 0", offsetof(struct run_config, settings.stop_timeout_ns), 0 },
 };
 
 START_TEST(test_numbers)
@@ -139,7 +140,7 @@ START_TEST(test_choices)
 		ck_assert_int_eq((int)config.vm.machine.memory_backing, rows[i].backing);
 		ck_assert_int_eq((int)config.vm.machine.on_reboot, rows[i].reboot);
 		ck_assert_int_eq((int)config.vm.sandbox, rows[i].sandbox);
-		ck_assert_int_eq(config.console, rows[i].console);
+		ck_assert_int_eq(config.settings.console, rows[i].console);
 	}
 }
 END_TEST

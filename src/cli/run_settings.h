@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is said of a VM besides what the API configures: flags of `vmm run` and `vmm create`, and
+ * "run" of a definition (definition.h), from one table. */
+#ifndef VMM_SRC_CLI_RUN_SETTINGS_H
+#define VMM_SRC_CLI_RUN_SETTINGS_H
+
+#include "vmm/options.h"
+
+struct run_settings {
+	const char *api_socket;	  /* besides the one in the VM's directory; NULL: none */
+	const char *exit_report;  /* NULL: none */
+	uint64_t timeout_ns;	  /* 0: none */
+	uint64_t stop_timeout_ns; /* between the power button and the end */
+	int console;		  /* enum run_console: what standard input and output are */
+	int sandbox;		  /* enum sandbox_mode, as the option table stores it */
+	bool debug_exit;
+};
+extern const struct option_table run_settings_options;
+
+#endif

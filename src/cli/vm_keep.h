@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a VM with a name leaves behind, until `vmm rm`: its definition (definition.h), from its start
+ * on, and its events, from its end on. One without a name pays nothing for it.
+ */
+#ifndef VMM_SRC_CLI_VM_KEEP_H
+#define VMM_SRC_CLI_VM_KEEP_H
+
+#include "run_settings.h"
+#include "vmm/instance.h"
+#include "vmm/run_directory.h"
+
+struct vm_keep {
+	json_t *definition; /* main's until the VM runs, then the settling thread's until its post */
+	const char *name;   /* borrowed */
+	int events_fd;	    /* -1: none */
+};
+
+/* Main, before the name is claimed, which removes what an earlier VM has left: a definition that
+ * somebody has made for later is not replaced by a start that is not one of it. ERROR_EXISTS. */
+int vm_keep_check(const char *name, struct error *e);
+/* Main, within a start, outside of the sandbox. */
+int vm_keep_prepare(struct vm_keep *keep, const struct run_directory *directory,
+		    struct instance *instance, const struct run_settings *settings, bool created,
+		    struct error *e);
+/* A thread without a filter, when the VM runs: writes the definition. A failure is a warning. */
+void vm_keep_settle(struct vm_keep *keep);
+/* Main, within its filter. */
+void vm_keep_events(struct vm_keep *keep, struct instance *instance);
+/* Nothing of it is used any more. Accepts a zeroed one whose descriptor is -1. */
+void vm_keep_finish(struct vm_keep *keep);
+
+#endif

@@ -1,0 +1,390 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * See definition_store.h. Files in the user's state directory: everything is opened through
+ * descriptors of directories that were looked at, without following links, and what a file has is
+ * a whole JSON text of bounded size or an error.
+ *
+ * No locks here: the name's lock is the caller's.
+ */
+#include "vmm/definition_store.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "run_directory_internal.h"
+#include "vmm/cleanup.h"
+#include "vmm/vm_config.h"
+
+#define FILE_NAME "vm.json"
+#define NEW_NAME  "vm.json.new"
+#define NO_STATE  "VMM_STATE_DIR may name another place"
+
+static int set_root(char *buf, size_t size, const char *path, const char *below, struct error *e)
+{
+	size_t len = strlen(path);
+
+	while (len > 1 && path[len - 1] == '/') {
+		len--;
+	}
+	if (path[0] != '/' ||
+	    (size_t)snprintf(buf, size, "%.*s%s", (int)len, path, below) + VM_NAME_MAX + 32 >=
+		    RUN_DIRECTORY_PATH_SIZE) {
+		(void)error_set(e, ERROR_CONFIG, EINVAL, "'%.120s', for definitions of VMs: %s",
+				path, path[0] == '/' ? "too long" : "not an absolute path");
+		return error_hint(e, NO_STATE);
+	}
+	return 0;
+}
+
+static bool is_set(const char *value)
+{
+	return value != NULL && value[0] != '\0';
+}
+
+int definition_root(char *buf, size_t size, struct error *e)
+{
+	const char *own = getenv("VMM_STATE_DIR"), *runtime = getenv("VMM_RUNTIME_DIR");
+	const char *xdg = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
+
+	if (is_set(own)) {
+		return set_root(buf, size, own, "", e);
+	}
+	if (is_set(runtime)) {
+		return set_root(buf, size, runtime, "/.state", e);
+	}
+	if (geteuid() == 0) {
+		return set_root(buf, size, "/var/lib/vmm", "", e);
+	}
+	/* A relative path is no place (XDG Base Directory Specification). */
+	if (xdg != NULL && xdg[0] == '/') {
+		return set_root(buf, size, xdg, "/vmm", e);
+	}
+	if (home == NULL || home[0] != '/') {
+		(void)error_set(e, ERROR_CONFIG, ENOENT,
+				"no place for definitions of VMs: HOME is not set");
+		return error_hint(e, NO_STATE);
+	}
+	return set_root(buf, size, home, "/.local/state/vmm", e);
+}
+
+/* Makes the directories above the last one, as far as they are missing. */
+static void make_parents(const char *path)
+{
+	char part[RUN_DIRECTORY_PATH_SIZE];
+
+	for (const char *slash = strchr(path + 1, '/'); slash != NULL;
+	     slash = strchr(slash + 1, '/')) {
+		(void)snprintf(part, sizeof(part), "%.*s", (int)(slash - path), path);
+		(void)mkdir(part, 0700);
+	}
+}
+
+struct place {
+	char root[RUN_DIRECTORY_PATH_SIZE], path[RUN_DIRECTORY_PATH_SIZE];
+	int root_fd, fd; /* -1: not open */
+};
+
+static void place_close(struct place *place)
+{
+	close_fd(&place->fd);
+	close_fd(&place->root_fd);
+}
+
+/* ERROR_NOT_FOUND if it is not there and not to be made. */
+static int place_open(struct place *place, const char *name, bool create, struct error *e)
+{
+	int r = vm_name_validate(name, e);
+
+	place->root_fd = place->fd = -1;
+	if (r == 0) {
+		r = definition_root(place->root, sizeof(place->root), e);
+	}
+	if (r < 0) {
+		return r;
+	}
+	(void)snprintf(place->path, sizeof(place->path), "%.*s/%.*s",
+		       RUN_DIRECTORY_PATH_SIZE - VM_NAME_MAX - 2, place->root, VM_NAME_MAX, name);
+	if (create) {
+		make_parents(place->root);
+	}
+	r = run_open_private(AT_FDCWD, place->root, place->root, create, "VMM_STATE_DIR",
+			     &place->root_fd, e);
+	if (r == 0) {
+		r = run_open_private(place->root_fd, name, place->path, create, "VMM_STATE_DIR",
+				     &place->fd, e);
+	}
+	if (r < 0) {
+		place_close(place);
+	}
+	return r;
+}
+
+static int open_file(const struct place *place, int *ret, size_t *size, struct error *e)
+{
+	auto_close int fd = openat(place->fd, FILE_NAME,
+				   O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st) < 0) {
+		return error_set_sys(e, errno == ENOENT ? ERROR_NOT_FOUND : ERROR_CONFIG, errno,
+				     "open '%s/" FILE_NAME "'", place->path);
+	}
+	if (!S_ISREG(st.st_mode) || st.st_uid != geteuid() ||
+	    (st.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
+		(void)error_set(e, ERROR_CONFIG, EPERM,
+				"'%s/" FILE_NAME "' is not a file that only we can change",
+				place->path);
+		return error_hint(e,
+				  "ls -l '%s' shows who may; a definition names files that are "
+				  "opened with your rights",
+				  place->path);
+	}
+	if (st.st_size > (off_t)DEFINITION_MAX) {
+		return error_set(e, ERROR_CONFIG, EFBIG, "'%s/" FILE_NAME "' has %lld bytes",
+				 place->path, (long long)st.st_size);
+	}
+	*size = (size_t)st.st_size;
+	*ret = take_fd(&fd);
+	return 0;
+}
+
+/* *ret is malloc'ed. What grows or shrinks meanwhile is cut. */
+static int read_text(const struct place *place, char **ret, size_t *len, struct error *e)
+{
+	auto_close int fd = -1;
+	size_t size = 0, done = 0;
+	int r = open_file(place, &fd, &size, e);
+	char *text = r == 0 ? malloc(size + 1) : NULL;
+
+	if (r < 0) {
+		return r;
+	}
+	if (text == NULL) {
+		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "out of memory");
+	}
+	while (done < size) {
+		ssize_t n = read(fd, text + done, size - done);
+
+		if (n == 0 || (n < 0 && errno != EINTR)) {
+			break;
+		}
+		done += n > 0 ? (size_t)n : 0;
+	}
+	*ret = text;
+	*len = done;
+	return 0;
+}
+
+int definition_read(const char *name, json_t **ret, struct error *e)
+{
+	auto_free char *text = NULL;
+	struct place place;
+	json_t *root = NULL;
+	size_t len = 0;
+	int r = place_open(&place, name, false, e);
+
+	if (r == 0) {
+		r = read_text(&place, &text, &len, e);
+	}
+	if (r == 0) {
+		r = json_parse(&root, text, len, e);
+		if (r == 0 && !json_is_object(root)) {
+			json_decref(root);
+			r = error_set(e, ERROR_JSON, EINVAL, "not an object");
+		}
+		if (r < 0) {
+			(void)error_prefix(e, "'%s/" FILE_NAME "'", place.path);
+			(void)error_hint(e, "vmm rm %s removes it", name);
+		}
+	}
+	place_close(&place);
+	if (r == 0) {
+		*ret = root;
+	}
+	return r;
+}
+
+bool definition_exists(const char *name)
+{
+	struct place place;
+	bool there = place_open(&place, name, false, NULL) == 0 &&
+		     faccessat(place.fd, FILE_NAME, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+
+	place_close(&place);
+	return there;
+}
+
+static bool is_same(const struct place *place, const char *text, size_t len)
+{
+	auto_free char *old = NULL;
+	size_t old_len = 0;
+
+	return read_text(place, &old, &old_len, NULL) == 0 && old_len == len &&
+	       memcmp(old, text, len) == 0;
+}
+
+static int write_new(const struct place *place, const char *text, size_t len)
+{
+	auto_close int fd = -1;
+
+	if (unlinkat(place->fd, NEW_NAME, 0) < 0 && errno != ENOENT) {
+		return -errno;
+	}
+	fd = openat(place->fd, NEW_NAME, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+		    0600);
+	if (fd < 0) {
+		return -errno;
+	}
+	while (len > 0) {
+		ssize_t n = write(fd, text, len);
+
+		if (n < 0 && errno != EINTR) {
+			return -errno;
+		}
+		text += n > 0 ? n : 0;
+		len -= n > 0 ? (size_t)n : 0;
+	}
+	if (fsync(fd) < 0 || renameat(place->fd, NEW_NAME, place->fd, FILE_NAME) < 0 ||
+	    fsync(place->fd) < 0 || fsync(place->root_fd) < 0) {
+		return -errno;
+	}
+	return 0;
+}
+
+int definition_write(const char *name, const char *text, size_t len, struct error *e)
+{
+	struct place place;
+	int r = place_open(&place, name, true, e);
+
+	if (r < 0) {
+		return r;
+	}
+	if (!is_same(&place, text, len)) {
+		r = write_new(&place, text, len);
+		if (r < 0) {
+			(void)unlinkat(place.fd, NEW_NAME, 0);
+			(void)error_set_sys(e, ERROR_CONFIG, -r, "write '%s/" FILE_NAME "'",
+					    place.path);
+			(void)error_hint(e, NO_STATE);
+		}
+	}
+	place_close(&place);
+	return r;
+}
+
+int definition_remove(const char *name, struct error *e)
+{
+	struct error why = { 0 };
+	struct place place;
+	int r = place_open(&place, name, false, &why);
+
+	if (r < 0 && why.code == ERROR_NOT_FOUND) {
+		return 0;
+	}
+	if (r == 0) {
+		(void)unlinkat(place.fd, NEW_NAME, 0);
+		if (unlinkat(place.fd, FILE_NAME, 0) < 0 && errno != ENOENT) {
+			r = error_set_sys(&why, ERROR_CONFIG, errno, "remove '%s/" FILE_NAME "'",
+					  place.path);
+		}
+		/* Only if nobody has put anything there. */
+		(void)unlinkat(place.root_fd, name, AT_REMOVEDIR);
+		if (strcmp(strrchr(place.root, '/'), "/.state") == 0) {
+			(void)rmdir(place.root);
+		}
+	}
+	place_close(&place);
+	if (r < 0 && e != NULL) {
+		*e = why;
+	}
+	return r;
+}
+
+static int compare(const void *a, const void *b)
+{
+	return strverscmp(((const struct definition_entry *)a)->name,
+			  ((const struct definition_entry *)b)->name);
+}
+
+static int read_names(DIR *list, struct definition_entry **names, size_t *count)
+{
+	const struct dirent *found;
+	size_t room = 0;
+
+	while (*count < RUN_LIST_MAX && (found = readdir(list)) != NULL) {
+		char path[VM_NAME_MAX + sizeof("/" FILE_NAME)];
+		struct stat st;
+
+		if (vm_name_validate(found->d_name, NULL) < 0) {
+			continue;
+		}
+		(void)snprintf(path, sizeof(path), "%.*s/" FILE_NAME, VM_NAME_MAX, found->d_name);
+		if (fstatat(dirfd(list), path, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+		    !S_ISREG(st.st_mode)) {
+			continue;
+		}
+		if (*count == room) {
+			struct definition_entry *grown =
+				reallocarray(*names, room != 0 ? 2 * room : 16, sizeof(**names));
+
+			if (grown == NULL) {
+				return -ENOMEM;
+			}
+			*names = grown;
+			room = room != 0 ? 2 * room : 16;
+		}
+		(void)snprintf((*names)[*count].name, sizeof((*names)->name), "%.*s", VM_NAME_MAX,
+			       found->d_name);
+		(*count)++;
+	}
+	return 0;
+}
+
+int definition_list(struct definition_entry **ret, size_t *count, struct error *e)
+{
+	char root[RUN_DIRECTORY_PATH_SIZE];
+	struct definition_entry *names = NULL;
+	struct error why = { 0 };
+	DIR *list;
+	int fd = -1;
+	int r = definition_root(root, sizeof(root), &why);
+
+	*ret = NULL;
+	*count = 0;
+	if (r == 0) {
+		r = run_open_private(AT_FDCWD, root, root, false, "VMM_STATE_DIR", &fd, &why);
+	}
+	if (r < 0) {
+		if (why.code == ERROR_NOT_FOUND) {
+			return 0;
+		}
+		if (e != NULL) {
+			*e = why;
+		}
+		return r;
+	}
+	list = fdopendir(fd);
+	if (list == NULL) {
+		r = error_set_sys(e, ERROR_INTERNAL, errno, "read '%s'", root);
+		(void)close(fd);
+		return r;
+	}
+	r = read_names(list, &names, count);
+	(void)closedir(list);
+	if (r < 0) {
+		free(names);
+		*count = 0;
+		return error_set(e, ERROR_NO_MEMORY, -r, "out of memory");
+	}
+	if (*count > 0) {
+		qsort(names, *count, sizeof(*names), compare);
+	}
+	*ret = names;
+	return 0;
+}
