@@ -179,8 +179,8 @@ unsigned guest_failures(void);
 const char *guest_option(const char *key);
 uint64_t guest_option_number(const char *key, uint64_t fallback);
 
-/* Cycles that a wait may take: about ten seconds. */
-#define GUEST_PATIENCE 30000000000ULL
+/* Cycles that a wait may take: about 40 seconds, in which a host with other work gets to it. */
+#define GUEST_PATIENCE 120000000000ULL
 
 /* Wait for a condition on memory or registers; false after GUEST_PATIENCE. */
 #define guest_wait(condition)                                                            \

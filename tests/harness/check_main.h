@@ -37,7 +37,7 @@
 #include "vmm/error.h"
 #include "vmm/types.h"
 
-#define CHECK_TIMEOUT_SECONDS 120
+#define CHECK_TIMEOUT_SECONDS 300
 
 /* A sanitizer's own system calls are refused in the sandbox, and its memory is no measure. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)

@@ -17,8 +17,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#define WAIT_USED_NS 20000000000ULL
-
 #define CHECK(condition)                                                                \
 	do {                                                                            \
 		if (!(condition)) {                                                     \
@@ -425,7 +423,7 @@ void fake_driver_kick(struct fake_driver *d, uint32_t index)
 bool fake_driver_wait_used(struct fake_driver *d, uint32_t index, uint16_t count)
 {
 	const struct timespec pause = { .tv_nsec = 100000 };
-	uint64_t deadline = loop_now_ns() + WAIT_USED_NS;
+	uint64_t deadline = loop_now_ns() + FAKE_WAIT_NS;
 
 	for (;;) {
 		fake_driver_sync(d);

@@ -37,6 +37,11 @@
 #define FAKE_TABLES	0x80000ULL
 #define FAKE_DATA	0x100000ULL
 
+/* How long another thread or the kernel may take before it counts as hung: a machine may be busy with
+ * other things. Less than what ends a test (CHECK_TIMEOUT_SECONDS). */
+#define FAKE_WAIT_MS 200000
+#define FAKE_WAIT_NS (FAKE_WAIT_MS * UINT64_C(1000000))
+
 /* Guest memory with the map above; finish with fake_memory_finish() only. */
 void fake_memory_init(struct guest_memory *mem);
 void fake_memory_finish(struct guest_memory *mem);

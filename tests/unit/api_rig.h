@@ -19,7 +19,7 @@
 #include "vmm/api.h"
 
 #define PATIENCE \
-	60000 /* rounds, of up to a millisecond, of the loop until an answer must be there */
+	200000 /* rounds, of up to a millisecond, of the loop until an answer must be there */
 
 static char rig_dir[64];
 static struct sockaddr_un rig_address = { .sun_family = AF_UNIX };
@@ -120,7 +120,7 @@ static inline void rig_send(int fd, const char *text, size_t len)
 		ck_assert_msg(n >= 0 || errno == EAGAIN, "send: %s", strerror(errno));
 		ck_assert_int_lt(i, PATIENCE);
 		sent += n > 0 ? (size_t)n : 0;
-		rig_step();
+		ck_assert_int_eq(loop_step(&rig_loop, i < 1000 ? 0 : 1), 0);
 	}
 }
 

@@ -11,7 +11,7 @@
 #include "../../src/instance/internal.h"
 #include "instance_rig.h"
 
-#define PATIENCE_NS (50 * 1000000000ULL)
+#define PATIENCE_NS (200 * 1000000000ULL)
 
 /* A console that keeps what comes. */
 static struct {

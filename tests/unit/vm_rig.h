@@ -17,7 +17,7 @@
 
 #define FIXTURE static __attribute__((unused))
 
-#define PATIENCE_NS (50 * 1000000000ULL)
+#define PATIENCE_NS (200 * 1000000000ULL)
 #define OUTPUT_MAX  KIB(64)
 
 /* A console that keeps what comes. */
