@@ -76,6 +76,7 @@ struct netdev {
 	bool connected;	       /* sockets: an empty read is the end (SOCK_SEQPACKET) */
 	uint16_t mtu;	       /* told to the guest; 0: not. May be set before the device is made */
 	uint32_t mtu_max;      /* the interface's own, when it was opened; 0: not known */
+	bool made;	       /* the interface did not exist, and goes with its last descriptor */
 	char name[NETDEV_NAME_SIZE]; /* for messages: "tap0", "fd 7" */
 };
 
@@ -83,8 +84,11 @@ struct netdev {
 uint32_t netdev_usable_offloads(uint32_t offloads);
 /* Receive worker. */
 int netdev_set_offloads(struct netdev *netdev, uint32_t offloads);
-/* What the guest is told, before the device is made. ERROR_NET if no packet of that size would get
- * through the back end. */
+/*
+ * What the guest is told, before the device is made; 0: what it must be told to use the interface as
+ * it is, which is nothing if that is Ethernet's 1500. More than the interface has (mtu_max) is
+ * possible: longer packets are lost then.
+ */
 int netdev_set_mtu(struct netdev *netdev, uint32_t mtu, struct error *e);
 /* Closes the descriptor. NULL is fine. */
 void netdev_destroy(struct netdev *netdev);
@@ -93,12 +97,16 @@ extern const struct netdev_ops netdev_tap_ops;
 extern const struct netdev_ops netdev_socket_ops;
 
 /*
- * Attaches to the existing tap interface `name`. It is not created: that needs CAP_NET_ADMIN, and a
- * mistyped name would give a network without a cable. ERROR_NET tells apart: bad name, no such
- * interface, not a tap, no permission, in use by another program, no /dev/net/tun. The interface
- * may be down (link_up false) and come up later.
+ * Attaches to the tap interface `name`. One that is not there is made, if we may (CAP_NET_ADMIN): it
+ * is down, and nobody has to remove it, because such an interface goes with its last descriptor.
+ * ERROR_NET tells apart: bad name, no such interface and no permission to make one, not a tap, no
+ * permission, in use by another program, no /dev/net/tun. The interface may be down (link_up false)
+ * and come up later.
  */
 int netdev_open_tap(struct netdev **ret, const char *name, struct error *e);
+/* The same, as an attached descriptor for netdev_open_fd(): nobody else can have the interface as
+ * long as it is open. */
+int netdev_claim_tap(int *ret, const char *name, struct error *e);
 /*
  * Takes an open descriptor: a tap (with IFF_VNET_HDR, and IFF_NO_PI, which cannot be checked), or a
  * datagram or seqpacket socket that carries plain Ethernet frames, one each. Standard input, output

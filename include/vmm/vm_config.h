@@ -34,8 +34,10 @@ enum vm_net_kind { VM_NET_NONE = 0, VM_NET_TAP, VM_NET_FD };
 struct vm_net_config {
 	const char *id;
 	enum vm_net_kind kind;
-	const char *tap; /* VM_NET_TAP: name of an existing interface */
-	int fd;		 /* VM_NET_FD: number of an open descriptor, ours from vm_create() on */
+	const char *tap; /* VM_NET_TAP: name of an interface, which is made if it is not there */
+	/* VM_NET_FD: number of an open descriptor, ours from vm_create() on. VM_NET_TAP: attached to
+	 * the interface, stays the caller's; none if it is 0 to 2 or negative. */
+	int fd;
 	uint8_t mac[NETDEV_MAC_SIZE];
 	bool has_mac; /* else made from the VM's name and the card's number; src/instance makes better ones */
 	uint32_t mtu; /* told to the guest; 0: nothing is */

@@ -34,6 +34,16 @@ int config_store_init(struct config_store *store, const struct instance_settings
 	return r;
 }
 
+/* The descriptor of an interface that a name stands for is the store's; one that a caller gave is the
+ * VM's. */
+static void release_net(struct vm_net_config *net)
+{
+	if (net->kind == VM_NET_TAP) {
+		close_fd(&net->fd);
+	}
+	options_release(&vm_net_options, net);
+}
+
 void config_store_finish(struct config_store *store)
 {
 	options_release(&vm_boot_options, &store->boot);
@@ -44,7 +54,7 @@ void config_store_finish(struct config_store *store)
 		options_release(&block_options, &store->drives[i]);
 	}
 	for (uint32_t i = 0; i < store->net_count; i++) {
-		options_release(&vm_net_options, &store->nets[i]);
+		release_net(&store->nets[i]);
 	}
 	store->drive_count = store->net_count = 0;
 	json_decref(store->cpu_config);
@@ -330,6 +340,23 @@ static int check_net(const struct config_store *store, const struct vm_net_confi
 	return 0;
 }
 
+/*
+ * Clients of Firecracker count on an interface that is there, is ours and can be set up, as soon as a
+ * card is configured; the start attaches to it else. One that this card has already cannot be had a
+ * second time.
+ */
+static int hold_tap(struct config_store *store, int place, struct vm_net_config *net,
+		    struct error *e)
+{
+	struct vm_net_config *old = place >= 0 ? &store->nets[place] : NULL;
+
+	if (old != NULL && old->tap != NULL && old->fd >= 0 && strcmp(old->tap, net->tap) == 0) {
+		net->fd = take_fd(&old->fd);
+		return 0;
+	}
+	return netdev_claim_tap(&net->fd, net->tap, e);
+}
+
 static int put_net(struct config_store *store, const struct instance_settings *settings,
 		   const struct request *request, struct error *e)
 {
@@ -338,7 +365,6 @@ static int put_net(struct config_store *store, const struct instance_settings *s
 	char made[24];
 	int place, r;
 
-	(void)settings;
 	net.id = request->id == NULL && net.id == NULL
 			 ? free_id(store, "net", store->net_count, config_store_find_net, made,
 				   sizeof(made))
@@ -357,13 +383,23 @@ static int put_net(struct config_store *store, const struct instance_settings *s
 		}
 		r = options_clone(&vm_net_options, &copy, &net, sizeof(copy), e);
 	}
+	if (r == 0 && copy.kind == VM_NET_TAP) {
+		copy.fd = -1;
+	}
+	if (r == 0 && copy.kind == VM_NET_TAP && settings->firecracker &&
+	    !settings->files_at_start) {
+		r = hold_tap(store, place, &copy, e);
+		if (r < 0) {
+			options_release(&vm_net_options, &copy);
+		}
+	}
 	if (r < 0) {
 		return error_prefix(e, "network card '%.64s'", net.id);
 	}
 	if (place < 0) {
 		place = (int)store->net_count++;
 	} else {
-		options_release(&vm_net_options, &store->nets[place]);
+		release_net(&store->nets[place]);
 	}
 	store->nets[place] = copy;
 	return 0;

@@ -18,6 +18,8 @@
 #include "vmm/bytes.h"
 #include "vmm/cleanup.h"
 
+#define ETHERNET_MTU 1500
+
 struct netdev *netdev_new(const struct netdev_ops *ops, struct error *e, const char *name, ...)
 {
 	struct netdev *netdev = calloc(1, sizeof(*netdev));
@@ -46,15 +48,17 @@ void netdev_destroy(struct netdev *netdev)
 
 int netdev_set_mtu(struct netdev *netdev, uint32_t mtu, struct error *e)
 {
+	if (mtu == 0) {
+		/* A guest that is told of a size can use no other, so it is told only what it would
+		 * not know. */
+		mtu = netdev->mtu_max;
+		if (mtu == ETHERNET_MTU || mtu < NETDEV_MTU_MIN || mtu > NETDEV_MTU_MAX) {
+			return 0;
+		}
+	}
 	if (mtu < NETDEV_MTU_MIN || mtu > NETDEV_MTU_MAX) {
 		return error_set(e, ERROR_NET, EINVAL, "'%s': MTU %u is not between %d and %d",
 				 netdev->name, mtu, NETDEV_MTU_MIN, NETDEV_MTU_MAX);
-	}
-	if (netdev->mtu_max != 0 && mtu > netdev->mtu_max) {
-		(void)error_set(e, ERROR_NET, EINVAL,
-				"'%s': MTU %u is more than the interface's own, %u", netdev->name,
-				mtu, netdev->mtu_max);
-		return error_hint(e, "sudo ip link set dev %s mtu %u", netdev->name, mtu);
 	}
 	netdev->mtu = (uint16_t)mtu;
 	return 0;

@@ -102,24 +102,36 @@ static int tap_prepare(struct netdev *netdev, struct error *e)
 	return 0;
 }
 
-/* TUNSETIFF would make a missing interface for those who may: look first. */
-static int look_up(const char *name, uint32_t *mtu, struct error *e)
+/* Asks the kernel of the interface `name` in our network namespace; negative errno. */
+static int ask(const char *name, unsigned long request, struct ifreq *ifr)
 {
 	auto_close int sock = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	struct ifreq ifr = { 0 };
 
 	if (sock < 0) {
-		return error_set_sys(e, ERROR_NET, errno, "tap '%s': socket", name);
+		return -errno;
 	}
-	memcpy(ifr.ifr_name, name, strlen(name));
-	if (ioctl(sock, SIOCGIFMTU, &ifr) == 0) {
-		*mtu = ifr.ifr_mtu > 0 ? (uint32_t)ifr.ifr_mtu : 0;
-		return 0;
+	*ifr = (struct ifreq){ 0 };
+	memcpy(ifr->ifr_name, name, strlen(name));
+	return ioctl(sock, request, ifr) == 0 ? 0 : -errno;
+}
+
+/* *mtu is 0 if there is no such interface. */
+static int look_up(const char *name, uint32_t *mtu, struct error *e)
+{
+	struct ifreq ifr;
+	int r = ask(name, SIOCGIFMTU, &ifr);
+
+	if (r < 0 && r != -ENODEV) {
+		return error_set_sys(e, ERROR_NET, -r, "tap '%s'", name);
 	}
-	if (errno != ENODEV) {
-		return error_set_sys(e, ERROR_NET, errno, "tap '%s'", name);
-	}
-	(void)error_set(e, ERROR_NET, ENODEV, "tap '%s': there is no such interface", name);
+	*mtu = r == 0 && ifr.ifr_mtu > 0 ? (uint32_t)ifr.ifr_mtu : 0;
+	return 0;
+}
+
+static int missing(const char *name, struct error *e)
+{
+	(void)error_set(e, ERROR_NET, ENODEV,
+			"tap '%s': there is no such interface, and we may not make one", name);
 	return error_hint(e,
 			  "create it: sudo ip tuntap add %s mode tap user $USER vnet_hdr && sudo "
 			  "ip link set %s up",
@@ -189,17 +201,47 @@ static int attach(int fd, const char *name, struct error *e)
 	return attach_error(errno, name, e);
 }
 
-int netdev_open_tap(struct netdev **ret, const char *name, struct error *e)
+/* Opens the interface, or makes it: TUNSETIFF does either. */
+static int claim(int *ret, const char *name, bool *made, uint32_t *mtu, struct error *e)
 {
-	struct netdev *netdev;
-	uint32_t mtu = 0;
-	int r;
+	auto_close int fd = -1;
+	int r = look_up(name, mtu, e);
 
-	r = netdev_check_name(name, e);
 	if (r < 0) {
 		return r;
 	}
-	r = look_up(name, &mtu, e);
+	*made = *mtu == 0;
+	r = open_tun(&fd, name, e);
+	if (r == 0) {
+		r = attach(fd, name, e);
+	}
+	if (*made && (r == -EPERM || r == -EACCES)) {
+		return missing(name, e);
+	}
+	if (r == 0 && *made) {
+		r = look_up(name, mtu, e);
+	}
+	if (r == 0) {
+		*ret = take_fd(&fd);
+	}
+	return r;
+}
+
+int netdev_claim_tap(int *ret, const char *name, struct error *e)
+{
+	uint32_t mtu;
+	bool made;
+	int r = netdev_check_name(name, e);
+
+	return r == 0 ? claim(ret, name, &made, &mtu, e) : r;
+}
+
+int netdev_open_tap(struct netdev **ret, const char *name, struct error *e)
+{
+	struct netdev *netdev;
+	int r;
+
+	r = netdev_check_name(name, e);
 	if (r < 0) {
 		return r;
 	}
@@ -207,11 +249,7 @@ int netdev_open_tap(struct netdev **ret, const char *name, struct error *e)
 	if (netdev == NULL) {
 		return -ENOMEM;
 	}
-	netdev->mtu_max = mtu;
-	r = open_tun(&netdev->fd, name, e);
-	if (r == 0) {
-		r = attach(netdev->fd, name, e);
-	}
+	r = claim(&netdev->fd, name, &netdev->made, &netdev->mtu_max, e);
 	if (r == 0) {
 		r = tap_prepare(netdev, e);
 	}
@@ -254,6 +292,19 @@ static int check_adopted(int fd, struct ifreq *ifr, struct error *e)
 	return 0;
 }
 
+/* The descriptor's interface may be in another network namespace, where its name tells nothing. */
+static uint32_t adopted_mtu(int fd, const char *name)
+{
+	struct ifreq by_name, by_fd = { 0 };
+
+	if (ioctl(fd, SIOCGIFHWADDR, &by_fd) != 0 || ask(name, SIOCGIFHWADDR, &by_name) != 0 ||
+	    memcmp(by_fd.ifr_hwaddr.sa_data, by_name.ifr_hwaddr.sa_data, NETDEV_MAC_SIZE) != 0 ||
+	    ask(name, SIOCGIFMTU, &by_name) != 0 || by_name.ifr_mtu < 0) {
+		return 0;
+	}
+	return (uint32_t)by_name.ifr_mtu;
+}
+
 int netdev_adopt_tap(struct netdev **ret, int fd, struct error *e)
 {
 	struct ifreq ifr = { 0 };
@@ -269,6 +320,7 @@ int netdev_adopt_tap(struct netdev **ret, int fd, struct error *e)
 		return -ENOMEM;
 	}
 	netdev->fd = fd;
+	netdev->mtu_max = adopted_mtu(fd, ifr.ifr_name);
 	r = tap_prepare(netdev, e);
 	if (r == 0 && (fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK) != 0 ||
 		       fcntl(fd, F_SETFD, FD_CLOEXEC) != 0)) {

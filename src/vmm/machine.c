@@ -11,6 +11,7 @@
 #include "machine.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,6 +19,7 @@
 
 #include "vmm/acpi.h"
 #include "vmm/block.h"
+#include "vmm/cleanup.h"
 #include "vmm/log.h"
 #include "vmm/netdev.h"
 #include "vmm/virtio_blk.h"
@@ -211,7 +213,33 @@ static int open_net(const struct vm_net_config *config, struct netdev **ret, str
 	if (config->kind == VM_NET_FD || (config->kind == VM_NET_NONE && config->tap == NULL)) {
 		return netdev_open_fd(ret, config->fd, e);
 	}
+	if (config->fd > STDERR_FILENO) {
+		auto_close int fd = fcntl(config->fd, F_DUPFD_CLOEXEC, 0);
+		int r = fd < 0 ? error_set_sys(e, ERROR_NET, errno, "tap '%s'", config->tap)
+			       : netdev_open_fd(ret, fd, e);
+
+		if (r == 0) {
+			(void)take_fd(&fd);
+		}
+		return r;
+	}
 	return netdev_open_tap(ret, config->tap, e);
+}
+
+static void tell_of_net(const char *name, const struct netdev *netdev)
+{
+	if (netdev->made) {
+		log_info("network card %s: made tap '%s', which was not there and goes when the VM "
+			 "ends; 'ip link set %s up' connects it",
+			 name, netdev->name, netdev->name);
+	}
+	if (netdev->mtu_max != 0 && netdev->mtu > netdev->mtu_max) {
+		log_warn(
+			"network card %s: mtu %u is more than that of '%s', %u: longer packets are "
+			"lost ('ip link set %s mtu %u' mends it)",
+			name, netdev->mtu, netdev->name, netdev->mtu_max, netdev->name,
+			netdev->mtu);
+	}
 }
 
 static int add_net(struct machine *machine, const struct vm_config *config, uint32_t index,
@@ -236,7 +264,7 @@ static int add_net(struct machine *machine, const struct vm_config *config, uint
 	if (r == 0) {
 		r = open_net(net, &netdev, e);
 	}
-	if (r == 0 && net->mtu != 0) {
+	if (r == 0) {
 		r = netdev_set_mtu(netdev, net->mtu, e);
 		if (r < 0) {
 			netdev_destroy(netdev);
@@ -250,6 +278,7 @@ static int add_net(struct machine *machine, const struct vm_config *config, uint
 		}
 	}
 	if (r == 0) {
+		tell_of_net(slot->name, netdev);
 		virtio_net_init_limits(slot->virtio, net->has_rx ? &net->rx : &none,
 				       net->has_tx ? &net->tx : &none);
 		machine->net_count++;

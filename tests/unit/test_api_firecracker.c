@@ -7,6 +7,9 @@
 #define RIG_FIRECRACKER true
 #include "api_rig.h"
 
+#include <net/if.h>
+#include <sched.h>
+
 #define MACHINE                                                                             \
 	"{\"vcpu_count\":1,\"mem_size_mib\":128,\"smt\":false,\"track_dirty_pages\":false," \
 	"\"huge_pages\":\"None\"}"
@@ -20,6 +23,66 @@ static void check_get(const char *path, const char *body)
 	ck_assert_str_eq(reply.body, body);
 	reply_finish(&reply);
 }
+
+/* Taps of this test alone. */
+static bool have_taps(void)
+{
+	return unshare(CLONE_NEWNET) == 0 && access("/dev/net/tun", R_OK | W_OK) == 0;
+}
+
+#define NEEDS_TAPS()                                                            \
+	do {                                                                    \
+		if (!have_taps()) {                                             \
+			CHECK_SKIP("no network namespace with taps: not root"); \
+		}                                                               \
+	} while (0)
+
+static bool exists(const char *interface)
+{
+	return if_nametoindex(interface) != 0;
+}
+
+static void net_refused(const char *id, const char *tap, const char *text)
+{
+	char path[64], body[128];
+	struct reply reply;
+
+	(void)snprintf(path, sizeof(path), "/network-interfaces/%s", id);
+	(void)snprintf(body, sizeof(body), "{\"iface_id\":\"%s\",\"host_dev_name\":\"%s\"}", id,
+		       tap);
+	rig_ask("PUT", path, body, &reply);
+	ck_assert_int_eq(reply.status, 400);
+	ck_assert_msg(strstr(reply.body, text) != NULL, "'%s' in %s", text, reply.body);
+	reply_finish(&reply);
+}
+
+/* The real one attaches to the interface, and makes one, when it is told of it. */
+START_TEST(test_tap_is_held)
+{
+	int fd = -1;
+	struct error e = { 0 };
+
+	NEEDS_TAPS();
+	net_refused("e", "lo", "not a tap");
+	rig_put("PUT", "/network-interfaces/e", "{\"iface_id\":\"e\",\"host_dev_name\":\"t0\"}");
+	ck_assert(exists("t0"));
+	ck_assert_int_lt(netdev_claim_tap(&fd, "t0", &e), 0);
+	check_error(&e, ERROR_NET, "in use by another program");
+	/* Again, with something else. */
+	rig_put("PUT", "/network-interfaces/e",
+		"{\"iface_id\":\"e\",\"host_dev_name\":\"t0\",\"mtu\":9000}");
+	ck_assert(exists("t0"));
+	net_refused("e", "lo", "not a tap");
+	ck_assert(exists("t0"));
+	rig_put("PUT", "/network-interfaces/e", "{\"iface_id\":\"e\",\"host_dev_name\":\"t1\"}");
+	ck_assert(exists("t1") && !exists("t0"));
+	check_ok(netdev_claim_tap(&fd, "t0", &e), &e);
+	net_refused("f", "t0", "in use by another program");
+	(void)close(fd);
+	rig_put("PUT", "/network-interfaces/f", "{\"iface_id\":\"f\",\"host_dev_name\":\"t0\"}");
+	ck_assert(exists("t1") && exists("t0"));
+}
+END_TEST
 
 START_TEST(test_fresh)
 {
@@ -75,6 +138,8 @@ static void check_config(const char *path)
 START_TEST(test_configured)
 {
 	char path[128], body[512];
+
+	NEEDS_TAPS();
 
 	rig_write_file("disk", "");
 	rig_path(path, sizeof(path), "disk");
@@ -206,8 +271,12 @@ static const struct {
 START_TEST(test_accepted)
 {
 	struct reply reply;
-	int here = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC), r;
+	int here, r;
 
+	if (strstr(accepted[_i].path, "network") != NULL) {
+		NEEDS_TAPS();
+	}
+	here = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	ck_assert_int_ge(here, 0);
 	rig_write_file("disk", "");
 	ck_assert_int_eq(chdir(rig_dir), 0);
@@ -236,6 +305,6 @@ START_TEST(test_serial_at_the_start)
 END_TEST
 
 CHECK_MAIN("api_firecracker", CHECK_FIXTURE(rig_setup, rig_teardown); CHECK_TEST(test_fresh);
-	   CHECK_TEST(test_configured); CHECK_TABLE(test_refusal, refusals);
-	   CHECK_TABLE(test_deprecation, deprecations); CHECK_TABLE(test_accepted, accepted);
-	   CHECK_TEST(test_serial_at_the_start))
+	   CHECK_TEST(test_configured); CHECK_TEST(test_tap_is_held);
+	   CHECK_TABLE(test_refusal, refusals); CHECK_TABLE(test_deprecation, deprecations);
+	   CHECK_TABLE(test_accepted, accepted); CHECK_TEST(test_serial_at_the_start))

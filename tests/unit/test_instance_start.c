@@ -204,8 +204,7 @@ START_TEST(test_failed_start)
 	char *before;
 
 	put_guest("test=exit mode=code value=0");
-	rig_ok(REQUEST_PUT_NET, "eth0",
-	       "{\"iface_id\": \"eth0\", \"host_dev_name\": \"nosuchtap\"}");
+	rig_ok(REQUEST_PUT_NET, "eth0", "{\"iface_id\": \"eth0\", \"host_dev_name\": \"lo\"}");
 	rig_ok(REQUEST_PUT_METRICS, NULL, "{\"metrics_path\": \"metrics\"}");
 	before = rig_text(REQUEST_GET_VM_CONFIG);
 	descriptors = entries("/proc/self/fd");
@@ -217,7 +216,7 @@ START_TEST(test_failed_start)
 			step_until(waiting.done != 0);
 			ck_assert_uint_eq(rig.failed, i);
 		}
-		check_error(&waiting.failure, ERROR_NET, "nosuchtap");
+		check_error(&waiting.failure, ERROR_NET, "'lo' is an interface, but not a tap");
 		ck_assert_int_eq(instance_state(rig.instance), INSTANCE_NOT_STARTED);
 		ck_assert_ptr_null(instance_vm(rig.instance));
 		ck_assert_uint_eq(instance_uptime_ns(rig.instance), 0);

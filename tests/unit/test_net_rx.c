@@ -425,6 +425,20 @@ START_TEST(test_m_5_1_4_1_mtu)
 	make_frame(&(header_t){ 0 }, 1014, 2);
 	peer_send(1014);
 	expect_received(1014, true);
+	/* A VLAN tag, or two of them, is not the packet's; three are not Ethernet's any more. */
+	for (uint32_t tags = 1; tags <= 3; tags++) {
+		make_frame(&(header_t){ 0 }, 1014 + 4 * tags, (uint8_t)(10 + tags));
+		for (uint32_t i = 0; i < tags; i++) {
+			memcpy(wire + HEADER + 12 + 4 * i, i == 0 ? "\x88\xa8" : "\x81\x00", 2);
+		}
+		wire[HEADER + 12 + 4 * tags] = 0x08;
+		peer_send(1014 + 4 * tags);
+		if (tags <= 2) {
+			expect_received(1014 + 4 * tags, true);
+		} else {
+			ck_assert_int_eq(receive(true), -1);
+		}
+	}
 	make_frame(&(header_t){ .flags = 1, .gso_type = 1, .gso_size = 900, CSUM4 }, 30000, 3);
 	peer_send(30000);
 	expect_received(30000, true);

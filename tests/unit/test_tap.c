@@ -355,15 +355,65 @@ static void expect_tap_refused(const char *name, int sys, const char *text, cons
 	ck_assert_ptr_null(netdev);
 }
 
-START_TEST(test_tap_missing)
+/* What is not there is made, down, ours alone, and goes with its descriptor. */
+START_TEST(test_tap_made)
 {
+	struct netdev *netdev = NULL;
 	struct ifreq ifr = { 0 };
+	struct error e = { 0 };
+	int fd = -1;
 
 	NEEDS_NAMESPACE();
-	expect_tap_refused(TAP, ENODEV, "no such interface",
-			   "ip tuntap add " TAP " mode tap user $USER");
-	/* and it was not made, although root could have */
+	check_ok(netdev_open_tap(&netdev, TAP, &e), &e);
+	ck_assert(netdev->made && !netdev->link_up);
+	ck_assert_uint_eq(netdev->mtu_max, 1500);
+	ck_assert_int_eq(interface_ioctl(TAP, SIOCGIFFLAGS, &ifr), 0);
+	ck_assert_int_eq(ifr.ifr_flags & IFF_UP, 0);
+	expect_tap_refused(TAP, EBUSY, "in use by another program", "of its own");
+	netdev_destroy(netdev);
 	ck_assert_int_lt(interface_ioctl(TAP, SIOCGIFFLAGS, &ifr), 0);
+	/* As a descriptor that becomes a back end later. */
+	check_ok(netdev_claim_tap(&fd, TAP, &e), &e);
+	expect_tap_refused(TAP, EBUSY, "in use by another program", "of its own");
+	check_ok(netdev_open_fd(&netdev, fd, &e), &e);
+	ck_assert_str_eq(netdev->name, TAP);
+	netdev_destroy(netdev);
+	ck_assert_int_lt(interface_ioctl(TAP, SIOCGIFFLAGS, &ifr), 0);
+	/* One that was there stays. */
+	make_tap(TAP, IFF_TAP | IFF_NO_PI);
+	check_ok(netdev_open_tap(&netdev, TAP, &e), &e);
+	ck_assert(!netdev->made);
+	netdev_destroy(netdev);
+	ck_assert_int_eq(interface_ioctl(TAP, SIOCGIFFLAGS, &ifr), 0);
+}
+END_TEST
+
+START_TEST(test_mtu_of_tap)
+{
+	struct netdev *netdev = NULL;
+	struct ifreq ifr = { .ifr_mtu = 9000 };
+	struct error e = { 0 };
+	int fd;
+
+	NEEDS_NAMESPACE();
+	make_tap(TAP, IFF_TAP | IFF_NO_PI);
+	ck_assert_int_eq(interface_ioctl(TAP, SIOCSIFMTU, &ifr), 0);
+	check_ok(netdev_open_tap(&netdev, TAP, &e), &e);
+	ck_assert_uint_eq(netdev->mtu_max, 9000);
+	netdev_destroy(netdev);
+	fd = new_tap(TAP, IFF_TAP | IFF_NO_PI | IFF_VNET_HDR);
+	check_ok(netdev_open_fd(&netdev, fd, &e), &e);
+	ck_assert_uint_eq(netdev->mtu_max, 9000);
+	netdev_destroy(netdev);
+	/* Another one of that name, here, says nothing about one that is elsewhere. */
+	fd = new_tap(TAP, IFF_TAP | IFF_NO_PI | IFF_VNET_HDR);
+	if (unshare(CLONE_NEWNET) != 0) {
+		CHECK_SKIP("no second network namespace");
+	}
+	make_tap(TAP, IFF_TAP | IFF_NO_PI);
+	check_ok(netdev_open_fd(&netdev, fd, &e), &e);
+	ck_assert_uint_eq(netdev->mtu_max, 0);
+	netdev_destroy(netdev);
 }
 END_TEST
 
@@ -449,7 +499,8 @@ START_TEST(test_no_permission_on_tap)
 	close(fd);
 	ck_assert_int_eq(seteuid(NOBODY), 0);
 	expect_tap_refused("other0", EPERM, "belongs to another user", "user $USER vnet_hdr");
-	expect_tap_refused("none0", ENODEV, "no such interface", "ip tuntap add");
+	expect_tap_refused("none0", ENODEV, "no such interface, and we may not make one",
+			   "ip tuntap add none0 mode tap user $USER");
 	check_ok(netdev_open_tap(&netdev, "mine0", &e), &e);
 	netdev_destroy(netdev);
 	ck_assert_int_eq(seteuid(0), 0);
@@ -887,7 +938,7 @@ CHECK_MAIN("tap", CHECK_FIXTURE(setup, NULL); CHECK_TABLE(test_names, names);
 	   CHECK_TEST(test_mac_from_seed); CHECK_TEST(test_mac_is_stable);
 	   CHECK_TEST(test_usable_offloads); CHECK_TEST(test_fd_refused);
 	   CHECK_TEST(test_fd_of_tun_refused); CHECK_TEST(test_fd_of_tap);
-	   CHECK_LOOP(test_fd_of_socket, 2); CHECK_TEST(test_tap_missing);
+	   CHECK_LOOP(test_fd_of_socket, 2); CHECK_TEST(test_tap_made); CHECK_TEST(test_mtu_of_tap);
 	   CHECK_TEST(test_tap_in_use); CHECK_TEST(test_not_a_tap);
 	   CHECK_TEST(test_tap_of_several_queues); CHECK_TEST(test_no_permission_on_device);
 	   CHECK_TEST(test_no_permission_on_tap); CHECK_TEST(test_no_tun_device);

@@ -109,7 +109,7 @@ static void same_disk_twice(void)
 static void miss_tap(void)
 {
 	use_disk();
-	config.nets[0] = (struct vm_net_config){ .kind = VM_NET_TAP, .tap = "nosuchtap" };
+	config.nets[0] = (struct vm_net_config){ .kind = VM_NET_TAP, .tap = "lo" };
 	config.net_count = 1;
 }
 /* All that there can be before it, all of it half made or made. */
@@ -140,8 +140,8 @@ static const struct {
 	{ miss_disk, ERROR_DISK, "/nowhere/disk" },
 	{ unnamed_disk, ERROR_CONFIG, "--disk 1" },
 	{ same_disk_twice, ERROR_DISK_LOCKED, "disk" },
-	{ miss_tap, ERROR_NET, "nosuchtap" },
-	{ miss_tap_late, ERROR_NET, "nosuchtap" },
+	{ miss_tap, ERROR_NET, "not a tap" },
+	{ miss_tap_late, ERROR_NET, "not a tap" },
 };
 
 /* A refused VM says why, and keeps nothing. */

@@ -38,6 +38,10 @@ LOG_DOMAIN("virtio-net");
  */
 #define RX_FAILURES_MAX 64
 
+#define ETHERTYPE_AT  12
+#define VLAN_TAG      4
+#define VLAN_TAGS_MAX (2 * VLAN_TAG)
+
 static void rx_ready(struct loop_source *source, uint32_t events);
 
 static void stash_clear(struct net_rx *rx)
@@ -144,6 +148,23 @@ static ssize_t read_frame(struct virtio_net *net)
 	return n;
 }
 
+/* Bytes of VLAN tags in the frame that was read last: they belong to the header, which the MTU does
+ * not count. */
+static uint32_t vlan_tags(const struct net_rx *rx)
+{
+	const uint32_t count = rx->iov_end - rx->iov_first + 1; /* the spilled part as well */
+	uint32_t tags = 0;
+	uint8_t type[2];
+
+	while (tags < VLAN_TAGS_MAX &&
+	       iov_read(rx->iov + rx->iov_first, count, NETDEV_HEADER_SIZE + ETHERTYPE_AT + tags,
+			type, sizeof(type)) == sizeof(type) &&
+	       ((type[0] == 0x81 && type[1] == 0x00) || (type[0] == 0x88 && type[1] == 0xa8))) {
+		tags += VLAN_TAG;
+	}
+	return tags;
+}
+
 /* Whether the driver can be given this frame; makes its header fit what the driver has accepted. */
 static bool frame_valid(struct virtio_net *net, size_t size)
 {
@@ -164,7 +185,8 @@ static bool frame_valid(struct virtio_net *net, size_t size)
 		header->flags = 0;
 	}
 	return rx->mtu == 0 || header->gso_type != VIRTIO_NET_HDR_GSO_NONE ||
-	       len <= rx->mtu + NETDEV_FRAME_MIN;
+	       len <= rx->mtu + NETDEV_FRAME_MIN ||
+	       len <= rx->mtu + NETDEV_FRAME_MIN + vlan_tags(rx);
 }
 
 /* The waiting frame fills the first chains: header, what spilled, and back to the driver. */
