@@ -87,10 +87,13 @@ struct block_config {
 	int engine; /* enum block_engine */
 	int format; /* enum block_format */
 	int lock;   /* enum block_lock */
+	/* What the guest takes for the size of a sector, 512 or 4096: an image made for the one shows
+	 * no partitions on a disk of the other. 0: the host's. */
+	int sector;
 };
 
-/* PATH[,ro][,serial=...][,engine=auto|sync|uring][,format=auto|raw][,lock=off] of the flag --disk,
- * into a struct block_config. */
+/* PATH[,ro][,serial=...][,engine=auto|sync|uring] and so on of the flag --disk, into a struct
+ * block_config. */
 extern const struct option_table block_options;
 
 enum block_op { BLOCK_READ, BLOCK_WRITE, BLOCK_FLUSH, BLOCK_DISCARD, BLOCK_WRITE_ZEROES };
@@ -141,6 +144,9 @@ struct block {
 	uint64_t capacity;	/* bytes, multiple of logical_block, constant; 0 is possible */
 	uint32_t tail;		/* bytes of the file that do not fill a block: out of reach */
 	uint32_t logical_block; /* bytes: 512..4096, power of 2 */
+	/* When it was opened, there was a partition table (GPT) for blocks of this size, and none for
+	 * its own; 0: no such thing. */
+	uint32_t table_block;
 	uint32_t
 		physical_block; /* bytes: preferred alignment, power of 2, at least logical_block */
 	bool read_only;
@@ -166,7 +172,8 @@ struct block {
 int block_open(struct block **ret, const struct block_config *config, struct error *e);
 /*
  * The same for a disk that is to take the place of `old`. The file may be the one that `old` is on,
- * perhaps with another size: both then share one lock, until both are closed.
+ * perhaps with another size: both then share one lock, until both are closed. Its blocks have the
+ * size of those of `old`, whatever the configuration says.
  */
 int block_open_instead(struct block **ret, const struct block_config *config, struct block *old,
 		       struct error *e);

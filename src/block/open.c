@@ -20,6 +20,8 @@
 #include "vmm/bytes.h"
 #include "vmm/cleanup.h"
 
+#define SECTOR_LARGE 4096
+
 static const struct option_value engines[] = {
 	{ "auto", BLOCK_ENGINE_AUTO },
 	{ "sync", BLOCK_ENGINE_SYNC },
@@ -40,6 +42,11 @@ static const struct option_value locks[] = {
 static const struct option_value caches[] = {
 	{ "writeback", BLOCK_CACHE_WRITEBACK },
 	{ "unsafe", BLOCK_CACHE_UNSAFE },
+	{ NULL, 0 },
+};
+static const struct option_value sectors[] = {
+	{ "512", BLOCK_SECTOR },
+	{ "4096", SECTOR_LARGE },
 	{ NULL, 0 },
 };
 /* The spelling of Firecracker's API, where it differs. */
@@ -134,6 +141,15 @@ static const struct option options[] = {
 	  .help = "keep other machines from using the disk",
 	  .ours = true,
 	  .json = "lock" },
+	{ .name = "sector",
+	  .type = OPTION_ENUM,
+	  .offset = offsetof(struct block_config, sector),
+	  .values = sectors,
+	  .argument = "512|4096",
+	  .help = "size of a sector for the guest; default: the host's (512 for files)",
+	  .ours = true,
+	  .zero = OPTION_ZERO_NOT_GIVEN,
+	  .json = "sector" },
 	{ .type = OPTION_OBJECT,
 	  .offset = offsetof(struct block_config, limiter),
 	  .present = offsetof(struct block_config, has_limiter) + 1,
@@ -163,7 +179,11 @@ static const struct magic {
 	{ 0x40, 4, "\x7f\x10\xda\xbe", "vdi" },
 	{ 0, 4, "QED\0", "qed" },
 };
-#define HEADER_SIZE 512
+
+/* A GUID partition table begins in the second block (UEFI 2.10 §5.3.2). */
+#define TABLE_MAGIC	 "EFI PART"
+#define TABLE_MAGIC_SIZE 8
+#define HEADER_SIZE	 (SECTOR_LARGE + TABLE_MAGIC_SIZE)
 
 static int describe_open_error(const char *path, bool read_only, int sys, struct error *e)
 {
@@ -244,7 +264,7 @@ static int examine_device(struct raw_disk *disk, const char *path, struct error 
 		return error_set(e, ERROR_DISK, EINVAL,
 				 "'%s' has blocks of %d bytes: 512 to 4096 work", path, logical);
 	}
-	disk->logical_block = (uint32_t)logical;
+	disk->logical_block = disk->host_block = (uint32_t)logical;
 	disk->physical_block = disk->logical_block;
 	if (ioctl(disk->fd, BLKPBSZGET, &physical) == 0 && physical > disk->logical_block &&
 	    physical <= KIB(64) && (physical & (physical - 1)) == 0) {
@@ -271,6 +291,17 @@ static int examine_null(struct raw_disk *disk, const char *path, mode_t mode, st
 	return r;
 }
 
+/* `sector` 0: the host's. */
+static void set_size(struct raw_disk *disk, uint32_t sector)
+{
+	if (sector != 0) {
+		disk->logical_block = sector;
+	}
+	disk->physical_block = MAX(disk->physical_block, disk->logical_block);
+	disk->tail = (uint32_t)(disk->capacity % disk->logical_block);
+	disk->capacity -= disk->tail;
+}
+
 static int examine(struct raw_disk *disk, const char *path, struct error *e)
 {
 	struct stat st;
@@ -292,24 +323,11 @@ static int examine(struct raw_disk *disk, const char *path, struct error *e)
 	} else {
 		r = examine_null(disk, path, st.st_mode, e);
 	}
-	if (r == 0) {
-		disk->tail = (uint32_t)(disk->capacity % disk->logical_block);
-		disk->capacity -= disk->tail;
-	}
 	return r;
 }
 
-static int refuse_formats(const struct raw_disk *disk, const char *path, struct error *e)
+static int refuse_formats(const uint8_t header[HEADER_SIZE], const char *path, struct error *e)
 {
-	uint8_t header[HEADER_SIZE] = { 0 };
-	ssize_t n;
-
-	do {
-		n = pread(disk->fd, header, sizeof(header), 0);
-	} while (n < 0 && errno == EINTR);
-	if (n < 0) {
-		return error_set_sys(e, ERROR_DISK, errno, "read '%s'", path);
-	}
 	for (size_t i = 0; i < ARRAY_SIZE(magics); i++) {
 		const struct magic *magic = &magics[i];
 
@@ -325,6 +343,33 @@ static int refuse_formats(const struct raw_disk *disk, const char *path, struct 
 		}
 	}
 	return 0;
+}
+
+static bool has_table(const uint8_t header[HEADER_SIZE], uint32_t block)
+{
+	return memcmp(header + block, TABLE_MAGIC, TABLE_MAGIC_SIZE) == 0;
+}
+
+/* Looks at the first bytes: what they say is believed only to refuse, and to warn. */
+static int look(struct raw_disk *disk, const struct block_config *config, struct error *e)
+{
+	uint8_t header[HEADER_SIZE] = { 0 };
+	uint32_t other = disk->logical_block == BLOCK_SECTOR ? SECTOR_LARGE : BLOCK_SECTOR;
+	ssize_t n;
+
+	if (disk->is_null) {
+		return 0;
+	}
+	do {
+		n = pread(disk->fd, header, sizeof(header), 0);
+	} while (n < 0 && errno == EINTR);
+	if (n < 0) {
+		return error_set_sys(e, ERROR_DISK, errno, "read '%s'", config->path);
+	}
+	if (has_table(header, other) && !has_table(header, disk->logical_block)) {
+		disk->table_block = other;
+	}
+	return config->format == BLOCK_FORMAT_AUTO ? refuse_formats(header, config->path, e) : 0;
 }
 
 static int set_serial(struct raw_disk *disk, const char *serial, struct error *e)
@@ -416,7 +461,7 @@ static int share_file(struct raw_disk *disk, struct block *old, struct error *e)
 int block_open_instead(struct block **ret, const struct block_config *config, struct block *old,
 		       struct error *e)
 {
-	struct raw_disk disk = { .fd = -1, .read_only = config->read_only };
+	struct raw_disk disk = { .fd = -1, .read_only = config->read_only, .host_block = 1 };
 	int r;
 
 	if (config->path == NULL || config->path[0] == '\0') {
@@ -433,11 +478,14 @@ int block_open_instead(struct block **ret, const struct block_config *config, st
 	if (r == 0) {
 		r = examine(&disk, config->path, e);
 	}
+	if (r == 0) {
+		set_size(&disk, old != NULL ? old->logical_block : (uint32_t)config->sector);
+	}
 	if (r == 0 && config->lock == BLOCK_LOCK_ON && !disk.is_null) {
 		r = lock_disk(disk.fd, config->path, config->read_only, old != NULL, e);
 	}
-	if (r == 0 && config->format == BLOCK_FORMAT_AUTO && !disk.is_null) {
-		r = refuse_formats(&disk, config->path, e);
+	if (r == 0) {
+		r = look(&disk, config, e);
 	}
 	if (r == 0) {
 		r = create(ret, &disk, config->engine, e);

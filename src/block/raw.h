@@ -25,6 +25,8 @@ struct raw_disk {
 	uint64_t capacity;
 	uint32_t tail; /* bytes of the file behind it */
 	uint32_t logical_block, physical_block;
+	uint32_t host_block;  /* a device's own; 1: a file's, which has none */
+	uint32_t table_block; /* see struct block */
 	bool read_only;
 	bool is_device;
 	bool is_null;	/* a character device without content, such as /dev/null */
@@ -60,6 +62,7 @@ struct aio {
 struct raw {
 	struct block block;
 	int fd; /* owned */
+	uint32_t host_block;
 	/* Another disk on the same open file, and so with the same lock; NULL: none. Main. */
 	struct raw *twin;
 	bool is_device, in_memory;
@@ -90,7 +93,7 @@ void aio_finish(struct aio *aio);
 
 /* Blocking: DISCARD or WRITE_ZEROES by whatever way the file has. */
 int raw_deallocate(struct raw *raw, const struct block_request *req);
-/* The fallocate() mode that does `req` best; -1 if only slower ways are left. */
+/* The fallocate() mode that does all of `req` best; -1 if only slower ways are left. */
 int raw_fallocate_mode(const struct raw *raw, const struct block_request *req);
 /* Blocking. */
 int raw_sync(struct raw *raw);

@@ -13,6 +13,9 @@
  * disk's promise (F2: Linux reports a lost page once and forgets it), which O_DSYNC writes could
  * not tell.
  *
+ * The page cache is between us and the disk: a transfer of less than a block of the host's is read,
+ * changed and written by the kernel, under the lock of the page.
+ *
  * The file may be truncated by others at any time: a read beyond its end is -EIO. It is never
  * mapped, so there is no SIGBUS.
  */
@@ -69,6 +72,8 @@ int raw_init(struct raw *raw, const struct block_ops *ops, struct raw_disk *disk
 		raw->twin->twin = raw;
 	}
 	raw->block.tail = disk->tail;
+	raw->block.table_block = disk->table_block;
+	raw->host_block = MAX(disk->host_block, 1U);
 	raw->is_device = disk->is_device;
 	raw->block.is_null = disk->is_null;
 	raw->in_memory = disk->in_memory;
@@ -185,6 +190,9 @@ static int write_zeroes(struct raw *raw, uint64_t offset, uint64_t len)
 
 int raw_fallocate_mode(const struct raw *raw, const struct block_request *req)
 {
+	if ((req->offset | req->len) % raw->host_block != 0) {
+		return -1;
+	}
 	if (req->op == BLOCK_DISCARD || req->unmap) {
 		return raw->no_punch_hole ? -1 : FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
 	}
@@ -201,7 +209,7 @@ static int allocate(const struct raw *raw, int mode, const struct block_request 
 	return r < 0 ? -errno : 0;
 }
 
-int raw_deallocate(struct raw *raw, const struct block_request *req)
+static int deallocate_blocks(struct raw *raw, const struct block_request *req)
 {
 	int mode = raw_fallocate_mode(raw, req);
 
@@ -230,6 +238,30 @@ int raw_deallocate(struct raw *raw, const struct block_request *req)
 		}
 	}
 	return 0; /* a discard is advice */
+}
+
+/* A device zeroes and discards whole blocks of its own; what is left at the ends, where the guest
+ * sees smaller ones, is written. */
+int raw_deallocate(struct raw *raw, const struct block_request *req)
+{
+	const uint64_t end = req->offset + req->len;
+	struct block_request inner = *req;
+	uint64_t inner_end = end - end % raw->host_block;
+	bool zeroes = req->op == BLOCK_WRITE_ZEROES;
+	int r = 0;
+
+	inner.offset = ALIGN_UP(req->offset, (uint64_t)raw->host_block);
+	if (inner.offset >= inner_end) {
+		return zeroes ? write_zeroes(raw, req->offset, req->len) : 0;
+	}
+	inner.len = inner_end - inner.offset;
+	if (zeroes) {
+		r = write_zeroes(raw, req->offset, inner.offset - req->offset);
+	}
+	if (r == 0) {
+		r = deallocate_blocks(raw, &inner);
+	}
+	return r == 0 && zeroes ? write_zeroes(raw, inner_end, end - inner_end) : r;
 }
 
 int raw_sync(struct raw *raw)

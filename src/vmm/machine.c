@@ -177,6 +177,12 @@ void machine_warn_of_disk(const char *name, const char *path, const struct block
 			"than a block of %u",
 			name, block->tail, path, block->logical_block);
 	}
+	if (block->table_block != 0) {
+		log_warn("disk %s: '%s' has a partition table for sectors of %u bytes, and the "
+			 "guest "
+			 "sees sectors of %u: it finds no partitions (',sector=%u' mends it)",
+			 name, path, block->table_block, block->logical_block, block->table_block);
+	}
 }
 
 static int add_disk(struct machine *machine, const struct vm_config *config, uint32_t index,

@@ -139,6 +139,70 @@ START_TEST(test_size)
 }
 END_TEST
 
+/* As the guest is to see it; what does not fill one is out of reach. */
+static const struct sector_row {
+	int sector;
+	uint32_t block, tail;
+} sectors[] = { { 0, 512, 488 }, { 512, 512, 488 }, { 4096, 4096, 1000 } };
+
+START_TEST(test_sector_of_a_file)
+{
+	const struct sector_row *row = &sectors[_i];
+	struct block_config config = { .path = disk_path, .sector = row->sector };
+	struct block *b = NULL, *next = NULL;
+	struct error e = { 0 };
+
+	make_file(disk_path, MIB(1) + 1000);
+	check_ok(block_open(&b, &config, &e), &e);
+	ck_assert_uint_eq(b->logical_block, row->block);
+	ck_assert_uint_eq(b->physical_block, 4096);
+	ck_assert_uint_eq(b->capacity % row->block, 0);
+	ck_assert_uint_eq(b->capacity + b->tail, MIB(1) + 1000);
+	ck_assert_uint_eq(b->tail, row->tail);
+	/* A guest cannot be told anew. */
+	config.sector = row->sector == 4096 ? 512 : 4096;
+	check_ok(block_open_instead(&next, &config, b, &e), &e);
+	ck_assert_uint_eq(next->logical_block, row->block);
+	block_close(b);
+	block_close(next);
+}
+END_TEST
+
+static const struct table_row {
+	int sector;
+	off_t at, also;
+	uint32_t warned;
+} tables[] = { { 0, 512, 0, 0 },      { 0, 4096, 0, 4096 },  { 512, 4096, 0, 4096 },
+	       { 4096, 4096, 0, 0 },  { 4096, 512, 0, 512 }, { 4096, 512, 4096, 0 },
+	       { 512, 512, 4096, 0 }, { 512, 1024, 0, 0 } };
+
+START_TEST(test_table_of_another_sector)
+{
+	const struct table_row *row = &tables[_i];
+	struct error e = { 0 };
+	int fd;
+
+	make_file(disk_path, MIB(1));
+	fd = open(disk_path, O_WRONLY | O_CLOEXEC);
+	ck_assert_int_eq(pwrite(fd, "EFI PART", 8, row->at), 8);
+	if (row->also != 0) {
+		ck_assert_int_eq(pwrite(fd, "EFI PART", 8, row->also), 8);
+	}
+	(void)close(fd);
+	for (int format = 0; format < 2; format++) {
+		struct block_config config = { .path = disk_path,
+					       .sector = row->sector,
+					       .format = format == 0 ? BLOCK_FORMAT_AUTO
+								     : BLOCK_FORMAT_RAW };
+		struct block *b = NULL;
+
+		check_ok(block_open(&b, &config, &e), &e);
+		ck_assert_uint_eq(b->table_block, row->warned);
+		block_close(b);
+	}
+}
+END_TEST
+
 /* Any number of them, with no lock between them, whichever engine was asked for. */
 START_TEST(test_null)
 {
@@ -362,32 +426,59 @@ START_TEST(test_close_on_exec)
 }
 END_TEST
 
+/* False: there are none here. */
+static bool attach_loop(char *device, size_t size, int block)
+{
+	char command[256];
+	FILE *losetup;
+	bool got;
+
+	make_file(disk_path, DISK_SIZE);
+	(void)snprintf(command, sizeof(command), "losetup -b %d --find --show '%s' 2>/dev/null",
+		       block, disk_path);
+	losetup = popen(command, "r");
+	got = losetup != NULL && fgets(device, (int)size, losetup) != NULL;
+	if (losetup != NULL) {
+		(void)pclose(losetup);
+	}
+	device[strcspn(device, "\n")] = '\0';
+	return got;
+}
+
+static void detach_loop(const char *device)
+{
+	char command[96];
+
+	(void)snprintf(command, sizeof(command), "losetup -d %s", device);
+	ck_assert_int_eq(system(command), 0);
+}
+
+static const struct device_row {
+	int engine;
+	int host; /* its sectors */
+} devices[] = { { BLOCK_ENGINE_SYNC, 512 },
+		{ BLOCK_ENGINE_URING, 512 },
+		{ BLOCK_ENGINE_SYNC, 4096 },
+		{ BLOCK_ENGINE_URING, 4096 } };
+
 START_TEST(test_block_device)
 {
-	struct block_config config = { .engine = engines[_i] };
-	char command[256], device[64] = "";
+	struct block_config config = { .engine = devices[_i].engine };
 	static uint8_t data[4096], back[4096], zero[4096];
 	struct error e = { 0 };
 	struct block *b = NULL;
+	char device[64] = "";
 	struct loop loop;
-	FILE *losetup;
 
-	make_file(disk_path, DISK_SIZE);
-	(void)snprintf(command, sizeof(command), "losetup --find --show '%s' 2>/dev/null",
-		       disk_path);
-	losetup = popen(command, "r");
-	if (losetup == NULL || fgets(device, sizeof(device), losetup) == NULL) {
-		(void)pclose(losetup);
+	if (!attach_loop(device, sizeof(device), devices[_i].host)) {
 		CHECK_SKIP("no loop devices");
 	}
-	(void)pclose(losetup);
-	device[strcspn(device, "\n")] = '\0';
 	config.path = device;
 	if (block_open(&b, &config, &e) == 0) {
 		check_ok(loop_init(&loop, &e), &e);
 		check_ok(block_attach(b, &loop, NULL, NULL, &e), &e);
 		ck_assert_uint_eq(b->capacity, DISK_SIZE);
-		ck_assert_uint_ge(b->logical_block, 512);
+		ck_assert_uint_eq(b->logical_block, (uint32_t)devices[_i].host);
 		pattern(data, sizeof(data), 11);
 		ck_assert_int_eq(run_buf(b, BLOCK_WRITE, 4096, data, sizeof(data)), 0);
 		ck_assert_int_eq(run_buf(b, BLOCK_READ, 4096, back, sizeof(back)), 0);
@@ -399,9 +490,91 @@ START_TEST(test_block_device)
 		ck_assert_mem_eq(zero, back, sizeof(back));
 		finish(b, &loop);
 	}
-	(void)snprintf(command, sizeof(command), "losetup -d %s", device);
-	ck_assert_int_eq(system(command), 0);
+	detach_loop(device);
 	ck_assert_msg(e.code == ERROR_NONE, "%s", e.msg);
+}
+END_TEST
+
+struct sector_write {
+	struct block_request req;
+	struct iovec iov;
+	uint8_t data[512];
+};
+
+static void sector_written(struct block_request *req, int result)
+{
+	(void)req;
+	ck_assert_int_eq(result, 0);
+}
+
+/*
+ * Sectors of 512 bytes on a device that has 4096: all eight neighbours of each block are written at
+ * once, in an order that leaves none beside the one before, and nothing that one of them wrote is
+ * lost; zeroes and discards that begin or end inside a block leave the rest of it alone.
+ */
+START_TEST(test_small_sectors_on_a_device_of_large_ones)
+{
+	enum { COUNT = 256 };
+	static struct sector_write writes[COUNT];
+	struct block_config config = { .engine = engines[_i], .sector = 512 };
+	static uint8_t back[512 * COUNT], want[512 * COUNT];
+	struct error e = { 0 };
+	struct block *b = NULL;
+	char device[64] = "";
+	struct loop loop;
+
+	if (!attach_loop(device, sizeof(device), 4096)) {
+		CHECK_SKIP("no loop devices");
+	}
+	config.path = device;
+	if (block_open(&b, &config, &e) < 0) {
+		detach_loop(device);
+		ck_abort_msg("%s", e.msg);
+	}
+	check_ok(loop_init(&loop, &e), &e);
+	check_ok(block_attach(b, &loop, NULL, NULL, &e), &e);
+	ck_assert_uint_eq(b->logical_block, 512);
+	ck_assert_uint_eq(b->physical_block, 4096);
+	for (uint32_t i = 0; i < COUNT; i++) {
+		struct sector_write *write = &writes[i];
+		uint32_t at = i * 37 % COUNT;
+
+		pattern(write->data, sizeof(write->data), at + 1);
+		memcpy(want + (size_t)at * 512, write->data, 512);
+		write->iov = (struct iovec){ write->data, 512 };
+		write->req = (struct block_request){ .op = BLOCK_WRITE,
+						     .offset = (uint64_t)at * 512,
+						     .len = 512,
+						     .iov = &write->iov,
+						     .iov_count = 1,
+						     .fua = i % 16 == 0,
+						     .done = sector_written };
+		block_submit(b, &write->req);
+	}
+	block_drain(b);
+	ck_assert_int_eq(run_buf(b, BLOCK_READ, 0, back, sizeof(back)), 0);
+	ck_assert_mem_eq(back, want, sizeof(back));
+	for (uint32_t i = 0; i < 2; i++) {
+		/* Within a block; over an edge; blocks with a piece at each end. */
+		static const struct {
+			uint32_t offset, len;
+		} ranges[] = { { 512, 1024 }, { 3584, 1024 }, { 9 * 1024, 20 * 1024 } };
+
+		for (size_t j = 0; j < ARRAY_SIZE(ranges); j++) {
+			size_t at = ranges[j].offset + (size_t)i * 65536;
+
+			memset(want + at, 0, ranges[j].len);
+			ck_assert_int_eq(run(b, BLOCK_WRITE_ZEROES, at, ranges[j].len, NULL, 0), 0);
+		}
+	}
+	ck_assert_int_eq(run_buf(b, BLOCK_READ, 0, back, sizeof(back)), 0);
+	ck_assert_mem_eq(back, want, sizeof(back));
+	ck_assert_int_eq(run(b, BLOCK_DISCARD, 1536, 1024, NULL, 0), 0);
+	ck_assert_int_eq(run(b, BLOCK_DISCARD, 7680, 10240, NULL, 0), 0);
+	ck_assert_int_eq(run_buf(b, BLOCK_READ, 0, back, 8192), 0);
+	ck_assert_mem_eq(back, want, 8192);
+	finish(b, &loop);
+	detach_loop(device);
 }
 END_TEST
 
@@ -495,9 +668,12 @@ END_TEST
 
 CHECK_MAIN("block_open", CHECK_FIXTURE(setup, teardown); CHECK_TABLE(test_open_refuses, open_rows);
 	   CHECK_TEST(test_open_refuses_character_device);
+	   CHECK_TABLE(test_sector_of_a_file, sectors);
+	   CHECK_TABLE(test_table_of_another_sector, tables);
 	   CHECK_LOOP(test_size, 2 * ARRAY_SIZE(sizes)); CHECK_LOOP(test_null, 2);
 	   CHECK_TEST(test_open_says_that_ro_would_work); CHECK_TEST(test_raw_by_insistence);
 	   CHECK_TABLE(test_read_only_disk, engines); CHECK_TEST(test_serial);
 	   CHECK_TEST(test_lock_rules); CHECK_TEST(test_lock_names_the_holder);
-	   CHECK_TABLE(test_close_on_exec, engines); CHECK_TABLE(test_block_device, engines);
+	   CHECK_TABLE(test_close_on_exec, engines); CHECK_TABLE(test_block_device, devices);
+	   CHECK_TABLE(test_small_sectors_on_a_device_of_large_ones, engines);
 	   CHECK_LOOP(test_instead_of_itself, 4); CHECK_TEST(test_instead_of_another))
