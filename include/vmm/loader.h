@@ -91,5 +91,8 @@ struct cmdline_request {
  * `append`, `only` or `root_partuuid` has control characters (names the offset).
  */
 int cmdline_build(const struct cmdline_request *request, char *buf, size_t size, struct error *e);
+/* True if a kernel with this command line (acpi=off, noapic, ...) needs the timer of old PCs, the
+ * 8254, which no table of ours announces. */
+bool cmdline_wants_old_timer(const char *cmdline);
 
 #endif

@@ -7,6 +7,10 @@
  * GSIs are wired as KVM wires them by default: 0-15 to PIC and IOAPIC, 16-23 to the IOAPIC alone
  * (GSI 0 is IOAPIC pin 2 of old; unused here). The power-on state of PIC, IOAPIC and PIT is read
  * once, and written back on a machine reset.
+ *
+ * A PIT is made only for a kernel that cannot do without (cmdline_wants_old_timer()): nothing
+ * announces it, and its period is the guest's to choose, but its interrupts are made by a thread of
+ * the host's kernel that no control group of ours accounts for.
  */
 #include <errno.h>
 #include <sys/eventfd.h>
@@ -61,12 +65,23 @@ static int mask_pics(struct irqchip *chip, struct error *e)
 	return 0;
 }
 
-int irqchip_init(struct irqchip *chip, struct kvm *kvm, struct error *e)
+static int create_pit(struct irqchip *chip, struct error *e)
 {
 	struct kvm_pit_config pit = { .flags = KVM_PIT_SPEAKER_DUMMY };
+	int r = kvm_ioctl(chip->kvm->vm_fd, KVM_CREATE_PIT2, &pit);
+
+	if (r < 0) {
+		return error_set_sys(e, ERROR_KVM, -r, "KVM_CREATE_PIT2");
+	}
+	r = kvm_ioctl(chip->kvm->vm_fd, KVM_GET_PIT2, &chip->power_on_pit);
+	return r < 0 ? error_set_sys(e, ERROR_KVM, -r, "KVM_GET_PIT2") : 0;
+}
+
+int irqchip_init(struct irqchip *chip, struct kvm *kvm, bool pit, struct error *e)
+{
 	int r;
 
-	*chip = (struct irqchip){ .kvm = kvm };
+	*chip = (struct irqchip){ .kvm = kvm, .has_pit = pit };
 	for (uint32_t gsi = 0; gsi < ARRAY_SIZE(chip->lines); gsi++) {
 		chip->lines[gsi] = (struct irq_line){ .gsi = gsi, .fd = -1, .owner = chip };
 	}
@@ -74,9 +89,11 @@ int irqchip_init(struct irqchip *chip, struct kvm *kvm, struct error *e)
 	if (r < 0) {
 		return error_set_sys(e, ERROR_KVM, -r, "KVM_CREATE_IRQCHIP");
 	}
-	r = kvm_ioctl(kvm->vm_fd, KVM_CREATE_PIT2, &pit);
-	if (r < 0) {
-		return error_set_sys(e, ERROR_KVM, -r, "KVM_CREATE_PIT2");
+	if (pit) {
+		r = create_pit(chip, e);
+		if (r < 0) {
+			return r;
+		}
 	}
 	for (uint32_t i = 0; i < ARRAY_SIZE(chip->power_on); i++) {
 		chip->power_on[i].chip_id = i;
@@ -84,10 +101,6 @@ int irqchip_init(struct irqchip *chip, struct kvm *kvm, struct error *e)
 		if (r < 0) {
 			return error_set_sys(e, ERROR_KVM, -r, "KVM_GET_IRQCHIP %u", i);
 		}
-	}
-	r = kvm_ioctl(kvm->vm_fd, KVM_GET_PIT2, &chip->power_on_pit);
-	if (r < 0) {
-		return error_set_sys(e, ERROR_KVM, -r, "KVM_GET_PIT2");
 	}
 	return mask_pics(chip, e);
 }
@@ -146,9 +159,11 @@ int irqchip_reset(struct irqchip *chip, struct error *e)
 			return error_set_sys(e, ERROR_KVM, -r, "KVM_SET_IRQCHIP %u", i);
 		}
 	}
-	r = kvm_ioctl(chip->kvm->vm_fd, KVM_SET_PIT2, &chip->power_on_pit);
-	if (r < 0) {
-		return error_set_sys(e, ERROR_KVM, -r, "KVM_SET_PIT2");
+	if (chip->has_pit) {
+		r = kvm_ioctl(chip->kvm->vm_fd, KVM_SET_PIT2, &chip->power_on_pit);
+		if (r < 0) {
+			return error_set_sys(e, ERROR_KVM, -r, "KVM_SET_PIT2");
+		}
 	}
 	return 0;
 }

@@ -41,14 +41,15 @@ void kvm_describe_missing(const struct kvm *kvm, char *buf, size_t size);
  * (measured: 0.1 against 5 ms). */
 int memslots_register(struct kvm *kvm, const struct guest_memory *mem, struct error *e);
 
-/* In-kernel PIC, IOAPIC, LAPICs and PIT. */
+/* In-kernel PIC, IOAPIC, LAPICs and, if asked for, PIT. */
 struct irqchip {
 	struct kvm *kvm;
 	struct irq_line lines[24];
 	struct kvm_irqchip power_on[3];
+	bool has_pit;
 	struct kvm_pit_state2 power_on_pit;
 };
-int irqchip_init(struct irqchip *chip, struct kvm *kvm, struct error *e);
+int irqchip_init(struct irqchip *chip, struct kvm *kvm, bool pit, struct error *e);
 void irqchip_finish(struct irqchip *chip);
 /* Edge line with an irqfd: trigger from any thread is one write(2). Devices may share it: asked for
  * again, the same one is given. */

@@ -278,7 +278,7 @@ static int create_kvm_objects(struct vm *vm, struct error *e)
 		r = memslots_register(&vm->kvm, &vm->mem, e);
 	}
 	if (r == 0) {
-		r = irqchip_init(&vm->irqchip, &vm->kvm, e);
+		r = irqchip_init(&vm->irqchip, &vm->kvm, cmdline_wants_old_timer(vm->cmdline), e);
 	}
 	return r == 0 ? vcpus_create(&vm->vcpus, e) : r;
 }

@@ -80,6 +80,34 @@ START_TEST(test_control_characters)
 }
 END_TEST
 
+static const struct {
+	const char *cmdline;
+	bool wants;
+} timers[] = {
+	{ "", false },
+	{ " ", false },
+	{ "console=ttyS0 panic=-1", false },
+	{ "acpi=off", true },
+	{ "quiet acpi=off", true },
+	{ "quiet\tnoapic\n", true },
+	{ "reboot=k panic=1 nomodule 8250.nr_uarts=0 noapic", true },
+	{ "acpi=noirq x", true },
+	{ "nolapic", true },
+	{ "nosmp", true },
+	{ "xacpi=off", false },
+	{ "acpi=offx noapic_timer nolapic_timer", false },
+	{ "acpi=on acpi=force", false },
+	{ "init=/bin/sh -- acpi=off", false },
+	{ "--x acpi=off", true },
+	{ "noapic -- a", true },
+};
+
+START_TEST(test_old_timer)
+{
+	ck_assert_int_eq(cmdline_wants_old_timer(timers[_i].cmdline), timers[_i].wants);
+}
+END_TEST
+
 START_TEST(test_size)
 {
 	const struct cmdline_request request = { .only = "12345678" };
@@ -170,4 +198,4 @@ END_TEST
 
 CHECK_MAIN("cmdline", CHECK_TABLE(test_words, lines); CHECK_TABLE(test_control_characters, bad);
 	   CHECK_TEST(test_size); CHECK_TABLE(test_bzimage_limit, limits);
-	   CHECK_LOOP(test_elf_limit, 2))
+	   CHECK_LOOP(test_elf_limit, 2); CHECK_TABLE(test_old_timer, timers))
