@@ -10,12 +10,14 @@
  *  - hidden: nested virtualisation (no state for it is saved yet), the performance counters (their
  * MSRs cost exits at boot, and are attack surface), MONITOR/MWAIT, the topology and thermal leaves
  * that describe the host rather than the guest.
+ * What then lacks something that it needs is taken out by cpuid_features.c.
  *
  * Runs before the guest; the guest controls nothing here.
  */
 #include "cpuid.h"
 
 #include "cpu_template.h"
+#include "cpuid_features.h"
 
 #include <errno.h>
 #include <string.h>
@@ -318,6 +320,7 @@ int cpuid_apply(const struct cpuid *cpuid, const struct cpu_template *cpu, int v
 			return r;
 		}
 	}
+	cpuid_clear_unusable(&own);
 	cpuid_set_apic_id(&own, apic_id);
 	r = kvm_ioctl(vcpu_fd, KVM_SET_CPUID2, &own);
 	if (r < 0) {
