@@ -28,6 +28,8 @@ write_sources() {
 	local distribution=$1 suite=$2 uris keyring security='' key='' uri one suites
 	shift 2
 	suites="$suite $suite-updates $*"
+	# Debian's development is one suite; nothing comes to it by another way.
+	[ "$suite" != sid ] || suites="sid $*"
 	case $distribution in
 	debian)
 		keyring=/usr/share/keyrings/debian-archive-keyring
@@ -49,7 +51,7 @@ write_sources() {
 			echo "deb [arch=amd64 signed-by=$key] $uri $one main"
 		done
 	done
-	if [ -n "$security" ]; then
+	if [ -n "$security" ] && [ "$suite" != sid ]; then
 		echo "deb [arch=amd64 signed-by=$key] $security $suite-security main"
 	fi
 }
