@@ -60,7 +60,8 @@ struct vm_boot_config {
 
 enum vm_huge_pages { VM_HUGE_PAGES_NONE = 0, VM_HUGE_PAGES_TRANSPARENT, VM_HUGE_PAGES_2M };
 
-/* Firecracker's static templates have names only, so that they can be refused by name. */
+/* Firecracker's static templates: each is for some hosts only, which the start finds out. V1N1 is for
+ * ARM, and known so that it can be refused by name. */
 enum vm_cpu_template {
 	VM_CPU_TEMPLATE_NONE = 0,
 	VM_CPU_TEMPLATE_C3,
@@ -78,7 +79,7 @@ struct vm_machine_config {
 	bool track_dirty_pages; /* for snapshots; no effect before there are any */
 	int huge_pages;		/* enum vm_huge_pages */
 	int memory_backing;	/* enum guest_memory_backing; huge_pages 2M means hugetlb */
-	int cpu_template;	/* enum vm_cpu_template; only NONE is accepted */
+	int cpu_template;	/* enum vm_cpu_template; a cpu_template of one's own comes first */
 	int on_reboot;		/* enum vm_on_reboot */
 };
 
@@ -87,7 +88,7 @@ struct vm_machine_config {
 enum cpuid_register { CPUID_EAX, CPUID_EBX, CPUID_ECX, CPUID_EDX };
 struct cpuid_modifier {
 	uint32_t leaf, subleaf;
-	uint32_t flags;	      /* as in struct kvm_cpuid_entry2; must match */
+	uint32_t flags;	      /* as in struct kvm_cpuid_entry2; the host's stay */
 	uint8_t reg;	      /* enum cpuid_register */
 	uint32_t mask, value; /* bits of mask become those of value */
 };
@@ -95,10 +96,18 @@ struct msr_modifier {
 	uint32_t index;
 	uint64_t mask, value;
 };
-#define CPU_TEMPLATE_CPUID_MAX 256
-#define CPU_TEMPLATE_MSR_MAX   128
+/* KVM_CAP_...: one more that KVM must have, or one of ours that it need not have. The last word about
+ * a number counts. */
+struct capability_modifier {
+	uint32_t number;
+	bool removed;
+};
+#define CPU_TEMPLATE_CPUID_MAX	    256
+#define CPU_TEMPLATE_MSR_MAX	    128
+#define CPU_TEMPLATE_CAPABILITY_MAX 64
 struct cpu_template {
-	uint32_t cpuid_count, msr_count;
+	uint32_t cpuid_count, msr_count, capability_count;
+	struct capability_modifier capabilities[CPU_TEMPLATE_CAPABILITY_MAX];
 	struct cpuid_modifier cpuid[CPU_TEMPLATE_CPUID_MAX];
 	struct msr_modifier msrs[CPU_TEMPLATE_MSR_MAX];
 };

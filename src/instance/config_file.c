@@ -107,7 +107,8 @@ static json_t *serial_to_json(const struct config_store *store, unsigned int fla
 /* What Firecracker's answer says of a resource, whatever is configured. */
 enum theirs { THEIRS_VALUE, THEIRS_NULL, THEIRS_EMPTY, THEIRS_NO_KEY };
 
-/* In the order of Firecracker's answer, which is the order they are read in as well. */
+/* In the order of Firecracker's answer, which is the order they are read in as well, but that a CPU
+ * template comes last: of it and machine-config's the later one counts. */
 static const struct resource {
 	const char *key;
 	json_t *(*to_json)(const struct config_store *store, unsigned int flags); /* NULL: later */
@@ -296,6 +297,24 @@ static int put_cpu_config(struct config_store *store, const struct instance_sett
 	return r == 0 ? put_body(store, settings, REQUEST_PUT_CPU_CONFIG, file, e) : r;
 }
 
+static int read_resource(struct config_store *store, const struct instance_settings *settings,
+			 const struct resource *resource, const json_t *config, struct error *e)
+{
+	const json_t *value = json_object_get(config, resource->key);
+	int r;
+
+	if (value == NULL || json_is_null(value) || resource->to_json == NULL) {
+		return 0;
+	}
+	if (resource->many) {
+		return put_list(store, settings, resource, value, e);
+	}
+	r = resource->type == REQUEST_PUT_CPU_CONFIG
+		    ? put_cpu_config(store, settings, value, e)
+		    : put_body(store, settings, resource->type, value, e);
+	return r < 0 ? error_prefix(e, "%s", resource->key) : 0;
+}
+
 int config_store_read(struct config_store *store, const struct instance_settings *settings,
 		      const json_t *config, struct error *e)
 {
@@ -305,22 +324,11 @@ int config_store_read(struct config_store *store, const struct instance_settings
 		return error_set(e, ERROR_JSON, EINVAL, "the configuration is not a JSON object");
 	}
 	r = check_keys(config, e);
-	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(resources); i++) {
-		const struct resource *resource = &resources[i];
-		const json_t *value = json_object_get(config, resource->key);
-
-		if (value == NULL || json_is_null(value) || resource->to_json == NULL) {
-			continue;
-		}
-		if (resource->many) {
-			r = put_list(store, settings, resource, value, e);
-			continue;
-		}
-		r = resource->type == REQUEST_PUT_CPU_CONFIG
-			    ? put_cpu_config(store, settings, value, e)
-			    : put_body(store, settings, resource->type, value, e);
-		if (r < 0) {
-			(void)error_prefix(e, "%s", resource->key);
+	for (int last = 0; last <= 1; last++) {
+		for (size_t i = 0; r == 0 && i < ARRAY_SIZE(resources); i++) {
+			if ((resources[i].type == REQUEST_PUT_CPU_CONFIG) == (last == 1)) {
+				r = read_resource(store, settings, &resources[i], config, e);
+			}
 		}
 	}
 	return r;

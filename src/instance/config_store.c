@@ -158,19 +158,49 @@ static int put_boot(struct config_store *store, const struct instance_settings *
 	return r;
 }
 
+static void drop_own_template(struct config_store *store)
+{
+	json_decref(take_ptr(store->cpu_config));
+	free(take_ptr(store->cpu_template));
+}
+
+static bool is_given(const json_t *json, const char *key)
+{
+	const json_t *value = json_object_get(json, key);
+
+	return value != NULL && !json_is_null(value);
+}
+
+/* Of a named template and one of the client's own the one that came last counts, whatever else is
+ * changed meanwhile: so it is with Firecracker. */
+static void set_machine(struct config_store *store, const struct vm_machine_config *machine,
+			const json_t *json)
+{
+	int before = store->machine.cpu_template;
+
+	store->machine = *machine;
+	if (json == NULL) {
+		return;
+	}
+	if (is_given(json, "cpu_template")) {
+		drop_own_template(store);
+	} else {
+		store->machine.cpu_template = before;
+	}
+}
+
 static int put_machine(struct config_store *store, const struct instance_settings *settings,
 		       const struct request *request, struct error *e)
 {
 	struct vm_machine_config machine = *(const struct vm_machine_config *)request->object;
-	const json_t *on_reboot = json_object_get(request->json, "on_reboot");
 	int r;
 
-	if (request->json != NULL && (on_reboot == NULL || json_is_null(on_reboot))) {
+	if (request->json != NULL && !is_given(request->json, "on_reboot")) {
 		machine.on_reboot = (int)settings->on_reboot;
 	}
 	r = vm_machine_config_validate(&machine, e);
 	if (r == 0) {
-		store->machine = machine;
+		set_machine(store, &machine, request->json);
 	}
 	return r;
 }
@@ -187,7 +217,7 @@ static int patch_machine(struct config_store *store, const struct instance_setti
 		r = vm_machine_config_validate(&machine, e);
 	}
 	if (r == 0) {
-		store->machine = machine;
+		set_machine(store, &machine, request->json);
 	}
 	return r;
 }
@@ -208,10 +238,10 @@ static int put_cpu(struct config_store *store, const struct instance_settings *s
 		free(template);
 		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "CPU template: out of memory");
 	}
-	json_decref(store->cpu_config);
-	free(store->cpu_template);
+	drop_own_template(store);
 	store->cpu_config = copy;
 	store->cpu_template = template;
+	store->machine.cpu_template = VM_CPU_TEMPLATE_NONE;
 	return 0;
 }
 

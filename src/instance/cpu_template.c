@@ -2,7 +2,7 @@
 /*
  * A CPU template out of JSON, in Firecracker's form:
  *
- *	{ "kvm_capabilities": [],
+ *	{ "kvm_capabilities": [ "171", "!56" ],
  *	  "cpuid_modifiers": [ { "leaf": "0x1", "subleaf": "0x0", "flags": 0, "modifiers": [
  *		{ "register": "ecx", "bitmap": "0bx00000000000000000000000000000xx" } ] } ],
  *	  "msr_modifiers": [ { "addr": "0x10a", "bitmap": "0b..." } ] }
@@ -11,8 +11,8 @@
  * 'x' leaves a bit alone, '_' may stand between digits, bits in front that are not written are left
  * alone.
  *
- * The JSON is a client's: what is accepted is bounded by CPU_TEMPLATE_CPUID_MAX and
- * CPU_TEMPLATE_MSR_MAX, unknown keys are refused. Pure functions.
+ * The JSON is a client's: what is accepted is bounded by CPU_TEMPLATE_..._MAX, unknown keys are
+ * refused. Pure functions.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -274,6 +274,39 @@ static int read_msr(struct cpu_template *template, const json_t *json, const str
 	return r;
 }
 
+/* "171": KVM must have the capability of that number as well; "!171": it need not have it. */
+static int read_capability(struct cpu_template *template, const json_t *json,
+			   const struct place *place, struct error *e)
+{
+	struct capability_modifier *modifier = &template->capabilities[template->capability_count];
+	const char *text = json_string_value(json);
+	const char *digits = text;
+	uint64_t n = 0;
+
+	if (text == NULL || strlen(text) != json_string_length(json)) {
+		return refuse(place, e, "not a string such as \"171\" or \"!171\"");
+	}
+	modifier->removed = digits[0] == '!';
+	digits += modifier->removed ? 1 : 0;
+	digits += digits[0] == '+' ? 1 : 0;
+	if (digits[0] == '\0') {
+		return refuse(place, e, "\"%.40s\" is not the number of a capability", text);
+	}
+	for (; *digits != '\0'; digits++) {
+		if (*digits < '0' || *digits > '9') {
+			return refuse(place, e, "\"%.40s\" is not the number of a capability",
+				      text);
+		}
+		n = n * 10 + (uint64_t)(*digits - '0');
+		if (n > UINT32_MAX) {
+			return refuse(place, e, "\"%.40s\" does not fit into 32 bits", text);
+		}
+	}
+	modifier->number = (uint32_t)n;
+	template->capability_count++;
+	return 0;
+}
+
 /* Parts that mean nothing here may be there if they are empty. */
 static int check_empty(const json_t *json, const char *key, const char *why, struct error *e)
 {
@@ -297,8 +330,13 @@ static int read_template(struct cpu_template *template, const json_t *json, stru
 	int r = check_object(json, keys, &top, e);
 
 	if (r == 0) {
-		r = check_empty(json, "kvm_capabilities",
-				"which capabilities KVM must have is not changed by templates", e);
+		r = get_array(json, "kvm_capabilities", CPU_TEMPLATE_CAPABILITY_MAX, &top, &list,
+			      e);
+	}
+	for (size_t i = 0; r == 0 && i < json_array_size(list); i++) {
+		struct place here = inside(&top, "kvm_capabilities", i);
+
+		r = read_capability(template, json_array_get(list, i), &here, e);
 	}
 	if (r == 0) {
 		r = check_empty(json, "reg_modifiers", "that is for other processors than x86", e);

@@ -9,12 +9,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "kvm_cure.h"
 #include "vmm/cleanup.h"
 #include "vmm/platform.h"
+#include "vmm/vm_config.h"
 
 #define KVM_DEVICE "/dev/kvm"
 
@@ -62,9 +64,51 @@ static bool has_capability(int fd, int capability)
 	return kvm_ioctl(fd, KVM_CHECK_EXTENSION, (void *)(uintptr_t)capability) > 0;
 }
 
-static int check_required(int fd, struct error *e)
+/* The last word of a template about the capability, NULL: it has none. */
+static const struct capability_modifier *find_modifier(const struct cpu_template *cpu,
+						       uint32_t number)
+{
+	for (uint32_t i = cpu != NULL ? cpu->capability_count : 0; i-- > 0;) {
+		if (cpu->capabilities[i].number == number) {
+			return &cpu->capabilities[i];
+		}
+	}
+	return NULL;
+}
+
+static bool is_excused(const struct cpu_template *cpu, uint32_t number)
+{
+	const struct capability_modifier *modifier = find_modifier(cpu, number);
+
+	return modifier != NULL && modifier->removed;
+}
+
+static int check_added(int fd, const struct cpu_template *cpu, struct error *e)
+{
+	for (uint32_t i = 0; cpu != NULL && i < cpu->capability_count; i++) {
+		uint32_t number = cpu->capabilities[i].number;
+
+		if (is_excused(cpu, number)) {
+			continue;
+		}
+		/* KVM takes an int for what the template may have as 32 bits. */
+		if (number > INT_MAX || !has_capability(fd, (int)number)) {
+			(void)error_set(e, ERROR_CONFIG, ENOTSUP,
+					"CPU template: Missing KVM capabilities: 0x%x (%u)", number,
+					number);
+			return error_hint(e, "take it out of the template's kvm_capabilities, or "
+					     "use a host that has it");
+		}
+	}
+	return 0;
+}
+
+static int check_required(int fd, const struct cpu_template *cpu, struct error *e)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(required); i++) {
+		if (is_excused(cpu, (uint32_t)required[i].number)) {
+			continue;
+		}
 		if (!has_capability(fd, required[i].number)) {
 			(void)error_set(e, ERROR_KVM_UNAVAILABLE, ENOTSUP,
 					KVM_DEVICE ": %s is missing, which %s need",
@@ -75,7 +119,7 @@ static int check_required(int fd, struct error *e)
 	return 0;
 }
 
-int kvm_open(struct kvm *kvm, struct error *e)
+int kvm_open(struct kvm *kvm, const struct cpu_template *cpu, struct error *e)
 {
 	int version;
 	int r;
@@ -100,7 +144,10 @@ int kvm_open(struct kvm *kvm, struct error *e)
 		(void)error_hint(e, "use a kernel of version 4.13 or newer");
 		goto fail;
 	}
-	r = check_required(kvm->fd, e);
+	r = check_required(kvm->fd, cpu, e);
+	if (r == 0) {
+		r = check_added(kvm->fd, cpu, e);
+	}
 	if (r < 0) {
 		goto fail;
 	}

@@ -28,9 +28,12 @@ struct kvm {
 /* EINTR-proof ioctl: -errno on failure. */
 int kvm_ioctl(int fd, unsigned long request, void *arg);
 
-/* Opens /dev/kvm and checks version and required capabilities. ERROR_KVM_UNAVAILABLE with the cure
- * as hint. */
-int kvm_open(struct kvm *kvm, struct error *e);
+struct cpu_template;
+
+/* Opens /dev/kvm and checks version and required capabilities, with what a template (NULL: none)
+ * adds to these or takes away. ERROR_KVM_UNAVAILABLE with the cure as hint; ERROR_CONFIG for one that
+ * the template has added. */
+int kvm_open(struct kvm *kvm, const struct cpu_template *cpu, struct error *e);
 /* KVM_CREATE_VM and what belongs to it before any vCPU. */
 int kvm_create_vm(struct kvm *kvm, struct error *e);
 void kvm_close(struct kvm *kvm);

@@ -115,7 +115,7 @@ void kvm_probe(struct kvm_report *report)
 	uint64_t start;
 
 	*report = (struct kvm_report){ 0 };
-	if (kvm_open(&kvm, &report->error) < 0) {
+	if (kvm_open(&kvm, NULL, &report->error) < 0) {
 		return;
 	}
 	report->opened = true;

@@ -23,6 +23,7 @@
 #include "vmm/log.h"
 #include "vmm/platform.h"
 #include "x86/reset_vector.h"
+#include "x86/static_templates.h"
 #include "vmm/virtio_console.h"
 
 LOG_DOMAIN("vm");
@@ -298,7 +299,7 @@ static int create(struct vm *vm, struct error *e)
 		r = build_cmdline(vm, e);
 	}
 	if (r == 0) {
-		r = kvm_open(&vm->kvm, e);
+		r = kvm_open(&vm->kvm, vm->cpu_template, e);
 	}
 	if (r == 0) {
 		r = vcpus_init(&vm->vcpus, &vm->kvm, vm->machine_config.vcpus, e);
@@ -366,18 +367,27 @@ static int begin_workers(struct vm *vm, struct error *e)
 }
 
 /* vCPUs' threads read it after vm_create() has returned. */
-static int copy_cpu_template(struct vm *vm, struct error *e)
+static int make_cpu_template(struct vm *vm, struct error *e)
 {
-	if (vm->config->cpu_template == NULL) {
+	enum vm_cpu_template named = (enum vm_cpu_template)vm->machine_config.cpu_template;
+	struct host_cpu host;
+	int r = 0;
+
+	if (vm->config->cpu_template == NULL && named == VM_CPU_TEMPLATE_NONE) {
 		return 0;
 	}
 	vm->cpu_template = malloc(sizeof(*vm->cpu_template));
 	if (vm->cpu_template == NULL) {
 		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "CPU template: out of memory");
 	}
-	*vm->cpu_template = *vm->config->cpu_template;
+	if (vm->config->cpu_template != NULL) {
+		*vm->cpu_template = *vm->config->cpu_template;
+	} else {
+		host_cpu_read(&host);
+		r = static_template_make(vm->cpu_template, named, &host, e);
+	}
 	vm->vcpus.cpu_template = vm->cpu_template;
-	return 0;
+	return r;
 }
 
 /* Messages about a reset name the files. */
@@ -424,7 +434,7 @@ int vm_create(struct vm **ret, const struct vm_config *config, struct vm_host *h
 	vm->vcpus.sandbox = config->sandbox;
 	vm->vcpus.thread_name = config->vcpu_name != NULL ? config->vcpu_name : "vcpu";
 	vm->vcpus.threads = config->machine.smt && config->machine.vcpus > 1 ? 2 : 1;
-	r = copy_cpu_template(vm, e);
+	r = make_cpu_template(vm, e);
 	if (r == 0) {
 		r = copy_paths(vm, e);
 	}

@@ -84,11 +84,11 @@ static int check_huge_pages(const struct vm_machine_config *machine, struct erro
 
 static int check_cpu_template(const struct vm_machine_config *machine, struct error *e)
 {
-	if (machine->cpu_template != VM_CPU_TEMPLATE_NONE) {
+	if (machine->cpu_template == VM_CPU_TEMPLATE_V1N1) {
 		(void)error_set(e, ERROR_CONFIG, EINVAL,
-				"cpu_template: Firecracker's static templates are not built in");
-		return error_hint(e,
-				  "use \"None\", and PUT /cpu-config for a template of your own");
+				"cpu_template: V1N1 is for ARM, not for x86");
+		return error_hint(e, "use C3, T2, T2S, T2CL, T2A or None, or PUT /cpu-config for a "
+				     "template of your own");
 	}
 	return 0;
 }

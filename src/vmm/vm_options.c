@@ -71,7 +71,6 @@ static const struct option_value huge_pages[] = {
 	{ "2M", VM_HUGE_PAGES_2M },
 	{ NULL, 0 },
 };
-/* Firecracker's static templates are known by name, so that their refusal can say why. */
 static const struct option_value cpu_templates[] = {
 	{ "None", VM_CPU_TEMPLATE_NONE }, { "C3", VM_CPU_TEMPLATE_C3 },
 	{ "T2", VM_CPU_TEMPLATE_T2 },	  { "T2S", VM_CPU_TEMPLATE_T2S },
@@ -109,7 +108,8 @@ static const struct option machine_options[] = {
 	  .offset = offsetof(struct vm_machine_config, cpu_template),
 	  .values = cpu_templates,
 	  .fallback = "None",
-	  .help = "None; the others are refused, PUT /cpu-config describes a CPU bit by bit",
+	  .help = "the CPU of an EC2 instance type, on hosts that it is for; PUT /cpu-config "
+		  "describes a CPU bit by bit",
 	  .deprecated = true,
 	  .zero = OPTION_ZERO_NOT_THEIRS,
 	  .json = "cpu_template" },

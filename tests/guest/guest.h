@@ -287,7 +287,7 @@ unsigned guest_acpi_cpus(uint8_t *ids, unsigned max);
 /* The tests. */
 typedef int guest_test(void);
 guest_test test_acpi, test_block, test_block_load, test_boot, test_console, test_cpuid, test_exit,
-	test_hostile, test_memory, test_net, test_pit, test_ports, test_powerbutton, test_reboot, test_rng,
-	test_rtc, test_serial, test_smp, test_timer;
+	test_hostile, test_memory, test_net, test_pit, test_ports, test_powerbutton, test_reboot,
+	test_rng, test_rtc, test_serial, test_smp, test_timer;
 
 #endif

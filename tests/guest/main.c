@@ -9,12 +9,25 @@ static const struct {
 	const char *name;
 	guest_test *run;
 } tests[] = {
-	{ "acpi", test_acpi },	   { "block", test_block },	{ "block-load", test_block_load },
-	{ "boot", test_boot },	   { "console", test_console }, { "cpuid", test_cpuid },
-	{ "exit", test_exit },	   { "hostile", test_hostile }, { "memory", test_memory },
-	{ "net", test_net },	   { "pit", test_pit },		{ "ports", test_ports },	{ "powerbutton", test_powerbutton },
-	{ "reboot", test_reboot }, { "rng", test_rng },		{ "rtc", test_rtc },
-	{ "serial", test_serial }, { "smp", test_smp },		{ "timer", test_timer },
+	{ "acpi", test_acpi },
+	{ "block", test_block },
+	{ "block-load", test_block_load },
+	{ "boot", test_boot },
+	{ "console", test_console },
+	{ "cpuid", test_cpuid },
+	{ "exit", test_exit },
+	{ "hostile", test_hostile },
+	{ "memory", test_memory },
+	{ "net", test_net },
+	{ "pit", test_pit },
+	{ "ports", test_ports },
+	{ "powerbutton", test_powerbutton },
+	{ "reboot", test_reboot },
+	{ "rng", test_rng },
+	{ "rtc", test_rtc },
+	{ "serial", test_serial },
+	{ "smp", test_smp },
+	{ "timer", test_timer },
 };
 
 void guest_main(void)

@@ -48,6 +48,26 @@ START_TEST(test_whole)
 }
 END_TEST
 
+START_TEST(test_capabilities)
+{
+	struct cpu_template *t = NULL;
+
+	check_ok(read_text(&t, "{\"kvm_capabilities\": [\"171\", \"!56\", \"+7\", "
+			       "\"!4294967295\"]}"),
+		 &e);
+	ck_assert_uint_eq(t->capability_count, 4);
+	ck_assert_uint_eq(t->capabilities[0].number, 171);
+	ck_assert(!t->capabilities[0].removed);
+	ck_assert_uint_eq(t->capabilities[1].number, 56);
+	ck_assert(t->capabilities[1].removed);
+	ck_assert_uint_eq(t->capabilities[2].number, 7);
+	ck_assert(!t->capabilities[2].removed);
+	ck_assert_uint_eq(t->capabilities[3].number, UINT32_MAX);
+	ck_assert(t->capabilities[3].removed);
+	free(t);
+}
+END_TEST
+
 static const char *const empty[] = {
 	"{}",
 	"{\"cpuid_modifiers\": null, \"msr_modifiers\": []}",
@@ -84,7 +104,16 @@ static const struct {
 	{ "{\"cpuid\": []}", ERROR_JSON, "unknown key 'cpuid'" },
 	{ "{\"cpuid_modifiers\": {}}", ERROR_JSON, "not an array" },
 	{ "{\"cpuid_modifiers\": [1]}", ERROR_JSON, "/cpuid_modifiers/0" },
-	{ "{\"kvm_capabilities\": [\"171\"]}", ERROR_NOT_SUPPORTED, "kvm_capabilities" },
+	{ "{\"kvm_capabilities\": {}}", ERROR_JSON, "not an array" },
+	{ "{\"kvm_capabilities\": [171]}", ERROR_JSON, "/kvm_capabilities/0" },
+	{ "{\"kvm_capabilities\": [\"1\", \"\"]}", ERROR_JSON, "/kvm_capabilities/1" },
+	{ "{\"kvm_capabilities\": [\"!\"]}", ERROR_JSON, "not the number" },
+	{ "{\"kvm_capabilities\": [\"!!1\"]}", ERROR_JSON, "not the number" },
+	{ "{\"kvm_capabilities\": [\"-1\"]}", ERROR_JSON, "not the number" },
+	{ "{\"kvm_capabilities\": [\"0x1\"]}", ERROR_JSON, "not the number" },
+	{ "{\"kvm_capabilities\": [\"1 \"]}", ERROR_JSON, "not the number" },
+	{ "{\"kvm_capabilities\": [\"1\\u0000\"]}", ERROR_JSON, "not a string" },
+	{ "{\"kvm_capabilities\": [\"4294967296\"]}", ERROR_JSON, "32 bits" },
 	{ "{\"reg_modifiers\": [{}]}", ERROR_NOT_SUPPORTED, "reg_modifiers" },
 	{ "{\"vcpu_features\": [{}]}", ERROR_NOT_SUPPORTED, "vcpu_features" },
 	{ "{\"vcpu_features\": 7}", ERROR_JSON, "not an array" },
@@ -176,5 +205,6 @@ START_TEST(test_limits)
 }
 END_TEST
 
-CHECK_MAIN("cpu_template", CHECK_TEST(test_whole); CHECK_TABLE(test_empty, empty);
-	   CHECK_TABLE(test_refusals, refusals); CHECK_LOOP(test_limits, 2))
+CHECK_MAIN("cpu_template", CHECK_TEST(test_whole); CHECK_TEST(test_capabilities);
+	   CHECK_TABLE(test_empty, empty); CHECK_TABLE(test_refusals, refusals);
+	   CHECK_LOOP(test_limits, 2))

@@ -102,6 +102,38 @@ static const struct {
 	  "\"0b1\"}]}" },
 };
 
+static void expect_templates(const char *named, bool own)
+{
+	json_t *config = rig_get(REQUEST_GET_VM_CONFIG, NULL);
+	const json_t *machine = json_object_get(config, "machine-config");
+
+	ck_assert_str_eq(json_string_value(json_object_get(machine, "cpu_template")), named);
+	ck_assert_int_eq(json_is_object(json_object_get(config, "cpu-config")), own);
+	json_decref(config);
+}
+
+/* Of a named template and one's own the last one counts; what does not name one leaves it. */
+START_TEST(test_cpu_templates)
+{
+	static const char own[] = "{\"kvm_capabilities\": [\"!7\"]}";
+
+	rig_ok(MACH, NULL, "{\"vcpu_count\": 1, \"mem_size_mib\": 64, \"cpu_template\": \"T2S\"}");
+	expect_templates("T2S", false);
+	rig_ok(MACH, NULL, "{\"vcpu_count\": 2, \"mem_size_mib\": 64, \"cpu_template\": null}");
+	expect_templates("T2S", false);
+	rig_ok(REQUEST_PUT_CPU_CONFIG, NULL, own);
+	expect_templates("None", true);
+	rig_ok(MACH, NULL, "{\"vcpu_count\": 1, \"mem_size_mib\": 64}");
+	rig_ok(PMACH, NULL, "{\"vcpu_count\": 2}");
+	expect_templates("None", true);
+	rig_ok(PMACH, NULL, "{\"cpu_template\": \"T2A\"}");
+	expect_templates("T2A", false);
+	rig_ok(REQUEST_PUT_CPU_CONFIG, NULL, own);
+	rig_ok(PMACH, NULL, "{\"cpu_template\": \"None\"}");
+	expect_templates("None", false);
+}
+END_TEST
+
 /* What is accepted can be read back, and applying what was read changes nothing. */
 START_TEST(test_accepted)
 {
@@ -166,7 +198,7 @@ static const struct {
 	  ERROR_JSON, "/huge_pages" },
 	{ MACH, NULL, "{\"vcpu_count\": 1, \"mem_size_mib\": 65, \"huge_pages\": \"2M\"}",
 	  ERROR_CONFIG, "2 MiB" },
-	{ MACH, NULL, "{\"vcpu_count\": 1, \"mem_size_mib\": 64, \"cpu_template\": \"T2\"}",
+	{ MACH, NULL, "{\"vcpu_count\": 1, \"mem_size_mib\": 64, \"cpu_template\": \"V1N1\"}",
 	  ERROR_CONFIG, "cpu_template" },
 	{ MACH, NULL, "{\"vcpu_count\": 1, \"mem_size_mib\": 64, \"ht_enabled\": true}", ERROR_JSON,
 	  "ht_enabled" },
@@ -757,11 +789,12 @@ START_TEST(test_random_addresses)
 END_TEST
 
 CHECK_MAIN("instance", CHECK_FIXTURE(rig_setup, rig_teardown); CHECK_TEST(test_empty);
-	   CHECK_TABLE(test_accepted, accepted); CHECK_TABLE(test_refused, refused);
-	   CHECK_TABLE(test_bad_files, files); CHECK_TEST(test_file); CHECK_TEST(test_limits);
-	   CHECK_TEST(test_unknown_resource); CHECK_TEST(test_objects); CHECK_LOOP(test_machine, 2);
-	   CHECK_TEST(test_answers); CHECK_TEST(test_console); CHECK_TEST(test_logger);
-	   CHECK_TEST(test_logger_of_file); CHECK_TEST(test_metrics_path);
-	   CHECK_TEST(test_output_cut); CHECK_TEST(test_output_full); CHECK_TEST(test_prometheus);
-	   CHECK_TEST(test_no_kernel); CHECK_TEST(test_bad_id); CHECK_TEST(test_files_at_start);
-	   CHECK_TEST(test_many); CHECK_TEST(test_addresses); CHECK_TEST(test_random_addresses))
+	   CHECK_TABLE(test_accepted, accepted); CHECK_TEST(test_cpu_templates);
+	   CHECK_TABLE(test_refused, refused); CHECK_TABLE(test_bad_files, files);
+	   CHECK_TEST(test_file); CHECK_TEST(test_limits); CHECK_TEST(test_unknown_resource);
+	   CHECK_TEST(test_objects); CHECK_LOOP(test_machine, 2); CHECK_TEST(test_answers);
+	   CHECK_TEST(test_console); CHECK_TEST(test_logger); CHECK_TEST(test_logger_of_file);
+	   CHECK_TEST(test_metrics_path); CHECK_TEST(test_output_cut); CHECK_TEST(test_output_full);
+	   CHECK_TEST(test_prometheus); CHECK_TEST(test_no_kernel); CHECK_TEST(test_bad_id);
+	   CHECK_TEST(test_files_at_start); CHECK_TEST(test_many); CHECK_TEST(test_addresses);
+	   CHECK_TEST(test_random_addresses))

@@ -12,6 +12,7 @@
 #include "harness/check_main.h"
 
 #include "../../src/vmm/kvm.h"
+#include "vmm/vm_config.h"
 #include "../../src/vmm/kvm_cure.h"
 
 int __wrap_open(const char *path, int flags, ...);
@@ -110,7 +111,7 @@ static void teardown(void)
 START_TEST(test_good_host)
 {
 	host.interrupts = 3; /* a signal during an ioctl is not an error */
-	check_ok(kvm_open(&kvm, &e), &e);
+	check_ok(kvm_open(&kvm, NULL, &e), &e);
 	ck_assert_int_ge(kvm.fd, 0);
 	ck_assert_int_eq(kvm.vcpu_mmap_size, 12288);
 	ck_assert(kvm.has_xcrs && kvm.has_tsc_deadline && kvm.has_vcpu_events);
@@ -135,7 +136,7 @@ static const struct open_row {
 START_TEST(test_open_fails)
 {
 	host.open_errno = opens[_i].sys;
-	ck_assert_int_eq(kvm_open(&kvm, &e), -opens[_i].sys);
+	ck_assert_int_eq(kvm_open(&kvm, NULL, &e), -opens[_i].sys);
 	check_error(&e, ERROR_KVM_UNAVAILABLE, "/dev/kvm");
 	check_error(&e, ERROR_KVM_UNAVAILABLE, opens[_i].why);
 	ck_assert_msg((e.hint[0] != '\0') == opens[_i].cure, "hint '%s'", e.hint);
@@ -216,7 +217,7 @@ END_TEST
 START_TEST(test_not_kvm)
 {
 	host.version_errno = ENOTTY;
-	ck_assert_int_lt(kvm_open(&kvm, &e), 0);
+	ck_assert_int_lt(kvm_open(&kvm, NULL, &e), 0);
 	check_error(&e, ERROR_KVM_UNAVAILABLE, "/dev/kvm");
 	check_error(&e, ERROR_KVM_UNAVAILABLE, "Inappropriate ioctl");
 	ck_assert_str_ne(e.hint, "");
@@ -232,7 +233,7 @@ START_TEST(test_other_version)
 
 	host.version = versions[_i];
 	(void)snprintf(text, sizeof(text), "API version %d", versions[_i]);
-	ck_assert_int_lt(kvm_open(&kvm, &e), 0);
+	ck_assert_int_lt(kvm_open(&kvm, NULL, &e), 0);
 	check_error(&e, ERROR_KVM_UNAVAILABLE, text);
 	check_error(&e, ERROR_KVM_UNAVAILABLE, "needs 12");
 	ck_assert_str_ne(e.hint, "");
@@ -260,10 +261,46 @@ START_TEST(test_required_capability)
 
 	host.missing = required[_i].number;
 	(void)snprintf(text, sizeof(text), "%s is missing", required[_i].name);
-	ck_assert_int_lt(kvm_open(&kvm, &e), 0);
+	ck_assert_int_lt(kvm_open(&kvm, NULL, &e), 0);
 	check_error(&e, ERROR_KVM_UNAVAILABLE, text);
 	check_error(&e, ERROR_KVM_UNAVAILABLE, "need"); /* what for */
 	check_error(&e, ERROR_KVM_UNAVAILABLE, "4.13");
+	ck_assert_int_eq(kvm.fd, -1);
+}
+END_TEST
+
+static const struct template_row {
+	int missing;
+	struct capability_modifier modifiers[3];
+	uint32_t count;
+	const char *says; /* NULL: it opens */
+} template_rows[] = {
+	{ -1, { { KVM_CAP_XCRS, false } }, 1, NULL },
+	{ KVM_CAP_XCRS, { { KVM_CAP_XCRS, false } }, 1, "Missing KVM capabilities: 0x38 (56)" },
+	{ KVM_CAP_XCRS, { { KVM_CAP_XCRS, false }, { KVM_CAP_XCRS, true } }, 2, NULL },
+	{ KVM_CAP_XCRS, { { KVM_CAP_XCRS, true }, { KVM_CAP_XCRS, false } }, 2, "0x38" },
+	{ KVM_CAP_PIT2, { { KVM_CAP_PIT2, true } }, 1, NULL },
+	{ KVM_CAP_PIT2, { { KVM_CAP_IRQFD, true } }, 1, "KVM_CAP_PIT2" },
+	{ KVM_CAP_PIT2, { { KVM_CAP_PIT2, true }, { KVM_CAP_PIT2, false } }, 2, "KVM_CAP_PIT2" },
+	{ -1, { { UINT32_MAX, false } }, 1, "0xffffffff" },
+	{ -1, { { UINT32_MAX, true } }, 1, NULL },
+};
+
+/* A CPU template's list is checked beside ours, or excuses what is missing. */
+START_TEST(test_template_capabilities)
+{
+	const struct template_row *row = &template_rows[_i];
+	struct cpu_template template = { .capability_count = row->count };
+
+	memcpy(template.capabilities, row->modifiers, sizeof(row->modifiers));
+	host.missing = row->missing;
+	if (row->says == NULL) {
+		check_ok(kvm_open(&kvm, &template, &e), &e);
+		return;
+	}
+	ck_assert_int_lt(kvm_open(&kvm, &template, &e), 0);
+	ck_assert_ptr_nonnull(strstr(e.msg, row->says));
+	ck_assert_str_ne(e.hint, "");
 	ck_assert_int_eq(kvm.fd, -1);
 }
 END_TEST
@@ -284,7 +321,7 @@ START_TEST(test_optional_capability)
 	char text[512], small[8];
 
 	host.missing = optional[_i].number;
-	check_ok(kvm_open(&kvm, &e), &e);
+	check_ok(kvm_open(&kvm, NULL, &e), &e);
 	kvm_describe_missing(&kvm, text, sizeof(text));
 	ck_assert_msg(strstr(text, optional[_i].consequence) != NULL, "'%s'", text);
 	ck_assert_ptr_null(strchr(text, ';'));
@@ -306,7 +343,7 @@ START_TEST(test_nothing_optional)
 		ck_assert_ptr_nonnull(strstr(text, optional[i].consequence));
 	}
 	host.missing = -1;
-	check_ok(kvm_open(&kvm, &e), &e);
+	check_ok(kvm_open(&kvm, NULL, &e), &e);
 	kvm_describe_missing(&kvm, text, sizeof(text));
 	ck_assert_str_eq(text, "");
 }
@@ -317,7 +354,7 @@ static const int run_sizes[] = { -1, 0, 64 };
 START_TEST(test_run_page)
 {
 	host.run_size = run_sizes[_i];
-	ck_assert_int_lt(kvm_open(&kvm, &e), 0);
+	ck_assert_int_lt(kvm_open(&kvm, NULL, &e), 0);
 	check_error(&e, ERROR_KVM, "KVM_GET_VCPU_MMAP_SIZE");
 	ck_assert_int_eq(kvm.fd, -1);
 }
@@ -325,7 +362,7 @@ END_TEST
 
 START_TEST(test_create_vm)
 {
-	check_ok(kvm_open(&kvm, &e), &e);
+	check_ok(kvm_open(&kvm, NULL, &e), &e);
 	check_ok(kvm_create_vm(&kvm, &e), &e);
 	ck_assert_int_ge(kvm.vm_fd, 0);
 	ck_assert(!kvm.has_xsave2);
@@ -335,7 +372,7 @@ START_TEST(test_create_vm)
 	host.xsave2 = 11008;
 	host.identity_errno = ENOTTY; /* AMD and software KVM do not know these two */
 	host.tss_errno = EINVAL;
-	check_ok(kvm_open(&kvm, &e), &e);
+	check_ok(kvm_open(&kvm, NULL, &e), &e);
 	check_ok(kvm_create_vm(&kvm, &e), &e);
 	ck_assert(kvm.has_xsave2);
 	ck_assert_uint_eq(kvm.xsave_size, 11008);
@@ -344,7 +381,7 @@ END_TEST
 
 START_TEST(test_create_vm_fails)
 {
-	check_ok(kvm_open(&kvm, &e), &e);
+	check_ok(kvm_open(&kvm, NULL, &e), &e);
 	host.create_errno = ENOMEM;
 	ck_assert_int_eq(kvm_create_vm(&kvm, &e), -ENOMEM);
 	check_error(&e, ERROR_KVM, "KVM_CREATE_VM");
@@ -359,6 +396,7 @@ END_TEST
 CHECK_MAIN("kvm", CHECK_FIXTURE(setup, teardown); CHECK_TEST(test_good_host);
 	   CHECK_TABLE(test_open_fails, opens); CHECK_TABLE(test_cure, cures);
 	   CHECK_TEST(test_not_kvm); CHECK_TABLE(test_other_version, versions);
+	   CHECK_TABLE(test_template_capabilities, template_rows);
 	   CHECK_TABLE(test_required_capability, required);
 	   CHECK_TABLE(test_optional_capability, optional); CHECK_TEST(test_nothing_optional);
 	   CHECK_TABLE(test_run_page, run_sizes); CHECK_TEST(test_create_vm);

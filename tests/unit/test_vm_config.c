@@ -170,6 +170,8 @@ START_TEST(test_machine)
 	machine->huge_pages = VM_HUGE_PAGES_NONE;
 	check_ok(vm_machine_config_validate(machine, &e), &e);
 	machine->cpu_template = VM_CPU_TEMPLATE_T2;
+	check_ok(vm_machine_config_validate(machine, &e), &e);
+	machine->cpu_template = VM_CPU_TEMPLATE_V1N1;
 	ck_assert_int_lt(vm_machine_config_validate(machine, &e), 0);
 	check_error(&e, ERROR_CONFIG, "cpu_template");
 	ck_assert_ptr_nonnull(strstr(e.hint, "/cpu-config"));

@@ -2,7 +2,8 @@
 /*
  * CPU templates: bits of CPUID and of MSRs as somebody wants them, on top of what cpuid.c makes of
  * the host's (Firecracker's "custom CPU templates"). What belongs to one vCPU, its APIC id, is put
- * in after this, so a template cannot give two vCPUs the same.
+ * in after this, so a template cannot give two vCPUs the same. Whether a leaf has subleaves (its
+ * flags) is the host's word: a template's wrong one would make KVM answer with another subleaf.
  *
  * On the vCPU's own thread before the guest runs, and on main at a reset. The template comes from a
  * client: counts are checked by whoever has made it, leaves and MSRs are judged by the host. MSRs
@@ -21,8 +22,7 @@ static struct kvm_cpuid_entry2 *find(struct cpuid *cpuid, const struct cpuid_mod
 	for (uint32_t i = 0; i < cpuid->count; i++) {
 		struct kvm_cpuid_entry2 *entry = &cpuid->entries[i];
 
-		if (entry->function == modifier->leaf && entry->index == modifier->subleaf &&
-		    entry->flags == modifier->flags) {
+		if (entry->function == modifier->leaf && entry->index == modifier->subleaf) {
 			return entry;
 		}
 	}
@@ -39,8 +39,8 @@ int cpu_template_edit_cpuid(const struct cpu_template *cpu, struct cpuid *cpuid,
 		if (entry == NULL) {
 			(void)error_set(e, ERROR_CONFIG, EINVAL,
 					"CPU template: this host has no CPUID leaf 0x%x, subleaf "
-					"0x%x with flags 0x%x",
-					modifier->leaf, modifier->subleaf, modifier->flags);
+					"0x%x",
+					modifier->leaf, modifier->subleaf);
 			return error_hint(e, "take it out of the template's cpuid_modifiers");
 		}
 		switch (modifier->reg) {
