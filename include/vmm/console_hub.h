@@ -60,6 +60,8 @@ struct console_hub_stats {
 	uint32_t clients;
 };
 void console_hub_stats(struct console_hub *hub, struct console_hub_stats *stats);
+/* The last `size` bytes of output, or what there is since byte `since` of it. Main. */
+size_t console_hub_last(struct console_hub *hub, uint64_t since, uint8_t *buf, size_t size);
 /* Sends what still waits for at most `timeout_ms`; no guest thread runs any more. Accepts NULL. */
 void console_hub_destroy(struct console_hub *hub, int timeout_ms);
 

@@ -64,6 +64,8 @@ struct instance_host {
 	void (*settle)(struct instance_host *host);
 	/* Main, from the loop, once. */
 	void (*ended)(struct instance_host *host, const struct vm_stop *stop);
+	/* As struct vm_host. */
+	bool (*may_restart)(struct instance_host *host, struct error *why);
 	/* Main: the window of an attached console changed. May be NULL. */
 	void (*resized)(struct instance_host *host, uint16_t columns, uint16_t rows);
 };
@@ -149,6 +151,13 @@ void instance_reopen_outputs(struct instance *instance);
 void instance_count_sigpipe(struct instance *instance);
 /* All figures as Prometheus text. */
 void instance_write_metrics(struct instance *instance, struct metrics_text *text);
+/* What the guest boots with. */
+struct instance_boot {
+	bool initrd;
+	uint32_t disks;
+	bool serial_elsewhere; /* the serial port's output goes to a file */
+};
+struct instance_boot instance_boot(const struct instance *instance);
 /* Nanoseconds since the VM first ran; 0 before. */
 uint64_t instance_uptime_ns(const struct instance *instance);
 

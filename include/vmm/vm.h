@@ -41,12 +41,18 @@ enum vm_stop_reason {
 	VM_STOP_DEBUG_EXIT, /* `code` is the guest's byte */
 	VM_STOP_REQUESTED,  /* vm_stop() */
 	VM_STOP_ERROR,	    /* KVM refused to go on, or a reset failed: `error` says why */
+	VM_STOP_BOOT_LOOP,  /* may_restart() said no: `error` has its words */
 };
 
 struct vm_stop {
 	enum vm_stop_reason reason;
 	uint8_t code;
 	struct error error;
+	/* Where a vCPU stood: the one that ended the machine, else the first. Not known: KVM has reset a
+	 * vCPU of AMD's after a triple fault. */
+	bool has_address;
+	uint32_t vcpu;
+	uint64_t address;
 };
 
 struct vm;
@@ -58,6 +64,9 @@ struct vm_host {
 	/* Main thread, from the loop: the guest, or vm_reset(), has reset the machine; once for
 	 * resets that follow each other quickly. May be NULL. */
 	void (*was_reset)(struct vm_host *host);
+	/* Main thread: the guest resets the machine, and on_reboot is AUTO. False: it stops with
+	 * VM_STOP_BOOT_LOOP, and `why` is filled. May not touch the VM. May be NULL. */
+	bool (*may_restart)(struct vm_host *host, struct error *why);
 	/* On a thread without a filter, soon after vm_start(): for threads that main cannot start any
 	 * more. A failure stops the VM. May be NULL. */
 	int (*start_threads)(struct vm_host *host, struct error *e);
@@ -90,6 +99,8 @@ int vm_resume(struct vm *vm, struct error *e);
 /* Machine reset: RAM is emptied, the kernel loaded again. If that fails half-way, the VM stops with
  * VM_STOP_ERROR and the same error. */
 int vm_reset(struct vm *vm, struct error *e);
+/* Where the first vCPU stands, by holding the machine for a moment. False: it does not run. */
+bool vm_look(struct vm *vm, uint64_t *address);
 /* Stops for good; `stopped` is called with VM_STOP_REQUESTED from the loop. */
 void vm_stop(struct vm *vm);
 void vm_destroy(struct vm *vm);
@@ -142,5 +153,8 @@ struct kvm_report {
 	struct error error; /* why not, if !opened */
 };
 void kvm_probe(struct kvm_report *report);
+/* Is there VT-x or AMD-V below KVM, by the processor's word? If not it interprets guest kernels. At
+ * any time, within any filter. */
+bool kvm_has_hardware(void);
 
 #endif

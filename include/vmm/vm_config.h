@@ -23,7 +23,8 @@
 	1024 /* bytes of the id of a drive or card: more than a path of Firecracker's API has */
 
 enum vm_on_reboot {
-	VM_ON_REBOOT_RESTART = 0, /* the machine resets within this process */
+	VM_ON_REBOOT_AUTO = 0, /* as RESTART, unless the host of the VM has a reason to end it */
+	VM_ON_REBOOT_RESTART,  /* the machine resets within this process */
 	VM_ON_REBOOT_EXIT,
 };
 

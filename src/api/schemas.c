@@ -54,7 +54,8 @@ static const struct schema_field failure_fields[] = {
 };
 
 static const struct schema_field end_fields[] = {
-	{ "reason", "power-off|reboot|panic|triple-fault|debug-exit|stopped|error|none", NULL },
+	{ "reason", "power-off|reboot|panic|triple-fault|debug-exit|stopped|error|boot-loop|none",
+	  NULL },
 	{ "code?", "integer", "what the guest wrote to the debug exit" },
 	{ "error?", "Failure", NULL },
 };

@@ -291,5 +291,6 @@ const struct command command_serve = {
 		 "10 the guest has rebooted, with on_reboot \"exit\" in its machine-config\n"
 		 "11 the guest's kernel has panicked, as far as it tells (pvpanic)\n"
 		 "12 triple fault\n"
+		 "13 the guest's kernel panicked and restarted three times in a row\n"
 		 "128+N the VM was stopped: after signal N, or by a request (137)",
 };

@@ -10,6 +10,7 @@ enum exit_code {
 	EXIT_REBOOT = 10, /* the guest rebooted, with --on-reboot exit */
 	EXIT_PANIC = 11,  /* the guest's kernel panicked (pvpanic) */
 	EXIT_TRIPLE_FAULT = 12,
+	EXIT_BOOT_LOOP = 13,  /* it panicked and restarted again and again */
 	EXIT_TIMED_OUT = 124, /* --timeout */
 	EXIT_VMM_ERROR = 125,
 	EXIT_SIGNAL_BASE = 128, /* + signal, when the guest did not power off in time after it */

@@ -10,7 +10,7 @@
 struct exit_report {
 	const char *name;
 	const char *reason; /* "power-off", "reboot", "panic", "triple-fault", "debug-exit",
-			       "timeout", "signal", "stopped", "error" */
+			       "boot-loop", "timeout", "signal", "stopped", "error" */
 	int exit_code;
 	uint64_t uptime_ns;
 	struct vm_stats stats;

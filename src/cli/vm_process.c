@@ -15,8 +15,10 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "end_words.h"
 #include "exit_codes.h"
 #include "exit_report.h"
+#include "guest_watch.h"
 #include "signals.h"
 #include "vmm/cleanup.h"
 #include "vmm/log.h"
@@ -407,6 +409,11 @@ static void settle(struct instance_host *host)
 	loop_post(&process->loop, &process->settled);
 }
 
+static bool may_restart(struct instance_host *host, struct error *why)
+{
+	return guest_watch_may_restart(container_of(host, struct vm_process, host), why);
+}
+
 /* The VM runs. */
 static void vm_started(struct instance_host *host, const struct error *failure)
 {
@@ -422,6 +429,7 @@ static void vm_started(struct instance_host *host, const struct error *failure)
 			       timeout_expired);
 	}
 	loop_timer_set(&process->loop, &process->trim, TRIM_AFTER_NS, trim);
+	guest_watch_begin(process);
 	/* Of a start by request: vm_process_start() has done it already. */
 	if (!process->terminal.raw && terminal_enter_raw(&process->terminal, &e) < 0) {
 		log_error_object(&e);
@@ -483,6 +491,7 @@ static int open_instance(struct vm_process *process, struct error *e)
 		.prepare = prepare,
 		.started = vm_started,
 		.settle = process->config.kept ? settle : NULL,
+		.may_restart = may_restart,
 		.ended = ended,
 	};
 	if (process->config.console == RUN_CONSOLE_HVC) {
@@ -570,7 +579,7 @@ int vm_process_run(struct vm_process *process, struct error *e)
 	if (r < 0) {
 		return error_set_sys(e, ERROR_INTERNAL, -r, "event loop");
 	}
-	if (process->stop.reason == VM_STOP_ERROR) {
+	if (process->stop.reason == VM_STOP_ERROR || process->stop.reason == VM_STOP_BOOT_LOOP) {
 		*e = process->stop.error;
 		return -EIO;
 	}
@@ -631,8 +640,12 @@ static int report_end(struct vm_process *process, const struct error *failure)
 	const struct vm *vm = running_vm(process);
 
 	if (failure != NULL) {
-		report.reason = "error";
-		report.exit_code = failure->code == ERROR_USAGE ? EXIT_USAGE : EXIT_VMM_ERROR;
+		const bool loop = process->stop.reason == VM_STOP_BOOT_LOOP;
+
+		report.reason = loop ? "boot-loop" : "error";
+		report.exit_code = loop				  ? EXIT_BOOT_LOOP
+				   : failure->code == ERROR_USAGE ? EXIT_USAGE
+								  : EXIT_VMM_ERROR;
 		log_error_object(failure);
 	} else {
 		report.exit_code = exit_code(process, &report.reason);
@@ -641,6 +654,7 @@ static int report_end(struct vm_process *process, const struct error *failure)
 		report.uptime_ns = instance_uptime_ns(process->instance);
 		vm_stats(vm, &report.stats);
 	}
+	end_words_say(process, &report);
 	return write_reports(process, &report);
 }
 

@@ -14,6 +14,7 @@
 #ifndef VMM_SRC_CLI_VM_PROCESS_H
 #define VMM_SRC_CLI_VM_PROCESS_H
 
+#include "boot_guard.h"
 #include "crash.h"
 #include "stdio_console.h"
 #include "terminal.h"
@@ -84,7 +85,8 @@ struct vm_process {
 	int signal_fd;
 	struct crash_watch crash; /* the descriptors of both reports */
 	struct loop_source signals;
-	struct loop_timer timeout, stop_timeout, trim;
+	struct loop_timer timeout, stop_timeout, trim, silence;
+	struct boot_guard boot_guard;
 	/* Main: called once when the VM runs and is defined. NULL: nobody asks, or has been told. */
 	void (*started)(struct vm_process *process);
 

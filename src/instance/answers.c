@@ -33,6 +33,7 @@ static const char *const reason_names[] = {
 	[VM_STOP_DEBUG_EXIT] = "debug-exit",
 	[VM_STOP_REQUESTED] = "stopped",
 	[VM_STOP_ERROR] = "error",
+	[VM_STOP_BOOT_LOOP] = "boot-loop",
 };
 
 const char *stop_reason_name(enum vm_stop_reason reason)
@@ -74,7 +75,7 @@ json_t *describe_stop(const struct vm_stop *stop)
 	if (stop->reason == VM_STOP_DEBUG_EXIT) {
 		(void)json_object_set_new(object, "code", json_integer(stop->code));
 	}
-	if (stop->reason == VM_STOP_ERROR) {
+	if (stop->reason == VM_STOP_ERROR || stop->reason == VM_STOP_BOOT_LOOP) {
 		(void)json_object_set_new(object, "error",
 					  json_pack("{s:s, s:s}", "code",
 						    error_code_name(stop->error.code), "message",

@@ -134,6 +134,17 @@ size_t console_hub_read(struct console_hub *hub, uint64_t *position, uint8_t *bu
 	return len;
 }
 
+size_t console_hub_last(struct console_hub *hub, uint64_t since, uint8_t *buf, size_t size)
+{
+	uint64_t end = console_hub_end(hub);
+	uint64_t position = MAX(since, end - MIN(end, (uint64_t)size));
+	uint64_t lost;
+	size_t len = console_hub_read(hub, &position, buf, size, &lost);
+
+	/* It has gone round meanwhile. */
+	return lost != 0 ? console_hub_read(hub, &position, buf, size, &lost) : len;
+}
+
 uint64_t console_hub_end(struct console_hub *hub)
 {
 	SCOPED_LOCK(&hub->lock);

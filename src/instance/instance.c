@@ -41,6 +41,22 @@ static void was_reset(struct vm_host *host)
 	event_log_add_reset(&container_of(host, struct instance, vm_host)->events);
 }
 
+static bool may_restart(struct vm_host *host, struct error *why)
+{
+	struct instance_host *above = container_of(host, struct instance, vm_host)->host;
+
+	return above->may_restart(above, why);
+}
+
+struct instance_boot instance_boot(const struct instance *instance)
+{
+	const struct config_store *store = &instance->config;
+
+	return (struct instance_boot){ .initrd = store->boot.initrd != NULL,
+				       .disks = store->drive_count,
+				       .serial_elsewhere = store->serial.output_path != NULL };
+}
+
 /* --- life -------------------------------------------------------------------------------------- */
 
 int instance_create(struct instance **ret, const struct instance_settings *settings,
@@ -68,6 +84,7 @@ int instance_create(struct instance **ret, const struct instance_settings *setti
 		.loop = host->loop,
 		.stopped = stopped,
 		.was_reset = was_reset,
+		.may_restart = host->may_restart != NULL ? may_restart : NULL,
 		.start_threads = instance_start_threads,
 	};
 	/* Who is in a hurry opens it when somebody asks. */

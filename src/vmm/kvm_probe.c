@@ -5,6 +5,7 @@
  * second, an interpreting KVM at about one million. For `vmm doctor` and for tests that choose
  * where real kernels can run. Main thread; nothing stays open.
  */
+#include <cpuid.h>
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -14,6 +15,9 @@
 #include "vmm/loop.h"
 #include "vmm/platform.h"
 #include "vmm/vm.h"
+
+#define CPUID_VMX (1U << 5)
+#define CPUID_SVM (1U << 2)
 
 #define PROBE_ADDRESS	   0x1000
 #define PROBE_ROUNDS	   100000U
@@ -38,6 +42,15 @@ static const uint8_t program[] = {
 	PLATFORM_PORT_DEBUG_EXIT,
 	0xf4,
 };
+
+/* CPUID.1:ECX.VMX (Intel SDM 3A, 24.6), Fn8000_0001:ECX.SVM (AMD APM 3, E.4.2). */
+bool kvm_has_hardware(void)
+{
+	unsigned int a, b, c, d;
+
+	return (__get_cpuid(1, &a, &b, &c, &d) != 0 && (c & CPUID_VMX) != 0) ||
+	       (__get_cpuid(0x80000001, &a, &b, &c, &d) != 0 && (c & CPUID_SVM) != 0);
+}
 
 static int set_real_mode(int vcpu_fd, struct error *e)
 {

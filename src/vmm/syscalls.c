@@ -39,6 +39,7 @@ static const struct syscall_rule main_rules[] = {
 	SYSCALL("tgkill"),
 	SYSCALL("getpid"),
 	SYSCALL("gettid"),
+	SYSCALL_IOCTL(KVM_GET_REGS),
 	SYSCALL_IOCTL(KVM_GET_SREGS),
 	SYSCALL_IOCTL(KVM_SET_SREGS),
 	SYSCALL_IOCTL(KVM_SET_REGS),

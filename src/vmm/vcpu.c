@@ -25,6 +25,24 @@
 #define VCPU_STACK_SIZE KIB(256)
 #define VCPU_SIGNAL	SIGRTMIN
 
+static _Thread_local const struct vcpu *current;
+
+const struct vcpu *vcpu_current(void)
+{
+	return current;
+}
+
+bool vcpu_address(const struct vcpu *vcpu, uint64_t *ret)
+{
+	struct kvm_regs regs;
+
+	if (kvm_ioctl(vcpu->fd, KVM_GET_REGS, &regs) < 0) {
+		return false;
+	}
+	*ret = regs.rip;
+	return true;
+}
+
 static void ignore_signal(int number)
 {
 	(void)number;
@@ -212,6 +230,7 @@ static void *vcpu_main(void *arg)
 	(void)snprintf(name, sizeof(name), "%.11s%u", vcpu->all->thread_name, vcpu->index);
 	(void)prctl(PR_SET_NAME, name);
 	log_name_thread(name);
+	current = vcpu;
 	block_signals();
 	if (vcpu->index == 0 && identify(vcpu->all, &vcpu->error) < 0) {
 		wait_for_quit(vcpu);

@@ -93,6 +93,11 @@ void vcpus_finish(struct vcpus *all);
 uint64_t vcpu_cpu_time_ns(const struct vcpu *vcpu);
 void vcpus_write_metrics(const struct vcpus *all, struct metrics_text *text);
 
+/* Of the calling thread; NULL: it is no vCPU's. */
+const struct vcpu *vcpu_current(void);
+/* Where it stands; it is parked. False: KVM does not say. */
+bool vcpu_address(const struct vcpu *vcpu, uint64_t *ret);
+
 /* vcpu_exit.c: handles one exit. False if the vCPU has failed and has to park for good. */
 bool vcpu_handle_exit(struct vcpu *vcpu);
 

@@ -55,6 +55,7 @@ struct vm {
 	_Atomic uint32_t event_word; /* 0: none */
 	_Atomic bool event_posted;
 	_Atomic(struct vcpu *) failed; /* of an EVENT_FAILURE */
+	_Atomic uint32_t reporter;     /* index of the vCPU whose event it is */
 	struct loop_post event_post;
 	struct loop_post stop_post;
 	struct vm_stop stop;
@@ -79,6 +80,9 @@ static void report(struct vm *vm, uint32_t word)
 
 	if (!atomic_compare_exchange_strong(&vm->event_word, &none, word)) {
 		return;
+	}
+	if (vcpu_current() != NULL) {
+		atomic_store(&vm->reporter, vcpu_current()->index);
 	}
 	vcpus_want_hold(&vm->vcpus);
 	if (!atomic_exchange(&vm->event_posted, true)) {
@@ -123,11 +127,26 @@ static void tell_of_reset(struct vm *vm)
 	}
 }
 
+/* Where a vCPU of AMD's is after KVM has reset it (APM 2, 14.1.5). */
+#define RESET_RIP 0xfff0
+
+static void note_address(struct vm *vm, enum vm_stop_reason reason)
+{
+	struct vm_stop *stop = &vm->stop;
+
+	stop->vcpu = atomic_load(&vm->event_word) != 0 ? atomic_load(&vm->reporter) : 0;
+	stop->has_address = vcpu_address(&vm->vcpus.list[stop->vcpu], &stop->address) &&
+			    !(reason == VM_STOP_TRIPLE_FAULT && stop->address == RESET_RIP);
+}
+
 /* All vCPUs are parked. The host hears of it from the loop, so that it may destroy the VM. */
 static void stop_for(struct vm *vm, enum vm_stop_reason reason)
 {
 	if (vm->state == VM_STOPPED) {
 		return;
+	}
+	if (vm->state == VM_RUNNING || vm->state == VM_PAUSED) {
+		note_address(vm, reason);
 	}
 	vm->state = VM_STOPPED;
 	vm->stop.reason = reason;
@@ -142,8 +161,15 @@ static void stop_with_error(struct vm *vm, const struct error *e)
 
 static void reboot(struct vm *vm)
 {
-	if (vm->machine_config.on_reboot == VM_ON_REBOOT_EXIT) {
+	const int on_reboot = vm->machine_config.on_reboot;
+	struct vm_host *host = vm->host;
+
+	if (on_reboot == VM_ON_REBOOT_EXIT) {
 		stop_for(vm, VM_STOP_REBOOT);
+	} else if (on_reboot == VM_ON_REBOOT_AUTO && host->may_restart != NULL &&
+		   !host->may_restart(host, &vm->stop.error)) {
+		vm->resets++;
+		stop_for(vm, VM_STOP_BOOT_LOOP);
 	} else {
 		(void)vm_reset(vm, NULL);
 	}
@@ -586,6 +612,22 @@ int vm_reset(struct vm *vm, struct error *e)
 	vcpus_release(&vm->vcpus);
 	tell_of_reset(vm);
 	return 0;
+}
+
+bool vm_look(struct vm *vm, uint64_t *address)
+{
+	bool known;
+
+	if (vm->state != VM_RUNNING) {
+		return false;
+	}
+	vcpus_hold(&vm->vcpus);
+	known = vcpu_address(&vm->vcpus.list[0], address);
+	/* One that came meanwhile is on its way to act_on_event(), which finds all parked. */
+	if (atomic_load(&vm->event_word) == 0) {
+		vcpus_release(&vm->vcpus);
+	}
+	return known;
 }
 
 void vm_stop(struct vm *vm)

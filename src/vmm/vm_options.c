@@ -61,6 +61,7 @@ static const struct option_value backings[] = {
 	{ NULL, 0 },
 };
 static const struct option_value reboots[] = {
+	{ "auto", VM_ON_REBOOT_AUTO },
 	{ "restart", VM_ON_REBOOT_RESTART },
 	{ "exit", VM_ON_REBOOT_EXIT },
 	{ NULL, 0 },
@@ -137,9 +138,11 @@ static const struct option machine_options[] = {
 	  .type = OPTION_ENUM,
 	  .offset = offsetof(struct vm_machine_config, on_reboot),
 	  .values = reboots,
-	  .argument = "restart|exit",
-	  .fallback = "restart",
-	  .help = "what a guest's reboot does",
+	  .argument = "auto|restart|exit",
+	  .fallback = "auto",
+	  .help = "what a guest's reboot does; auto: restart, but not a kernel that panics again "
+		  "and "
+		  "again",
 	  .ours = true,
 	  .json = "on_reboot" },
 };

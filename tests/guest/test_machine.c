@@ -35,7 +35,7 @@ static void read_registers(void)
 	}
 }
 
-/* mode=acpi|reset|i8042|triple|panic|hang|spin|registers|code (with value=N). */
+/* mode=acpi|reset|i8042|triple|panic|linux-panic|hang|spin|registers|code (with value=N). */
 static void end_machine(const char *mode)
 {
 	if (guest_equal(mode, "acpi")) {
@@ -49,6 +49,12 @@ static void end_machine(const char *mode)
 	} else if (guest_equal(mode, "panic")) {
 		guest_check((guest_in8(PLATFORM_PORT_PVPANIC) & 3) == 3);
 		guest_out8(PLATFORM_PORT_PVPANIC, 1);
+	} else if (guest_equal(mode, "linux-panic")) {
+		/* What a kernel without a root says, and does with panic=-1. */
+		guest_printf(
+			"[    1.0] Kernel panic - not syncing: VFS: Unable to mount root fs on "
+			"unknown-block(0,0)\r\n[    1.1] Rebooting in 1 seconds..\r\n");
+		end_machine("reset");
 	} else if (guest_equal(mode, "hang")) {
 		guest_puts("hanging\n");
 		guest_sleep();

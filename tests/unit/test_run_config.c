@@ -51,7 +51,7 @@ START_TEST(test_defaults)
 	ck_assert_uint_eq(config.vm.disk_count, 0);
 	ck_assert_uint_eq(config.vm.net_count, 0);
 	ck_assert(config.vm.console && config.vm.entropy && !config.vm.debug_exit);
-	ck_assert_int_eq(config.vm.machine.on_reboot, VM_ON_REBOOT_RESTART);
+	ck_assert_int_eq(config.vm.machine.on_reboot, VM_ON_REBOOT_AUTO);
 	/* Nobody has to ask for the sandbox. */
 	ck_assert_int_eq(config.vm.sandbox, SANDBOX_ON);
 	ck_assert_int_eq(config.settings.console, RUN_CONSOLE_SERIAL);

@@ -409,7 +409,7 @@ START_TEST(test_json_values)
 	ck_assert_uint_eq(machine.vcpus, 3);
 	ck_assert_uint_eq(machine.memory_size, MIB(96));
 	ck_assert_int_eq(machine.huge_pages, VM_HUGE_PAGES_NONE);
-	ck_assert_int_eq(machine.on_reboot, VM_ON_REBOOT_RESTART);
+	ck_assert_int_eq(machine.on_reboot, VM_ON_REBOOT_AUTO);
 	ck_assert(!machine.smt);
 	json_decref(value);
 	value = parse("{\"iface_id\":\"e\",\"host_dev_name\":\"tap0\",\"tx_rate_limiter\":"
