@@ -50,6 +50,8 @@ struct instance_host {
 	struct loop *loop;		/* main's; borrowed */
 	struct console_channel *serial; /* as struct vm_host; NULL: nobody listens */
 	struct console_channel *hvc;
+	/* Main, as a start begins, before any thread of the VM's: a failure fails it. May be NULL. */
+	int (*starting)(struct instance_host *host, struct error *e);
 	/*
 	 * Main, within a start: the VM is made, and its vCPUs are setting themselves up; the process is
 	 * not in its sandbox yet. What the host opens late, because a start need not wait for it,

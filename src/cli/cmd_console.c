@@ -125,7 +125,8 @@ static int open_console(struct console *console, struct error *e)
 		r = run_directory_connect(console->dir_fd, "console.sock", &console->socket_fd, e);
 	}
 	if (r == 0) {
-		r = terminal_init(&console->terminal, e);
+		terminal_init(&console->terminal);
+		r = terminal_guard(&console->terminal, e);
 	}
 	return r;
 }

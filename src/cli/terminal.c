@@ -80,13 +80,17 @@ static int start_guardian(struct terminal *terminal, struct error *e)
 	return 0;
 }
 
-int terminal_init(struct terminal *terminal, struct error *e)
+void terminal_init(struct terminal *terminal)
 {
 	*terminal = (struct terminal){ .guardian_fd = -1 };
-	if (tcgetattr(STDIN_FILENO, &terminal->saved) < 0) {
+	terminal->present = tcgetattr(STDIN_FILENO, &terminal->saved) == 0;
+}
+
+int terminal_guard(struct terminal *terminal, struct error *e)
+{
+	if (!terminal->present || terminal->guardian_fd >= 0) {
 		return 0;
 	}
-	terminal->present = true;
 	return start_guardian(terminal, e);
 }
 

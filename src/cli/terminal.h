@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Raw mode for the terminal on standard input, and its return on every way out. Two processes watch
- * each other: vmm, and a guardian forked before anything else, that does nothing but wait for vmm's
- * end and then puts the terminal back. So the terminal is sane again after SIGKILL of either.
+ * each other: vmm, and a guardian forked before any thread exists, that does nothing but wait for
+ * vmm's end and then puts the terminal back. So the terminal is sane again after SIGKILL of either.
  */
 #ifndef VMM_SRC_CLI_TERMINAL_H
 #define VMM_SRC_CLI_TERMINAL_H
@@ -20,11 +20,13 @@ struct terminal {
 	int guardian_fd; /* its end of file tells the guardian that we are gone */
 };
 
+/* Notes the settings of the terminal, if standard input is one. */
+void terminal_init(struct terminal *terminal);
 /*
- * Notes the settings of the terminal, if standard input is one, and starts the guardian. As early
- * as possible: a small process forks in half the time. Before any thread exists.
+ * Starts the guardian, if there is a terminal and it is not there yet: before raw mode and before
+ * any thread, and as early as possible: a small process forks in half the time.
  */
-int terminal_init(struct terminal *terminal, struct error *e);
+int terminal_guard(struct terminal *terminal, struct error *e);
 /* Does nothing unless standard input is a terminal. */
 int terminal_enter_raw(struct terminal *terminal, struct error *e);
 /* Puts the terminal back for a while; the guardian stays. */

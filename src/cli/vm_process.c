@@ -414,6 +414,12 @@ static bool may_restart(struct instance_host *host, struct error *why)
 	return guest_watch_may_restart(container_of(host, struct vm_process, host), why);
 }
 
+/* Who may never start a VM, or does it by a request, has its API answer sooner without a fork. */
+static int starting(struct instance_host *host, struct error *e)
+{
+	return terminal_guard(&container_of(host, struct vm_process, host)->terminal, e);
+}
+
 /* The VM runs. */
 static void vm_started(struct instance_host *host, const struct error *failure)
 {
@@ -488,6 +494,7 @@ static int open_instance(struct vm_process *process, struct error *e)
 	settings.identity = process->identity;
 	process->host = (struct instance_host){
 		.loop = &process->loop,
+		.starting = starting,
 		.prepare = prepare,
 		.started = vm_started,
 		.settle = process->config.kept ? settle : NULL,
@@ -519,9 +526,12 @@ int vm_process_init(struct vm_process *process, const struct vm_process_config *
 		.settled = { .run = settled, .arg = process },
 	};
 	json_prepare();
-	r = config->watch_terminal ? terminal_init(&process->terminal, e) : 0;
-	if (r < 0) {
-		return r;
+	if (config->watch_terminal) {
+		terminal_init(&process->terminal);
+		r = config->ready_when_listening ? 0 : terminal_guard(&process->terminal, e);
+		if (r < 0) {
+			return r;
+		}
 	}
 	r = loop_init_sized(&process->loop, SOURCES_MAX, e);
 	if (r < 0) {

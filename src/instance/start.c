@@ -34,6 +34,9 @@ static int prepare(struct instance *instance, struct error *e)
 	    config_store_open_serial(&instance->config.serial_fd, serial->output_path, e) < 0) {
 		return -EINVAL;
 	}
+	if (instance->host->starting != NULL && instance->host->starting(instance->host, e) < 0) {
+		return -EINVAL;
+	}
 	instance->vm_config = malloc(sizeof(*instance->vm_config));
 	if (instance->vm_config == NULL) {
 		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "start: out of memory");

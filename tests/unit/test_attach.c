@@ -78,7 +78,8 @@ static void play_client(int socket_fd, int key)
 
 	(void)signal(SIGPIPE, SIG_IGN); /* as vmm does */
 	tell("pid %d\n", (int)getpid());
-	r = terminal_init(&terminal, &e);
+	terminal_init(&terminal);
+	r = terminal_guard(&terminal, &e);
 	if (r == 0) {
 		r = terminal_enter_raw(&terminal, &e);
 	}

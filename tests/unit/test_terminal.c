@@ -36,10 +36,16 @@ static void play_vmm(void)
 	struct report report = { .vmm = getpid() };
 	char order;
 
-	if (terminal_init(&terminal, &e) < 0 || terminal_enter_raw(&terminal, &e) < 0) {
+	terminal_init(&terminal);
+	/* Nobody is started before there is something to guard. */
+	if (!terminal.present || terminal.guardian_fd >= 0 || terminal_guard(&terminal, &e) < 0) {
 		_exit(1);
 	}
 	report.guardian = terminal.guardian;
+	if (terminal_guard(&terminal, &e) < 0 || terminal.guardian != report.guardian ||
+	    terminal_enter_raw(&terminal, &e) < 0) {
+		_exit(1);
+	}
 	report.raw = terminal.raw;
 	if (write(reports[1], &report, sizeof(report)) != sizeof(report)) {
 		_exit(1);
@@ -289,7 +295,8 @@ START_TEST(test_no_terminal)
 
 	get_report(&report);
 	ck_assert_int_ge(dup2(null, STDIN_FILENO), 0);
-	check_ok(terminal_init(&terminal, &e), &e);
+	terminal_init(&terminal);
+	check_ok(terminal_guard(&terminal, &e), &e);
 	check_ok(terminal_enter_raw(&terminal, &e), &e);
 	ck_assert(!terminal.present && !terminal.raw);
 	ck_assert_int_eq(terminal.guardian_fd, -1);
