@@ -300,6 +300,29 @@ int options_parse(const struct option_table *table, void *object, int argc, char
 	return options_parse_part(table, object, &given, argc, argv, e);
 }
 
+int options_parse_all(const struct option_table *table, void *object, uint64_t *given, int argc,
+		      char *const argv[], const char *hint, struct error *e)
+{
+	int r = options_defaults(table, object, e);
+
+	*given = 0;
+	if (r == 0) {
+		r = options_parse_part(table, object, given, argc, argv, e);
+	}
+	if (r >= 0 && r < argc) {
+		(void)error_set(e, ERROR_USAGE, EINVAL, "'%s': no operand expected", argv[r]);
+		return error_hint(e, "%s", hint);
+	}
+	return MIN(r, 0);
+}
+
+bool options_given(const struct option_table *table, uint64_t given, const char *name)
+{
+	struct option_iter found;
+
+	return find(table, name, strlen(name), &found) && (given >> found.index & 1) != 0;
+}
+
 /*
  * Ends the part that starts at `text` at its comma, turns doubled commas into single ones, and
  * returns the start of the next part, NULL after the last.

@@ -54,17 +54,22 @@ static int check_id(const struct serve *serve, struct error *e)
 	return 0;
 }
 
-static int put_logger(struct serve *serve, struct error *e)
+static struct logger_settings logger_of(const struct serve_config *config)
 {
-	const struct serve_config *config = &serve->config;
-	const bool style = config->show_level || config->show_log_origin || config->module != NULL;
-	const struct logger_settings logger = {
+	return (struct logger_settings){
 		.path = config->log_path,
 		.level = config->level,
 		.show_level = config->show_level,
 		.show_origin = config->show_log_origin,
 		.module = config->module,
 	};
+}
+
+static int put_logger(struct serve *serve, struct error *e)
+{
+	const struct serve_config *config = &serve->config;
+	const bool style = config->show_level || config->show_log_origin || config->module != NULL;
+	const struct logger_settings logger = logger_of(config);
 	const struct metrics_settings metrics = { .path = config->metrics_path };
 	int r = 0;
 
@@ -92,6 +97,25 @@ static int prepare(struct vm_process *process, struct error *e)
 	return r;
 }
 
+static int edit(json_t *file, const void *arg, struct error *e)
+{
+	const struct serve *serve = arg;
+	const struct logger_settings logger = logger_of(&serve->config);
+	const struct metrics_settings metrics = { .path = serve->config.metrics_path };
+	const uint64_t given = serve->config.given;
+	/* Those that the file does not have are in use already. */
+	const struct overlay flags[] = {
+		{ "logger", &logger_settings_options, &logger, &serve_options, given, false },
+		{ "metrics", &metrics_settings_options, &metrics, &serve_options, given, false },
+	};
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(flags); i++) {
+		r = run_overlay(file, &flags[i], e);
+	}
+	return r;
+}
+
 static int start_from_file(struct serve *serve, struct error *e)
 {
 	const char *path = serve->config.config_file;
@@ -100,7 +124,9 @@ static int start_from_file(struct serve *serve, struct error *e)
 	if (path == NULL) {
 		return 0;
 	}
-	r = run_apply_file(serve->process.instance, path, e);
+	/* Firecracker reads its flags first, and lets the file have the last word. */
+	r = run_apply_file(serve->process.instance, path, serve->firecracker ? NULL : edit, serve,
+			   e);
 	if (r < 0) {
 		serve->bad_config = true;
 		return r;

@@ -7,8 +7,23 @@
 #include "run_config.h"
 #include "vmm/instance.h"
 
-/* A config file. Messages name --config-file. */
-int run_apply_file(struct instance *instance, const char *path, struct error *e);
+/* A config file. Messages name --config-file. `edit` has the file before anybody reads it; NULL:
+ * nobody changes it. */
+int run_apply_file(struct instance *instance, const char *path,
+		   int (*edit)(json_t *file, const void *arg, struct error *e), const void *arg,
+		   struct error *e);
+/* Flags that say the same as a resource of a file. */
+struct overlay {
+	const char *resource;
+	const struct option_table
+		*part; /* of the resource; `object` is what the flags made of it */
+	const void *object;
+	const struct option_table *table; /* of the command line, on which `given` was */
+	uint64_t given;
+	bool add; /* if the file does not have the resource */
+};
+/* What was given takes the place of what the file says. */
+int run_overlay(json_t *file, const struct overlay *flags, struct error *e);
 /* Makes requests of flags. The instance has not been started. */
 int run_configure(struct instance *instance, struct run_config *config, struct error *e);
 /* Starts what was defined: at once and to its end with `attach`, else in the background, and returns

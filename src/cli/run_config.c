@@ -6,6 +6,7 @@
 #include "run_config.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -106,7 +107,8 @@ static int add_net(void *object, const char *value, struct error *e)
 		  .help = "name of the VM, by which other commands find it" },                     \
 	{                                                                                          \
 		.name = "config-file", .type = OPTION_STRING, AT(config_file), .argument = "FILE", \
-		.help = "describe the VM in JSON instead, as Firecracker's --config-file"          \
+		.help = "describe the VM in JSON, as Firecracker's --config-file; flags override " \
+			"it"                                                                       \
 	}
 #define HELP_OPTION                                                                               \
 	{                                                                                         \
@@ -158,37 +160,6 @@ static void choose_root(struct vm_config *config)
 	config->disks[0].root = config->disk_count > 0;
 }
 
-/*
- * A config file says all about the VM. Parsed once more without defaults: what is there then was
- * given as a flag.
- */
-static int check_config_file(const struct option_table *table, int argc, char **argv,
-			     struct error *e)
-{
-	struct run_config given = { 0 };
-	const char *flag = NULL;
-	int r = options_parse(table, &given, argc, argv, e);
-
-	if (r >= 0) {
-		const struct vm_boot_config *boot = &given.vm.boot;
-
-		if (boot->kernel != NULL || boot->initrd != NULL || boot->cmdline != NULL ||
-		    boot->cmdline_only != NULL) {
-			flag = "--kernel, --initrd, --cmdline and --cmdline-only";
-		} else if (given.vm.machine.memory_size != 0 || given.vm.machine.vcpus != 0) {
-			flag = "--memory and --cpus";
-		} else if (given.vm.disk_count != 0 || given.vm.net_count != 0) {
-			flag = "--disk and --net";
-		}
-	}
-	run_config_finish(&given);
-	if (flag != NULL) {
-		(void)error_set(e, ERROR_USAGE, EINVAL, "%s do not go with --config-file", flag);
-		return error_hint(e, "write it into the file");
-	}
-	return MIN(r, 0);
-}
-
 static int check_doors(const struct run_config *config, struct error *e)
 {
 	if (config->no_api && config->settings.api_socket != NULL) {
@@ -205,21 +176,18 @@ static int check_doors(const struct run_config *config, struct error *e)
 int run_config_parse(struct run_config *config, const struct option_table *table, int argc,
 		     char **argv, struct error *e)
 {
+	char hint[80];
 	int r;
 
 	memset(config, 0, offsetof(struct run_config, vm));
 	vm_config_init(&config->vm);
 	config->vm.console = config->vm.entropy = true;
-	r = options_defaults(table, config, e);
-	if (r == 0) {
-		r = options_parse(table, config, argc, argv, e);
-	}
+	config->table = table;
+	(void)snprintf(hint, sizeof(hint), "vmm %s --name NAME --kernel FILE [OPTIONS]",
+		       table->name);
+	r = options_parse_all(table, config, &config->given, argc, argv, hint, e);
 	if (r < 0) {
 		return r;
-	}
-	if (r < argc) {
-		(void)error_set(e, ERROR_USAGE, EINVAL, "'%s': no operand expected", argv[r]);
-		return error_hint(e, "vmm %s --name NAME --kernel FILE [OPTIONS]", table->name);
 	}
 	if (config->help) {
 		return 0;
@@ -227,15 +195,22 @@ int run_config_parse(struct run_config *config, const struct option_table *table
 	config->vm.sandbox = (enum sandbox_mode)config->settings.sandbox;
 	config->vm.debug_exit = config->settings.debug_exit;
 	choose_root(&config->vm);
-	r = check_doors(config, e);
-	return r == 0 && config->config_file != NULL ? check_config_file(table, argc, argv, e) : r;
+	return check_doors(config, e);
 }
 
 int run_config_check(const struct run_config *config, struct error *e)
 {
-	int r = config->config_file != NULL ? vm_name_validate(config->vm.name, e)
-					    : vm_config_validate(&config->vm, e);
+	int r;
 
+	/* What a file adds is judged when it is read. */
+	if (config->config_file == NULL) {
+		r = vm_config_validate(&config->vm, e);
+	} else {
+		r = vm_name_validate(config->vm.name, e);
+		if (r == 0) {
+			r = vm_machine_config_validate(&config->vm.machine, e);
+		}
+	}
 	if (r < 0) {
 		e->code = ERROR_USAGE;
 	}

@@ -9,7 +9,9 @@
 #include "vmm/vm_config.h"
 
 struct run_config {
-	const char *config_file; /* instead of the flags that describe the VM; NULL: none */
+	const char *config_file;	  /* what it says is overridden by flags; NULL: none */
+	const struct option_table *table; /* of the command */
+	uint64_t given;			  /* flags, see options_given() */
 	struct run_settings settings;
 	bool no_api;
 	bool detach;

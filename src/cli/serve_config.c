@@ -202,16 +202,10 @@ int serve_config_parse(struct serve_config *config, int argc, char **argv, struc
 	int r;
 
 	*config = (struct serve_config){ 0 };
-	r = options_defaults(&serve_options, config, e);
-	if (r == 0) {
-		r = options_parse(&serve_options, config, argc, argv, e);
-	}
+	r = options_parse_all(&serve_options, config, &config->given, argc, argv,
+			      "vmm serve --api-sock PATH [OPTIONS]", e);
 	if (r < 0) {
 		return r;
-	}
-	if (r < argc) {
-		(void)error_set(e, ERROR_USAGE, EINVAL, "'%s': no operand expected", argv[r]);
-		return error_hint(e, "vmm serve --api-sock PATH [OPTIONS]");
 	}
 	return config->help || config->version ? 0 : check(config, e);
 }

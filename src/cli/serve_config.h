@@ -22,6 +22,7 @@ struct serve_config {
 	const char *seccomp_filter, *metadata, *describe_snapshot;
 	uint64_t mmds_size, start_time_us, start_time_cpu_us, parent_cpu_time_us;
 	bool help, version;
+	uint64_t given; /* flags, see options_given() */
 };
 
 extern const struct option_table serve_options;
