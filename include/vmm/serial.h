@@ -3,10 +3,15 @@
  * 16550A UART (TL16C550 data sheet), the guest's COM1: 8 ports, 16-byte receive FIFO, transmitter
  * that is always empty.
  *
- * Input flows as it would over a cable with hardware flow control: bytes are taken only while the
- * guest listens, which it says by raising RTS or enabling the receive interrupt, and only as long
- * as the FIFO has room. So a pipe on the host's side loses nothing to the driver's FIFO clearing at
- * boot, and memory stays bounded. A guest that polls must set MCR.RTS first.
+ * Input waits on the host's side until the guest wants it, and only as much is taken as the FIFO has
+ * room for, so memory stays bounded. A guest wants input while it has the receive interrupt enabled,
+ * or when it looks for some: reads the line status twice in a row, which a driver that starts or
+ * sends does not do; then it gets one byte at a time. RTS says
+ * nothing: Linux leaves it raised while it starts the port anew.
+ *
+ * What a driver's start clears out of the FIFO is held and comes again: the clearing means bytes of
+ * an earlier life, and these had just come. Only a driver that receives by interrupts and clears its
+ * receiver loses what is in it.
  *
  * Threads: registers on vCPU threads, serial_input() on main; one lock inside, never held while the
  * channel is called. The guest controls every register; the host controls input bytes. Saved: all
@@ -38,6 +43,10 @@ struct serial {
 	bool thr_empty_pending; /* THRE interrupt not yet acknowledged */
 	uint8_t fifo[SERIAL_FIFO_SIZE];
 	uint8_t fifo_head, fifo_len;
+	bool fifo_looped;		/* it has the guest's own bytes */
+	uint8_t held[SERIAL_FIFO_SIZE]; /* was in the FIFO, will be again; with it 16 at most */
+	uint8_t held_len;
+	uint8_t looks; /* for input, in a row; not saved */
 };
 
 extern const struct bus_ops serial_bus_ops;
@@ -47,8 +56,7 @@ void serial_init(struct serial *serial, struct irq_line *irq, struct console_cha
 void serial_finish(struct serial *serial);
 /* Power-on values; input in the FIFO is lost, as on the real chip. */
 void serial_reset(struct serial *serial);
-/* Main thread. Returns how many of `len` bytes were taken; input_ready() follows if it was fewer.
- */
+/* Main thread. Returns how many of `len` bytes were taken; input_ready() follows if it was fewer. */
 size_t serial_input(struct serial *serial, const uint8_t *data, size_t len);
 /* After state_load(): drives the interrupt line as the registers say and invites input. Main
  * thread, vCPUs stopped. */

@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Theory of operation: a 16550A (TL16C550C data sheet) at the end of a cable with hardware flow
- * control. The transmitter is always empty: a byte written goes to the channel at once and the
- * "holding register empty" interrupt is pending again. The receiver takes bytes only while the
- * guest listens and its FIFO has room, so overruns do not happen (except in loop-back mode, where
+ * Theory of operation: a 16550A (TL16C550C data sheet) whose sender waits until it is wanted. The
+ * transmitter is always empty: a byte written goes to the channel at once and the "holding register
+ * empty" interrupt is pending again. The receiver takes bytes only while the guest wants them (see
+ * vmm/serial.h) and its FIFO has room, so overruns do not happen (except in loop-back mode, where
  * the guest overruns itself).
  *
  * Registers run on vCPU threads, serial_input() on main; `lock` covers all members. The channel is
  * called after the lock is released, because its owner calls serial_input() under locks of its own.
  * The interrupt line is driven under the lock, on changes only; OUT2 gates it as on a PC's card.
  *
- * The guest controls every register, order and width of access. Saved: registers, FIFO, pending
- * transmit interrupt. Not saved: whether the channel waits (serial_resume() invites it again) and
- * the line's level (computed from the registers).
+ * The guest controls every register, order and width of access. Saved: registers, FIFO, held bytes,
+ * pending transmit interrupt. Not saved: whether the channel waits (serial_resume() invites it
+ * again), how often the guest has looked for input (it looks again) and the line's level (computed
+ * from the registers).
  */
 #include "vmm/serial.h"
 
@@ -68,6 +69,9 @@ enum { REG_DATA, REG_IER, REG_IIR_FCR, REG_LCR, REG_MCR, REG_LSR, REG_MSR, REG_S
 #define MSR_RI	   0x40
 #define MSR_DCD	   0x80
 
+/* So many looks for input in a row make a guest that polls. */
+#define LOOKS_OF_POLLING 2
+
 #define DIVISOR_POWER_ON 12 /* 9600 baud; the speed means nothing here */
 
 /* What has to be told to the channel once the lock is released. */
@@ -81,6 +85,23 @@ static uint8_t fifo_room(const struct serial *serial)
 	uint8_t size = (serial->fcr & FCR_ENABLE) != 0 ? SERIAL_FIFO_SIZE : 1;
 
 	return serial->fifo_len < size ? (uint8_t)(size - serial->fifo_len) : 0;
+}
+
+static bool receives_by_interrupt(const struct serial *serial)
+{
+	return (serial->ier & IER_RDI) != 0;
+}
+
+/* How many bytes of the host's the guest wants now. */
+static uint8_t wanted(const struct serial *serial)
+{
+	if ((serial->mcr & MCR_LOOP) != 0 || (serial->fifo_looped && serial->fifo_len != 0)) {
+		return 0;
+	}
+	if (receives_by_interrupt(serial)) {
+		return fifo_room(serial);
+	}
+	return serial->looks >= LOOKS_OF_POLLING && serial->fifo_len == 0 ? 1 : 0;
 }
 
 static void fifo_push(struct serial *serial, uint8_t byte)
@@ -106,12 +127,41 @@ static void fifo_clear(struct serial *serial)
 {
 	serial->fifo_head = 0;
 	serial->fifo_len = 0;
+	serial->fifo_looped = false;
 }
 
-static bool guest_listens(const struct serial *serial)
+/* As if what is in the FIFO had not come yet. */
+static void hold_fifo(struct serial *serial)
 {
-	return (serial->mcr & MCR_LOOP) == 0 &&
-	       ((serial->mcr & MCR_RTS) != 0 || (serial->ier & IER_RDI) != 0);
+	uint8_t len = serial->fifo_looped ? 0 : serial->fifo_len;
+	uint8_t kept[SERIAL_FIFO_SIZE];
+
+	memcpy(kept, serial->held, sizeof(kept));
+	for (uint8_t i = 0; i < len; i++) {
+		serial->held[i] = fifo_pop(serial);
+	}
+	/* Bytes come from the host only when none are held: all of them have room. */
+	memcpy(serial->held + len, kept, MIN(serial->held_len, SERIAL_FIFO_SIZE - len));
+	serial->held_len += len;
+	fifo_clear(serial);
+}
+
+/* A byte of the host's; wanted(). */
+static void push_received(struct serial *serial, uint8_t byte)
+{
+	serial->fifo_looped = false;
+	fifo_push(serial, byte);
+}
+
+static void release_held(struct serial *serial)
+{
+	uint8_t count = MIN(serial->held_len, wanted(serial));
+
+	for (uint8_t i = 0; i < count; i++) {
+		push_received(serial, serial->held[i]);
+	}
+	serial->held_len -= count;
+	memmove(serial->held, serial->held + count, serial->held_len);
 }
 
 static uint8_t rx_trigger(const struct serial *serial)
@@ -197,6 +247,7 @@ static void write_data(struct serial *serial, uint8_t value, struct host_work *w
 		work->byte = value;
 	} else if (fifo_room(serial) != 0) {
 		fifo_push(serial, value);
+		serial->fifo_looped = true;
 	} else {
 		serial->lsr |= LSR_OE;
 	}
@@ -215,8 +266,10 @@ static void write_ier(struct serial *serial, uint8_t value)
 
 static void write_fcr(struct serial *serial, uint8_t value)
 {
-	if (((value ^ serial->fcr) & FCR_ENABLE) != 0 || (value & FCR_CLEAR_RX) != 0) {
+	if ((value & FCR_CLEAR_RX) != 0 && receives_by_interrupt(serial)) {
 		fifo_clear(serial);
+	} else if (((value ^ serial->fcr) & FCR_ENABLE) != 0 || (value & FCR_CLEAR_RX) != 0) {
+		hold_fifo(serial);
 	}
 	/* Without the enable bit the others are not programmed. */
 	serial->fcr = (value & FCR_ENABLE) != 0 ? value & FCR_STORED : 0;
@@ -249,6 +302,9 @@ static void write_register(struct serial *serial, uint64_t reg, uint8_t value,
 		serial->lcr = value;
 		break;
 	case REG_MCR:
+		if ((value & ~serial->mcr & MCR_LOOP) != 0) {
+			hold_fifo(serial);
+		}
 		serial->mcr = value & MCR_MASK;
 		update_modem_status(serial);
 		break;
@@ -310,11 +366,30 @@ static uint8_t read_register(struct serial *serial, uint64_t reg)
 	}
 }
 
+/*
+ * Counts looks for input in a row. A guest that polls also sends: that changes nothing; anything else
+ * belongs to a driver's start or end.
+ */
+static void note_access(struct serial *serial, uint64_t reg, bool write)
+{
+	bool data = reg == REG_DATA && (serial->lcr & LCR_DLAB) == 0;
+
+	if (serial->looks >= LOOKS_OF_POLLING && (data || !write)) {
+		return;
+	}
+	if (write || reg != REG_LSR) {
+		serial->looks = 0;
+	} else {
+		serial->looks++;
+	}
+}
+
 /* Every register access ends here: settles the line and notes whether held-back input can move. */
 static void settle(struct serial *serial, struct host_work *work)
 {
+	release_held(serial);
 	update_irq(serial);
-	if (serial->input_blocked && guest_listens(serial) && fifo_room(serial) != 0) {
+	if (serial->input_blocked && serial->held_len == 0 && wanted(serial) != 0) {
 		serial->input_blocked = false;
 		work->input_ready = true;
 	}
@@ -343,6 +418,8 @@ static uint8_t read_port(void *device, uint64_t offset)
 
 	{
 		SCOPED_LOCK(&serial->lock);
+		note_access(serial, offset, false);
+		release_held(serial);
 		value = read_register(serial, offset);
 		settle(serial, &work);
 	}
@@ -357,6 +434,7 @@ static void write_port(void *device, uint64_t offset, uint8_t value)
 
 	{
 		SCOPED_LOCK(&serial->lock);
+		note_access(serial, offset, true);
 		write_register(serial, offset, value, &work);
 		settle(serial, &work);
 	}
@@ -380,10 +458,8 @@ size_t serial_input(struct serial *serial, const uint8_t *data, size_t len)
 	size_t taken = 0;
 
 	SCOPED_LOCK(&serial->lock);
-	if (guest_listens(serial)) {
-		while (taken < len && fifo_room(serial) != 0) {
-			fifo_push(serial, data[taken++]);
-		}
+	while (taken < len && serial->held_len == 0 && wanted(serial) != 0) {
+		push_received(serial, data[taken++]);
 	}
 	if (len != 0) {
 		serial->input_blocked = taken < len;
@@ -400,6 +476,12 @@ static int serial_validate(const void *object, struct error *e)
 		return error_set(e, ERROR_STATE, EINVAL,
 				 "serial: receive FIFO head %u, length %u: beyond its %d bytes",
 				 serial->fifo_head, serial->fifo_len, SERIAL_FIFO_SIZE);
+	}
+	if (serial->held_len > SERIAL_FIFO_SIZE ||
+	    (!serial->fifo_looped && serial->held_len + serial->fifo_len > SERIAL_FIFO_SIZE)) {
+		return error_set(e, ERROR_STATE, EINVAL,
+				 "serial: %u bytes held and %u received: more than %d",
+				 serial->held_len, serial->fifo_len, SERIAL_FIFO_SIZE);
 	}
 	if (serial->fifo_len > 1 && (serial->fcr & FCR_ENABLE) == 0) {
 		return error_set(e, ERROR_STATE, EINVAL,
@@ -431,9 +513,12 @@ static const struct state_field serial_fields[] = {
 	STATE_BYTES(11, struct serial, fifo, 1),
 	STATE_FIELD(12, struct serial, fifo_head, 1),
 	STATE_FIELD(13, struct serial, fifo_len, 1),
+	STATE_FIELD(14, struct serial, fifo_looped, 2),
+	STATE_BYTES(15, struct serial, held, 2),
+	STATE_FIELD(16, struct serial, held_len, 2),
 };
 const struct state_desc serial_state =
-	STATE_DESC("serial", 1, struct serial, serial_fields, .validate = serial_validate);
+	STATE_DESC("serial", 2, struct serial, serial_fields, .validate = serial_validate);
 
 static void set_power_on_values(struct serial *serial)
 {
@@ -449,6 +534,9 @@ static void set_power_on_values(struct serial *serial)
 	serial->thr_empty_pending = false;
 	memset(serial->fifo, 0, sizeof(serial->fifo));
 	fifo_clear(serial);
+	memset(serial->held, 0, sizeof(serial->held));
+	serial->held_len = 0;
+	serial->looks = 0;
 }
 
 void serial_init(struct serial *serial, struct irq_line *irq, struct console_channel *channel)

@@ -367,24 +367,152 @@ START_TEST(test_without_fifo_one_byte_at_a_time)
 }
 END_TEST
 
-/* A pipe's bytes must survive the FIFO clearing of a driver's probe. */
+/* A pipe's bytes must survive what a driver does before it receives. */
 START_TEST(test_no_input_before_the_guest_listens)
 {
 	out(FCR, 0x01);
 	ck_assert_uint_eq(type("early"), 0);
 	out(FCR, 0x07);
-	out(MCR, 0x09); /* DTR and OUT2, as for Linux' console before the port is opened */
+	out(MCR, 0x0b); /* Linux leaves RTS raised between two openings */
+	ck_assert_uint_eq(type("early"), 0);
+	(void)in(LSR);
+	(void)in(DATA);
 	ck_assert_uint_eq(type("early"), 0);
 	ck_assert_uint_eq(host.ready, 0);
-	out(MCR, 0x0b);
+	out(IER, 0x01);
 	ck_assert_uint_eq(host.ready, 1);
 	ck_assert_uint_eq(type("early"), 5);
-	/* Or by enabling the interrupt. */
-	serial_reset(&serial);
+}
+END_TEST
+
+/* As the owner of a channel does: what was not taken is offered again. */
+static void offer(const char *text, size_t *at)
+{
+	*at += type(text + *at);
+}
+
+/* serial8250_do_startup() and serial8250_do_set_termios() of Linux 6.1, with bytes that are offered
+ * at every step: the interrupt handler gets all of them. */
+START_TEST(test_linux_start_loses_nothing)
+{
+	static const struct {
+		char access; /* 'r', 'w' */
+		uint8_t reg, value;
+	} steps[] = {
+		/* autoconfig() enables everything for a moment */
+		{ 'w', IER, 0x00 },
+		{ 'r', IER, 0 },
+		{ 'w', IER, 0x0f },
+		{ 'r', IER, 0 },
+		{ 'w', IER, 0x00 },
+		{ 'w', MCR, 0x1a },
+		{ 'r', MSR, 0 },
+		{ 'w', MCR, 0x0b },
+		{ 'w', FCR, 0x01 },
+		{ 'r', IIR, 0 },
+		/* serial8250_clear_fifos() */
+		{ 'w', FCR, 0x01 },
+		{ 'w', FCR, 0x07 },
+		{ 'w', FCR, 0x00 },
+		/* "clear the interrupt registers" */
+		{ 'r', LSR, 0 },
+		{ 'r', DATA, 0 },
+		{ 'r', IIR, 0 },
+		{ 'r', MSR, 0 },
+		{ 'r', LSR, 0 },
+		/* the transmitter's interrupt is tested */
+		{ 'w', LCR, 0x03 },
+		{ 'w', MCR, 0x08 },
+		{ 'w', IER, 0x02 },
+		{ 'r', LSR, 0 },
+		{ 'r', IIR, 0 },
+		{ 'w', IER, 0x00 },
+		/* "again for luck" */
+		{ 'r', LSR, 0 },
+		{ 'r', DATA, 0 },
+		{ 'r', IIR, 0 },
+		{ 'r', MSR, 0 },
+		/* set_termios */
+		{ 'w', IER, 0x05 },
+		{ 'w', LCR, 0x93 },
+		{ 'w', DATA, 1 },
+		{ 'w', IER, 0 },
+		{ 'w', LCR, 0x13 },
+		{ 'w', FCR, 0x01 },
+		{ 'w', FCR, 0x81 },
+		{ 'w', MCR, 0x0b },
+	};
+	static const char text[] = "uptime, and then some more\n";
+	char got[sizeof(text)] = "";
+	size_t at = 0, n = 0;
+
+	for (size_t i = 0; i < ARRAY_SIZE(steps); i++) {
+		offer(text, &at);
+		if (steps[i].access == 'w') {
+			out(steps[i].reg, steps[i].value);
+		} else {
+			(void)in(steps[i].reg);
+		}
+	}
+	while (n < sizeof(text) - 1) {
+		offer(text, &at);
+		ck_assert(irq.level);
+		ck_assert_uint_eq(in(IIR)&0x0d, 0x04 & 0x0d);
+		while ((in(LSR)&1) != 0) {
+			got[n++] = (char)in(DATA);
+		}
+	}
+	ck_assert_str_eq(got, text);
+}
+END_TEST
+
+static const struct {
+	uint8_t mcr, fcr;
+	bool sends; /* between two looks */
+} pollers[] = { { 0, 0, false }, { 0, 1, false }, { 0x0b, 0xc7, false }, { 0x03, 0, true } };
+
+/* No interrupt is enabled: the line status alone. */
+START_TEST(test_polling_guest_gets_input)
+{
+	static const char text[] = "typed";
+	size_t at = 0;
+
+	out(MCR, pollers[_i].mcr);
+	out(FCR, pollers[_i].fcr);
+	for (size_t i = 0; i < sizeof(text) - 1; i++) {
+		unsigned int looks = 0;
+
+		offer(text, &at);
+		while ((in(LSR)&1) == 0) {
+			offer(text, &at);
+			/* It waits for the transmitter before it writes. */
+			if (pollers[_i].sends && (in(LSR)&0x21) == 0x20) {
+				out(DATA, '.');
+			}
+			ck_assert_uint_lt(looks++, 4);
+		}
+		ck_assert_uint_eq(in(DATA), (uint8_t)text[i]);
+	}
+	ck_assert_uint_gt(host.ready, 0);
+	ck_assert_uint_eq(in(LSR), 0x60);
+	ck_assert_uint_eq(fake_irq_count(&irq), 0);
+}
+END_TEST
+
+/* A console that only sends looks once before each byte. */
+START_TEST(test_sending_is_no_polling)
+{
 	ck_assert_uint_eq(type("x"), 0);
-	out(IER, 0x01);
-	ck_assert_uint_eq(host.ready, 2);
-	ck_assert_uint_eq(type("x"), 1);
+	for (int i = 0; i < 100; i++) {
+		ck_assert_uint_eq(in(LSR), 0x60);
+		out(DATA, '.');
+	}
+	ck_assert_uint_eq(in(LSR), 0x60);
+	ck_assert_uint_eq(in(IER), 0);
+	ck_assert_uint_eq(in(LSR), 0x60);
+	ck_assert_uint_eq(host.ready, 0);
+	ck_assert_uint_eq(in(LSR), 0x60);
+	ck_assert_uint_eq(host.ready, 1);
 }
 END_TEST
 
@@ -392,29 +520,67 @@ START_TEST(test_fifo_control)
 {
 	open_port(0x01);
 	ck_assert_uint_eq(type("abc"), 3);
-	out(FCR, 0x83); /* clear the receiver */
+	out(FCR, 0x83); /* clear the receiver: the driver receives, and means what it says */
 	ck_assert_uint_eq(in(LSR), 0x60);
 	ck_assert(!irq.level);
 	ck_assert_uint_eq(type("abc"), 3);
 	out(FCR, 0x85); /* clear the transmitter: nothing in it */
 	ck_assert_uint_eq(in(LSR), 0x61);
-	out(FCR, 0x00); /* switching clears too */
-	ck_assert_uint_eq(in(LSR), 0x60);
-	ck_assert_uint_eq(in(IIR), 0x01);
+	out(FCR, 0x00); /* switching clears too, which is nobody's purpose: they come one by one */
+	ck_assert_uint_eq(in(IIR), 0x04);
+	ck_assert_uint_eq(in(DATA), 'a');
+	ck_assert_uint_eq(type("d"), 0);
 	out(FCR, 0xc0); /* trigger bits without enable are not programmed */
 	out(FCR, 0x01);
-	ck_assert_uint_eq(type("a"), 1);
 	ck_assert_uint_eq(in(IIR), 0xc4);
+	ck_assert_uint_eq(host.ready, 1);
+	ck_assert_uint_eq(type("d"), 1);
+	ck_assert_uint_eq(in(DATA), 'b');
+	ck_assert_uint_eq(in(DATA), 'c');
+	ck_assert_uint_eq(in(DATA), 'd');
 }
 END_TEST
 
 /* Clearing a full FIFO makes room: the host must hear of it. */
 START_TEST(test_clearing_invites_input)
 {
-	open_port(0);
+	open_port(0x01);
 	ck_assert_uint_eq(type("0123456789abcdefg"), 16);
 	out(FCR, 0x83);
 	ck_assert_uint_eq(host.ready, 1);
+}
+END_TEST
+
+/* A full FIFO in front of the loop-back test comes again behind it. */
+START_TEST(test_loop_back_keeps_input)
+{
+	open_port(0x01);
+	ck_assert_uint_eq(type("0123456789abcdef"), 16);
+	out(MCR, 0x1b);
+	for (int i = 0; i < 20; i++) {
+		out(DATA, 0xaa);
+	}
+	ck_assert_uint_eq(in(DATA), 0xaa);
+	out(MCR, 0x0b);
+	for (int i = 1; i < 16; i++) {
+		ck_assert_uint_eq(type("x"), 0);
+		ck_assert_uint_eq(in(DATA), 0xaa);
+	}
+	for (int i = 0; i < 16; i++) {
+		ck_assert_uint_eq(in(DATA), (uint8_t) "0123456789abcdef"[i]);
+	}
+	ck_assert_uint_eq(host.ready, 1);
+	/* Or is cleared with the loop's own bytes in front. */
+	ck_assert_uint_eq(type("ab"), 2);
+	out(IER, 0);
+	out(MCR, 0x1b);
+	out(DATA, 0xaa);
+	out(FCR, 0x83);
+	out(MCR, 0x0b);
+	out(IER, 1);
+	ck_assert_uint_eq(in(DATA), 'a');
+	ck_assert_uint_eq(in(DATA), 'b');
+	ck_assert_uint_eq(in(LSR), 0x60 | 0x02);
 }
 END_TEST
 
@@ -604,6 +770,15 @@ START_TEST(test_state_round_trip)
 	ck_assert_uint_eq(host.ready, 1);
 	ck_assert_uint_eq(restored.fifo_len, 8);
 	ck_assert_uint_eq(serial_bus_ops.read(&restored, DATA, 1), '2');
+	/* What is held is part of it. */
+	serial_bus_ops.write(&serial, IER, 1, 0x02);
+	serial_bus_ops.write(&serial, FCR, 1, 0x83);
+	ck_assert_uint_eq(serial.held_len, 8);
+	check_state_round_trip(&serial_state, &serial, &restored);
+	serial_resume(&restored);
+	ck_assert_uint_eq(restored.fifo_len, 0);
+	serial_bus_ops.write(&restored, IER, 1, 0x03);
+	ck_assert_uint_eq(restored.fifo_len, 8);
 	restored.fifo_len = 0;
 	ck_assert_uint_eq(serial_bus_ops.read(&restored, IIR, 1), 0xc2);
 	ck_assert(!other.level);
@@ -618,6 +793,8 @@ START_TEST(test_hostile_state_is_refused)
 	check_state_refused(&serial_state, &serial, fifo_head, 16, "FIFO head 16");
 	check_state_refused(&serial_state, &serial, fifo_len, 17, "length 17");
 	check_state_refused(&serial_state, &serial, fifo_len, 255, "length 255");
+	check_state_refused(&serial_state, &serial, held_len, 15, "15 bytes held and 2 received");
+	check_state_refused(&serial_state, &serial, held_len, 255, "255 bytes held");
 	check_state_refused(&serial_state, &serial, fcr, 0, "FIFO off");
 	check_state_refused(&serial_state, &serial, fcr, 0xff, "FCR 0xff");
 	check_state_refused(&serial_state, &serial, ier, 0x10, "IER 0x10");
@@ -649,7 +826,10 @@ CHECK_MAIN("serial", CHECK_FIXTURE(setup, teardown); CHECK_TEST(test_power_on);
 	   CHECK_TEST(test_full_receiver_holds_input_back);
 	   CHECK_TEST(test_without_fifo_one_byte_at_a_time);
 	   CHECK_TEST(test_no_input_before_the_guest_listens); CHECK_TEST(test_fifo_control);
-	   CHECK_TEST(test_clearing_invites_input); CHECK_TEST(test_loop_back);
+	   CHECK_TEST(test_clearing_invites_input); CHECK_TEST(test_loop_back_keeps_input);
+	   CHECK_TEST(test_linux_start_loses_nothing);
+	   CHECK_TABLE(test_polling_guest_gets_input, pollers);
+	   CHECK_TEST(test_sending_is_no_polling); CHECK_TEST(test_loop_back);
 	   CHECK_TEST(test_modem_and_line_status_interrupts);
 	   CHECK_TEST(test_wide_accesses_are_split); CHECK_TEST(test_floods_stay_bounded);
 	   CHECK_TEST(test_two_threads); CHECK_TEST(test_reset); CHECK_TEST(test_state_round_trip);
