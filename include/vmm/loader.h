@@ -36,6 +36,9 @@ enum boot_protocol {
 	BOOT_PVH,     /* 32-bit protected mode without paging, start_info in %ebx */
 };
 
+/* Whether a kernel has something, as far as its image tells. */
+enum loader_answer { LOADER_UNKNOWN = 0, LOADER_NO, LOADER_YES };
+
 struct boot_entry {
 	enum boot_protocol protocol;
 	gpa_t entry;	   /* %rip / %eip */
@@ -43,6 +46,15 @@ struct boot_entry {
 	gpa_t page_tables; /* %cr3, BOOT_LINUX64 only: the loader has written them and the GDT */
 	gpa_t gdt;
 	uint16_t gdt_limit;
+	/* What the image says; both UNKNOWN if the guest unpacks it itself. */
+	enum loader_answer reads_acpi;
+	enum loader_answer
+		knows_device_words; /* built in; a module may know them where this is NO */
+	bool is_linux;		    /* seen; for images that are not packed */
+	/* The guest gets along without ACPI: because it does not read it, or is told not to. Then it
+	 * needs an MP table and a PIT. */
+	bool legacy;
+	const char *cmdline; /* the request's that the kernel got */
 };
 
 struct loader_image {
@@ -54,7 +66,11 @@ struct loader_request {
 	struct loader_image kernel;
 	struct loader_image initrd; /* fd -1: none */
 	const char *cmdline;	    /* complete, from cmdline_build() */
-	gpa_t rsdp;		    /* 0: no ACPI */
+	/* Instead, for a kernel that finds its devices by words of its command line (Linux on x86
+	 * with CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES) and not by ACPI; NULL: the same. */
+	const char *cmdline_devices;
+	bool acpi_off; /* cmdline tells the kernel so */
+	gpa_t rsdp;    /* 0: no ACPI */
 };
 
 /* Opens a kernel or initrd read-only: regular files and block devices only; names directories,
@@ -94,5 +110,15 @@ int cmdline_build(const struct cmdline_request *request, char *buf, size_t size,
 /* True if a kernel with this command line (acpi=off, noapic, ...) needs the timer of old PCs, the
  * 8254, which no table of ours announces. */
 bool cmdline_wants_old_timer(const char *cmdline);
+/* Adds words to those of the kernel, before the "--" that begins init's. */
+int cmdline_insert(const char *cmdline, const char *words, char *buf, size_t size, struct error *e);
+/*
+ * Words as Linux sees them: between blanks, quotes keep blanks together, what follows a "--" is
+ * init's. Removing one takes every occurrence; true if there was any.
+ */
+bool cmdline_has_word(const char *line, const char *word);
+bool cmdline_remove_word(char *line, const char *word);
+/* Whether a word begins so. */
+bool cmdline_has_prefix(const char *line, const char *prefix);
 
 #endif

@@ -29,7 +29,9 @@
 #define PLATFORM_CMDLINE_MAX	0x10000 /* bytes with the terminating NUL */
 #define PLATFORM_EBDA		0x9fc00
 #define PLATFORM_ACPI		0xe0000 /* RSDP first: found by the scan of 0xe0000-0xfffff as well */
-#define PLATFORM_ACPI_END	0xffff0
+#define PLATFORM_ACPI_END	0xff000
+#define PLATFORM_MPTABLE	0xff000 /* only for guests without ACPI */
+#define PLATFORM_MPTABLE_END	0xffff0
 #define PLATFORM_RESET_VECTOR	0xffff0 /* f000:fff0, where a jump to the BIOS goes; 16 bytes */
 #define PLATFORM_KERNEL_MIN	0x100000
 
@@ -62,6 +64,7 @@
 #define PLATFORM_PORT_PVPANIC	    0x505
 #define PLATFORM_PORT_ACPI	    0x600 /* see vmm/acpi_power.h */
 #define PLATFORM_GSI_ACPI	    9
+#define PLATFORM_PORT_PM_TIMER	    0x608
 
 /* Where virtio-mmio device 0, 1, ... PLATFORM_VIRTIO_MMIO_MAX - 1 is: everything that tells the guest
  * of it asks here. */

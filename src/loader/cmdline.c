@@ -11,8 +11,11 @@
  * "boot_args" of the API stands for all of them but root=, which follows it, as clients of Firecracker expect: behind the kernel's
  * words, before the "--" that begins init's. Its tabs and newlines become blanks; it is a client's, and may hold anything else.
  *
+ * virtio_mmio.device=SIZE@ADDRESS:LINE for each device joins them where a kernel does not read ACPI, whose DSDT names the devices: with
+ * both, Linux would meet each device twice.
+ *
  * Not given, because they would gain nothing: reboot= (every way of a reboot is caught), tsc=reliable and no_timer_check (kvm-clock
- * and the KVM guest code settle both), virtio_mmio.device= (the DSDT names the devices; Debian's driver is a module anyway).
+ * and the KVM guest code settle both).
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -175,10 +178,23 @@ static int add_our_words(struct line *line, const struct cmdline_request *reques
 	return r;
 }
 
+static int finish(const struct line *line, char *buf, size_t size, struct error *e)
+{
+	size_t len = join(line, NULL);
+
+	if (len >= size) {
+		error_set(e, ERROR_CMDLINE, E2BIG,
+			  "the command line has %zu characters, the limit is %zu", len,
+			  size == 0 ? 0 : size - 1);
+		return error_hint(e, "shorten --cmdline, or drop our words with --cmdline-only");
+	}
+	join(line, buf);
+	return 0;
+}
+
 int cmdline_build(const struct cmdline_request *request, char *buf, size_t size, struct error *e)
 {
 	struct line line = { 0 };
-	size_t len;
 	int r;
 
 	if (request->only != NULL) {
@@ -192,19 +208,27 @@ int cmdline_build(const struct cmdline_request *request, char *buf, size_t size,
 	if (r != 0) {
 		return r;
 	}
-	len = join(&line, NULL);
-	if (len >= size) {
-		error_set(e, ERROR_CMDLINE, E2BIG,
-			  "the command line has %zu characters, the limit is %zu", len,
-			  size == 0 ? 0 : size - 1);
-		return error_hint(e, "shorten --cmdline, or drop our words with --cmdline-only");
+	r = finish(&line, buf, size, e);
+	if (r != 0) {
+		return r;
 	}
-	join(&line, buf);
 	/* Those of boot_args: Firecracker passes them on. */
-	for (size_t i = 0; i < len; i++) {
+	for (size_t i = 0; buf[i] != '\0'; i++) {
 		buf[i] = is_blank(buf[i]) ? ' ' : buf[i];
 	}
 	return 0;
+}
+
+int cmdline_insert(const char *cmdline, const char *words, char *buf, size_t size, struct error *e)
+{
+	size_t separator = find_separator(cmdline);
+	struct line line = { 0 };
+
+	add_bytes(&line, cmdline, separator);
+	add(&line, words);
+	line.pieces[1].glued = separator != 0 && is_blank(cmdline[separator - 1]);
+	add(&line, cmdline + separator);
+	return finish(&line, buf, size, e);
 }
 
 int cmdline_write(struct guest_memory *mem, const struct kernel *kernel, const char *cmdline,

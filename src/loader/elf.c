@@ -302,5 +302,8 @@ int elf_load(const struct source *src, struct guest_memory *mem, struct kernel *
 		r = source_load_sparse(src, elf.segments[i].offset, mem, elf.segments[i].gpa,
 				       elf.segments[i].filesz, e);
 	}
+	if (r == 0) {
+		traits_read(mem, &elf, kernel);
+	}
 	return r;
 }

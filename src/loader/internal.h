@@ -57,6 +57,10 @@ struct kernel {
 	gpa_t start, end;     /* occupied while the kernel starts */
 	uint64_t cmdline_max; /* characters without the NUL */
 	uint64_t initrd_end;  /* no byte of the initrd at or above */
+	/* traits.c; the last two only if the first is NO or somebody asks for them */
+	enum loader_answer reads_acpi, knows_device_words;
+	bool is_linux;
+	bool look_for_words; /* asked for */
 	bool has_header;
 	struct setup_header header; /* as in the file, zero-extended; if has_header */
 };
@@ -99,6 +103,9 @@ bool elf_find_pvh(const uint8_t *notes, uint64_t len, uint64_t align, gpa_t *ent
 /* Chooses the protocol and checks that its entry point lies in a segment. */
 int elf_finish(const struct elf_image *elf, const struct source *src, bool has_pvh, gpa_t pvh_entry,
 	       struct kernel *kernel, struct error *e);
+/* traits.c: looks for what a kernel has in the segments that were loaded. */
+void traits_read(const struct guest_memory *mem, const struct elf_image *elf,
+		 struct kernel *kernel);
 int elf_load(const struct source *src, struct guest_memory *mem, struct kernel *kernel,
 	     struct error *e);
 

@@ -6,40 +6,18 @@
  *
  * Pure. The words are the user's; the guest has no say.
  */
-#include <string.h>
-
 #include "vmm/loader.h"
 
 static const char *const words[] = {
 	"acpi=off", "acpi=ht", "acpi=noirq", "noapic", "nolapic", "disableapic", "nosmp",
 };
 
-static bool is_word(const char *text, size_t len)
+bool cmdline_wants_old_timer(const char *cmdline)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
-		if (strlen(words[i]) == len && memcmp(words[i], text, len) == 0) {
+		if (cmdline_has_word(cmdline, words[i])) {
 			return true;
 		}
 	}
 	return false;
-}
-
-bool cmdline_wants_old_timer(const char *cmdline)
-{
-	static const char blanks[] = " \t\n\r\v\f";
-
-	for (;;) {
-		size_t len;
-
-		cmdline += strspn(cmdline, blanks);
-		len = strcspn(cmdline, blanks);
-		/* What follows a lone "--" is init's. */
-		if (len == 0 || (len == 2 && memcmp(cmdline, "--", 2) == 0)) {
-			return false;
-		}
-		if (is_word(cmdline, len)) {
-			return true;
-		}
-		cmdline += len;
-	}
 }

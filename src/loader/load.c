@@ -29,6 +29,21 @@ int loader_check_kernel(const struct loader_image *kernel, struct error *e)
 	return r == 0 ? detect_image(&src, &format, e) : r;
 }
 
+/*
+ * The words that name the devices go to a kernel that does not read ACPI, or is told not to. A
+ * kernel for which they mean nothing might pass them on or refuse them, so one that is known and no
+ * Linux gets them only if it has them.
+ */
+static const char *choose_cmdline(const struct loader_request *request,
+				  const struct boot_entry *result)
+{
+	bool understood = result->knows_device_words != LOADER_NO || result->is_linux;
+
+	return result->legacy && understood && request->cmdline_devices != NULL
+		       ? request->cmdline_devices
+		       : request->cmdline;
+}
+
 int loader_load(struct guest_memory *mem, const struct loader_request *request,
 		struct boot_entry *entry, struct error *e)
 {
@@ -41,6 +56,7 @@ int loader_load(struct guest_memory *mem, const struct loader_request *request,
 	if (memmap_low_end(mem) < PLATFORM_MEMORY_MIN) {
 		return error_set(e, ERROR_INTERNAL, 0, "no RAM at address 0");
 	}
+	kernel.look_for_words = request->acpi_off;
 	r = source_init(&src, &request->kernel, "kernel", ERROR_KERNEL_IMAGE, e);
 	if (r == 0) {
 		r = load_kernel(&src, mem, &kernel, e);
@@ -50,7 +66,12 @@ int loader_load(struct guest_memory *mem, const struct loader_request *request,
 		(void)error_hint(e, "--kernel takes a whole bzImage or vmlinux for x86-64");
 		return r;
 	}
-	r = cmdline_write(mem, &kernel, request->cmdline, e);
+	result.reads_acpi = kernel.reads_acpi;
+	result.knows_device_words = kernel.knows_device_words;
+	result.is_linux = kernel.is_linux;
+	result.legacy = request->acpi_off || kernel.reads_acpi == LOADER_NO;
+	result.cmdline = choose_cmdline(request, &result);
+	r = cmdline_write(mem, &kernel, result.cmdline, e);
 	if (r == 0) {
 		r = initrd_load(&request->initrd, mem, &kernel, &initrd, e);
 	}

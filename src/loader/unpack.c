@@ -138,5 +138,8 @@ int unpack_load(const struct bzimage *bz, const struct source *src, struct guest
 	if (r == 0) {
 		r = elf_finish(&s.elf, src, false, 0, kernel, e);
 	}
+	if (r == 0) {
+		traits_read(mem, &s.elf, kernel);
+	}
 	return r;
 }

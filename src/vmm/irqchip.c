@@ -4,11 +4,12 @@
  * worker triggers one by a single write(2) without entering KVM's ioctl path. Level lines are
  * KVM_IRQ_LINE calls of the ISA devices, which change rarely.
  *
- * GSIs are wired as KVM wires them by default: 0-15 to PIC and IOAPIC, 16-23 to the IOAPIC alone
- * (GSI 0 is IOAPIC pin 2 of old; unused here). The power-on state of PIC, IOAPIC and PIT is read
- * once, and written back on a machine reset.
+ * GSIs are wired as KVM wires them by default: 0-15 to PIC and IOAPIC, 16-23 to the IOAPIC alone,
+ * each to the pin of its number. The power-on state of PIC, IOAPIC and PIT is read once, and written
+ * back on a machine reset.
  *
- * A PIT is made only for a kernel that cannot do without (cmdline_wants_old_timer()): nothing
+ * A PIT is made only for a kernel that cannot do without (cmdline_wants_old_timer(), and
+ * those that do not read ACPI): nothing
  * announces it, and its period is the guest's to choose, but its interrupts are made by a thread of
  * the host's kernel that no control group of ours accounts for.
  */
@@ -65,7 +66,7 @@ static int mask_pics(struct irqchip *chip, struct error *e)
 	return 0;
 }
 
-static int create_pit(struct irqchip *chip, struct error *e)
+int irqchip_add_pit(struct irqchip *chip, struct error *e)
 {
 	struct kvm_pit_config pit = { .flags = KVM_PIT_SPEAKER_DUMMY };
 	int r = kvm_ioctl(chip->kvm->vm_fd, KVM_CREATE_PIT2, &pit);
@@ -74,6 +75,7 @@ static int create_pit(struct irqchip *chip, struct error *e)
 		return error_set_sys(e, ERROR_KVM, -r, "KVM_CREATE_PIT2");
 	}
 	r = kvm_ioctl(chip->kvm->vm_fd, KVM_GET_PIT2, &chip->power_on_pit);
+	chip->has_pit = r == 0;
 	return r < 0 ? error_set_sys(e, ERROR_KVM, -r, "KVM_GET_PIT2") : 0;
 }
 
@@ -81,7 +83,7 @@ int irqchip_init(struct irqchip *chip, struct kvm *kvm, bool pit, struct error *
 {
 	int r;
 
-	*chip = (struct irqchip){ .kvm = kvm, .has_pit = pit };
+	*chip = (struct irqchip){ .kvm = kvm };
 	for (uint32_t gsi = 0; gsi < ARRAY_SIZE(chip->lines); gsi++) {
 		chip->lines[gsi] = (struct irq_line){ .gsi = gsi, .fd = -1, .owner = chip };
 	}
@@ -90,7 +92,7 @@ int irqchip_init(struct irqchip *chip, struct kvm *kvm, bool pit, struct error *
 		return error_set_sys(e, ERROR_KVM, -r, "KVM_CREATE_IRQCHIP");
 	}
 	if (pit) {
-		r = create_pit(chip, e);
+		r = irqchip_add_pit(chip, e);
 		if (r < 0) {
 			return r;
 		}

@@ -53,6 +53,8 @@ struct irqchip {
 	struct kvm_pit_state2 power_on_pit;
 };
 int irqchip_init(struct irqchip *chip, struct kvm *kvm, bool pit, struct error *e);
+/* A PIT where none was asked for; before the sandbox. */
+int irqchip_add_pit(struct irqchip *chip, struct error *e);
 void irqchip_finish(struct irqchip *chip);
 /* Edge line with an irqfd: trigger from any thread is one write(2). Devices may share it: asked for
  * again, the same one is given. */

@@ -17,7 +17,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "vmm/acpi.h"
 #include "vmm/block.h"
 #include "vmm/cleanup.h"
 #include "vmm/log.h"
@@ -52,6 +51,8 @@ static int add_ports(struct machine *machine, const struct vm_config *config, st
 		  "i8042 command" },
 		{ true, PLATFORM_PORT_ACPI, ACPI_POWER_PORTS, &acpi_power_bus_ops,
 		  &machine->acpi_power, "acpi power" },
+		{ true, PLATFORM_PORT_PM_TIMER, PM_TIMER_PORTS, &pm_timer_bus_ops,
+		  &machine->pm_timer, "pm timer" },
 		{ true, PLATFORM_PORT_PVPANIC, 1, &pvpanic_bus_ops, &machine->pvpanic, "pvpanic" },
 		{ config->debug_exit, PLATFORM_PORT_DEBUG_EXIT, 1, &debug_exit_bus_ops,
 		  &machine->debug_exit, "debug exit" },
@@ -86,6 +87,7 @@ static int init_platform(struct machine *machine, const struct vm_config *config
 	rtc_init(&machine->rtc);
 	i8042_init(&machine->kbc, irqchip_level_line(chip, PLATFORM_GSI_I8042_KEYBOARD), power);
 	acpi_power_init(&machine->acpi_power, ged, power);
+	pm_timer_init(&machine->pm_timer);
 	machine->pvpanic.power = power;
 	machine->debug_exit.power = power;
 	machine->platform_ready = true;
@@ -411,6 +413,7 @@ void machine_reset(struct machine *machine)
 	rtc_reset(&machine->rtc);
 	i8042_reset(&machine->kbc);
 	acpi_power_reset(&machine->acpi_power);
+	pm_timer_reset(&machine->pm_timer);
 }
 
 void machine_quiesce(struct machine *machine)
@@ -451,30 +454,4 @@ void machine_finish(struct machine *machine)
 		serial_finish(&machine->serial);
 		machine->platform_ready = false;
 	}
-}
-
-int machine_write_acpi(struct machine *machine, uint32_t vcpus, gpa_t *rsdp, struct error *e)
-{
-	uint32_t apic_ids[PLATFORM_VCPUS_MAX];
-	struct acpi_virtio_mmio virtio[PLATFORM_VIRTIO_MMIO_MAX];
-	struct acpi_machine description = {
-		.vcpus = vcpus,
-		.apic_ids = apic_ids,
-		.virtio = virtio,
-		.virtio_count = machine->device_count,
-		.serial = true,
-		.pvpanic = true,
-	};
-
-	for (uint32_t i = 0; i < vcpus; i++) {
-		apic_ids[i] = i;
-	}
-	for (uint32_t i = 0; i < machine->device_count; i++) {
-		virtio[i] = (struct acpi_virtio_mmio){
-			.base = machine->devices[i]->base,
-			.size = PLATFORM_VIRTIO_MMIO_SIZE,
-			.gsi = machine->devices[i]->gsi,
-		};
-	}
-	return acpi_write_tables(machine->mem, &description, rsdp, e);
 }

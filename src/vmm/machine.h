@@ -14,6 +14,7 @@
 #include "vmm/i8042.h"
 #include "vmm/metrics.h"
 #include "vmm/platform.h"
+#include "vmm/pm_timer.h"
 #include "vmm/pvpanic.h"
 #include "vmm/rtc.h"
 #include "vmm/sandbox.h"
@@ -48,6 +49,7 @@ struct machine {
 	struct rtc rtc;
 	struct i8042 kbc;
 	struct acpi_power acpi_power;
+	struct pm_timer pm_timer;
 	struct pvpanic pvpanic;
 	struct debug_exit debug_exit;
 	bool platform_ready;
@@ -81,7 +83,9 @@ void machine_write_metrics(const struct machine *machine, struct metrics_text *t
 /* vCPUs are gone. Accepts a zeroed or half-made machine. */
 void machine_finish(struct machine *machine);
 
-/* Writes the ACPI tables for what is in the machine. */
+/* machine_describe.c: the machine as a guest finds it: ACPI tables, and words for a command line
+ * (NULL: out of memory; free()). */
 int machine_write_acpi(struct machine *machine, uint32_t vcpus, gpa_t *rsdp, struct error *e);
+char *machine_device_words(const struct machine *machine);
 
 #endif

@@ -15,14 +15,13 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "boot.h"
 #include "kvm.h"
 #include "machine.h"
 #include "vcpu.h"
 #include "vmm/cleanup.h"
-#include "vmm/loader.h"
 #include "vmm/log.h"
 #include "vmm/platform.h"
-#include "x86/reset_vector.h"
 #include "x86/static_templates.h"
 #include "vmm/virtio_console.h"
 
@@ -39,10 +38,8 @@ struct vm {
 	struct irqchip irqchip;
 	struct machine machine;
 	struct vcpus vcpus;
-	struct loader_request load;
-	struct boot_entry entry;
-	char *kernel_path, *initrd_path;   /* `load` borrows these */
-	char *cmdline;			   /* and this */
+	struct boot boot;
+	char *kernel_path, *initrd_path;   /* `boot` borrows these */
 	struct cpu_template *cpu_template; /* ours; NULL: none */
 	uint64_t resets;
 
@@ -219,60 +216,19 @@ static void event_arrived(void *arg)
 	/* While PAUSED it waits for vm_resume(). */
 }
 
-static int build_cmdline(struct vm *vm, struct error *e)
-{
-	const struct vm_config *config = vm->config;
-	bool root = config->disk_count > 0 && config->disks[0].root;
-	const struct cmdline_request request = {
-		.append = config->boot.cmdline,
-		.boot_args = config->boot.boot_args,
-		.only = config->boot.cmdline_only,
-		.serial = vm->host->hvc == NULL,
-		.hvc = vm->host->hvc != NULL,
-		.root_disk = root,
-		.root_partuuid = root ? config->disks[0].partuuid : NULL,
-		.root_read_only = root && config->disks[0].read_only,
-		.initrd = config->boot.initrd != NULL,
-	};
-
-	char *shrunk;
-	int r;
-
-	vm->cmdline = malloc(PLATFORM_CMDLINE_MAX);
-	if (vm->cmdline == NULL) {
-		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "kernel command line: out of memory");
-	}
-	r = cmdline_build(&request, vm->cmdline, PLATFORM_CMDLINE_MAX, e);
-	if (r < 0) {
-		return r;
-	}
-	shrunk = realloc(vm->cmdline, strlen(vm->cmdline) + 1);
-	if (shrunk != NULL) {
-		vm->cmdline = shrunk;
-	}
-	vm->load.cmdline = vm->cmdline;
-	return 0;
-}
-
 static int open_images(struct vm *vm, struct error *e)
 {
-	int r = loader_open(&vm->load.kernel, vm->kernel_path, ERROR_KERNEL_IMAGE, e);
+	int r = loader_open(&vm->boot.load.kernel, vm->kernel_path, ERROR_KERNEL_IMAGE, e);
 
 	if (r == 0 && vm->initrd_path != NULL) {
-		r = loader_open(&vm->load.initrd, vm->initrd_path, ERROR_INITRD, e);
+		r = loader_open(&vm->boot.load.initrd, vm->initrd_path, ERROR_INITRD, e);
 	}
 	return r;
 }
 
-/* Fills RAM for the first instruction: at start and at every machine reset. */
 static int load_guest(struct vm *vm, struct error *e)
 {
-	int r = machine_write_acpi(&vm->machine, vm->machine_config.vcpus, &vm->load.rsdp, e);
-
-	if (r == 0) {
-		r = reset_vector_write(&vm->mem, e);
-	}
-	return r == 0 ? loader_load(&vm->mem, &vm->load, &vm->entry, e) : r;
+	return boot_load(&vm->boot, &vm->machine, &vm->mem, vm->machine_config.vcpus, e);
 }
 
 /* Kernels of Linux' size are worth huge pages from their first byte; what is smaller starts sooner
@@ -283,7 +239,8 @@ static int first_load(struct vm *vm, struct error *e)
 {
 	struct stat st;
 	bool transparent = vm->machine_config.huge_pages == VM_HUGE_PAGES_TRANSPARENT;
-	bool large = fstat(vm->load.kernel.fd, &st) == 0 && st.st_size >= (off_t)HUGE_PAGES_FROM;
+	bool large =
+		fstat(vm->boot.load.kernel.fd, &st) == 0 && st.st_size >= (off_t)HUGE_PAGES_FROM;
 	int r;
 
 	if (large && transparent) {
@@ -305,7 +262,8 @@ static int create_kvm_objects(struct vm *vm, struct error *e)
 		r = memslots_register(&vm->kvm, &vm->mem, e);
 	}
 	if (r == 0) {
-		r = irqchip_init(&vm->irqchip, &vm->kvm, cmdline_wants_old_timer(vm->cmdline), e);
+		r = irqchip_init(&vm->irqchip, &vm->kvm, cmdline_wants_old_timer(vm->boot.cmdline),
+				 e);
 	}
 	return r == 0 ? vcpus_create(&vm->vcpus, e) : r;
 }
@@ -317,12 +275,19 @@ static enum guest_memory_backing memory_backing(const struct vm_machine_config *
 		       : (enum guest_memory_backing)machine->memory_backing;
 }
 
+/* What the machine has only for some kernels. */
+static int suit_kernel(struct vm *vm, struct error *e)
+{
+	boot_warn(&vm->boot, &vm->machine);
+	return vm->boot.entry.legacy && !vm->irqchip.has_pit ? irqchip_add_pit(&vm->irqchip, e) : 0;
+}
+
 static int create(struct vm *vm, struct error *e)
 {
 	int r = open_images(vm, e);
 
 	if (r == 0) {
-		r = build_cmdline(vm, e);
+		r = boot_build_cmdline(&vm->boot, vm->config, vm->host->hvc != NULL, e);
 	}
 	if (r == 0) {
 		r = kvm_open(&vm->kvm, vm->cpu_template, e);
@@ -341,7 +306,16 @@ static int create(struct vm *vm, struct error *e)
 		r = machine_init(&vm->machine, vm->config, &vm->kvm, &vm->irqchip, &vm->mem,
 				 vm->host, &vm->power, e);
 	}
-	return r == 0 ? first_load(vm, e) : r;
+	if (r == 0) {
+		r = boot_tell_clock(&vm->boot, vm->vcpus.list[0].fd, e);
+	}
+	if (r == 0) {
+		r = boot_add_devices(&vm->boot, &vm->machine, e);
+	}
+	if (r == 0) {
+		r = first_load(vm, e);
+	}
+	return r == 0 ? suit_kernel(vm, e) : r;
 }
 
 /*
@@ -447,7 +421,7 @@ int vm_create(struct vm **ret, const struct vm_config *config, struct vm_host *h
 	vm->sandbox = config->sandbox;
 	vm->host = host;
 	vm->kvm.fd = vm->kvm.vm_fd = vm->mem.fd = -1;
-	vm->load.kernel.fd = vm->load.initrd.fd = -1;
+	boot_init(&vm->boot);
 	vm->power.event = report_event;
 	vm->event_post = (struct loop_post){ .run = event_arrived, .arg = vm };
 	vm->stop_post = (struct loop_post){ .run = call_stopped, .arg = vm };
@@ -497,7 +471,7 @@ static int prepare_to_run(struct vm *vm, struct error *e)
 		r = vcpus_wait_ready(&vm->vcpus, e);
 	}
 	if (r == 0) {
-		r = vcpu_set_entry(vm->vcpus.list[0].fd, &vm->entry, e);
+		r = vcpu_set_entry(vm->vcpus.list[0].fd, &vm->boot.entry, e);
 	}
 	return r == 0 && may_refuse ? enter_main_filter(vm, e) : r;
 }
@@ -586,7 +560,7 @@ static int start_anew(struct vm *vm, struct error *e)
 	if (r == 0) {
 		r = load_guest(vm, e);
 	}
-	return r == 0 ? vcpu_set_entry(vm->vcpus.list[0].fd, &vm->entry, e) : r;
+	return r == 0 ? vcpu_set_entry(vm->vcpus.list[0].fd, &vm->boot.entry, e) : r;
 }
 
 int vm_reset(struct vm *vm, struct error *e)
@@ -654,12 +628,10 @@ void vm_destroy(struct vm *vm)
 	irqchip_finish(&vm->irqchip);
 	kvm_close(&vm->kvm);
 	guest_memory_finish(&vm->mem);
-	close_fd(&vm->load.kernel.fd);
-	close_fd(&vm->load.initrd.fd);
+	boot_finish(&vm->boot);
 	free(vm->cpu_template);
 	free(vm->kernel_path);
 	free(vm->initrd_path);
-	free(vm->cmdline);
 	free(vm);
 }
 
@@ -760,7 +732,7 @@ void vm_stats(const struct vm *vm, struct vm_stats *stats)
 
 const char *vm_cmdline(const struct vm *vm)
 {
-	return vm->cmdline;
+	return vm->boot.entry.cmdline;
 }
 
 uint32_t vm_vcpu_count(const struct vm *vm)

@@ -17,6 +17,7 @@
 #include "vmm/bytes.h"
 #include "vmm/i8042.h"
 #include "vmm/platform.h"
+#include "vmm/pm_timer.h"
 #include "vmm/pvpanic.h"
 #include "vmm/rtc.h"
 #include "vmm/serial.h"
@@ -35,6 +36,7 @@ struct board {
 	struct rtc rtc;
 	struct i8042 kbc;
 	struct acpi_power pm;
+	struct pm_timer timer;
 	struct pvpanic pvpanic;
 	struct debug_exit debug_exit;
 	struct strict_line serial_irq, keyboard_irq, acpi_irq;
@@ -101,6 +103,9 @@ static void board_init(struct board *b)
 	b->rtc.now = fuzz_now;
 	i8042_init(&b->kbc, &b->keyboard_irq.line, &b->power.sink);
 	acpi_power_init(&b->pm, &b->acpi_irq.line, &b->power.sink);
+	pm_timer_init(&b->timer);
+	b->timer.now = fuzz_now;
+	pm_timer_reset(&b->timer);
 
 	bus_init(&b->bus, 0x10000);
 	VMM_BUG_ON(bus_add(&b->bus, PLATFORM_PORT_SERIAL, SERIAL_PORTS, &serial_bus_ops, &b->serial,
@@ -113,6 +118,8 @@ static void board_init(struct board *b)
 			   "i8042", NULL) != 0);
 	VMM_BUG_ON(bus_add(&b->bus, PLATFORM_PORT_ACPI, ACPI_POWER_PORTS, &acpi_power_bus_ops,
 			   &b->pm, "acpi", NULL) != 0);
+	VMM_BUG_ON(bus_add(&b->bus, PLATFORM_PORT_PM_TIMER, PM_TIMER_PORTS, &pm_timer_bus_ops,
+			   &b->timer, "pm timer", NULL) != 0);
 	VMM_BUG_ON(bus_add(&b->bus, PLATFORM_PORT_PVPANIC, 1, &pvpanic_bus_ops, &b->pvpanic,
 			   "pvpanic", NULL) != 0);
 	VMM_BUG_ON(bus_add(&b->bus, PLATFORM_PORT_DEBUG_EXIT, 1, &debug_exit_bus_ops,
@@ -151,7 +158,7 @@ static void access_port(struct board *b, struct input *in, unsigned int device, 
 	static const uint16_t bases[] = { PLATFORM_PORT_SERIAL,	    PLATFORM_PORT_RTC,
 					  PLATFORM_PORT_I8042_DATA, PLATFORM_PORT_I8042_COMMAND,
 					  PLATFORM_PORT_ACPI,	    PLATFORM_PORT_PVPANIC,
-					  PLATFORM_PORT_DEBUG_EXIT, 0 };
+					  PLATFORM_PORT_DEBUG_EXIT, PLATFORM_PORT_PM_TIMER };
 	/* Most accesses meant for a register, some for what is around it. */
 	uint8_t offset = take(in);
 	uint64_t addr = (uint64_t)bases[device] + (offset & 7);
@@ -184,6 +191,7 @@ static void reset(struct board *b)
 	rtc_reset(&b->rtc);
 	i8042_reset(&b->kbc);
 	acpi_power_reset(&b->pm);
+	pm_timer_reset(&b->timer);
 }
 
 static void step(struct board *b, struct input *in)

@@ -15,4 +15,6 @@ guest_start64:
 1:	cli
 	hlt
 	jmp 1b
+	/* What a kernel has that reads ACPI: vmm spares the PIT for it. */
+	.ascii "RSD PTR "
 	.section .note.GNU-stack, "", @progbits

@@ -388,7 +388,7 @@ int test_powerbutton(void)
 int test_ports(void)
 {
 	static const uint16_t empty[] = { 0x80,	 0x170, 0x2e8, 0x3e8,  0x402, 0x5ff,
-					  0x608, 0x700, 0xfff, 0x1000, 0xfffc };
+					  0x60c, 0x700, 0xfff, 0x1000, 0xfffc };
 	uint32_t sum = 0;
 
 	for (size_t i = 0; i < GUEST_ARRAY_SIZE(empty); i++) {

@@ -144,7 +144,12 @@ START_TEST(test_fadt_describes_reduced_hardware)
 	ck_assert_uint_eq(load_le64(table + 248), PLATFORM_PORT_ACPI + ACPI_POWER_SLEEP_CONTROL);
 	ck_assert_uint_eq(load_le64(table + 260), PLATFORM_PORT_ACPI + ACPI_POWER_SLEEP_STATUS);
 	ck_assert_uint_eq(load_le32(table + 40), load_le64(table + 140));
-	/* No fixed hardware: SCI, PM1, PM timer, GPE. */
+	/* The PM timer, by its extended address alone: what Linux reads. */
+	ck_assert_uint_eq(table[208], 1);
+	ck_assert_uint_eq(table[209], 32);
+	ck_assert_uint_eq(load_le64(table + 212), PLATFORM_PORT_PM_TIMER);
+	ck_assert_uint_ne(load_le32(table + 112) & 1U << 8, 0); /* of 32 bits */
+	/* No other fixed hardware: SCI, PM1, GPE. */
 	ck_assert_uint_eq(sum(table + 46, 108 - 46), 0);
 }
 END_TEST

@@ -611,8 +611,46 @@ START_TEST(test_life_of_32)
 }
 END_TEST
 
+static const struct {
+	const char *cmdline, *only, *expected;
+} cmdlines[] = {
+	{ "ro noapic reboot=k acpi=noirq", NULL, "console=hvc0 panic=-1 ro reboot=k" },
+	{ "quiet -- noapic", NULL, "console=hvc0 panic=-1 quiet -- noapic" },
+	{ NULL, "noapic no-kvmclock", "noapic no-kvmclock" },
+	/* No Linux: the words that name its devices would mean nothing to it. */
+	{ "acpi=off", NULL, "console=hvc0 panic=-1 acpi=off" },
+};
+
+/* Words that would leave the guest without interrupts are left out, but not of --cmdline-only. */
+START_TEST(test_cmdline)
+{
+	use_hello();
+	config.boot.cmdline = cmdlines[_i].cmdline;
+	config.boot.cmdline_only = cmdlines[_i].only;
+	config.entropy = true;
+	create();
+	ck_assert_str_eq(vm_cmdline(vm), cmdlines[_i].expected);
+}
+END_TEST
+
+/* A guest that may not ask kvm-clock is told the rate of its TSC, unless the user did. */
+START_TEST(test_clock)
+{
+	use_hello();
+	config.boot.cmdline = _i == 0 ? "no-kvmclock" : "tsc_early_khz=1000000 nopv";
+	create();
+	if (strstr(vm_cmdline(vm), "tsc_early_khz") == NULL) {
+		return; /* this KVM does not know it */
+	}
+	ck_assert_ptr_eq(strstr(strstr(vm_cmdline(vm), "tsc_early_khz=") + 1, "tsc_early_khz="),
+			 NULL);
+	ck_assert((strstr(vm_cmdline(vm), "=1000000 ") != NULL) == (_i == 1));
+}
+END_TEST
+
 CHECK_MAIN("vm", skip_without_kvm(); CHECK_FIXTURE(setup, teardown); CHECK_TEST(test_hello);
-	   CHECK_TABLE(test_ends, ends); CHECK_TABLE(test_refusals, refusals);
+	   CHECK_TABLE(test_ends, ends); CHECK_TABLE(test_cmdline, cmdlines);
+	   CHECK_LOOP(test_clock, 2); CHECK_TABLE(test_refusals, refusals);
 	   CHECK_LOOP(test_destroy, STAGES); CHECK_LOOP(test_pause_during_transfers, 2);
 	   CHECK_TEST(test_pause_loses_nothing); CHECK_LOOP(test_pause_of_quiet_guests, 2);
 	   CHECK_TEST(test_pause_within_instructions); CHECK_TEST(test_reset_at_once);

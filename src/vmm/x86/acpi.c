@@ -5,7 +5,9 @@
  * Runs on the main thread before the first instruction; guests only read the result, nothing is
  * saved (the tables are part of guest RAM).
  *
- * Hardware-reduced means for Linux: no PM timer, no SCI, no 8259 and no PIT. Interrupts below 16
+ * Hardware-reduced means for Linux: no SCI, no 8259 and no PIT. A PM timer is not in that model
+ * either, but Linux takes its port from the FADT all the same (arch/x86/kernel/acpi/boot.c), and
+ * without kvm-clock has no other clock to measure the TSC by. Interrupts below 16
  * exist only as far as a device's _CRS names them, which is why every device of the board is
  * described in the DSDT.
  */
@@ -21,6 +23,7 @@
 #include "vmm/bytes.h"
 #include "vmm/overflow.h"
 #include "vmm/platform.h"
+#include "vmm/pm_timer.h"
 #include "vmm/pvpanic.h"
 #include "vmm/rtc.h"
 #include "vmm/serial.h"
@@ -51,13 +54,14 @@
 #define XSDT_REVISION	    1
 
 /* FADT flags (table 5.10) */
-#define FADT_WBINVD	(1U << 0)
-#define FADT_PROC_C1	(1U << 2)
-#define FADT_PWR_BUTTON (1U << 4) /* a device, not a fixed register */
-#define FADT_SLP_BUTTON (1U << 5) /* not a fixed register either: there is none */
-#define FADT_FIX_RTC	(1U << 6) /* the RTC does not wake through a fixed register */
-#define FADT_RESET_REG	(1U << 10)
-#define FADT_HW_REDUCED (1U << 20)
+#define FADT_WBINVD	 (1U << 0)
+#define FADT_PROC_C1	 (1U << 2)
+#define FADT_PWR_BUTTON	 (1U << 4) /* a device, not a fixed register */
+#define FADT_SLP_BUTTON	 (1U << 5) /* not a fixed register either: there is none */
+#define FADT_FIX_RTC	 (1U << 6) /* the RTC does not wake through a fixed register */
+#define FADT_TMR_VAL_EXT (1U << 8) /* the PM timer has 32 bits */
+#define FADT_RESET_REG	 (1U << 10)
+#define FADT_HW_REDUCED	 (1U << 20)
 
 /* IA-PC boot architecture flags (table 5.11) */
 #define BOOT_LEGACY_DEVICES (1U << 0)
@@ -66,8 +70,9 @@
 
 #define CMOS_CENTURY 0x32
 
-#define GAS_SYSTEM_IO	1
-#define GAS_BYTE_ACCESS 1
+#define GAS_SYSTEM_IO	 1
+#define GAS_BYTE_ACCESS	 1
+#define GAS_DWORD_ACCESS 3
 
 #define MADT_LAPIC	 0
 #define MADT_IOAPIC	 1
@@ -345,18 +350,19 @@ enum {
 	FADT_RESET_VALUE = 128,
 	FADT_MINOR_VERSION = 131,
 	FADT_X_DSDT = 140,
+	FADT_X_PM_TIMER = 208,
 	FADT_SLEEP_CONTROL = 244,
 	FADT_SLEEP_STATUS = 256,
 	FADT_HYPERVISOR = 268,
 };
 
-/* A Generic Address Structure (§5.2.3.2) for a byte port. */
-static void put_port(uint8_t *gas, uint16_t port)
+/* A Generic Address Structure (§5.2.3.2) for a port of `bytes`. */
+static void put_port(uint8_t *gas, uint16_t port, uint8_t bytes)
 {
 	gas[0] = GAS_SYSTEM_IO;
-	gas[1] = 8;
+	gas[1] = 8 * bytes;
 	gas[2] = 0;
-	gas[3] = GAS_BYTE_ACCESS;
+	gas[3] = bytes == 1 ? GAS_BYTE_ACCESS : GAS_DWORD_ACCESS;
 	store_le64(gas + 4, port);
 }
 
@@ -374,13 +380,14 @@ static int build_fadt(struct builder *b, gpa_t dsdt, gpa_t *fadt, struct error *
 	table[FADT_CENTURY] = CMOS_CENTURY;
 	store_le16(table + FADT_BOOT_ARCH, BOOT_LEGACY_DEVICES | BOOT_8042 | BOOT_NO_VGA);
 	store_le32(table + FADT_FLAGS, FADT_WBINVD | FADT_PROC_C1 | FADT_PWR_BUTTON |
-					       FADT_SLP_BUTTON | FADT_FIX_RTC | FADT_RESET_REG |
-					       FADT_HW_REDUCED);
-	put_port(table + FADT_RESET_REGISTER, PLATFORM_PORT_ACPI + ACPI_POWER_RESET);
+					       FADT_TMR_VAL_EXT | FADT_SLP_BUTTON | FADT_FIX_RTC |
+					       FADT_RESET_REG | FADT_HW_REDUCED);
+	put_port(table + FADT_RESET_REGISTER, PLATFORM_PORT_ACPI + ACPI_POWER_RESET, 1);
 	table[FADT_RESET_VALUE] = ACPI_POWER_RESET_VALUE;
 	table[FADT_MINOR_VERSION] = FADT_MINOR_REVISION;
-	put_port(table + FADT_SLEEP_CONTROL, PLATFORM_PORT_ACPI + ACPI_POWER_SLEEP_CONTROL);
-	put_port(table + FADT_SLEEP_STATUS, PLATFORM_PORT_ACPI + ACPI_POWER_SLEEP_STATUS);
+	put_port(table + FADT_SLEEP_CONTROL, PLATFORM_PORT_ACPI + ACPI_POWER_SLEEP_CONTROL, 1);
+	put_port(table + FADT_SLEEP_STATUS, PLATFORM_PORT_ACPI + ACPI_POWER_SLEEP_STATUS, 1);
+	put_port(table + FADT_X_PM_TIMER, PLATFORM_PORT_PM_TIMER, PM_TIMER_PORTS);
 	memcpy(table + FADT_HYPERVISOR, OEM_TABLE_ID, 8);
 	finish_table(table, "FACP", FADT_REVISION, FADT_SIZE);
 	*fadt = address_of(b, table);

@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Kernel, initrd and command line of a VM. The machine is announced by ACPI. A Linux kernel that
+ * does not read ACPI, or is told "acpi=off", finds its processors and interrupts in an MP table, its
+ * devices in words of its command line, and has a PIT: see `legacy` in vmm/loader.h.
+ *
+ * Words that ask Linux to do without APICs are left out. The machine has no PICs as far as
+ * hardware-reduced ACPI is concerned, so Linux would have no interrupts at all, and stand still
+ * without a word. Who writes them (they are in the default of firectl) means an old Firecracker,
+ * where they did no harm. Nothing is left out of --cmdline-only.
+ *
+ * A Linux that is told to do without kvm-clock measures the TSC. On Intel's processors it asks CPUID,
+ * elsewhere it measures by the PM timer, and gives up if an exit takes 40 us, as under nested or
+ * emulated virtualisation; then it has no clock at all and stands still. So it is told the rate.
+ *
+ * Runs before the guest; the guest controls nothing here.
+ */
+#include "boot.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vmm/cleanup.h"
+#include "vmm/log.h"
+#include "vmm/mptable.h"
+#include "x86/reset_vector.h"
+
+LOG_DOMAIN("vm");
+
+#define DEVICE_WORD "virtio_mmio.device="
+#define CLOCK_WORD  "tsc_early_khz="
+
+static const struct {
+	const char *word, *instead;
+} no_interrupts[] = {
+	{ "noapic", "" },
+	{ "nolapic", "" },
+	{ "disableapic", "" },
+	{ "acpi=noirq", "" },
+	{ "pci=noacpi", "" },
+	{ "nosmp", "; maxcpus=1 starts one processor" },
+	{ "maxcpus=0", "; maxcpus=1 starts one processor" },
+};
+
+void boot_init(struct boot *boot)
+{
+	*boot = (struct boot){ .load.kernel.fd = -1, .load.initrd.fd = -1 };
+}
+
+static void leave_out_words(struct boot *boot)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(no_interrupts); i++) {
+		if (cmdline_remove_word(boot->cmdline, no_interrupts[i].word)) {
+			log_warn("kernel command line: %s is left out: this machine's interrupts "
+				 "come by local and I/O APIC only%s",
+				 no_interrupts[i].word, no_interrupts[i].instead);
+		}
+	}
+}
+
+int boot_build_cmdline(struct boot *boot, const struct vm_config *config, bool hvc, struct error *e)
+{
+	bool root = config->disk_count > 0 && config->disks[0].root;
+	const struct cmdline_request request = {
+		.append = config->boot.cmdline,
+		.boot_args = config->boot.boot_args,
+		.only = config->boot.cmdline_only,
+		.serial = !hvc,
+		.hvc = hvc,
+		.root_disk = root,
+		.root_partuuid = root ? config->disks[0].partuuid : NULL,
+		.root_read_only = root && config->disks[0].read_only,
+		.initrd = config->boot.initrd != NULL,
+	};
+	char *shrunk;
+	int r;
+
+	boot->cmdline = malloc(PLATFORM_CMDLINE_MAX);
+	if (boot->cmdline == NULL) {
+		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "kernel command line: out of memory");
+	}
+	r = cmdline_build(&request, boot->cmdline, PLATFORM_CMDLINE_MAX, e);
+	if (r < 0) {
+		return r;
+	}
+	boot->whole = request.only != NULL;
+	if (!boot->whole) {
+		leave_out_words(boot);
+	}
+	shrunk = realloc(boot->cmdline, strlen(boot->cmdline) + 1);
+	if (shrunk != NULL) {
+		boot->cmdline = shrunk;
+	}
+	boot->load.cmdline = boot->cmdline;
+	boot->load.acpi_off = cmdline_has_word(boot->cmdline, "acpi=off");
+	return 0;
+}
+
+/* The command line and these words; free(). */
+static int with_words(const struct boot *boot, const char *words, char **ret, struct error *e)
+{
+	size_t size = strlen(boot->cmdline) + strlen(words) + 3;
+
+	*ret = malloc(size);
+	if (*ret == NULL) {
+		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "kernel command line: out of memory");
+	}
+	return cmdline_insert(boot->cmdline, words, *ret, size, e);
+}
+
+static bool wants_clock(const struct boot *boot)
+{
+	return !boot->whole && !cmdline_has_prefix(boot->cmdline, CLOCK_WORD) &&
+	       (cmdline_has_word(boot->cmdline, "no-kvmclock") ||
+		cmdline_has_word(boot->cmdline, "nopv"));
+}
+
+int boot_tell_clock(struct boot *boot, int vcpu_fd, struct error *e)
+{
+	char word[sizeof(CLOCK_WORD) + 16];
+	char *line;
+	int r, khz;
+
+	if (!wants_clock(boot)) {
+		return 0;
+	}
+	khz = kvm_ioctl(vcpu_fd, KVM_GET_TSC_KHZ, NULL);
+	if (khz <= 0) {
+		return 0;
+	}
+	(void)snprintf(word, sizeof(word), CLOCK_WORD "%d", khz);
+	r = with_words(boot, word, &line, e);
+	if (r == 0) {
+		free(boot->cmdline);
+		boot->load.cmdline = boot->cmdline = take_ptr(line);
+	}
+	free(line);
+	return r;
+}
+
+int boot_add_devices(struct boot *boot, const struct machine *machine, struct error *e)
+{
+	auto_free char *words = NULL;
+
+	int r;
+
+	if (boot->whole || machine->device_count == 0 ||
+	    cmdline_has_prefix(boot->cmdline, DEVICE_WORD)) {
+		return 0;
+	}
+	words = machine_device_words(machine);
+	if (words == NULL) {
+		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "kernel command line: out of memory");
+	}
+	r = with_words(boot, words, &boot->cmdline_devices, e);
+	boot->load.cmdline_devices = boot->cmdline_devices;
+	return r;
+}
+
+int boot_load(struct boot *boot, struct machine *machine, struct guest_memory *mem, uint32_t vcpus,
+	      struct error *e)
+{
+	int r = machine_write_acpi(machine, vcpus, &boot->load.rsdp, e);
+
+	if (r == 0) {
+		r = reset_vector_write(mem, e);
+	}
+	if (r == 0) {
+		r = loader_load(mem, &boot->load, &boot->entry, e);
+	}
+	return r == 0 && boot->entry.legacy ? mptable_write(mem, vcpus, e) : r;
+}
+
+void boot_warn(const struct boot *boot, const struct machine *machine)
+{
+	const struct boot_entry *entry = &boot->entry;
+	bool by_word = entry->knows_device_words == LOADER_YES ||
+		       cmdline_has_prefix(boot->cmdline, DEVICE_WORD);
+
+	if (!entry->legacy || machine->device_count == 0 || by_word) {
+		return;
+	}
+	if (boot->load.acpi_off) {
+		log_warn("kernel command line: acpi=off: without ACPI only a kernel that knows "
+			 "virtio_mmio.device= finds disks, network cards and the virtio console, "
+			 "and %s",
+			 entry->knows_device_words == LOADER_NO
+				 ? "this one does not, unless by a module"
+				 : "that is not to be seen of this one");
+	} else if (entry->is_linux) {
+		log_warn("kernel '%s' reads no ACPI tables and does not know virtio_mmio.device=: "
+			 "it "
+			 "finds no disks, network cards and virtio console, unless by a module",
+			 boot->load.kernel.path);
+	}
+}
+
+void boot_finish(struct boot *boot)
+{
+	close_fd(&boot->load.kernel.fd);
+	close_fd(&boot->load.initrd.fd);
+	free(boot->cmdline);
+	free(boot->cmdline_devices);
+	boot->cmdline = boot->cmdline_devices = NULL;
+}
