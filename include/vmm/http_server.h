@@ -76,6 +76,7 @@ struct http_server_config {
 	/* How long a client that has asked for the end has time to make it. */
 	uint64_t close_grace_ns;
 	bool bare_errors; /* without "code" and "hint" */
+	const char *name; /* of the header "Server"; a literal, borrowed */
 	/* Main thread. Must answer `call` exactly once, now or later. May destroy the server. */
 	void (*handle)(void *arg, struct http_call *call, const struct http_request *request);
 	void *arg;

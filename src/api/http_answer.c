@@ -53,11 +53,11 @@ static const char *reason_phrase(int status)
 	return "";
 }
 
-size_t http_answer_head(char *head, int status, bool keep_alive)
+size_t http_answer_head(char *head, const struct http_server *server, int status, bool keep_alive)
 {
-	return (size_t)snprintf(head, HTTP_HEAD_MAX,
-				"HTTP/1.1 %03d %s\r\nServer: vmm\r\nConnection: %s\r\n", status,
-				reason_phrase(status), keep_alive ? "keep-alive" : "close");
+	return (size_t)snprintf(
+		head, HTTP_HEAD_MAX, "HTTP/1.1 %03d %s\r\nServer: %s\r\nConnection: %s\r\n", status,
+		reason_phrase(status), server->config.name, keep_alive ? "keep-alive" : "close");
 }
 
 /* --- Errors as JSON --- */
@@ -174,7 +174,7 @@ static void reply(struct http_call *call, int status, const char *extra, const c
 		return;
 	}
 	VMM_BUG_ON(connection->state != HTTP_CALLED);
-	used = http_answer_head(head, status, call->keep_alive);
+	used = http_answer_head(head, connection->server, status, call->keep_alive);
 	if (call->deprecated) {
 		used += (size_t)snprintf(head + used, sizeof(head) - used, "Deprecation: true\r\n");
 	}
@@ -255,7 +255,7 @@ void http_answer_refused(struct http_call *call)
 	reply_error(call, call->parser.status, &call->parser.error, NULL, true);
 }
 
-void http_answer_no_room(int fd)
+void http_answer_no_room(const struct http_server *server, int fd)
 {
 	char json[ERROR_JSON_MAX], text[HTTP_HEAD_MAX];
 	struct error e = { 0 };
@@ -268,7 +268,7 @@ void http_answer_no_room(int fd)
 	(void)error_set(&e, ERROR_BUSY, EAGAIN, "Too many open connections");
 	(void)error_hint(&e, "close one, or try again");
 	iov[1].iov_len = error_json(json, &e, true, false);
-	used = http_answer_head(text, 503, false);
+	used = http_answer_head(text, server, 503, false);
 	n = snprintf(text + used, sizeof(text) - used,
 		     "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n",
 		     iov[1].iov_len);

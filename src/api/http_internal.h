@@ -142,9 +142,9 @@ void http_output_free(struct http_connection *connection);
 /* Answers what the parser refused, from its fields. */
 void http_answer_refused(struct http_call *call);
 /* To a socket without a connection, for which there is no room: 503, sent if it can be. */
-void http_answer_no_room(int fd);
+void http_answer_no_room(const struct http_server *server, int fd);
 /* Status line and the headers that every answer has, in `head`; returns the length. */
-size_t http_answer_head(char *head, int status, bool keep_alive);
+size_t http_answer_head(char *head, const struct http_server *server, int status, bool keep_alive);
 
 /* http_stream.c */
 /* The connection of a stream was closed: tells its owner, frees the call. */

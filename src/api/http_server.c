@@ -109,9 +109,9 @@ void http_server_close_later(struct http_connection *connection)
 	}
 }
 
-static void refuse_client(int fd)
+static void refuse_client(const struct http_server *server, int fd)
 {
-	http_answer_no_room(fd);
+	http_answer_no_room(server, fd);
 	(void)close(fd);
 }
 
@@ -120,12 +120,12 @@ static void admit(struct http_server *server, int fd)
 	struct error e;
 
 	if (server->stats.connections >= server->config.connections_max && !evict(server)) {
-		refuse_client(fd);
+		refuse_client(server, fd);
 		return;
 	}
 	while (http_connection_open(server, fd, &e) < 0) {
 		if (!evict(server)) {
-			refuse_client(fd);
+			refuse_client(server, fd);
 			return;
 		}
 	}
@@ -180,7 +180,7 @@ static int accept_without_descriptors(struct http_listener *listener)
 			take_reserve(server);
 			admit(server, fd);
 		} else {
-			refuse_client(fd);
+			refuse_client(server, fd);
 		}
 	} else if (fd != -EAGAIN && evict(server)) {
 		fd = -EINTR; /* the reserve had been lost, and is there again */
@@ -229,7 +229,7 @@ int http_server_create(struct http_server **ret, const struct http_server_config
 	struct http_server *server;
 
 	VMM_BUG_ON(config->loop == NULL || config->handle == NULL || config->connections_max == 0 ||
-		   config->body_max > GIB(1));
+		   config->name == NULL || config->body_max > GIB(1));
 	server = calloc(1, sizeof(*server));
 	if (server == NULL) {
 		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "no memory for the API's server");

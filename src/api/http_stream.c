@@ -47,7 +47,7 @@ void http_call_begin_stream(struct http_call *call, const char *type, void (*clo
 	/* Only its end says where such an answer ends. */
 	call->goes_on = !call->http10;
 	call->keep_alive = call->keep_alive && call->goes_on;
-	len = http_answer_head(head, 200, call->keep_alive);
+	len = http_answer_head(head, connection->server, 200, call->keep_alive);
 	n = snprintf(head + len, sizeof(head) - len, "Content-Type: %s\r\n%s\r\n", type,
 		     call->http10 ? "" : "Transfer-Encoding: chunked\r\n");
 	VMM_BUG_ON(n < 0 || (size_t)n >= sizeof(head) - len);

@@ -162,6 +162,9 @@ static void ending(struct vm_process *process, const struct error *failure, int 
 	if (failure != NULL) {
 		(void)fprintf(stderr, "Error: %s\n", failure->msg);
 	}
+	if (failure == NULL && process->signal == 0) {
+		log_info("Vmm is stopping.");
+	}
 	if (code == EXIT_OK) {
 		log_info("Firecracker exiting successfully. exit_code=0");
 	} else if (code > 0) {

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The keys of a line of Firecracker's metrics file (version 1.17): its readers expect all of them,
- * also of devices that are not there. One text, for it is a third of the size of a table: a group a
- * line, then its fields; "#" at the end of a name stands for "_count", "!" for "_fails", "@" for an
- * object "NAME_agg" of three times. Constant; main thread.
+ * The keys of a line of Firecracker's metrics file (version 1.17, and mac_address_updates, which is
+ * gone since 1.14): its readers expect all of them, also of devices that are not there. One text,
+ * for it is a third of the size of a table: a group a line, then its fields; "#" at the end of a
+ * name stands for "_count", "!" for "_fails", "@" for an object "NAME_agg" of three times. Constant;
+ * main thread.
  */
 #include <stdio.h>
 #include <string.h>
@@ -36,7 +37,7 @@ static const char keys[] =
 	"rx_event_rate_limiter# rx_rate_limiter_throttled rx_tap_event# rx_bytes# rx_packets# "
 	"rx! rx# tap_read! tap_write! tap_write@ tx_bytes# tx_malformed_frames tx! tx# "
 	"tx_packets# tx_queue_event# tx_rate_limiter_event# tx_rate_limiter_throttled "
-	"tx_spoofed_mac# tx_remaining_reqs#\n"
+	"tx_spoofed_mac# tx_remaining_reqs# mac_address_updates\n"
 	"patch_api_requests drive# drive! network# network! machine_cfg# machine_cfg! mmds# "
 	"mmds! hotplug_memory# hotplug_memory! pmem# pmem!\n"
 	"put_api_requests actions# actions! boot_source# boot_source! drive# drive! logger# "

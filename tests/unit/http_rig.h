@@ -169,6 +169,7 @@ static inline void start(uint32_t connections_max, size_t body_max)
 						   .connections_max = connections_max,
 						   .body_max = body_max,
 						   .close_grace_ns = close_grace_ns,
+						   .name = "unit",
 						   .handle = handle,
 						   .arg = &handled };
 	int fd;
@@ -336,7 +337,7 @@ static inline void get_answer(int fd, struct answer *answer, bool to_head)
 		ck_assert_msg(n > 0 || rounds++ < 100, "no answer");
 	}
 	ck_assert_int_eq(sscanf(answer->head, "HTTP/1.1 %d ", &answer->status), 1);
-	ck_assert_str_eq(header(answer, "Server: "), "vmm");
+	ck_assert_str_eq(header(answer, "Server: "), "unit");
 	answer->len = strtoul(header(answer, "Content-Length: "), NULL, 10);
 	answer->body = calloc(1, answer->len + 1);
 	ck_assert_ptr_nonnull(answer->body);

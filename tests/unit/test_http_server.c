@@ -7,7 +7,7 @@
 START_TEST(test_bytes_of_an_answer)
 {
 	static const char expected[] =
-		"HTTP/1.1 200 OK\r\nServer: vmm\r\nConnection: keep-alive\r\n"
+		"HTTP/1.1 200 OK\r\nServer: unit\r\nConnection: keep-alive\r\n"
 		"Content-Type: text/plain\r\nContent-Length: 2\r\n\r\n/a";
 	char data[1000];
 	int fd = dial();

@@ -21,7 +21,7 @@ START_TEST(test_stream)
 	int fd = dial();
 
 	say(fd, "GET /stream HTTP/1.1\r\n\r\n");
-	check_heard(fd, "HTTP/1.1 200 OK\r\nServer: vmm\r\nConnection: keep-alive\r\n"
+	check_heard(fd, "HTTP/1.1 200 OK\r\nServer: unit\r\nConnection: keep-alive\r\n"
 			"Content-Type: text/x\r\nTransfer-Encoding: chunked\r\n\r\n");
 	http_call_stream(later[0], "hello\n", 6);
 	check_heard(fd, "6\r\nhello\n\r\n");
@@ -32,10 +32,10 @@ START_TEST(test_stream)
 	ck_assert_int_eq(handled, 1);
 	http_call_end_stream(later[0]);
 	check_heard(fd, "0\r\n\r\n"
-			"HTTP/1.1 200 OK\r\nServer: vmm\r\nConnection: keep-alive\r\n"
+			"HTTP/1.1 200 OK\r\nServer: unit\r\nConnection: keep-alive\r\n"
 			"Content-Type: text/x\r\nTransfer-Encoding: chunked\r\n\r\n"
 			"4\r\none\n\r\n4\r\ntwo\n\r\n0\r\n\r\n"
-			"HTTP/1.1 200 OK\r\nServer: vmm\r\nConnection: keep-alive\r\n"
+			"HTTP/1.1 200 OK\r\nServer: unit\r\nConnection: keep-alive\r\n"
 			"Content-Type: text/x\r\nTransfer-Encoding: chunked\r\n\r\n");
 	ck_assert_int_eq(closed_count, 1); /* HEAD's */
 	say(fd, "GET /a HTTP/1.1\r\n\r\n");
@@ -49,7 +49,7 @@ START_TEST(test_stream_to_http10)
 	int fd = dial();
 
 	say(fd, "GET /stream HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
-	check_heard(fd, "HTTP/1.1 200 OK\r\nServer: vmm\r\nConnection: close\r\n"
+	check_heard(fd, "HTTP/1.1 200 OK\r\nServer: unit\r\nConnection: close\r\n"
 			"Content-Type: text/x\r\n\r\n");
 	http_call_stream(later[0], "hello\n", 6);
 	check_heard(fd, "hello\n");
