@@ -88,8 +88,9 @@ struct vm_vcpu_stats {
 };
 
 /*
- * Opens and allocates everything; of `config` nothing is borrowed after that. May run on another thread than main if main does not touch `host`
- * and its loop's sources meanwhile; that thread must have ended before vm_start().
+ * Opens and allocates everything; of `config` nothing is borrowed after that. May run on another
+ * thread than main if main does not touch `host` and its loop's sources meanwhile; that thread must
+ * have ended before vm_start().
  */
 int vm_create(struct vm **ret, const struct vm_config *config, struct vm_host *host,
 	      struct error *e);

@@ -118,7 +118,7 @@ extern const struct option_table vm_net_options, vm_boot_options, vm_machine_opt
 
 struct vm_config {
 	const char *name;      /* NULL: "vm" */
-	const char *vcpu_name; /* of vCPU threads, before the number; NULL: "vcpu" */
+	const char *vcpu_name; /* of vCPU threads, before the number; a constant; NULL: "vcpu" */
 	struct vm_boot_config boot;
 	struct vm_machine_config machine;
 	const struct cpu_template *cpu_template; /* NULL: none; borrowed by vm_create() only */
