@@ -79,6 +79,14 @@ need() {
 	done
 }
 
+# Whether QEMU is there, and none that can lose a change of code between two of its processors (see tests/lab/run).
+qemu_is_sound() {
+	local version
+	find_program qemu-system-x86_64 >/dev/null || return 1
+	version=$(qemu-system-x86_64 --version | sed -n '1s/.* version \([0-9]*\.[0-9]*\).*/\1/p')
+	[ "$(printf '%s\n' "$version" 8.1 | sort -V | head -n 1)" = 8.1 ]
+}
+
 # A directory below $1 that goes when the script ends. Beside a result, one rename publishes what was made in it.
 make_scratch() {
 	scratch=$(mktemp -d "$1/.vmm-XXXXXX")
