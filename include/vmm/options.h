@@ -38,8 +38,10 @@ enum option_type {
 
 enum option_zero {
 	OPTION_ZERO_SHOWN,
-	OPTION_ZERO_NOT_GIVEN,	/* like a value that is not given */
-	OPTION_ZERO_NOT_THEIRS, /* left out where Firecracker's clients look */
+	OPTION_ZERO_NOT_GIVEN, /* like a value that is not given */
+	/* Where Firecracker's clients look: */
+	OPTION_ZERO_NOT_THEIRS, /* left out */
+	OPTION_ZERO_NO_OBJECT,	/* the embedded object that has it is null */
 };
 
 struct option_value {

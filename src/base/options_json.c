@@ -197,9 +197,12 @@ static int refuse(const struct place *place, const struct option *option, const 
 }
 
 static int read_number(const struct place *place, const struct option *option, const json_t *value,
-		       uint64_t *ret, struct error *e)
+		       unsigned int flags, uint64_t *ret, struct error *e)
 {
+	uint64_t unit = option_json_unit(option);
+	uint64_t high = option_upper_bound(option);
 	uint64_t n;
+	bool large;
 
 	if (!json_is_integer(value)) {
 		return refuse(place, option, value, "not a whole number", e);
@@ -207,8 +210,10 @@ static int read_number(const struct place *place, const struct option *option, c
 	if (json_integer_value(value) < 0) {
 		return refuse(place, option, value, "negative", e);
 	}
-	if (mul_overflow((uint64_t)json_integer_value(value), option_json_unit(option), &n) ||
-	    n > option_upper_bound(option)) {
+	large = mul_overflow((uint64_t)json_integer_value(value), unit, &n) || n > high;
+	if (large && option->type == OPTION_SIZE && (flags & OPTIONS_JSON_FIRECRACKER) != 0) {
+		n = high - high % unit; /* no host has that much, which the start says */
+	} else if (large) {
 		return refuse(place, option, value, "too large", e);
 	}
 	if (n < option->min) {
@@ -300,7 +305,7 @@ static int read_value(const struct place *place, const struct option *option, co
 	case OPTION_U64:
 	case OPTION_SIZE:
 	case OPTION_DURATION:
-		return read_number(place, option, value, &ret->number, e);
+		return read_number(place, option, value, flags, &ret->number, e);
 	case OPTION_ENUM:
 		return read_enum(place, option, value, &ret->chosen, e);
 	case OPTION_MAC:

@@ -133,7 +133,27 @@ static bool is_given(const struct option *option, const char *owner)
 	if (option->zero == OPTION_ZERO_NOT_GIVEN && is_zero(option, member)) {
 		return false;
 	}
-	return option->type != OPTION_MAC || memcmp(member, zero, sizeof(zero)) != 0;
+	return option->type != OPTION_MAC || option->present != 0 ||
+	       memcmp(member, zero, sizeof(zero)) != 0;
+}
+
+/* Of an embedded object: does it, as Firecracker sees it, say anything? */
+static bool says_something(const struct option_table *table, const char *object)
+{
+	struct option_iter at = option_iter(table);
+	bool something = false;
+
+	while (option_next(&at)) {
+		const char *owner = object + at.base, *member = owner + at.option->offset;
+
+		if (at.option->zero == OPTION_ZERO_NO_OBJECT && is_zero(at.option, member)) {
+			return false;
+		}
+		something |= option_has_json(at.option) && is_given(at.option, owner) &&
+			     (at.option->type != OPTION_OBJECT ||
+			      says_something(at.option->object, member));
+	}
+	return something;
 }
 
 static bool is_hidden(const struct option *option, const char *owner, unsigned int flags)
@@ -160,7 +180,9 @@ json_t *options_to_json(const struct option_table *table, const void *object, un
 		if (is_hidden(at.option, owner, flags)) {
 			continue;
 		}
-		if (is_given(at.option, owner)) {
+		if (is_given(at.option, owner) &&
+		    (!firecracker || at.option->type != OPTION_OBJECT ||
+		     says_something(at.option->object, owner + at.option->offset))) {
 			value = member_value(at.option, owner + at.option->offset, flags);
 		} else if (firecracker) {
 			value = json_null();

@@ -24,6 +24,7 @@ static const struct option bucket_option_list[] = {
 	{ .json = "size",
 	  .type = OPTION_U64,
 	  .offset = offsetof(struct token_bucket_config, size),
+	  .zero = OPTION_ZERO_NO_OBJECT,
 	  .json_required = true,
 	  .help = "tokens that the bucket holds: bytes or operations; 0: no limit" },
 	{ .json = "one_time_burst",
@@ -35,6 +36,7 @@ static const struct option bucket_option_list[] = {
 	{ .json = "refill_time",
 	  .type = OPTION_U64,
 	  .offset = offsetof(struct token_bucket_config, refill_time_ms),
+	  .zero = OPTION_ZERO_NO_OBJECT,
 	  .json_required = true,
 	  .help = "milliseconds in which an empty bucket fills; 0: no limit" },
 };

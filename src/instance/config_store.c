@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "internal.h"
 #include "vmm/cleanup.h"
@@ -227,9 +228,12 @@ static int put_cpu(struct config_store *store, const struct instance_settings *s
 {
 	struct cpu_template *template = NULL;
 	json_t *copy;
-	int r = cpu_template_from_json(&template, request->json, e);
+	auto_json json_t *nothing = json_object();
+	/* Firecracker's parser takes an object's values in their order as well, here none of them. */
+	bool empty = settings->firecracker && json_is_array(request->json) &&
+		     json_array_size(request->json) == 0;
+	int r = cpu_template_from_json(&template, empty ? nothing : request->json, e);
 
-	(void)settings;
 	if (r < 0) {
 		return r;
 	}
@@ -251,12 +255,19 @@ static int put_cpu(struct config_store *store, const struct instance_settings *s
  * As the start will open it, without what leaves a trace: the lock, which another VM may hold until
  * then, and the ring.
  */
-static int look_at_disk(const struct block_config *drive, struct error *e)
+static int look_at_disk(const struct instance_settings *settings, const struct block_config *drive,
+			struct error *e)
 {
 	struct block_config config = *drive;
 	struct block *block = NULL;
+	struct stat st;
 	int r;
 
+	/* Firecracker opens a directory without looking at it; that it is no disk the start says. */
+	if (settings->firecracker && drive->read_only && stat(drive->path, &st) == 0 &&
+	    S_ISDIR(st.st_mode)) {
+		return 0;
+	}
 	config.lock = BLOCK_LOCK_OFF;
 	config.engine = BLOCK_ENGINE_SYNC;
 	r = block_open(&block, &config, e);
@@ -322,7 +333,7 @@ static int put_drive(struct config_store *store, const struct instance_settings 
 	place = config_store_find_drive(store, drive.id);
 	r = check_drive(store, &drive, place, e);
 	if (r == 0 && !settings->files_at_start) {
-		r = look_at_disk(&drive, e);
+		r = look_at_disk(settings, &drive, e);
 	}
 	if (r == 0) {
 		r = options_clone(&block_options, &copy, &drive, sizeof(copy), e);

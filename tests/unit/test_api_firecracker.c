@@ -253,6 +253,11 @@ static const struct {
 	{ "PUT", "/boot-source", BOOT(",\"boot_args\":\"a\\tb\\nc -- d\\u0001\"") },
 	{ "PUT", "/machine-config", MEMORY("1") },
 	{ "PUT", "/machine-config", MEMORY("31") },
+	{ "PUT", "/machine-config", MEMORY("18446744073709551615") },
+	{ "PUT", "/cpu-config", "[]" },
+	{ "PUT", "/drives/a",
+	  "{\"drive_id\":\"a\",\"is_root_device\":false,\"is_read_only\":true,\"path_on_host\":\"."
+	  "\"}" },
 	{ "PUT", "/drives/" UTF8_ID, DRIVE(UTF8_ID, "") },
 	{ "PUT", "/drives/" LONG_ID, DRIVE(LONG_ID, "") },
 	{ "PUT", "/drives/a/and/more", DRIVE("a", ",\"partuuid\":\"\"") },
