@@ -1,7 +1,8 @@
 # shellcheck shell=bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# What every script here starts with: where the tree is, how to speak, where to keep things.
+# What every script here starts with: where the tree is, how to speak, where to keep things. Some of them are installed as
+# well (scripts/meson.build), as commands vmm-NAME: links to LIBEXECDIR/vmm/scripts, so that $top is LIBEXECDIR/vmm there.
 # Sourced, never run, before the script looks at its arguments: `--help` as the first of them is answered here. Messages go
 # to standard error, one line each; standard output carries only results.
 #
@@ -73,9 +74,10 @@ find_program() {
 
 # Stops with a sentence when one of the programs is not there.
 need() {
-	local program
+	local program how='scripts/install-deps installs it'
+	[ -e "$top/scripts/install-deps" ] || how="install its package, which $self --help names"
 	for program in "$@"; do
-		find_program "$program" >/dev/null || die "$program is missing; scripts/install-deps installs it"
+		find_program "$program" >/dev/null || die "$program is missing; $how"
 	done
 }
 
