@@ -11,6 +11,8 @@
 
 LOG_DOMAIN("run");
 
+#define NS_PER_S ((uint64_t)1000000000)
+
 /* "vCPU 0 at 0x100000, resets: 2, after 1.5 s" */
 struct place {
 	char text[120];
@@ -26,8 +28,9 @@ static struct place describe(const struct vm_process *process, const struct exit
 		(void)snprintf(where, sizeof(where), "vCPU %u at 0x%" PRIx64 ", ", stop->vcpu,
 			       stop->address);
 	}
-	(void)snprintf(ret.text, sizeof(ret.text), "%sresets: %" PRIu64 ", after %.1f s", where,
-		       report->stats.resets, (double)(report->uptime_ns / 1000000) / 1000.0);
+	(void)snprintf(ret.text, sizeof(ret.text), "%sresets: %" PRIu64 ", after %" PRIu64 ".%u s",
+		       where, report->stats.resets, report->uptime_ns / NS_PER_S,
+		       (unsigned int)(report->uptime_ns % NS_PER_S / (NS_PER_S / 10)));
 	return ret;
 }
 

@@ -90,7 +90,8 @@ int signals_watch(bool firecracker, int *ret, struct error *e)
 		}
 	}
 	for (int number = SIGRTMIN; number <= LAST_SIGNAL; number++) {
-		if (!ignored(number)) {
+		/* Being said does no harm to one that is ignored, and each look costs a call. */
+		if (!firecracker || !ignored(number)) {
 			(void)sigaddset(&set, number);
 		}
 	}
