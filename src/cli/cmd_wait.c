@@ -54,6 +54,28 @@ static const struct option_table wait_table = { .name = "wait",
 						.options = wait_list,
 						.count = ARRAY_SIZE(wait_list) };
 
+/* Why it takes so long, as far as its state says. */
+static int hint_at_state(const struct ended *ended, const struct vm_status *status, struct error *e)
+{
+	const char *name = ended->name;
+
+	if (!status->answered) {
+		return error_hint(e, "it is stuck, or stopped by a signal: vmm kill %s ends it",
+				  name);
+	}
+	if (strcmp(status->state, "paused") == 0) {
+		return error_hint(e, "vmm resume %s lets it go on", name);
+	}
+	if (strcmp(status->state, "not-started") == 0) {
+		return error_hint(e,
+				  "it waits for requests: vmm api %s PUT /actions "
+				  "'{\"action_type\": \"InstanceStart\"}'",
+				  name);
+	}
+	return error_hint(e, "vmm logs -n 20 %s shows what it said last; vmm stop %s ends it", name,
+			  name);
+}
+
 static int wait_until_running(const struct ended *ended, int timeout_ms, struct error *e)
 {
 	int64_t end = ended_now_ms() + timeout_ms;
@@ -71,7 +93,7 @@ static int wait_until_running(const struct ended *ended, int timeout_ms, struct 
 			(void)error_set(e, ERROR_BUSY, ETIMEDOUT,
 					"VM '%s' does not run in time: it is %s", ended->name,
 					status.answered ? status.state : "not answering");
-			return error_hint(e, "vmm inspect %s shows what it is doing", ended->name);
+			return hint_at_state(ended, &status, e);
 		}
 		/* An early end ends the waiting, too. */
 		if (run_directory_wait(ended->dir_fd, (int)left, NULL) == 0) {
@@ -92,8 +114,7 @@ static int wait_until_ended(const struct ended *ended, int timeout_ms, struct er
 	(void)ended_get_state(ended, &status, NULL);
 	(void)error_set(e, ERROR_BUSY, ETIMEDOUT, "VM '%s' has not ended in time: it is %s",
 			ended->name, status.answered ? status.state : "not answering");
-	return error_hint(e, "vmm logs -n 20 %s shows what it said last; vmm stop %s ends it",
-			  ended->name, ended->name);
+	return hint_at_state(ended, &status, e);
 }
 
 /* The exit code of the VM is ours. */
