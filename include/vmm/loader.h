@@ -58,14 +58,18 @@ struct boot_entry {
 };
 
 struct loader_image {
-	const char *path; /* for messages */
-	int fd;		  /* borrowed; -1: none */
+	const char *path;      /* for messages */
+	int fd;		       /* borrowed; -1: none */
+	uint64_t offset, size; /* the part of the file that it is; size 0: all behind the offset */
 };
+
+#define LOADER_INITRDS_MAX 8
 
 struct loader_request {
 	struct loader_image kernel;
-	struct loader_image initrd; /* fd -1: none */
-	const char *cmdline;	    /* complete, from cmdline_build() */
+	struct loader_image initrds[LOADER_INITRDS_MAX]; /* loaded one behind the other */
+	uint32_t initrd_count;
+	const char *cmdline; /* complete, from cmdline_build() */
 	/* Instead, for a kernel that finds its devices by words of its command line (Linux on x86
 	 * with CONFIG_VIRTIO_MMIO_CMDLINE_DEVICES) and not by ACPI; NULL: the same. */
 	const char *cmdline_devices;
@@ -77,6 +81,14 @@ struct loader_request {
  * FIFOs, missing files. */
 int loader_open(struct loader_image *image, const char *path, enum error_code code,
 		struct error *e);
+/*
+ * Takes apart what contains a kernel, once, before the first load and before the sandbox: a packed
+ * file (.gz; .xz and .zst by the programs xz and zstd) is replaced by what is in it; of a unified
+ * kernel image the kernel is taken, its initrd stands before the others (sharing the descriptor), and
+ * *cmdline gets its command line (free(); NULL: it has none). request->kernel.fd becomes another, or
+ * stays. Does nothing for a file that is a kernel itself.
+ */
+int loader_prepare(struct loader_request *request, char **cmdline, struct error *e);
 /* Whether an open file can be a kernel, by its first bytes; what only the load sees is not looked at. */
 int loader_check_kernel(const struct loader_image *kernel, struct error *e);
 
@@ -94,6 +106,7 @@ struct cmdline_request {
 	const char
 		*boot_args; /* of the API: in place of our words, root= excepted, which follows */
 	const char *only;   /* --cmdline-only: replaces everything */
+	const char *image;  /* of a unified kernel image: after our words, before append */
 	bool serial;	    /* console=ttyS0 */
 	bool hvc;	    /* console=hvc0 */
 	bool root_disk;	    /* root=/dev/vda */

@@ -8,6 +8,8 @@
  *	root=/dev/vda rw|ro	the first disk; Linux mounts read-only unless told otherwise; root=PARTUUID=... names a partition
  *	quiet			only if asked for: each character on the serial port is an exit
  *
+ * The command line of a unified kernel image follows them, and then the user's.
+ *
  * "boot_args" of the API stands for all of them but root=, which follows it, as clients of Firecracker expect: behind the kernel's
  * words, before the "--" that begins init's. Its tabs and newlines become blanks; it is a client's, and may hold anything else.
  *
@@ -25,7 +27,7 @@
 #include "internal.h"
 #include "vmm/platform.h"
 
-#define PIECES_MAX 9
+#define PIECES_MAX 10
 
 /* A part of the line; a blank stands before each that is not glued to the one before. */
 struct piece {
@@ -171,6 +173,9 @@ static int add_our_words(struct line *line, const struct cmdline_request *reques
 		add(line, "quiet");
 	}
 	r = add_root(line, request, e);
+	if (request->image != NULL) {
+		add(line, request->image);
+	}
 	if (r == 0 && request->append != NULL) {
 		r = check_text("--cmdline", request->append, e);
 		add(line, request->append);

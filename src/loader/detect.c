@@ -29,6 +29,20 @@ struct magic {
 	const char *hint;
 };
 
+/* Packed files that loader_prepare() takes apart. */
+static const struct {
+	size_t len;
+	const char *bytes;
+	enum image_format format;
+} packed[] = {
+	{ 3, "\x1f\x8b\x08", IMAGE_GZIP },
+	{ 6,
+	  "\xfd"
+	  "7zXZ\0",
+	  IMAGE_XZ },
+	{ 4, "\x28\xb5\x2f\xfd", IMAGE_ZSTD },
+};
+
 #define UNPACK(how) "unpack it first, or use the bzImage as it is: " how
 #define MAGIC(offset, bytes, what, hint)                             \
 	{                                                            \
@@ -48,12 +62,6 @@ static const struct magic magics[] = {
 	      "an EFI kernel image without an x86 setup header (LoongArch?)", HINT_X86),
 	MAGIC(0x24, "\x18\x28\x6f\x01", "an ARM zImage", HINT_X86),
 	MAGIC(4, "zimg", "a compressed EFI kernel (zboot)", HINT_X86),
-	MAGIC(0, "\x1f\x8b", "a gzip file", UNPACK("gzip -dc FILE > vmlinux")),
-	MAGIC(0,
-	      "\xfd"
-	      "7zXZ\0",
-	      "an xz file", UNPACK("xz -dc FILE > vmlinux")),
-	MAGIC(0, "\x28\xb5\x2f\xfd", "a zstd file", UNPACK("zstd -dc FILE > vmlinux")),
 	MAGIC(0, "BZh", "a bzip2 file", UNPACK("bzip2 -dc FILE > vmlinux")),
 	MAGIC(0, "\x04\x22\x4d\x18", "an lz4 file", UNPACK("lz4 -dc FILE > vmlinux")),
 	MAGIC(0, "\x02\x21\x4c\x18", "an lz4 file", UNPACK("lz4 -dc FILE > vmlinux")),
@@ -77,16 +85,16 @@ static const struct magic magics[] = {
 	MAGIC(0, "PK\x03\x04", "a zip archive", HINT_KIND),
 	MAGIC(257, "ustar", "a tar archive", HINT_KIND),
 	MAGIC(0, "#!", "a script", HINT_KIND),
-	MAGIC(0, "MZ", "an EFI or Windows program without a Linux setup header",
-	      "of a unified kernel image take the kernel: objcopy -O binary --only-section=.linux "
-	      "FILE vmlinuz"),
+	MAGIC(0, "MZ", "a program for EFI, Windows or DOS, without a Linux setup header",
+	      "a unified kernel image would have a section .linux; a kernel is a bzImage "
+	      "(/boot/vmlinuz-*) or an ELF vmlinux"),
 };
 
 static const struct {
 	uint16_t machine;
 	const char *name;
 } machines[] = {
-	{ EM_386, "32-bit x86" },
+	{ EM_386, "32-bit x86, most significant byte first" },
 	{ EM_ARM, "32-bit Arm" },
 	{ EM_AARCH64, "arm64" },
 	{ EM_RISCV, "RISC-V" },
@@ -124,6 +132,12 @@ static int check_elf(const struct source *src, const struct head *head, struct e
 		if (machines[i].machine == machine) {
 			name = machines[i].name;
 		}
+	}
+	if (machine == EM_386 && !big) {
+		source_error(src, e, "this is a 32-bit ELF file for x86");
+		return error_hint(e,
+				  "a 64-bit kernel is needed: a vmlinux or bzImage; Xen and other "
+				  "multiboot kernels are not booted");
 	}
 	if (machine != EM_X86_64) {
 		source_error(src, e, "this is an ELF file for %s", name);
@@ -218,6 +232,21 @@ int detect_image(const struct source *src, enum image_format *format, struct err
 		}
 		*format = IMAGE_BZIMAGE;
 		return 0;
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(packed); i++) {
+		if (head_has(&head, 0, packed[i].bytes, packed[i].len)) {
+			*format = packed[i].format;
+			return 0;
+		}
+	}
+	if (head_has(&head, 0, "MZ", 2)) {
+		struct uki uki;
+
+		r = uki_parse(src, &uki, e);
+		if (uki.has_kernel || (r != 0 && uki.is_pe)) {
+			*format = IMAGE_UKI;
+			return r;
+		}
 	}
 	if (head.len < HEAD_MIN && !all_bytes(&head, is_text)) {
 		source_error(src, e, "truncated: the file has only %zu bytes", head.len);

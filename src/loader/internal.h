@@ -16,7 +16,8 @@
 
 /* source.c: an open file, read at offsets. */
 struct source {
-	int fd; /* borrowed */
+	int fd;	       /* borrowed */
+	uint64_t base; /* of the image in the file; offsets count from there */
 	uint64_t size;
 	const char *what; /* "kernel" or "initrd" */
 	const char *path;
@@ -45,7 +46,8 @@ int source_error(const struct source *src, struct error *e, const char *fmt, ...
 	__printf_like(3, 4) __cold;
 
 /* detect.c */
-enum image_format { IMAGE_BZIMAGE, IMAGE_ELF };
+/* The last four are what loader_prepare() takes apart. */
+enum image_format { IMAGE_BZIMAGE, IMAGE_ELF, IMAGE_GZIP, IMAGE_XZ, IMAGE_ZSTD, IMAGE_UKI };
 
 /* Says what the file is, or refuses it with the name of what it is instead and the cure. */
 int detect_image(const struct source *src, enum image_format *format, struct error *e);
@@ -137,13 +139,37 @@ struct unpack_sink {
 int lz4_unpack(const struct source *src, uint64_t offset, uint64_t len, struct unpack_sink *sink,
 	       struct error *e);
 
+/* inflate.c: unpacks a gzip file. */
+int gzip_unpack(const struct source *src, struct unpack_sink *sink, struct error *e);
+
+/* packed.c: puts what is in a packed file in the place of image->fd; before the sandbox. */
+int packed_open(struct loader_image *image, const struct source *src, enum image_format format,
+		struct error *e);
+
+/* uki.c */
+struct file_part {
+	uint64_t offset, size; /* size 0: there is none */
+};
+
+struct uki {
+	bool is_pe, has_kernel;
+	uint16_t machine;
+	struct file_part kernel, initrd, cmdline;
+};
+
+/* Fails only for a file that is damaged; *uki says how far it came. */
+int uki_parse(const struct source *src, struct uki *uki, struct error *e);
+/* *ret is a string, without control characters; free(). */
+int uki_read_cmdline(const struct source *src, const struct uki *uki, char **ret, struct error *e);
+
 /* initrd.c */
 struct initrd {
 	gpa_t gpa;
 	uint64_t size; /* 0: none */
 };
 
-int initrd_load(const struct loader_image *image, struct guest_memory *mem,
+/* One behind the other, each at a multiple of 4 bytes. */
+int initrd_load(const struct loader_image *images, uint32_t count, struct guest_memory *mem,
 		const struct kernel *kernel, struct initrd *initrd, struct error *e);
 
 /* memmap.c: the memory map that E820 and PVH share; types are those of the ACPI specification §15.

@@ -16,8 +16,14 @@ static int load_kernel(const struct source *src, struct guest_memory *mem, struc
 	if (r != 0) {
 		return r;
 	}
-	return format == IMAGE_BZIMAGE ? bzimage_load(src, mem, kernel, e)
-				       : elf_load(src, mem, kernel, e);
+	switch (format) {
+	case IMAGE_BZIMAGE:
+		return bzimage_load(src, mem, kernel, e);
+	case IMAGE_ELF:
+		return elf_load(src, mem, kernel, e);
+	default:
+		return source_error(src, e, "it is packed twice");
+	}
 }
 
 int loader_check_kernel(const struct loader_image *kernel, struct error *e)
@@ -73,7 +79,7 @@ int loader_load(struct guest_memory *mem, const struct loader_request *request,
 	result.cmdline = choose_cmdline(request, &result);
 	r = cmdline_write(mem, &kernel, result.cmdline, e);
 	if (r == 0) {
-		r = initrd_load(&request->initrd, mem, &kernel, &initrd, e);
+		r = initrd_load(request->initrds, request->initrd_count, mem, &kernel, &initrd, e);
 	}
 	if (r != 0) {
 		return r;

@@ -111,6 +111,7 @@ int source_init(struct source *src, const struct loader_image *image, const char
 		return error_set_sys(e, code, errno, "%s '%s': fstat", what, s.path);
 	}
 	size = st.st_size;
+	s.base = image->offset;
 	if (S_ISBLK(st.st_mode)) {
 		size = lseek(s.fd, 0, SEEK_END);
 		if (size < 0) {
@@ -120,7 +121,10 @@ int source_init(struct source *src, const struct loader_image *image, const char
 	if (size <= 0) {
 		return source_error(&s, e, "the file is empty");
 	}
-	s.size = (uint64_t)size;
+	if (image->offset >= (uint64_t)size || image->size > (uint64_t)size - image->offset) {
+		return source_error(&s, e, "the file shrank to %" PRIu64 " bytes", (uint64_t)size);
+	}
+	s.size = image->size != 0 ? image->size : (uint64_t)size - image->offset;
 	*src = s;
 	return 0;
 }
@@ -140,7 +144,8 @@ int source_read(const struct source *src, uint64_t offset, void *buf, uint64_t l
 	while (done < len) {
 		/* Linux caps one read at 0x7ffff000 bytes; the cast never truncates on a 64-bit
 		 * host. */
-		n = pread(src->fd, to + done, (size_t)(len - done), (off_t)(offset + done));
+		n = pread(src->fd, to + done, (size_t)(len - done),
+			  (off_t)(src->base + offset + done));
 		if (n < 0 && errno == EINTR) {
 			continue;
 		}

@@ -53,9 +53,11 @@ static struct size_text size_text(uint64_t size)
 	struct size_text t;
 
 	if (size >= GIB(1) && size % MIB(1) == 0) {
-		(void)snprintf(t.s, sizeof(t.s), "%.4g GiB", (double)size / (double)GIB(1));
+		(void)snprintf(t.s, sizeof(t.s), size % GIB(1) == 0 ? "%.0f GiB" : "%.2f GiB",
+			       (double)size / (double)GIB(1));
 	} else if (size >= MIB(1) && size % KIB(1) == 0) {
-		(void)snprintf(t.s, sizeof(t.s), "%.6g MiB", (double)size / (double)MIB(1));
+		(void)snprintf(t.s, sizeof(t.s), size % MIB(1) == 0 ? "%.0f MiB" : "%.2f MiB",
+			       (double)size / (double)MIB(1));
 	} else {
 		(void)snprintf(t.s, sizeof(t.s), "%" PRIu64 " bytes", size);
 	}

@@ -46,7 +46,19 @@ static const struct {
 
 void boot_init(struct boot *boot)
 {
-	*boot = (struct boot){ .load.kernel.fd = -1, .load.initrd.fd = -1 };
+	*boot = (struct boot){ .load.kernel.fd = -1 };
+}
+
+int boot_open(struct boot *boot, const char *kernel, const char *initrd, struct error *e)
+{
+	struct loader_request *load = &boot->load;
+	int r = loader_open(&load->kernel, kernel, ERROR_KERNEL_IMAGE, e);
+
+	if (r == 0 && initrd != NULL) {
+		r = loader_open(&load->initrds[0], initrd, ERROR_INITRD, e);
+		load->initrd_count = r == 0 ? 1 : 0;
+	}
+	return r == 0 ? loader_prepare(load, &boot->image_cmdline, e) : r;
 }
 
 static void leave_out_words(struct boot *boot)
@@ -67,6 +79,7 @@ int boot_build_cmdline(struct boot *boot, const struct vm_config *config, bool h
 		.append = config->boot.cmdline,
 		.boot_args = config->boot.boot_args,
 		.only = config->boot.cmdline_only,
+		.image = boot->image_cmdline,
 		.serial = !hvc,
 		.hvc = hvc,
 		.root_disk = root,
@@ -199,8 +212,14 @@ void boot_warn(const struct boot *boot, const struct machine *machine)
 
 void boot_finish(struct boot *boot)
 {
+	for (uint32_t i = 0; i < boot->load.initrd_count; i++) {
+		/* That of a unified kernel image is part of the same file. */
+		if (boot->load.initrds[i].fd != boot->load.kernel.fd) {
+			close_fd(&boot->load.initrds[i].fd);
+		}
+	}
 	close_fd(&boot->load.kernel.fd);
-	close_fd(&boot->load.initrd.fd);
+	free(take_ptr(boot->image_cmdline));
 	free(boot->cmdline);
 	free(boot->cmdline_devices);
 	boot->cmdline = boot->cmdline_devices = NULL;

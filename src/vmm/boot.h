@@ -13,11 +13,14 @@
 struct boot {
 	struct loader_request load;
 	struct boot_entry entry;
+	char *image_cmdline;		 /* of a unified kernel image; NULL: none */
 	char *cmdline, *cmdline_devices; /* `load` borrows them */
 	bool whole;			 /* the user's command line: nothing is added */
 };
 
 void boot_init(struct boot *boot);
+/* Paths are borrowed. Takes apart what contains a kernel; before the sandbox. */
+int boot_open(struct boot *boot, const char *kernel, const char *initrd, struct error *e);
 /* `hvc`: the console that the user sees is the virtio console. */
 int boot_build_cmdline(struct boot *boot, const struct vm_config *config, bool hvc,
 		       struct error *e);

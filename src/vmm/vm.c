@@ -218,12 +218,7 @@ static void event_arrived(void *arg)
 
 static int open_images(struct vm *vm, struct error *e)
 {
-	int r = loader_open(&vm->boot.load.kernel, vm->kernel_path, ERROR_KERNEL_IMAGE, e);
-
-	if (r == 0 && vm->initrd_path != NULL) {
-		r = loader_open(&vm->boot.load.initrd, vm->initrd_path, ERROR_INITRD, e);
-	}
-	return r;
+	return boot_open(&vm->boot, vm->kernel_path, vm->initrd_path, e);
 }
 
 static int load_guest(struct vm *vm, struct error *e)

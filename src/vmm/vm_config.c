@@ -10,6 +10,8 @@
 #include "vmm/platform.h"
 #include "vmm/vm_config.h"
 
+#define MEMORY_HINT_MAX GIB(65536ULL)
+
 #define MADE_ID_MAX 24
 #define LETTERS	    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 
@@ -45,6 +47,9 @@ static int check_memory(const struct vm_machine_config *machine, struct error *e
 				"--memory (mem_size_mib): %llu bytes is not a whole number of %s",
 				(unsigned long long)size,
 				unit == MIB(1) ? "MiB" : "huge pages of 2 MiB");
+		if (next > MEMORY_HINT_MAX >> 20) {
+			return error_hint(e, "no host has that much; 512M is the default");
+		}
 		return error_hint(e, "try --memory %lluM", (unsigned long long)next);
 	}
 	return 0;

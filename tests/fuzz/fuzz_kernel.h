@@ -32,9 +32,7 @@ static inline void fuzz_kernel(const uint8_t *bytes, size_t len)
 {
 	/* One guest for all runs: what an earlier kernel left in RAM is as good as zeroes. */
 	static struct guest_memory mem;
-	struct loader_request request = { .kernel = { "fuzz", -1 },
-					  .initrd = { "fuzz", -1 },
-					  .cmdline = "" };
+	struct loader_request request = { .kernel = { "fuzz", -1 }, .cmdline = "" };
 	struct boot_entry entry = { .entry = UINT64_MAX };
 	struct error e = { 0 };
 	static int fd = -1;

@@ -49,7 +49,7 @@ static inline void fake_guest_init(struct fake_guest *g, uint64_t ram)
 {
 	memset(g, 0, sizeof(*g));
 	g->request.kernel = (struct loader_image){ "kernel.test", -1 };
-	g->request.initrd = (struct loader_image){ "initrd.test", -1 };
+	g->request.initrds[0] = (struct loader_image){ "initrd.test", -1 };
 	g->request.cmdline = "console=ttyS0";
 	g->request.rsdp = PLATFORM_ACPI;
 	ck_assert_msg(guest_memory_init(&g->mem, ram, GUEST_MEMORY_MEMFD, &g->e) == 0, "%s",

@@ -121,7 +121,7 @@ static const struct {
 	EHDR(e_type, ET_REL, "not an executable"),
 	EHDR(e_type, ET_CORE, "not an executable"),
 	EHDR(e_machine, EM_AARCH64, "arm64"),
-	EHDR(e_machine, EM_386, "32-bit x86"),
+	EHDR(e_machine, EM_386, "a 32-bit ELF file for x86"),
 	EHDR(e_machine, EM_RISCV, "RISC-V"),
 	EHDR(e_machine, 0xbeef, "machine 48879"),
 	EHDR(e_ident[EI_CLASS], ELFCLASS32, "32-bit ELF"),

@@ -155,7 +155,7 @@ static const struct {
 	{ UINT64_MAX - 4095,
 	  GUEST_MEMORY_MEMFD,
 	  { "GiB", "larger than this host's memory of", "M" } },
-	{ GIB(1) << 20, GUEST_MEMORY_HUGETLB, { "1.049e+06 GiB", "larger", "M" } },
+	{ GIB(1) << 20, GUEST_MEMORY_HUGETLB, { "1048576 GiB", "larger", "M" } },
 };
 
 START_TEST(test_bad_size)

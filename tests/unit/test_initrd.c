@@ -58,7 +58,7 @@ START_TEST(test_places)
 
 	fake_guest_init(&g, places[_i].ram);
 	image.fd = fake_file(bytes, places[_i].size);
-	r = initrd_load(&image, &g.mem, &kernel, &initrd, &g.e);
+	r = initrd_load(&image, 1, &g.mem, &kernel, &initrd, &g.e);
 	if (places[_i].expected == 0) {
 		ck_assert_int_lt(r, 0);
 		check_error(&g.e, ERROR_INITRD, places[_i].text);
@@ -89,7 +89,8 @@ START_TEST(test_told)
 
 	fake_elf(image, _i == 1);
 	fake_guest_init(&g, MIB(32));
-	g.request.initrd.fd = fake_file(bytes, size);
+	g.request.initrd_count = 1;
+	g.request.initrds[0].fd = fake_file(bytes, size);
 	check_ok(fake_guest_load(&g, image, sizeof(image)), &g.e);
 	if (_i == 1) {
 		info = fake_guest_at(&g, g.entry.info, 56);
@@ -109,7 +110,7 @@ START_TEST(test_told)
 	ck_assert_int_eq(memcmp(fake_guest_at(&g, gpa, size), bytes, size), 0);
 	ck_assert_int_eq(memcmp(fake_guest_at(&g, FAKE_ELF_GPA, 0x1000), image + 0x1000, 0x1000),
 			 0);
-	close(g.request.initrd.fd);
+	close(g.request.initrds[0].fd);
 	fake_guest_finish(&g);
 	free(bytes);
 }
@@ -122,10 +123,11 @@ START_TEST(test_empty)
 
 	fake_elf(image, true);
 	fake_guest_init(&g, MIB(32));
-	g.request.initrd.fd = fake_file("", 0);
+	g.request.initrd_count = 1;
+	g.request.initrds[0].fd = fake_file("", 0);
 	ck_assert_int_lt(fake_guest_load(&g, image, sizeof(image)), 0);
 	check_error(&g.e, ERROR_INITRD, "initrd 'initrd.test': the file is empty");
-	close(g.request.initrd.fd);
+	close(g.request.initrds[0].fd);
 	fake_guest_finish(&g);
 }
 END_TEST
