@@ -75,8 +75,11 @@ struct option {
 	bool verbatim; /* OPTION_STRING: empty values and control characters are for the user of the object to judge */
 	bool any_case; /* OPTION_ENUM: values are known in capitals and small letters alike */
 	bool first;    /* in device strings: the value may stand without "key=" at the front */
-	bool file;     /* a path, which means something else in another working directory */
-	bool careful;  /* what it asks for cannot be taken back: not proposed for a misspelt flag */
+	const char *
+		more_of; /* takes the value when the flag of this name, the option or some before it,
+			      * is given once more; has a key in JSON only */
+	bool file;	 /* a path, which means something else in another working directory */
+	bool careful; /* what it asks for cannot be taken back: not proposed for a misspelt flag */
 };
 
 /* A flag of other programs, as a user of theirs types it, and what stands here in its place. */

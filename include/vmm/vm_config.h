@@ -16,9 +16,10 @@
 #include "vmm/types.h"
 
 /* Of each kind; PLATFORM_VIRTIO_MMIO_MAX bounds all together. */
-#define VM_DISKS_MAX 24
-#define VM_NETS_MAX  24
-#define VM_NAME_MAX  64
+#define VM_DISKS_MAX   24
+#define VM_NETS_MAX    24
+#define VM_NAME_MAX    64
+#define VM_INITRDS_MAX 4
 #define VM_ID_MAX \
 	1024 /* bytes of the id of a drive or card: more than a path of Firecracker's API has */
 
@@ -49,6 +50,8 @@ struct vm_net_config {
 /* What is booted. */
 struct vm_boot_config {
 	const char *kernel, *initrd; /* paths; initrd may be NULL */
+	/* Loaded behind it, one behind the other; NULL: no more. */
+	const char *more_initrds[VM_INITRDS_MAX - 1];
 	/*
 	 * The kernel's command line. At most one of:
 	 *	cmdline		appended to the words made from the devices (console, root)

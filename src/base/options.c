@@ -180,12 +180,26 @@ static int note_given(const struct parse *parse, const struct option_iter *found
 	VMM_BUG_ON(found->index >= 64);
 	bit = 1ULL << found->index;
 	if ((*parse->given & bit) != 0 && type != OPTION_LIST && type != OPTION_FLAG) {
-		(void)error_set(e, ERROR_USAGE, EINVAL, "%s is given twice", what);
+		(void)error_set(e, ERROR_USAGE, EINVAL, "%s is given %s", what,
+				found->option->more_of == NULL ? "twice" : "too often");
 		return error_hint(e, "'%.*s' would replace what came before: leave one of them out",
 				  NAME_MAX_BYTES, text);
 	}
 	*parse->given |= bit;
 	return 0;
+}
+
+/* A flag that is given again goes to the next option that is more of it. */
+static struct option_iter free_place(const struct parse *parse, const struct option_iter *found)
+{
+	struct option_iter place = *found, next = *found;
+
+	while ((*parse->given >> place.index & 1) != 0 && option_next(&next) &&
+	       next.option->more_of != NULL &&
+	       strcmp(next.option->more_of, found->option->name) == 0) {
+		place = next;
+	}
+	return place;
 }
 
 /* The argument of the option is `attached` or the next word; `at` is moved to the last word that was
@@ -194,6 +208,7 @@ static int set_with_argument(struct parse *parse, const struct option_iter *foun
 			     const char *attached, struct error *e)
 {
 	const struct option *option = found->option;
+	struct option_iter place;
 	int r;
 
 	if (attached == NULL && option->type != OPTION_FLAG) {
@@ -205,8 +220,10 @@ static int set_with_argument(struct parse *parse, const struct option_iter *foun
 		}
 		attached = parse->argv[++parse->at];
 	}
-	r = note_given(parse, found, what, attached, e);
-	return r == 0 ? options_set(option, (char *)parse->object + found->base, what, attached, e)
+	place = free_place(parse, found);
+	r = note_given(parse, &place, what, attached, e);
+	return r == 0 ? options_set(place.option, (char *)parse->object + place.base, what,
+				    attached, e)
 		      : r;
 }
 

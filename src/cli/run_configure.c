@@ -74,10 +74,14 @@ int run_overlay(json_t *file, const struct overlay *flags, struct error *e)
 	}
 	while (ok && option_next(&at)) {
 		const char *key = at.option->json;
+		const char *flag = at.option->name != NULL ? at.option->name : at.option->more_of;
 
-		if (key != NULL && at.option->name != NULL &&
-		    options_given(flags->table, flags->given, at.option->name)) {
-			ok = json_object_set(resource, key, json_object_get(all, key)) == 0;
+		if (key != NULL && flag != NULL &&
+		    options_given(flags->table, flags->given, flag)) {
+			json_t *value = json_object_get(all, key);
+
+			(void)json_object_del(resource, key);
+			ok = value == NULL || json_object_set(resource, key, value) == 0;
 		}
 	}
 	return ok ? 0 : error_set(e, ERROR_NO_MEMORY, ENOMEM, "out of memory");

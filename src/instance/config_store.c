@@ -111,11 +111,13 @@ static int look_at_boot_files(const struct vm_boot_config *boot, struct error *e
 	if (r == 0) {
 		r = loader_check_kernel(&kernel, e);
 	}
-	if (r == 0 && boot->initrd != NULL) {
-		r = loader_open(&initrd, boot->initrd, ERROR_INITRD, e);
+	for (uint32_t i = 0; r == 0 && i < VM_INITRDS_MAX; i++) {
+		const char *path = i == 0 ? boot->initrd : boot->more_initrds[i - 1];
+
+		r = path != NULL ? loader_open(&initrd, path, ERROR_INITRD, e) : 0;
+		close_fd(&initrd.fd);
 	}
 	close_fd(&kernel.fd);
-	close_fd(&initrd.fd);
 	return r;
 }
 

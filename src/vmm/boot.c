@@ -49,14 +49,18 @@ void boot_init(struct boot *boot)
 	*boot = (struct boot){ .load.kernel.fd = -1 };
 }
 
-int boot_open(struct boot *boot, const char *kernel, const char *initrd, struct error *e)
+int boot_open(struct boot *boot, const char *kernel, char *const initrds[VM_INITRDS_MAX],
+	      struct error *e)
 {
 	struct loader_request *load = &boot->load;
 	int r = loader_open(&load->kernel, kernel, ERROR_KERNEL_IMAGE, e);
 
-	if (r == 0 && initrd != NULL) {
-		r = loader_open(&load->initrds[0], initrd, ERROR_INITRD, e);
-		load->initrd_count = r == 0 ? 1 : 0;
+	for (uint32_t i = 0; r == 0 && i < VM_INITRDS_MAX; i++) {
+		if (initrds[i] != NULL) {
+			r = loader_open(&load->initrds[load->initrd_count], initrds[i],
+					ERROR_INITRD, e);
+			load->initrd_count += r == 0;
+		}
 	}
 	return r == 0 ? loader_prepare(load, &boot->image_cmdline, e) : r;
 }

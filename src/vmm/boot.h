@@ -20,7 +20,8 @@ struct boot {
 
 void boot_init(struct boot *boot);
 /* Paths are borrowed. Takes apart what contains a kernel; before the sandbox. */
-int boot_open(struct boot *boot, const char *kernel, const char *initrd, struct error *e);
+int boot_open(struct boot *boot, const char *kernel, char *const initrds[VM_INITRDS_MAX],
+	      struct error *e);
 /* `hvc`: the console that the user sees is the virtio console. */
 int boot_build_cmdline(struct boot *boot, const struct vm_config *config, bool hvc,
 		       struct error *e);

@@ -39,7 +39,8 @@ struct vm {
 	struct machine machine;
 	struct vcpus vcpus;
 	struct boot boot;
-	char *kernel_path, *initrd_path;   /* `boot` borrows these */
+	char *kernel_path; /* `boot` borrows these */
+	char *initrd_paths[VM_INITRDS_MAX];
 	struct cpu_template *cpu_template; /* ours; NULL: none */
 	uint64_t resets;
 
@@ -218,7 +219,7 @@ static void event_arrived(void *arg)
 
 static int open_images(struct vm *vm, struct error *e)
 {
-	return boot_open(&vm->boot, vm->kernel_path, vm->initrd_path, e);
+	return boot_open(&vm->boot, vm->kernel_path, vm->initrd_paths, e);
 }
 
 static int load_guest(struct vm *vm, struct error *e)
@@ -390,9 +391,17 @@ static int copy_paths(struct vm *vm, struct error *e)
 {
 	const struct vm_boot_config *boot = &vm->config->boot;
 
+	bool copied;
+
 	vm->kernel_path = strdup(boot->kernel);
-	vm->initrd_path = boot->initrd != NULL ? strdup(boot->initrd) : NULL;
-	if (vm->kernel_path == NULL || (boot->initrd != NULL && vm->initrd_path == NULL)) {
+	copied = vm->kernel_path != NULL;
+	for (uint32_t i = 0; i < VM_INITRDS_MAX; i++) {
+		const char *path = i == 0 ? boot->initrd : boot->more_initrds[i - 1];
+
+		vm->initrd_paths[i] = path != NULL ? strdup(path) : NULL;
+		copied = copied && (path == NULL || vm->initrd_paths[i] != NULL);
+	}
+	if (!copied) {
 		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "create the VM: out of memory");
 	}
 	return 0;
@@ -626,7 +635,9 @@ void vm_destroy(struct vm *vm)
 	boot_finish(&vm->boot);
 	free(vm->cpu_template);
 	free(vm->kernel_path);
-	free(vm->initrd_path);
+	for (uint32_t i = 0; i < VM_INITRDS_MAX; i++) {
+		free(vm->initrd_paths[i]);
+	}
 	free(vm);
 }
 

@@ -9,13 +9,21 @@
  */
 #include "vmm/vm_config.h"
 
+#define MORE_INITRDS(index, key)                                                \
+	{                                                                       \
+		.type = OPTION_STRING,                                          \
+		.offset = offsetof(struct vm_boot_config, more_initrds[index]), \
+		.more_of = "initrd", .file = true, .ours = true,                \
+		.help = "one more, behind those before", .json = (key)          \
+	}
+
 static const struct option boot_options[] = {
 	{ .name = "kernel",
 	  .type = OPTION_STRING,
 	  .offset = offsetof(struct vm_boot_config, kernel),
 	  .argument = "FILE",
 	  .file = true,
-	  .help = "bzImage or vmlinux to boot",
+	  .help = "bzImage, vmlinux (also packed) or unified kernel image",
 	  .json = "kernel_image_path",
 	  .json_required = true },
 	{ .name = "initrd",
@@ -23,8 +31,11 @@ static const struct option boot_options[] = {
 	  .offset = offsetof(struct vm_boot_config, initrd),
 	  .argument = "FILE",
 	  .file = true,
-	  .help = "initial RAM disk",
+	  .help = "initial RAM disk; may be repeated: one behind the other",
 	  .json = "initrd_path" },
+	MORE_INITRDS(0, "initrd_path_2"),
+	MORE_INITRDS(1, "initrd_path_3"),
+	MORE_INITRDS(2, "initrd_path_4"),
 	{ .name = "cmdline",
 	  .verbatim = true,
 	  .type = OPTION_STRING,

@@ -243,6 +243,24 @@ static const struct many_row {
 	int max;
 } many[] = { { "--disk=a.img", VM_DISKS_MAX }, { "--net=tap=t", VM_NETS_MAX } };
 
+/* --initrd adds as often as there is room, and then says so. */
+START_TEST(test_initrds)
+{
+	check_ok(parse("--initrd a --kernel k --initrd b --initrd=c --initrd d"), &e);
+	ck_assert_str_eq(config.vm.boot.initrd, "a");
+	ck_assert_str_eq(config.vm.boot.more_initrds[0], "b");
+	ck_assert_str_eq(config.vm.boot.more_initrds[1], "c");
+	ck_assert_str_eq(config.vm.boot.more_initrds[2], "d");
+	ck_assert(options_given(config.table, config.given, "initrd"));
+	run_config_finish(&config);
+	check_ok(parse("--initrd a"), &e);
+	ck_assert_ptr_null(config.vm.boot.more_initrds[0]);
+	run_config_finish(&config);
+	ck_assert_int_lt(parse("--initrd a --initrd b --initrd c --initrd d --initrd e"), 0);
+	check_error(&e, ERROR_USAGE, "--initrd is given too often");
+}
+END_TEST
+
 START_TEST(test_many)
 {
 	char line[1024] = "";
@@ -285,4 +303,5 @@ CHECK_MAIN("run_config", CHECK_FIXTURE(setup, teardown); CHECK_TEST(test_default
 	   CHECK_TEST(test_strings); CHECK_TABLE(test_numbers, numbers);
 	   CHECK_TABLE(test_cpus, cpus); CHECK_TEST(test_choices); CHECK_TEST(test_flags);
 	   CHECK_TABLE(test_bad, bad); CHECK_TEST(test_disks); CHECK_TEST(test_nets);
-	   CHECK_TABLE(test_many, many); CHECK_TEST(test_help_names_every_flag))
+	   CHECK_TABLE(test_many, many); CHECK_TEST(test_initrds);
+	   CHECK_TEST(test_help_names_every_flag))
