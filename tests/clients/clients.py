@@ -138,8 +138,35 @@ class Client:
             lines = (result.stderr + result.stdout).strip().splitlines()
             said = next((x for x in reversed(lines) if re.search("error|cannot|failed|forbidden|requires", x, re.I)),
                         lines[-1] if lines else "nothing said")
-            raise Skip(f"{what}: {said.strip()[:200]}")
+            raise Skip(f"{what}: {said.strip().replace('#', '')[:160]}")
         return result.stdout
+
+    # Go -------------------------------------------------------------------------------------
+
+    def go_environment(self):
+        return self.environment(GOTOOLCHAIN="local", GOFLAGS="-mod=readonly", CGO_ENABLED="0", TMPDIR="/tmp")
+
+    def run_go_tests(self, go, directory, module, environment):
+        """Builds and runs the tests of a module's packages: test -> (result, output)."""
+        self.fetch("Go cannot build it", [go, "test", "-exec", "true", "./..."], cwd=directory, env=self.go_environment())
+        command = [go, "test", "-json", "-p", "1", "-count=1", "-exec", self.alone(), "./..."]
+        if self.options.only:
+            command.insert(-1, f"-run={self.options.only}")
+        ran = subprocess.run(command, cwd=directory, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE, text=True, errors="replace", timeout=PATIENCE, check=False)
+        got, said = {}, {}
+        for line in ran.stdout.splitlines():
+            event = json.loads(line) if line.startswith("{") else {}
+            if "Test" not in event:
+                continue
+            test = (event["Package"].removeprefix(module) + "/" + event["Test"]).removeprefix("/")
+            if event["Action"] == "output":
+                said[test] = said.get(test, "") + event["Output"]
+            elif event["Action"] in ("pass", "fail", "skip"):
+                got[test] = event["Action"]
+        if not got:
+            raise SystemExit(f"no test ran: {ran.stdout[-2000:]}{ran.stderr[-2000:]}")
+        return {test: (result, said.get(test, "")) for test, result in got.items()}
 
     # Rust -----------------------------------------------------------------------------------
 
@@ -207,6 +234,31 @@ class Client:
 
         with concurrent.futures.ThreadPoolExecutor(max_workers=3) as pool:
             return dict(zip(jobs, pool.map(one, jobs.values())))
+
+    # Python ---------------------------------------------------------------------------------
+
+    def drive_python(self, packages, driver, tools):
+        """Runs a driver with packages of PyPI in an environment of their own."""
+        for tool in tools:
+            find_tool(tool)
+        python = self.cache / f"python-{'-'.join(packages)}" / "bin" / "python"
+        done = python.parent / "complete"
+        if not done.exists():
+            self.fetch("venv", [sys.executable, "-m", "venv", "--clear", str(python.parent.parent)])
+            self.fetch("PyPI", [str(python), "-m", "pip", "install", "--quiet", *packages])
+            done.touch()
+        disk, place = self.scratch / "disk", self.scratch / "place"
+        place.mkdir()
+        with open(disk, "wb") as file:
+            file.truncate(4 << 20)
+        ran = subprocess.run([self.alone(), str(python), "-B", str(HERE / driver), str(self.bin_directory() / "firecracker"),
+                              str(self.guest), str(disk), str(place)],
+                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
+                             env=self.environment(), timeout=PATIENCE, check=False)
+        steps = [json.loads(line) for line in ran.stdout.splitlines() if line.startswith("{")]
+        if ran.returncode != 0 or not steps:
+            raise SystemExit(f"{driver} ended with {ran.returncode}:\n{ran.stdout}{ran.stderr}")
+        self.judge({x["test"]: (x["result"], x["said"]) for x in steps})
 
     # Results --------------------------------------------------------------------------------
 
