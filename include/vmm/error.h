@@ -51,7 +51,8 @@ enum error_code {
 
 struct error {
 	enum error_code code;
-	int sys; /* positive errno, 0 if none applies */
+	int sys;    /* positive errno, 0 if none applies */
+	int holder; /* ERROR_DISK_LOCKED: the other process that has the disk; 0: not known */
 	char msg[400];
 	char hint[240];
 };
@@ -65,6 +66,8 @@ int error_set_sys(struct error *e, enum error_code code, int sys, const char *fm
 /* Puts "text: " before the message; truncates the tail cleanly. Returns what error_set() returned
  * (-EINVAL for a NULL `e`). */
 int error_prefix(struct error *e, const char *fmt, ...) __printf_like(2, 3) __cold;
+/* Puts text behind the message. Returns as error_prefix(). */
+int error_suffix(struct error *e, const char *fmt, ...) __printf_like(2, 3) __cold;
 /* Sets the hint if there is none yet. Returns as error_prefix(). */
 int error_hint(struct error *e, const char *fmt, ...) __printf_like(2, 3) __cold;
 

@@ -61,6 +61,8 @@ struct instance_host {
 	/* Main: the VM runs for the first time, from the loop or from within instance_start_now(); or
 	 * a start by request has failed. May be NULL. */
 	void (*started)(struct instance_host *host, const struct error *failure);
+	/* Main, outside of any sandbox: a start fails for this; more may be said about it. May be NULL. */
+	void (*explain)(struct instance_host *host, struct error *e);
 	/* On a thread without a filter, soon after the VM runs, once: what takes long and what main's
 	 * filter does not have. Done before the VM has ended. May be NULL. */
 	void (*settle)(struct instance_host *host);

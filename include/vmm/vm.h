@@ -79,6 +79,8 @@ struct vm_host {
 struct vm_stats {
 	uint64_t resets; /* since start */
 	uint64_t exits_io, exits_mmio, exits_other;
+	/* Bytes of all disks and of all network cards, as the guest sees their direction. */
+	uint64_t disk_read, disk_written, net_received, net_sent;
 };
 
 struct vm_vcpu_stats {

@@ -48,6 +48,16 @@ static const struct schema_field memory_fields[] = {
 	{ "resident_bytes", "integer", "of the process, with what the guest has touched" },
 };
 
+static const struct schema_field disk_traffic_fields[] = {
+	{ "read_bytes", "integer", "by the guest, of all disks" },
+	{ "written_bytes", "integer", NULL },
+};
+
+static const struct schema_field net_traffic_fields[] = {
+	{ "received_bytes", "integer", "by the guest, of all network cards" },
+	{ "sent_bytes", "integer", NULL },
+};
+
 static const struct schema_field failure_fields[] = {
 	{ "code", "error-code", NULL },
 	{ "message", "string", NULL },
@@ -68,6 +78,8 @@ static const struct schema_field vm_fields[] = {
 	{ "vcpu_count", "integer", NULL },
 	{ "vcpus", "Vcpu[]", "none before the start" },
 	{ "memory", "VmMemory", NULL },
+	{ "disk", "VmDiskTraffic", NULL },
+	{ "net", "VmNetTraffic", NULL },
 	{ "resets", "integer", "of the machine" },
 	{ "job", "Job?", "the one that runs" },
 	{ "ended", "VmEnd?", "how it ended" },
@@ -137,6 +149,8 @@ const struct schema schemas[] = {
 	SCHEMA("Vcpu", vcpu_fields, "A virtual CPU"),
 	SCHEMA("VcpuExits", exits_fields, "Exits of a virtual CPU"),
 	SCHEMA("VmMemory", memory_fields, "Memory"),
+	SCHEMA("VmDiskTraffic", disk_traffic_fields, "What all disks have transferred"),
+	SCHEMA("VmNetTraffic", net_traffic_fields, "What all network cards have transferred"),
 	SCHEMA("VmEnd", end_fields, "How a VM ended"),
 	SCHEMA("VmConfig", config_fields, "What is configured"),
 	SCHEMA("Job", job_fields, "Work on a VM that takes long"),

@@ -90,6 +90,7 @@ static void __printf_like(4, 0)
 {
 	e->code = code;
 	e->sys = sys > 0 ? sys : 0;
+	e->holder = 0;
 	e->hint[0] = '\0';
 	format(e->msg, sizeof(e->msg), fmt, args);
 }
@@ -135,6 +136,21 @@ int error_prefix(struct error *e, const char *fmt, ...)
 	append(text, sizeof(text), ": ");
 	append(text, sizeof(text), e->msg);
 	memcpy(e->msg, text, sizeof(e->msg));
+	return error_return(e->sys);
+}
+
+int error_suffix(struct error *e, const char *fmt, ...)
+{
+	char text[sizeof(e->msg)];
+	va_list args;
+
+	if (e == NULL) {
+		return -EINVAL;
+	}
+	va_start(args, fmt);
+	format(text, sizeof(text), fmt, args);
+	va_end(args);
+	append(e->msg, sizeof(e->msg), text);
 	return error_return(e->sys);
 }
 

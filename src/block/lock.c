@@ -126,6 +126,9 @@ static int locked_error(const char *path, bool read_only, bool running, pid_t ho
 	if (holder != 0) {
 		r = error_set(e, ERROR_DISK_LOCKED, EAGAIN, "'%s' is in use by process %d (%s)",
 			      path, (int)holder, comm);
+		if (e != NULL) {
+			e->holder = (int)holder;
+		}
 	} else if (running) {
 		r = error_set(e, ERROR_DISK_LOCKED, EAGAIN,
 			      "'%s' is in use by another process, or as another disk of this one",

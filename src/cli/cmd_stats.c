@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * vmm stats: what VMs do at the moment, from the difference of two answers to GET /vm. On a terminal
- * the table is drawn over itself; otherwise each sample is a block of its own, and with --json a line
- * each. VMs come and go meanwhile: each round looks for them anew.
+ * the table is drawn over itself, as wide and high as the window, and the key q ends it; otherwise each
+ * sample is a block of its own, and with --json a line each. VMs come and go meanwhile: each round
+ * looks for them anew. How the table looks: stats_view.c.
  */
 #include <errno.h>
-#include <inttypes.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,8 @@
 
 #include "command.h"
 #include "exit_codes.h"
+#include "stats_view.h"
+#include "terminal.h"
 #include "vm_status.h"
 #include "vmm/cleanup.h"
 #include "vmm/run_directory.h"
@@ -26,6 +29,7 @@ struct sample {
 	char name[80];
 	struct vm_status status;
 	uint64_t time_ns; /* 0: none before */
+	struct stats_history history;
 };
 
 struct samples {
@@ -155,117 +159,148 @@ static const struct sample *find_sample(const struct samples *samples, const cha
 	return NULL;
 }
 
-struct rates {
-	bool known;
-	double cpu_percent, exits_per_s; /* 100 % is one processor */
-};
-
-/* Between two samples of one start: a VM that was ended and started again begins at 0. */
-static struct rates rates_between(const struct sample *before, const struct sample *now)
-{
-	struct rates rates = { 0 };
-	double seconds;
-
-	if (before == NULL || !before->status.answered || !now->status.answered ||
-	    now->time_ns <= before->time_ns || now->status.pid != before->status.pid ||
-	    now->status.cpu_time_us < before->status.cpu_time_us ||
-	    now->status.exits < before->status.exits) {
-		return rates;
-	}
-	seconds = (double)(now->time_ns - before->time_ns) / 1e9;
-	rates.known = true;
-	rates.cpu_percent =
-		(double)(now->status.cpu_time_us - before->status.cpu_time_us) / 1e4 / seconds;
-	rates.exits_per_s = (double)(now->status.exits - before->status.exits) / seconds;
-	return rates;
-}
-
-static void print_line(const struct sample *now, const struct rates *rates)
+/*
+ * Between two samples of one start: a VM that was ended and started again begins at 0. The history of
+ * the one before goes on in this one.
+ */
+static struct stats_row make_row(const struct sample *before, struct sample *now)
 {
 	const struct vm_status *status = &now->status;
-	char cpu[24] = "-", exits[24] = "-", memory[48] = "-", up[FIGURE_SIZE] = "-";
-	char resident[FIGURE_SIZE], size[FIGURE_SIZE];
+	struct stats_row row = { .name = now->name,
+				 .state = status->state,
+				 .answered = status->answered,
+				 .resident = status->resident,
+				 .memory = status->memory,
+				 .uptime_s = status->uptime_ms / 1000,
+				 .history = &now->history };
+	double seconds;
 
-	if (rates->known) {
-		(void)snprintf(cpu, sizeof(cpu), "%.1f", rates->cpu_percent);
-		(void)snprintf(exits, sizeof(exits), "%.0f", rates->exits_per_s);
+	if (before == NULL || !before->status.answered || !status->answered ||
+	    now->time_ns <= before->time_ns || status->pid != before->status.pid ||
+	    status->cpu_time_us < before->status.cpu_time_us ||
+	    status->exits < before->status.exits ||
+	    status->disk_bytes < before->status.disk_bytes ||
+	    status->net_bytes < before->status.net_bytes) {
+		return row;
 	}
-	if (status->answered) {
-		(void)snprintf(memory, sizeof(memory), "%s / %s",
-			       show_bytes(resident, status->resident),
-			       show_bytes(size, status->memory));
-		(void)show_duration(up, status->uptime_ms / 1000);
-	}
-	(void)printf("%-20s %-14s %7s %9s  %-15s %5s\n", now->name, status->state, cpu, exits,
-		     memory, up);
+	seconds = (double)(now->time_ns - before->time_ns) / 1e9;
+	row.known = true;
+	row.cpu_percent =
+		(double)(status->cpu_time_us - before->status.cpu_time_us) / 1e4 / seconds;
+	row.exits_per_s = (double)(status->exits - before->status.exits) / seconds;
+	row.disk_per_s = (double)(status->disk_bytes - before->status.disk_bytes) / seconds;
+	row.net_per_s = (double)(status->net_bytes - before->status.net_bytes) / seconds;
+	now->history = before->history;
+	stats_history_add(&now->history, row.cpu_percent, status->vcpus);
+	return row;
 }
 
-static json_t *describe(const struct sample *now, const struct rates *rates)
+static json_t *describe(const struct sample *now, const struct stats_row *row)
 {
 	const struct vm_status *status = &now->status;
 	json_t *object = json_pack("{s:s, s:s}", "name", now->name, "state", status->state);
 
 	if (status->answered) {
 		(void)json_object_update_new(
-			object, json_pack("{s:I, s:I, s:I, s:I, s:I}", "uptime_ms",
+			object, json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "uptime_ms",
 					  (json_int_t)status->uptime_ms, "memory_bytes",
 					  (json_int_t)status->memory, "resident_bytes",
 					  (json_int_t)status->resident, "cpu_time_us",
 					  (json_int_t)status->cpu_time_us, "exits",
-					  (json_int_t)status->exits));
+					  (json_int_t)status->exits, "disk_bytes",
+					  (json_int_t)status->disk_bytes, "net_bytes",
+					  (json_int_t)status->net_bytes));
 	}
-	if (rates->known) {
-		(void)json_object_update_new(object, json_pack("{s:f, s:f}", "cpu_percent",
-							       rates->cpu_percent, "exits_per_s",
-							       rates->exits_per_s));
+	if (row->known) {
+		(void)json_object_update_new(
+			object, json_pack("{s:f, s:f, s:f, s:f}", "cpu_percent", row->cpu_percent,
+					  "exits_per_s", row->exits_per_s, "disk_bytes_per_s",
+					  row->disk_per_s, "net_bytes_per_s", row->net_per_s));
 	}
 	return object;
 }
 
-static int show(const struct stats *stats, const struct samples *before, const struct samples *now,
-		bool redraw)
+static bool speaks_utf8(void)
 {
-	json_t *list = stats->common.json ? json_array() : NULL;
+	static const char *const names[] = { "LC_ALL", "LC_CTYPE", "LANG" };
 
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		const char *value = getenv(names[i]);
+
+		if (value != NULL && value[0] != '\0') {
+			return strcasestr(value, "utf-8") != NULL ||
+			       strcasestr(value, "utf8") != NULL;
+		}
+	}
+	return false;
+}
+
+static int show_json(const struct samples *before, struct samples *now)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < now->count; i++) {
+		struct sample *sample = &now->list[i];
+		struct stats_row row = make_row(find_sample(before, sample->name), sample);
+
+		(void)json_array_append_new(list, describe(sample, &row));
+	}
+	return command_print_json(list, false);
+}
+
+static void show_table(const struct samples *before, struct samples *now, bool redraw)
+{
+	struct stats_view view = { .utf8 = speaks_utf8() };
+	unsigned short columns, rows;
+	size_t room = SIZE_MAX;
+
+	if (redraw && terminal_window_size(&columns, &rows)) {
+		view.width = columns;
+		room = rows > 2 ? rows - 2U : 1; /* header, and the line that the cursor is in */
+	}
 	if (redraw) {
 		(void)fputs("\x1b[H\x1b[J", stdout); /* to the top, and empty from there on */
 	}
-	if (!stats->common.json) {
-		(void)printf("%-20s %-14s %7s %9s  %-15s %5s\n", "NAME", "STATE", "CPU%", "EXITS/S",
-			     "MEMORY", "UP");
-	}
+	stats_view_header(&view, stdout);
 	for (size_t i = 0; i < now->count; i++) {
-		const struct sample *sample = &now->list[i];
-		struct rates rates = rates_between(find_sample(before, sample->name), sample);
+		struct sample *sample = &now->list[i];
+		struct stats_row row = make_row(find_sample(before, sample->name), sample);
 
-		if (stats->common.json) {
-			(void)json_array_append_new(list, describe(sample, &rates));
-		} else {
-			print_line(sample, &rates);
+		if (i < room) {
+			stats_view_row(&view, &row, stdout);
 		}
-	}
-	if (stats->common.json) {
-		return command_print_json(list, false);
 	}
 	if (!redraw) {
 		(void)putchar('\n');
-	}
-	return EXIT_OK;
-}
-
-static void sleep_ns(uint64_t ns)
-{
-	struct timespec left = { .tv_sec = (time_t)(ns / NS_PER_S),
-				 .tv_nsec = (long)(ns % NS_PER_S) };
-
-	while (nanosleep(&left, &left) < 0 && errno == EINTR) {
+	} else if (now->count > room) {
+		(void)printf("and %zu more", now->count - room);
 	}
 }
 
-/* Until --count, the reader's end, or that of every VM that was named. */
-static int watch(const struct stats *stats, struct error *e)
+/* Waits for the next sample; true if the user has pressed q meanwhile. */
+static bool wait_for_key(uint64_t ns, bool keys)
 {
-	bool redraw = !stats->common.json && isatty(STDOUT_FILENO) != 0;
+	struct pollfd input = { .fd = keys ? STDIN_FILENO : -1, .events = POLLIN };
+	uint64_t end = now_ns() + ns;
+
+	for (uint64_t now = now_ns(); now < end; now = now_ns()) {
+		char key;
+
+		if (poll(&input, 1, (int)((end - now) / NS_PER_MS) + 1) <= 0) {
+			continue;
+		}
+		if (read(STDIN_FILENO, &key, 1) != 1) {
+			input.fd = -1; /* the terminal is gone: what ends us is something else */
+		} else if (key == 'q' || key == 'Q') {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Until --count, the key q, the reader's end, or that of every VM that was named. */
+static int watch(const struct stats *stats, bool redraw, bool keys, struct error *e)
+{
 	struct samples before = { 0 }, now = { 0 };
 	bool more = true;
 	int code = EXIT_OK;
@@ -274,12 +309,18 @@ static int watch(const struct stats *stats, struct error *e)
 	for (uint32_t i = 0; r == 0 && more; i++) {
 		bool some = stats->name_count == 0;
 
-		sleep_ns(stats->interval_ns);
+		if (wait_for_key(stats->interval_ns, keys)) {
+			break;
+		}
 		r = take(stats, &now, e);
 		if (r < 0) {
 			break;
 		}
-		code = show(stats, &before, &now, redraw);
+		if (stats->common.json) {
+			code = show_json(&before, &now);
+		} else {
+			show_table(&before, &now, redraw);
+		}
 		for (size_t j = 0; j < now.count; j++) {
 			some |= strcmp(now.list[j].status.state, "ended") != 0;
 		}
@@ -292,6 +333,22 @@ static int watch(const struct stats *stats, struct error *e)
 	free_samples(&before);
 	free_samples(&now);
 	return r < 0 ? command_fail(e) : code;
+}
+
+/* A process beside this one sees to it that the terminal is as before, whatever ends us. */
+static int watch_on_terminal(const struct stats *stats, struct error *e)
+{
+	struct terminal terminal = { .guardian_fd = -1 };
+	int code, r;
+
+	terminal_init(&terminal);
+	r = terminal_guard(&terminal, e);
+	if (r == 0) {
+		r = terminal_enter_keys(&terminal, e);
+	}
+	code = r == 0 ? watch(stats, true, terminal.present, e) : command_fail(e);
+	terminal_finish(&terminal);
+	return code;
 }
 
 static int run(int argc, char **argv)
@@ -314,11 +371,14 @@ static int run(int argc, char **argv)
 			return command_fail(&e);
 		}
 	}
-	return watch(&stats, &e);
+	if (stats.common.json || isatty(STDOUT_FILENO) == 0) {
+		return watch(&stats, false, false, &e);
+	}
+	return watch_on_terminal(&stats, &e);
 }
 
 static const struct command_example examples[] = {
-	{ "vmm stats", "all VMs, once a second, until Ctrl-C" },
+	{ "vmm stats", "all VMs, once a second, until q" },
 	{ "vmm stats --json --count 60 web > stats.jsonl", "a minute of one VM, an array a line" },
 	{ NULL, NULL },
 };
@@ -331,9 +391,12 @@ const struct command command_stats = {
 	.run = run,
 	.description =
 		"Shows processor time (100 % is one processor of the host, spent by the virtual "
-		"ones), exits from the guest per second, and memory: what the process has of the "
-		"host's, and what the guest was given. Without names: all VMs that live.\n\n"
-		"On a terminal the table is drawn over itself. Otherwise each sample is a table of "
-		"its own, with --json an array on one line.",
+		"ones), exits from the guest per second, bytes per second of disks and network "
+		"cards, and memory: what the process has of the host's, and what the guest was "
+		"given. Without names: all VMs that live.\n\n"
+		"On a terminal the table is drawn over itself, with bars of the processor time of "
+		"the last samples, and q ends it; what a narrow window has no room for is left "
+		"out. Otherwise each sample is a table of its own, with --json an array on one "
+		"line.",
 	.examples = examples,
 };

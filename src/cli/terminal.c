@@ -112,6 +112,23 @@ int terminal_enter_raw(struct terminal *terminal, struct error *e)
 	return 0;
 }
 
+int terminal_enter_keys(struct terminal *terminal, struct error *e)
+{
+	struct termios keys = terminal->saved;
+
+	if (!terminal->present) {
+		return 0;
+	}
+	keys.c_lflag &= ~(tcflag_t)(ICANON | ECHO);
+	keys.c_cc[VMIN] = 1;
+	keys.c_cc[VTIME] = 0;
+	if (tcsetattr(STDIN_FILENO, TCSANOW, &keys) < 0) {
+		return error_set_sys(e, ERROR_CONSOLE, errno, "terminal: take single keys");
+	}
+	terminal->raw = true;
+	return 0;
+}
+
 void terminal_leave_raw(struct terminal *terminal)
 {
 	if (terminal->raw && restore(&terminal->saved) == 0) {

@@ -29,6 +29,9 @@ void terminal_init(struct terminal *terminal);
 int terminal_guard(struct terminal *terminal, struct error *e);
 /* Does nothing unless standard input is a terminal. */
 int terminal_enter_raw(struct terminal *terminal, struct error *e);
+/* As it is for commands that listen to single keys: they come at once and are not shown; signals and
+ * output are as before. Does nothing unless standard input is a terminal. */
+int terminal_enter_keys(struct terminal *terminal, struct error *e);
 /* Puts the terminal back for a while; the guardian stays. */
 void terminal_leave_raw(struct terminal *terminal);
 /* Puts the terminal back and lets the guardian go. Accepts a zeroed object; a second call does

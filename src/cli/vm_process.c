@@ -15,6 +15,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "disk_holder.h"
 #include "end_words.h"
 #include "exit_codes.h"
 #include "exit_report.h"
@@ -482,6 +483,12 @@ static char *make_identity(const struct vm_process *process, const char *id)
 		       : identity;
 }
 
+static void explain(struct instance_host *host, struct error *e)
+{
+	(void)host;
+	disk_holder_explain(e);
+}
+
 static int open_instance(struct vm_process *process, struct error *e)
 {
 	struct instance_settings settings = process->config.instance;
@@ -497,6 +504,7 @@ static int open_instance(struct vm_process *process, struct error *e)
 		.starting = starting,
 		.prepare = prepare,
 		.started = vm_started,
+		.explain = explain,
 		.settle = process->config.kept ? settle : NULL,
 		.may_restart = may_restart,
 		.ended = ended,

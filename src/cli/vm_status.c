@@ -38,15 +38,20 @@ static void copy_printable(char *buf, size_t size, const char *text)
 void vm_status_read(struct vm_status *status, const json_t *vm)
 {
 	const json_t *memory = json_object_get(vm, "memory");
+	const json_t *disk = json_object_get(vm, "disk"), *net = json_object_get(vm, "net");
 	const json_t *vcpu;
 	size_t i;
 
-	*status = (struct vm_status){ .answered = true,
-				      .uptime_ms = number_at(vm, "uptime_ms"),
-				      .vcpus = number_at(vm, "vcpu_count"),
-				      .memory = number_at(memory, "size_bytes"),
-				      .resident = number_at(memory, "resident_bytes"),
-				      .pid = number_at(vm, "pid") };
+	*status = (struct vm_status){
+		.answered = true,
+		.uptime_ms = number_at(vm, "uptime_ms"),
+		.vcpus = number_at(vm, "vcpu_count"),
+		.memory = number_at(memory, "size_bytes"),
+		.resident = number_at(memory, "resident_bytes"),
+		.disk_bytes = number_at(disk, "read_bytes") + number_at(disk, "written_bytes"),
+		.net_bytes = number_at(net, "received_bytes") + number_at(net, "sent_bytes"),
+		.pid = number_at(vm, "pid")
+	};
 	copy_printable(status->state, sizeof(status->state),
 		       json_string_value(json_object_get(vm, "state")));
 	json_array_foreach(json_object_get(vm, "vcpus"), i, vcpu)

@@ -10,7 +10,8 @@ struct vm_status {
 	bool answered;
 	uint64_t uptime_ms, vcpus, memory, resident; /* bytes */
 	uint64_t pid;
-	uint64_t cpu_time_us, exits; /* of all vCPUs, since the start */
+	uint64_t cpu_time_us, exits;	/* of all vCPUs, since the start */
+	uint64_t disk_bytes, net_bytes; /* both directions */
 };
 
 /* The server's words, as far as they are there and of the right type. */

@@ -149,15 +149,19 @@ json_t *answer_vm(struct instance *instance)
 		vm_stats(instance->vm, &stats);
 		vcpus = vm_vcpu_count(instance->vm);
 	}
-	return json_pack("{s:s, s:s, s:I, s:i, s:i, s:o, s:{s:I, s:I}, s:I, s:o, s:o, s:o*}", "id",
-			 instance->settings.id, "state", state_names[instance_state(instance)],
-			 "uptime_ms", (json_int_t)(instance_uptime_ns(instance) / 1000000), "pid",
-			 (int)getpid(), "vcpu_count", (int)vcpus, "vcpus", describe_vcpus(instance),
-			 "memory", "size_bytes", (json_int_t)instance->config.machine.memory_size,
-			 "resident_bytes", (json_int_t)resident_bytes(instance), "resets",
-			 (json_int_t)stats.resets, "job",
-			 or_null(job != 0 ? jobs_describe(instance->jobs, job) : NULL), "ended",
-			 or_null(instance->stop != NULL ? describe_stop(instance->stop) : NULL),
-			 "kernel_cmdline",
-			 instance->vm != NULL ? json_string(vm_cmdline(instance->vm)) : NULL);
+	return json_pack(
+		"{s:s, s:s, s:I, s:i, s:i, s:o, s:{s:I, s:I}, s:{s:I, s:I}, s:{s:I, s:I}, s:I, "
+		"s:o, s:o, s:o*}",
+		"id", instance->settings.id, "state", state_names[instance_state(instance)],
+		"uptime_ms", (json_int_t)(instance_uptime_ns(instance) / 1000000), "pid",
+		(int)getpid(), "vcpu_count", (int)vcpus, "vcpus", describe_vcpus(instance),
+		"memory", "size_bytes", (json_int_t)instance->config.machine.memory_size,
+		"resident_bytes", (json_int_t)resident_bytes(instance), "disk", "read_bytes",
+		(json_int_t)stats.disk_read, "written_bytes", (json_int_t)stats.disk_written, "net",
+		"received_bytes", (json_int_t)stats.net_received, "sent_bytes",
+		(json_int_t)stats.net_sent, "resets", (json_int_t)stats.resets, "job",
+		or_null(job != 0 ? jobs_describe(instance->jobs, job) : NULL), "ended",
+		or_null(instance->stop != NULL ? describe_stop(instance->stop) : NULL),
+		"kernel_cmdline",
+		instance->vm != NULL ? json_string(vm_cmdline(instance->vm)) : NULL);
 }

@@ -116,6 +116,9 @@ static int conclude(struct instance *instance, int r, struct error *e)
 		instance->vm = NULL;
 		instance->started_ns = 0;
 		instance->state = INSTANCE_NOT_STARTED;
+		if (instance->host->explain != NULL && !sandbox_thread_entered()) {
+			instance->host->explain(instance->host, e);
+		}
 		add_failure_event(instance, e);
 		if (sandbox_thread_entered()) {
 			end_for_good(instance, e);

@@ -77,7 +77,8 @@ int machine_limit_disk(struct machine *machine, uint32_t index,
 		       const struct rate_limit_config *limiter, struct error *e);
 int machine_limit_net(struct machine *machine, uint32_t index, const struct rate_limit_config *rx,
 		      const struct rate_limit_config *tx, struct error *e);
-/* metrics.c: figures of all devices. */
+/* metrics.c: figures of all devices; what they have transferred, into `stats`. */
+void machine_add_traffic(const struct machine *machine, struct vm_stats *stats);
 void machine_write_metrics(const struct machine *machine, struct metrics_text *text);
 
 /* vCPUs are gone. Accepts a zeroed or half-made machine. */

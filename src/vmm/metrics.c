@@ -147,6 +147,24 @@ static void write_nets(const struct machine *machine, struct metrics_text *text)
 	}
 }
 
+void machine_add_traffic(const struct machine *machine, struct vm_stats *stats)
+{
+	for (uint32_t i = 0; i < machine->disk_count; i++) {
+		const struct virtio_blk_metrics *disk =
+			virtio_blk_metrics(machine->devices[i]->virtio);
+
+		stats->disk_read += load(&disk->read_bytes);
+		stats->disk_written += load(&disk->written_bytes);
+	}
+	for (uint32_t i = 0; i < machine->net_count; i++) {
+		struct virtio_net_counters card;
+
+		virtio_net_read_counters(machine->devices[machine->disk_count + i]->virtio, &card);
+		stats->net_received += card.rx_bytes;
+		stats->net_sent += card.tx_bytes;
+	}
+}
+
 static void write_one(struct metrics_text *text, const struct machine_device *slot,
 		      const char *name, const char *help, uint64_t value)
 {

@@ -734,6 +734,7 @@ void vm_stats(const struct vm *vm, struct vm_stats *stats)
 		stats->exits_other +=
 			atomic_load_explicit(&vcpu->exits_other, memory_order_relaxed);
 	}
+	machine_add_traffic(&vm->machine, stats);
 }
 
 const char *vm_cmdline(const struct vm *vm)

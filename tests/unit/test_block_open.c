@@ -395,6 +395,7 @@ START_TEST(test_lock_names_the_holder)
 	check_error(&e, ERROR_DISK_LOCKED, text);
 	check_error(&e, ERROR_DISK_LOCKED, disk_path);
 	check_error(&e, ERROR_DISK_LOCKED, ",ro");
+	ck_assert_int_eq(e.holder, (int)child);
 	(void)close(go[1]);
 	ck_assert_int_eq(waitpid(child, &status, 0), child);
 	check_ok(block_open(&b, &config, &e), &e); /* it died with its holder */

@@ -60,6 +60,29 @@ START_TEST(test_prefix_chain)
 }
 END_TEST
 
+START_TEST(test_suffix)
+{
+	struct error e;
+	char long_text[500];
+
+	error_set(&e, ERROR_DISK_LOCKED, EAGAIN, "in use");
+	ck_assert_int_eq(e.holder, 0);
+	e.holder = 7;
+	ck_assert_int_eq(error_suffix(&e, ", the VM '%s'", "web"), -EAGAIN);
+	error_prefix(&e, "disk vda");
+	ck_assert_str_eq(e.msg, "disk vda: in use, the VM 'web'");
+	ck_assert_int_eq(e.holder, 7);
+	memset(long_text, 'x', sizeof(long_text) - 1);
+	long_text[sizeof(long_text) - 1] = '\0';
+	error_suffix(&e, "%s", long_text);
+	ck_assert_uint_eq(strlen(e.msg), sizeof(e.msg) - 1);
+	ck_assert_str_eq(e.msg + sizeof(e.msg) - 4, "...");
+	ck_assert_int_eq(error_suffix(NULL, "x"), -EINVAL);
+	error_set(&e, ERROR_DISK, 0, "another");
+	ck_assert_int_eq(e.holder, 0);
+}
+END_TEST
+
 START_TEST(test_hint_first_wins)
 {
 	struct error e;
@@ -196,7 +219,7 @@ START_TEST(test_code_names)
 END_TEST
 
 CHECK_MAIN("error", CHECK_TEST(test_set); CHECK_TABLE(test_numbers, numbers);
-	   CHECK_TEST(test_set_sys); CHECK_TEST(test_prefix_chain);
+	   CHECK_TEST(test_set_sys); CHECK_TEST(test_prefix_chain); CHECK_TEST(test_suffix);
 	   CHECK_TEST(test_hint_first_wins); CHECK_TEST(test_null); CHECK_TEST(test_truncation);
 	   CHECK_TABLE(test_truncation_keeps_utf8, letters); CHECK_TEST(test_truncation_of_garbage);
 	   CHECK_TEST(test_code_names))

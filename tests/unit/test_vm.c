@@ -614,11 +614,11 @@ END_TEST
 static const struct {
 	const char *cmdline, *only, *expected;
 } cmdlines[] = {
-	{ "ro noapic reboot=k acpi=noirq", NULL, "console=hvc0 panic=-1 ro reboot=k" },
-	{ "quiet -- noapic", NULL, "console=hvc0 panic=-1 quiet -- noapic" },
+	{ "ro noapic reboot=k acpi=noirq", NULL, "console=hvc0 panic=-1 pci=off ro reboot=k" },
+	{ "quiet -- noapic", NULL, "console=hvc0 panic=-1 pci=off quiet -- noapic" },
 	{ NULL, "noapic no-kvmclock", "noapic no-kvmclock" },
 	/* No Linux: the words that name its devices would mean nothing to it. */
-	{ "acpi=off", NULL, "console=hvc0 panic=-1 acpi=off" },
+	{ "acpi=off", NULL, "console=hvc0 panic=-1 pci=off acpi=off" },
 };
 
 /* Words that would leave the guest without interrupts are left out, but not of --cmdline-only. */

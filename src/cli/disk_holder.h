@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Which VM has a disk that another one wants. */
+#ifndef VMM_SRC_CLI_DISK_HOLDER_H
+#define VMM_SRC_CLI_DISK_HOLDER_H
+
+#include "vmm/error.h"
+
+/* Puts the name of the VM behind an ERROR_DISK_LOCKED whose holder is known, and says what can be done
+ * with that name. Outside of any sandbox. */
+void disk_holder_explain(struct error *e);
+
+#endif
