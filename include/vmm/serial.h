@@ -5,12 +5,13 @@
  *
  * Input waits on the host's side until the guest wants it, and only as much is taken as the FIFO has
  * room for, so memory stays bounded. A guest wants input while it has the receive interrupt enabled,
- * or when it looks for some: reads the line status twice in a row, which a driver that starts or
- * sends does not do; then it gets one byte at a time. RTS says
- * nothing: Linux leaves it raised while it starts the port anew.
+ * or when it looks for some: reads the line status twice in a row; then it gets one byte at a time.
+ * RTS says nothing: Linux leaves it raised while it starts the port anew.
  *
  * What a driver's start clears out of the FIFO is held and comes again: the clearing means bytes of
- * an earlier life, and these had just come. Only a driver that receives by interrupts and clears its
+ * an earlier life, and these had just come. So does a byte that no line status has shown yet when a
+ * guest without the interrupt programs the port: it did not poll, Linux reads the status twice while
+ * it starts and then the data blindly. Only a driver that receives by interrupts and clears its
  * receiver loses what is in it.
  *
  * Threads: registers on vCPU threads, serial_input() on main; one lock inside, never held while the
@@ -47,6 +48,7 @@ struct serial {
 	uint8_t held[SERIAL_FIFO_SIZE]; /* was in the FIFO, will be again; with it 16 at most */
 	uint8_t held_len;
 	uint8_t looks; /* for input, in a row; not saved */
+	bool shown;    /* the line status has said that the FIFO is not empty; not saved */
 };
 
 extern const struct bus_ops serial_bus_ops;

@@ -150,6 +150,7 @@ static void hold_fifo(struct serial *serial)
 static void push_received(struct serial *serial, uint8_t byte)
 {
 	serial->fifo_looped = false;
+	serial->shown = serial->shown && serial->fifo_len != 0;
 	fifo_push(serial, byte);
 }
 
@@ -332,6 +333,7 @@ static uint8_t read_lsr(struct serial *serial)
 
 	if (serial->fifo_len != 0) {
 		value |= LSR_DR;
+		serial->shown = true;
 	}
 	serial->lsr = 0;
 	return value;
@@ -377,6 +379,10 @@ static void note_access(struct serial *serial, uint64_t reg, bool write)
 	if (serial->looks >= LOOKS_OF_POLLING && (data || !write)) {
 		return;
 	}
+	if (write && !data && serial->looks != 0 && !receives_by_interrupt(serial) &&
+	    !serial->shown) {
+		hold_fifo(serial);
+	}
 	if (write || reg != REG_LSR) {
 		serial->looks = 0;
 	} else {
@@ -419,7 +425,6 @@ static uint8_t read_port(void *device, uint64_t offset)
 	{
 		SCOPED_LOCK(&serial->lock);
 		note_access(serial, offset, false);
-		release_held(serial);
 		value = read_register(serial, offset);
 		settle(serial, &work);
 	}
