@@ -333,7 +333,10 @@ static void put_stamp(char *buf, size_t size, enum log_level level, int line,
 	if (setting.show_origin && source != NULL) {
 		const char *file = source->file;
 
-		file += begins_with(file, "../") ? strlen("../") : 0;
+		/* As deep as the build directory lies in the tree. */
+		while (begins_with(file, "../")) {
+			file += strlen("../");
+		}
 		(void)snprintf(place, sizeof(place), ":%s:%d", file, line);
 	}
 	(void)snprintf(buf, size, "%s [%s:%s%s%s] ", now, setting.id, thread,

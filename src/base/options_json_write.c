@@ -261,9 +261,11 @@ static bool put_range(json_t *schema, const struct option *option)
 {
 	uint64_t unit = option_json_unit(option);
 	uint64_t low = option->min / unit + (option->min % unit != 0);
+	uint64_t high = option_upper_bound(option) / unit;
 
+	/* Numbers beyond jansson's are taken as its largest (json.c): there is no maximum to name. */
 	return put(schema, "minimum", number_value(low)) &&
-	       put(schema, "maximum", number_value(option_upper_bound(option) / unit));
+	       (high > INT64_MAX || put(schema, "maximum", number_value(high)));
 }
 
 static bool put_string_limits(json_t *schema, const struct option *option)

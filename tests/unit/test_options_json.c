@@ -552,7 +552,7 @@ static const struct {
 	{ "wait_ms", "default", "3000", NULL },
 	{ "wait_ms", "minimum", "0", "0" },
 	{ "wait_ms", "maximum", "18446744073709", "18446744073709" },
-	{ "bytes", "maximum", "9223372036854775807", "9223372036854775807" },
+	{ "bytes", "maximum", NULL, NULL },
 	{ "is_read_only", "type", "[\"boolean\",\"null\"]", "[\"boolean\",\"null\"]" },
 	{ "is_read_only", "default", NULL, NULL },
 	{ "flag", "default", "false", NULL },
@@ -596,7 +596,7 @@ START_TEST(test_schema_object)
 		ck_assert_ptr_null(json_object_get(all, "fd"));
 		check_json(property(limiter, "ops", "required"), "[\"size\",\"refill\"]");
 		check_json(json_object_get(property(limiter, "ops", "properties"), "size"),
-			   "{\"maximum\":9223372036854775807,\"minimum\":0,\"type\":\"integer\"}");
+			   "{\"minimum\":0,\"type\":\"integer\"}");
 	}
 }
 END_TEST
