@@ -202,8 +202,10 @@ static int refuse(const struct source *src, const struct head *head, struct erro
 	} else {
 		source_error(src, e,
 			     "neither a bzImage nor an ELF file; it begins with %02x %02x %02x %02x"
-			     " (compressed in an unknown way?)",
+			     " (a raw image, or packed in an unknown way?)",
 			     head->bytes[0], head->bytes[1], head->bytes[2], head->bytes[3]);
+		return error_hint(e, HINT_KIND "; a raw image does not say where it is entered: "
+					       "make an ELF file of it");
 	}
 	return error_hint(e, HINT_KIND);
 }

@@ -42,7 +42,8 @@ static const struct {
 		 "ELF\1\1\1\0\0\0\0\0\0\0\0\0\2\0\3\0",
 		 "Xen and other multiboot"),
 	FILE_ROW(0, "#!/bin/sh\n", "this is a script"),
-	FILE_ROW(0, "\x99\x88\x77\x66", "begins with 99 88 77 66 (compressed in an unknown way?)"),
+	FILE_ROW(0, "\x99\x88\x77\x66", "begins with 99 88 77 66 (a raw image, or"),
+	FILE_ROW(0, "\xfc\x8b\x03\x8d", "make an ELF file of it"),
 	FILE_ROW(0, "", "bytes are zero"),
 };
 
