@@ -256,3 +256,8 @@ int detect_image(const struct source *src, enum image_format *format, struct err
 	}
 	return refuse(src, &head, e);
 }
+
+int detect_hint(struct error *e)
+{
+	return error_hint(e, "--kernel takes a whole bzImage or vmlinux for x86-64");
+}

@@ -51,6 +51,8 @@ enum image_format { IMAGE_BZIMAGE, IMAGE_ELF, IMAGE_GZIP, IMAGE_XZ, IMAGE_ZSTD, 
 
 /* Says what the file is, or refuses it with the name of what it is instead and the cure. */
 int detect_image(const struct source *src, enum image_format *format, struct error *e);
+/* What is wrong with a kernel has been said: the cure, unless whoever found it knew a better one. */
+int detect_hint(struct error *e);
 
 /* A kernel in RAM, as the later steps need it. */
 struct kernel {

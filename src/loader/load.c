@@ -68,9 +68,7 @@ int loader_load(struct guest_memory *mem, const struct loader_request *request,
 		r = load_kernel(&src, mem, &kernel, e);
 	}
 	if (r != 0) {
-		/* Unless whoever found the fault knew a better cure. */
-		(void)error_hint(e, "--kernel takes a whole bzImage or vmlinux for x86-64");
-		return r;
+		return detect_hint(e);
 	}
 	result.reads_acpi = kernel.reads_acpi;
 	result.knows_device_words = kernel.knows_device_words;

@@ -59,5 +59,8 @@ int loader_prepare(struct loader_request *request, char **cmdline, struct error 
 		r = r == 0 ? source_init(&src, kernel, "kernel", ERROR_KERNEL_IMAGE, e) : r;
 		r = r == 0 ? detect_image(&src, &format, e) : r;
 	}
-	return r == 0 && format == IMAGE_UKI ? take_kernel(request, &src, cmdline, e) : r;
+	if (r == 0 && format == IMAGE_UKI) {
+		r = take_kernel(request, &src, cmdline, e);
+	}
+	return r == 0 ? 0 : detect_hint(e);
 }
