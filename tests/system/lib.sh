@@ -132,9 +132,9 @@ guest_initrd() {
 	cat "$data/$kernel/initrd" "$scratch/second" >"$out"
 }
 
-# In a lab of an old QEMU a guest may stand still at any place, also another monitor's (see tests/lab/run). There, and only
-# there, a guest that its time limit ended (status 124) is started again, with twice the time, at most three times in one
-# script; the suite counts the lines that say so.
+# In the lab a guest may stand still at any place, also another monitor's (see tests/lab/run). There, and only there, a guest
+# that its time limit ended (status 124) is started again, with twice the time, as often in one script as the lab says; the
+# suite counts the lines that tell of it.
 excuses=${VMM_LAB_EXCUSES:-0}
 # Runs before each start, for what a guest leaves behind.
 each_try=true
