@@ -118,11 +118,13 @@ struct state_desc {
 #define STATE_BYTES_USED(tag_, type, member_, used_, since_) \
 	STATE_ELEMENTS(tag_, type, member_, STATE_KIND_BYTES, STATE_USED(type, used_), since_)
 /* An array of numbers. */
+/* NOLINTBEGIN(bugprone-macro-parentheses): a member's name cannot have them */
 #define STATE_ARRAY(tag_, type, member_, since_) \
 	STATE_ELEMENTS(tag_, type, member_, STATE_KIND_OF(type, member_[0]), 0, since_)
 #define STATE_ARRAY_USED(tag_, type, member_, used_, since_)                 \
 	STATE_ELEMENTS(tag_, type, member_, STATE_KIND_OF(type, member_[0]), \
 		       STATE_USED(type, used_), since_)
+/* NOLINTEND(bugprone-macro-parentheses) */
 /* A member whose layout is somebody else's promise (KVM's ABI): its bytes, exactly as many. */
 #define STATE_BLOB(tag_, type, member_, since_)                                              \
 	{                                                                                    \

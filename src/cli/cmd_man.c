@@ -11,7 +11,6 @@
 
 #include "command.h"
 #include "exit_codes.h"
-#include "vmm/cleanup.h"
 
 struct man {
 	const char *prose;
@@ -154,11 +153,12 @@ static void put_exits(const struct command *command)
 	while (line != NULL && *line != '\0') {
 		size_t len = strcspn(line, "\n");
 		size_t word = strcspn(line, " \n");
-		auto_free char *code = strndup(line, word);
-		auto_free char *meaning =
-			word < len ? strndup(line + word + 1, len - word - 1) : NULL;
+		char code[16], meaning[200];
 
-		if (code != NULL && meaning != NULL) {
+		if (word < len) {
+			(void)snprintf(code, sizeof(code), "%.*s", (int)word, line);
+			(void)snprintf(meaning, sizeof(meaning), "%.*s", (int)(len - word - 1),
+				       line + word + 1);
 			put_exit(code, meaning);
 		}
 		line += len + (line[len] == '\n');

@@ -222,11 +222,13 @@ bool definition_exists(const char *name)
 
 static bool is_same(const struct place *place, const char *text, size_t len)
 {
-	auto_free char *old = NULL;
+	char *old = NULL;
 	size_t old_len = 0;
+	bool same = read_text(place, &old, &old_len, NULL) == 0 && old_len == len &&
+		    memcmp(old, text, len) == 0;
 
-	return read_text(place, &old, &old_len, NULL) == 0 && old_len == len &&
-	       memcmp(old, text, len) == 0;
+	free(old);
+	return same;
 }
 
 static int write_new(const struct place *place, const char *text, size_t len)

@@ -118,7 +118,7 @@ static int ask(const char *name, unsigned long request, struct ifreq *ifr)
 /* *mtu is 0 if there is no such interface. */
 static int look_up(const char *name, uint32_t *mtu, struct error *e)
 {
-	struct ifreq ifr;
+	struct ifreq ifr = { 0 };
 	int r = ask(name, SIOCGIFMTU, &ifr);
 
 	if (r < 0 && r != -ENODEV) {
@@ -295,7 +295,7 @@ static int check_adopted(int fd, struct ifreq *ifr, struct error *e)
 /* The descriptor's interface may be in another network namespace, where its name tells nothing. */
 static uint32_t adopted_mtu(int fd, const char *name)
 {
-	struct ifreq by_name, by_fd = { 0 };
+	struct ifreq by_name = { 0 }, by_fd = { 0 };
 
 	if (ioctl(fd, SIOCGIFHWADDR, &by_fd) != 0 || ask(name, SIOCGIFHWADDR, &by_name) != 0 ||
 	    memcmp(by_fd.ifr_hwaddr.sa_data, by_name.ifr_hwaddr.sa_data, NETDEV_MAC_SIZE) != 0 ||
