@@ -52,7 +52,7 @@ int machine_replace_disk(struct machine *machine, uint32_t index, const char *pa
 		return error_prefix(e, "replace disk %s", slot->name);
 	}
 	machine_warn_of_disk(slot->name, path, next);
-	if (next->capacity < old->capacity) {
+	if (old != NULL && next->capacity < old->capacity) {
 		log_warn("disk %s: '%s' has %llu bytes, the one before had %llu: what the guest "
 			 "keeps beyond that is gone",
 			 slot->name, path, (unsigned long long)next->capacity,

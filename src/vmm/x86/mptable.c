@@ -97,8 +97,8 @@ static uint8_t *put_entries(uint8_t *p, uint32_t vcpus, uint16_t *count)
 int mptable_build(uint8_t *area, size_t size, gpa_t base, uint32_t vcpus, size_t *used,
 		  struct error *e)
 {
-	const size_t table_size =
-		HEADER_SIZE + (size_t)vcpus * PROCESSOR_SIZE + (2 + PLATFORM_GSIS + 2) * ENTRY_SIZE;
+	const size_t table_size = HEADER_SIZE + (size_t)vcpus * PROCESSOR_SIZE +
+				  (size_t)(2 + PLATFORM_GSIS + 2) * ENTRY_SIZE;
 	uint8_t *table = area + POINTER_SIZE;
 	uint16_t count;
 
