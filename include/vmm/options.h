@@ -151,10 +151,10 @@ int options_parse(const struct option_table *table, void *object, int argc, char
  * as 0 and knows which options have come. At most 64 options. */
 int options_parse_part(const struct option_table *table, void *object, uint64_t *given, int argc,
 		       char *const argv[], struct error *e);
-/* A whole command line without operands: defaults, then flags. `hint` says how it is meant. 0 or
- * negative. */
+/* A whole command line: defaults, then flags, which may stand before, between and behind operands.
+ * These are moved to argv[1] and up; their number, or negative. */
 int options_parse_all(const struct option_table *table, void *object, uint64_t *given, int argc,
-		      char *const argv[], const char *hint, struct error *e);
+		      char *argv[], struct error *e);
 /* Was the flag of that long name given? `given` is from one of the above. */
 bool options_given(const struct option_table *table, uint64_t given, const char *name);
 /*

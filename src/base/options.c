@@ -318,19 +318,29 @@ int options_parse(const struct option_table *table, void *object, int argc, char
 }
 
 int options_parse_all(const struct option_table *table, void *object, uint64_t *given, int argc,
-		      char *const argv[], const char *hint, struct error *e)
+		      char *argv[], struct error *e)
 {
 	int r = options_defaults(table, object, e);
+	int operands = 0;
 
 	*given = 0;
-	if (r == 0) {
-		r = options_parse_part(table, object, given, argc, argv, e);
+	/* Each round parses flags up to an operand, which then stands where the next round expects
+	 * the command's name. */
+	for (int at = 0; r >= 0 && at < argc;) {
+		r = options_parse_part(table, object, given, argc - at, argv + at, e);
+		if (r < 0) {
+			break;
+		}
+		at += r;
+		if (r > 1 && strcmp(argv[at - 1], "--") == 0) {
+			while (at < argc) {
+				argv[++operands] = argv[at++];
+			}
+		} else if (at < argc) {
+			argv[++operands] = argv[at];
+		}
 	}
-	if (r >= 0 && r < argc) {
-		(void)error_set(e, ERROR_USAGE, EINVAL, "'%s': no operand expected", argv[r]);
-		return error_hint(e, "%s", hint);
-	}
-	return MIN(r, 0);
+	return r < 0 ? r : operands;
 }
 
 bool options_given(const struct option_table *table, uint64_t given, const char *name)

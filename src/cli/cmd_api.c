@@ -32,11 +32,7 @@ static const struct option option_list[] = {
 	{ .type = OPTION_INCLUDE,
 	  .offset = offsetof(struct api_command, target),
 	  .object = &target_options },
-	{ .name = "help",
-	  .letter = 'h',
-	  .type = OPTION_FLAG,
-	  .offset = offsetof(struct api_command, help),
-	  .help = "show this" },
+	HELP_OPTION(struct api_command, help),
 };
 static const struct option_table table = {
 	.name = "api",

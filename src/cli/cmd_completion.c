@@ -17,11 +17,7 @@ struct completion {
 };
 
 static const struct option option_list[] = {
-	{ .name = "help",
-	  .letter = 'h',
-	  .type = OPTION_FLAG,
-	  .offset = offsetof(struct completion, help),
-	  .help = "show this" },
+	HELP_OPTION(struct completion, help),
 };
 static const struct option_table table = {
 	.name = "completion",

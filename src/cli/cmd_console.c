@@ -48,11 +48,7 @@ static const struct option option_list[] = {
 	  .argument = "KEY",
 	  .fallback = "ctrl-]",
 	  .help = "the key before commands, such as ctrl-a; none: every key is for the guest" },
-	{ .name = "help",
-	  .letter = 'h',
-	  .type = OPTION_FLAG,
-	  .offset = offsetof(struct console, help),
-	  .help = "show this" },
+	HELP_OPTION(struct console, help),
 };
 static const struct option_table table = { .name = "console",
 					   .options = option_list,

@@ -29,11 +29,6 @@ struct ending {
 	bool force, all;
 };
 
-#define HELP_OPTION                                                                 \
-	{                                                                           \
-		.name = "help", .letter = 'h', .type = OPTION_FLAG,                 \
-		.offset = offsetof(struct ending, common.help), .help = "show this" \
-	}
 #define ALL_OPTION                                                              \
 	{                                                                       \
 		.type = OPTION_INCLUDE, .offset = offsetof(struct ending, all), \
@@ -213,7 +208,7 @@ static int run_stop(int argc, char **argv)
 
 /* ---- kill ---- */
 
-static const struct option kill_list[] = { ALL_OPTION, HELP_OPTION };
+static const struct option kill_list[] = { ALL_OPTION, HELP_OPTION(struct ending, common.help) };
 static const struct option_table kill_table = { .name = "kill",
 						.options = kill_list,
 						.count = ARRAY_SIZE(kill_list),
@@ -262,7 +257,7 @@ static const struct option rm_list[] = {
 	  .help = "kill it first if it lives; one that is not there is no error",
 	  .careful = true },
 	ALL_OPTION,
-	HELP_OPTION,
+	HELP_OPTION(struct ending, common.help),
 };
 static const struct option_table rm_table = { .name = "rm",
 					      .options = rm_list,

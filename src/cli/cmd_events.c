@@ -162,11 +162,7 @@ static const struct option metric_list[] = {
 	{ .type = OPTION_INCLUDE,
 	  .offset = offsetof(struct watch, target),
 	  .object = &target_options },
-	{ .name = "help",
-	  .letter = 'h',
-	  .type = OPTION_FLAG,
-	  .offset = offsetof(struct watch, common.help),
-	  .help = "show this" },
+	HELP_OPTION(struct watch, common.help),
 };
 static const struct option_table metric_table = { .name = "metrics",
 						  .options = metric_list,

@@ -27,11 +27,7 @@ static const struct option option_list[] = {
 	  .type = OPTION_FLAG,
 	  .offset = offsetof(struct inspect, json),
 	  .help = "no effect: it always is JSON" },
-	{ .name = "help",
-	  .letter = 'h',
-	  .type = OPTION_FLAG,
-	  .offset = offsetof(struct inspect, help),
-	  .help = "show this" },
+	HELP_OPTION(struct inspect, help),
 };
 static const struct option_table table = {
 	.name = "inspect",

@@ -12,14 +12,11 @@ struct life {
 	bool all, help;
 };
 
-#define LIFE_OPTIONS                                                       \
-	{ .type = OPTION_INCLUDE,                                          \
-	  .offset = offsetof(struct life, target),                         \
-	  .object = &target_options },                                     \
-	{                                                                  \
-		.name = "help", .letter = 'h', .type = OPTION_FLAG,        \
-		.offset = offsetof(struct life, help), .help = "show this" \
-	}
+#define LIFE_OPTIONS                               \
+	{ .type = OPTION_INCLUDE,                  \
+	  .offset = offsetof(struct life, target), \
+	  .object = &target_options },             \
+		HELP_OPTION(struct life, help)
 static const struct option clock_list[] = {
 	{ .type = OPTION_INCLUDE, .offset = offsetof(struct life, all), .object = &all_options },
 	LIFE_OPTIONS,

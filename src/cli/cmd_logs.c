@@ -56,11 +56,7 @@ static const struct option option_list[] = {
 	  .type = OPTION_FLAG,
 	  .offset = offsetof(struct logs, vmm),
 	  .help = "what vmm says, in place of the guest's console" },
-	{ .name = "help",
-	  .letter = 'h',
-	  .type = OPTION_FLAG,
-	  .offset = offsetof(struct logs, help),
-	  .help = "show this" },
+	HELP_OPTION(struct logs, help),
 };
 static const struct option_table table = { .name = "logs",
 					   .options = option_list,

@@ -27,11 +27,7 @@ static const struct option option_list[] = {
 	  .type = OPTION_FLAG,
 	  .offset = offsetof(struct man, list),
 	  .help = "print the commands that have a page" },
-	{ .name = "help",
-	  .letter = 'h',
-	  .type = OPTION_FLAG,
-	  .offset = offsetof(struct man, help),
-	  .help = "show this" },
+	HELP_OPTION(struct man, help),
 };
 static const struct option_table table = {
 	.name = "man",

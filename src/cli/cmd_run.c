@@ -51,7 +51,7 @@ static int start(struct run *run, struct error *e)
 	/* Who has a name can be asked for afterwards. */
 	const bool kept = config->detach || (config->vm.name != NULL && !config->no_api);
 	const struct vm_process_config process = {
-		.instance = { .sandbox = (enum sandbox_mode)settings->sandbox,
+		.instance = { .sandbox = (enum sandbox_mode)settings->process.sandbox,
 			      .debug_exit = settings->debug_exit,
 			      .virtio_console = true,
 			      .files_at_start = true },
@@ -71,9 +71,6 @@ static int start(struct run *run, struct error *e)
 		.stdio_output = !config->detach,
 		.watch_terminal = !config->detach,
 		.announce_escape = !config->quiet,
-		.exit_report = settings->exit_report,
-		.timeout_ns = settings->timeout_ns,
-		.stop_timeout_ns = settings->stop_timeout_ns,
 	};
 	int r = vm_process_init(&run->process, &process, e);
 

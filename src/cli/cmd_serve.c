@@ -54,30 +54,19 @@ static int check_id(const struct serve *serve, struct error *e)
 	return 0;
 }
 
-static struct logger_settings logger_of(const struct serve_config *config)
-{
-	return (struct logger_settings){
-		.path = config->log_path,
-		.level = config->level,
-		.show_level = config->show_level,
-		.show_origin = config->show_log_origin,
-		.module = config->module,
-	};
-}
-
 static int put_logger(struct serve *serve, struct error *e)
 {
 	const struct serve_config *config = &serve->config;
-	const bool style = config->show_level || config->show_log_origin || config->module != NULL;
-	const struct logger_settings logger = logger_of(config);
-	const struct metrics_settings metrics = { .path = config->metrics_path };
+	const struct logger_settings *logger = &config->logger;
+	const bool style = logger->show_level || logger->show_origin || logger->module != NULL;
 	int r = 0;
 
-	if (config->log_path != NULL || config->level != LOGGER_INFO || style) {
-		r = vm_process_request(&serve->process, REQUEST_PUT_LOGGER, NULL, &logger, e);
+	if (logger->path != NULL || logger->level != LOGGER_INFO || style) {
+		r = vm_process_request(&serve->process, REQUEST_PUT_LOGGER, NULL, logger, e);
 	}
-	if (r == 0 && config->metrics_path != NULL) {
-		r = vm_process_request(&serve->process, REQUEST_PUT_METRICS, NULL, &metrics, e);
+	if (r == 0 && config->metrics.path != NULL) {
+		r = vm_process_request(&serve->process, REQUEST_PUT_METRICS, NULL, &config->metrics,
+				       e);
 	}
 	return r;
 }
@@ -99,14 +88,13 @@ static int prepare(struct vm_process *process, struct error *e)
 
 static int edit(json_t *file, const void *arg, struct error *e)
 {
-	const struct serve *serve = arg;
-	const struct logger_settings logger = logger_of(&serve->config);
-	const struct metrics_settings metrics = { .path = serve->config.metrics_path };
-	const uint64_t given = serve->config.given;
+	const struct serve_config *config = &((const struct serve *)arg)->config;
 	/* Those that the file does not have are in use already. */
 	const struct overlay flags[] = {
-		{ "logger", &logger_settings_options, &logger, &serve_options, given, false },
-		{ "metrics", &metrics_settings_options, &metrics, &serve_options, given, false },
+		{ "logger", &logger_settings_options, &config->logger, &serve_options,
+		  config->given, false },
+		{ "metrics", &metrics_settings_options, &config->metrics, &serve_options,
+		  config->given, false },
 	};
 	int r = 0;
 
@@ -196,16 +184,12 @@ static int begin(struct serve *serve, struct error *e)
 			      .startup_cpu_us =
 				      since(CLOCK_PROCESS_CPUTIME_ID, config->start_time_cpu_us,
 					    config->parent_cpu_time_us),
-			      .sandbox = (enum sandbox_mode)config->sandbox,
+			      .sandbox = (enum sandbox_mode)config->process.sandbox,
 			      .on_reboot = firecracker ? VM_ON_REBOOT_EXIT : VM_ON_REBOOT_RESTART },
 		.directory = config->name != NULL,
 		.name = config->name,
 		.kept = config->name != NULL && !firecracker,
-		/* What vmm start takes in place of our flags. */
-		.settings = { .api_socket = config->api_socket,
-			      .exit_report = config->exit_report,
-			      .stop_timeout_ns = config->stop_timeout_ns,
-			      .sandbox = config->sandbox },
+		.settings = { .api_socket = config->api_socket, .process = config->process },
 		.api_socket = config->api_socket != NULL ? config->api_socket
 			      : firecracker		 ? FIRECRACKER_SOCKET
 							 : NULL,
@@ -218,8 +202,6 @@ static int begin(struct serve *serve, struct error *e)
 		.ready_when_listening = config->config_file == NULL,
 		.prepare = prepare,
 		.ending = firecracker ? ending : NULL,
-		.exit_report = config->exit_report,
-		.stop_timeout_ns = config->stop_timeout_ns,
 	};
 	int r = check_id(serve, e);
 

@@ -133,11 +133,7 @@ static const struct option start_list[] = {
 	{ .type = OPTION_INCLUDE,
 	  .offset = offsetof(struct starting, all),
 	  .object = &all_options },
-	{ .name = "help",
-	  .letter = 'h',
-	  .type = OPTION_FLAG,
-	  .offset = offsetof(struct starting, help),
-	  .help = "show this" },
+	HELP_OPTION(struct starting, help),
 };
 static const struct option_table start_table = { .name = "start",
 						 .options = start_list,

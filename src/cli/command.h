@@ -61,6 +61,12 @@ void command_print_help(const struct command *command);
 /* The list of commands. */
 void command_print_usage(bool to_stderr);
 
+/* Every command's --help: `member` is a bool of `struct_`. */
+#define HELP_OPTION(struct_, member)                                     \
+	{                                                                \
+		.name = "help", .letter = 'h', .type = OPTION_FLAG,      \
+		.offset = offsetof(struct_, member), .help = "show this" \
+	}
 /* The two options that most commands begin with. */
 struct common_options {
 	bool json, help;
@@ -84,6 +90,9 @@ extern const struct option_table target_options; /* --api-sock */
  */
 int command_parse(const struct command *command, void *object, const bool *help, int argc,
 		  char **argv, int *code);
+/* The error of a command line that has an operand where no command takes one; `hint` says how it is
+ * meant. */
+int command_no_operand(const char *operand, const char *hint, struct error *e);
 /* An error about operands, with the usage line; the exit code. */
 int command_wrong_operands(const struct command *command, const char *what, const char *text);
 /* As above; there must be `min` to `max` operands, and names of VMs among them are possible ones. */

@@ -163,11 +163,7 @@ static const struct option common_option_list[] = {
 	  .type = OPTION_FLAG,
 	  .offset = offsetof(struct common_options, json),
 	  .help = "print JSON" },
-	{ .name = "help",
-	  .letter = 'h',
-	  .type = OPTION_FLAG,
-	  .offset = offsetof(struct common_options, help),
-	  .help = "show this" },
+	HELP_OPTION(struct common_options, help),
 };
 const struct option_table common_options = {
 	.name = "common",
@@ -192,26 +188,9 @@ int command_parse(const struct command *command, void *object, const bool *help,
 		  char **argv, int *code)
 {
 	struct error e = { 0 };
-	int r = options_defaults(command->options, object, &e);
-	uint64_t given = 0;
-	int operands = 0;
+	uint64_t given;
+	int r = options_parse_all(command->options, object, &given, argc, argv, &e);
 
-	/* Each round parses flags up to an operand, which then stands where the next round expects
-	 * the command's name. */
-	for (int at = 0; r >= 0 && at < argc;) {
-		r = options_parse_part(command->options, object, &given, argc - at, argv + at, &e);
-		if (r < 0) {
-			break;
-		}
-		at += r;
-		if (r > 1 && strcmp(argv[at - 1], "--") == 0) {
-			while (at < argc) {
-				argv[++operands] = argv[at++];
-			}
-		} else if (at < argc) {
-			argv[++operands] = argv[at];
-		}
-	}
 	if (r < 0) {
 		*code = command_fail(&e);
 		return -1;
@@ -221,7 +200,13 @@ int command_parse(const struct command *command, void *object, const bool *help,
 		*code = EXIT_OK;
 		return -1;
 	}
-	return operands;
+	return r;
+}
+
+int command_no_operand(const char *operand, const char *hint, struct error *e)
+{
+	(void)error_set(e, ERROR_USAGE, EINVAL, "'%s': no operand expected", operand);
+	return error_hint(e, "%s", hint);
 }
 
 int command_wrong_operands(const struct command *command, const char *what, const char *text)

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "command.h"
 #include "elsewhere.h"
 #include "vmm/cleanup.h"
 
@@ -110,10 +111,6 @@ static int add_net(void *object, const char *value, struct error *e)
 		.help = "describe the VM in JSON, as Firecracker's --config-file; flags override " \
 			"it"                                                                       \
 	}
-#define HELP_OPTION                                                                               \
-	{                                                                                         \
-		.name = "help", .letter = 'h', .type = OPTION_FLAG, AT(help), .help = "show this" \
-	}
 
 static const struct option run_list[] = {
 	VM_OPTIONS,
@@ -128,7 +125,7 @@ static const struct option run_list[] = {
 	  AT(no_api),
 	  .help = "no API, no directory: nobody finds the VM" },
 	{ .name = "quiet", .letter = 'q', .type = OPTION_FLAG, AT(quiet), .help = "errors only" },
-	HELP_OPTION,
+	HELP_OPTION(struct run_config, help),
 };
 const struct option_table run_options = {
 	.name = "run",
@@ -140,7 +137,7 @@ const struct option_table run_options = {
 static const struct option create_list[] = {
 	VM_OPTIONS,
 	{ .type = OPTION_INCLUDE, AT(settings), .object = &run_settings_options },
-	HELP_OPTION,
+	HELP_OPTION(struct run_config, help),
 };
 const struct option_table create_options = {
 	.name = "create",
@@ -183,16 +180,16 @@ int run_config_parse(struct run_config *config, const struct option_table *table
 	vm_config_init(&config->vm);
 	config->vm.console = config->vm.entropy = true;
 	config->table = table;
-	(void)snprintf(hint, sizeof(hint), "vmm %s --name NAME --kernel FILE [OPTIONS]",
-		       table->name);
-	r = options_parse_all(table, config, &config->given, argc, argv, hint, e);
-	if (r < 0) {
-		return r;
+	r = options_parse_all(table, config, &config->given, argc, argv, e);
+	if (r < 0 || config->help) {
+		return MIN(r, 0);
 	}
-	if (config->help) {
-		return 0;
+	if (r > 0) {
+		(void)snprintf(hint, sizeof(hint), "vmm %s --name NAME --kernel FILE [OPTIONS]",
+			       table->name);
+		return command_no_operand(argv[1], hint, e);
 	}
-	config->vm.sandbox = (enum sandbox_mode)config->settings.sandbox;
+	config->vm.sandbox = (enum sandbox_mode)config->settings.process.sandbox;
 	config->vm.debug_exit = config->settings.debug_exit;
 	choose_root(&config->vm);
 	return check_doors(config, e);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The option table of run_settings.h. Constant data. */
+/* The option tables of run_settings.h. Constant data. */
 #include "run_settings.h"
 
 #include "stdio_console.h"
@@ -11,36 +11,10 @@ static const struct option_value sandboxes[] = {
 	{ "off", SANDBOX_OFF },
 	{ NULL, 0 },
 };
-static const struct option_value consoles[] = {
-	{ "serial", RUN_CONSOLE_SERIAL },
-	{ "hvc", RUN_CONSOLE_HVC },
-	{ NULL, 0 },
-};
 
-#define AT(member) .offset = offsetof(struct run_settings, member)
+#define AT(member) .offset = offsetof(struct process_settings, member)
 
-static const struct option option_list[] = {
-	{ .name = "api-sock",
-	  .type = OPTION_STRING,
-	  AT(api_socket),
-	  .argument = "PATH",
-	  .json = "api_sock",
-	  .file = true,
-	  .help = "serve the API there, too" },
-	{ .name = "console",
-	  .type = OPTION_ENUM,
-	  AT(console),
-	  .values = consoles,
-	  .argument = "serial|hvc",
-	  .fallback = "serial",
-	  .json = "console",
-	  .help = "which console is on standard input and output" },
-	{ .name = "timeout",
-	  .type = OPTION_DURATION,
-	  AT(timeout_ns),
-	  .argument = "TIME",
-	  .json = "timeout_ms",
-	  .help = "stop after this time, exit code 124" },
+static const struct option process_list[] = {
 	{ .name = "stop-timeout",
 	  .type = OPTION_DURATION,
 	  AT(stop_timeout_ns),
@@ -63,6 +37,45 @@ static const struct option option_list[] = {
 	  .fallback = "on",
 	  .json = "sandbox",
 	  .help = "system call filters and dropped privileges" },
+};
+const struct option_table process_settings_options = {
+	.name = "process",
+	.options = process_list,
+	.count = ARRAY_SIZE(process_list),
+};
+
+#undef AT
+#define AT(member) .offset = offsetof(struct run_settings, member)
+
+static const struct option_value consoles[] = {
+	{ "serial", RUN_CONSOLE_SERIAL },
+	{ "hvc", RUN_CONSOLE_HVC },
+	{ NULL, 0 },
+};
+
+static const struct option run_list[] = {
+	{ .name = "api-sock",
+	  .type = OPTION_STRING,
+	  AT(api_socket),
+	  .argument = "PATH",
+	  .json = "api_sock",
+	  .file = true,
+	  .help = "serve the API there, too" },
+	{ .name = "console",
+	  .type = OPTION_ENUM,
+	  AT(console),
+	  .values = consoles,
+	  .argument = "serial|hvc",
+	  .fallback = "serial",
+	  .json = "console",
+	  .help = "which console is on standard input and output" },
+	{ .name = "timeout",
+	  .type = OPTION_DURATION,
+	  AT(timeout_ns),
+	  .argument = "TIME",
+	  .json = "timeout_ms",
+	  .help = "stop after this time, exit code 124" },
+	{ .type = OPTION_INCLUDE, AT(process), .object = &process_settings_options },
 	{ .name = "debug-exit",
 	  .type = OPTION_FLAG,
 	  AT(debug_exit),
@@ -71,6 +84,6 @@ static const struct option option_list[] = {
 };
 const struct option_table run_settings_options = {
 	.name = "run",
-	.options = option_list,
-	.count = ARRAY_SIZE(option_list),
+	.options = run_list,
+	.count = ARRAY_SIZE(run_list),
 };

@@ -6,13 +6,19 @@
 
 #include "vmm/options.h"
 
-struct run_settings {
-	const char *api_socket;	  /* besides the one in the VM's directory; NULL: none */
+/* Of any process around a VM: flags of `vmm serve` as well. */
+struct process_settings {
 	const char *exit_report;  /* NULL: none */
-	uint64_t timeout_ns;	  /* 0: none */
 	uint64_t stop_timeout_ns; /* between the power button and the end */
-	int console;		  /* enum run_console: what standard input and output are */
 	int sandbox;		  /* enum sandbox_mode, as the option table stores it */
+};
+extern const struct option_table process_settings_options;
+
+struct run_settings {
+	const char *api_socket; /* besides the one in the VM's directory; NULL: none */
+	uint64_t timeout_ns;	/* 0: none */
+	int console;		/* enum run_console: what standard input and output are */
+	struct process_settings process;
 	bool debug_exit;
 };
 extern const struct option_table run_settings_options;

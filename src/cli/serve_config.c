@@ -9,17 +9,11 @@
 #include <errno.h>
 #include <string.h>
 
+#include "command.h"
 #include "elsewhere.h"
 #include "vmm/http_server.h"
-#include "vmm/sandbox.h"
 #include "vmm/vm_config.h"
 
-static const struct option_value sandboxes[] = {
-	{ "on", SANDBOX_ON },
-	{ "log", SANDBOX_LOG },
-	{ "off", SANDBOX_OFF },
-	{ NULL, 0 },
-};
 #define AT(member) .offset = offsetof(struct serve_config, member)
 
 static const struct option option_list[] = {
@@ -48,38 +42,8 @@ static const struct option option_list[] = {
 	  .type = OPTION_FLAG,
 	  AT(no_api),
 	  .help = "no API; needs --config-file" },
-	{ .name = "log-path",
-	  .type = OPTION_STRING,
-	  AT(log_path),
-	  .argument = "FILE",
-	  .help = "where messages go; default: standard error" },
-	{ .name = "level",
-	  .type = OPTION_ENUM,
-	  AT(level),
-	  .values = logger_levels,
-	  .any_case = true,
-	  .argument = "LEVEL",
-	  .fallback = "Info",
-	  .help = "Off, Error, Warning, Info, Debug or Trace" },
-	{ .name = "module",
-	  .type = OPTION_STRING,
-	  AT(module),
-	  .argument = "NAME",
-	  .help = "only lines of parts whose name begins so: vmm::virtio, "
-		  "firecracker::api_server" },
-	{ .name = "show-level",
-	  .type = OPTION_FLAG,
-	  AT(show_level),
-	  .help = "lines of a log file say their level; vmm's own always do" },
-	{ .name = "show-log-origin",
-	  .type = OPTION_FLAG,
-	  AT(show_log_origin),
-	  .help = "lines of a log file say which file and line they come from" },
-	{ .name = "metrics-path",
-	  .type = OPTION_STRING,
-	  AT(metrics_path),
-	  .argument = "FILE",
-	  .help = "write figures there, one JSON object a minute" },
+	{ .type = OPTION_INCLUDE, AT(logger), .object = &logger_settings_options },
+	{ .type = OPTION_INCLUDE, AT(metrics), .object = &metrics_settings_options },
 	{ .name = "http-api-max-payload-size",
 	  .type = OPTION_U64,
 	  AT(body_max),
@@ -88,24 +52,7 @@ static const struct option option_list[] = {
 	  .argument = "BYTES",
 	  .fallback = "1048576",
 	  .help = "largest body of a request" },
-	{ .name = "exit-report",
-	  .type = OPTION_STRING,
-	  AT(exit_report),
-	  .argument = "FILE",
-	  .help = "write the reason of the end there as JSON" },
-	{ .name = "stop-timeout",
-	  .type = OPTION_DURATION,
-	  AT(stop_timeout_ns),
-	  .argument = "TIME",
-	  .fallback = "30s",
-	  .help = "after SIGTERM and the power button, how long the guest has" },
-	{ .name = "sandbox",
-	  .type = OPTION_ENUM,
-	  AT(sandbox),
-	  .values = sandboxes,
-	  .argument = "on|log|off",
-	  .fallback = "on",
-	  .help = "system call filters and dropped privileges" },
+	{ .type = OPTION_INCLUDE, AT(process), .object = &process_settings_options },
 	{ .name = "no-seccomp",
 	  .type = OPTION_FLAG,
 	  AT(no_seccomp),
@@ -158,7 +105,7 @@ static const struct option option_list[] = {
 	  .argument = "N",
 	  .help = "accepted, without effect" },
 	{ .name = "version", .type = OPTION_FLAG, AT(version), .help = "print the version" },
-	{ .name = "help", .letter = 'h', .type = OPTION_FLAG, AT(help), .help = "show this" },
+	HELP_OPTION(struct serve_config, help),
 };
 const struct option_table serve_options = {
 	.name = "serve",
@@ -202,10 +149,10 @@ int serve_config_parse(struct serve_config *config, int argc, char **argv, struc
 	int r;
 
 	*config = (struct serve_config){ 0 };
-	r = options_parse_all(&serve_options, config, &config->given, argc, argv,
-			      "vmm serve --api-sock PATH [OPTIONS]", e);
-	if (r < 0) {
-		return r;
+	r = options_parse_all(&serve_options, config, &config->given, argc, argv, e);
+	if (r < 0 || config->help || config->version) {
+		return MIN(r, 0);
 	}
-	return config->help || config->version ? 0 : check(config, e);
+	return r > 0 ? command_no_operand(argv[1], "vmm serve --api-sock PATH [OPTIONS]", e)
+		     : check(config, e);
 }

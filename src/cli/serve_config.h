@@ -3,19 +3,17 @@
 #ifndef VMM_SRC_CLI_SERVE_CONFIG_H
 #define VMM_SRC_CLI_SERVE_CONFIG_H
 
+#include "run_settings.h"
 #include "vmm/options.h"
 #include "vmm/request.h"
 
 struct serve_config {
 	const char *api_socket, *name, *id;
 	const char *config_file;
-	const char *log_path, *metrics_path, *module;
-	const char *exit_report;
-	int level; /* enum logger_level */
-	bool show_level, show_log_origin;
+	struct logger_settings logger;
+	struct metrics_settings metrics;
+	struct process_settings process;
 	uint64_t body_max;
-	uint64_t stop_timeout_ns;
-	int sandbox; /* enum sandbox_mode */
 	bool no_api;
 	/* Firecracker's, see serve_options. */
 	bool no_seccomp, boot_timer, enable_pci, snapshot_version;

@@ -114,8 +114,8 @@ static void asked_to_end(struct vm_process *process, int signal_number, bool at_
 		stop_now(process);
 		return;
 	}
-	loop_timer_set(&process->loop, &process->stop_timeout, process->config.stop_timeout_ns,
-		       stop_timeout_expired);
+	loop_timer_set(&process->loop, &process->stop_timeout,
+		       process->config.settings.process.stop_timeout_ns, stop_timeout_expired);
 }
 
 static void update_window(struct vm_process *process)
@@ -431,9 +431,9 @@ static void vm_started(struct instance_host *host, const struct error *failure)
 		return;
 	}
 	process->directory.keep = process->config.kept;
-	if (process->config.timeout_ns != 0) {
-		loop_timer_set(&process->loop, &process->timeout, process->config.timeout_ns,
-			       timeout_expired);
+	if (process->config.settings.timeout_ns != 0) {
+		loop_timer_set(&process->loop, &process->timeout,
+			       process->config.settings.timeout_ns, timeout_expired);
 	}
 	loop_timer_set(&process->loop, &process->trim, TRIM_AFTER_NS, trim);
 	guest_watch_begin(process);
@@ -546,10 +546,10 @@ int vm_process_init(struct vm_process *process, const struct vm_process_config *
 		return r;
 	}
 	process->loop_ready = true;
-	if (config->exit_report != NULL) {
+	if (config->settings.process.exit_report != NULL) {
 		int fd = -1;
 
-		r = exit_report_open(config->exit_report, &fd, e);
+		r = exit_report_open(config->settings.process.exit_report, &fd, e);
 		process->crash.report_fds[GIVEN] = fd;
 	}
 	if (r == 0) {

@@ -36,9 +36,11 @@ struct vm_process_config {
 	/* The directory: `name` NULL takes the first free one. `directory_optional`: without one
 	 * the VM runs all the same, after a warning. */
 	bool directory, directory_optional;
-	/* The directory stays when the VM ends, and a definition for vmm start is written, of these
-	 * settings. Of a start that fails nothing is kept. */
+	/* The directory stays when the VM ends, and a definition for vmm start is written. Of a start
+	 * that fails nothing is kept. */
 	bool kept;
+	/* For the definition, all of them; timeout_ns (from the start) and those of the process are
+	 * followed here. */
 	struct run_settings settings;
 	bool defined, created; /* it is started from its definition; made by vmm create */
 	const char *name;
@@ -59,9 +61,6 @@ struct vm_process_config {
 	 * NULL. */
 	int (*prepare)(struct vm_process *process, struct error *e);
 	void (*ending)(struct vm_process *process, const struct error *failure, int code);
-	const char *exit_report; /* NULL: none */
-	uint64_t timeout_ns;	 /* from the start; 0: none */
-	uint64_t stop_timeout_ns;
 };
 
 struct vm_process {

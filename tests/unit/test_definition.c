@@ -231,11 +231,11 @@ END_TEST
 START_TEST(test_round_trip)
 {
 	const struct run_settings settings = { .api_socket = "api.sock",
-					       .exit_report = "/r.json",
 					       .timeout_ns = 1500000000,
-					       .stop_timeout_ns = 2000000000,
 					       .console = 1,
-					       .sandbox = 2,
+					       .process = { .exit_report = "/r.json",
+							    .stop_timeout_ns = 2000000000,
+							    .sandbox = 2 },
 					       .debug_exit = true };
 	struct definition definition;
 	json_t *made;
@@ -249,11 +249,12 @@ START_TEST(test_round_trip)
 	ck_assert(definition.created);
 	ck_assert(json_is_object(json_object_get(definition.config, "machine-config")));
 	ck_assert_uint_eq(definition.settings.timeout_ns, settings.timeout_ns);
-	ck_assert_uint_eq(definition.settings.stop_timeout_ns, settings.stop_timeout_ns);
+	ck_assert_uint_eq(definition.settings.process.stop_timeout_ns,
+			  settings.process.stop_timeout_ns);
 	ck_assert_int_eq(definition.settings.console, settings.console);
-	ck_assert_int_eq(definition.settings.sandbox, settings.sandbox);
+	ck_assert_int_eq(definition.settings.process.sandbox, settings.process.sandbox);
 	ck_assert(definition.settings.debug_exit);
-	ck_assert_str_eq(definition.settings.exit_report, "/r.json");
+	ck_assert_str_eq(definition.settings.process.exit_report, "/r.json");
 	ck_assert(strncmp(definition.settings.api_socket, top, strlen(top)) == 0);
 	definition_finish(&definition);
 	ck_assert_int_eq(chdir("/"), 0);

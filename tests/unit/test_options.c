@@ -418,6 +418,31 @@ START_TEST(test_parse_parts)
 }
 END_TEST
 
+/* Operands move to the front, wherever they stood. */
+START_TEST(test_parse_all)
+{
+	static char run[] = "run", c[] = "-c3", a[] = "a", b[] = "-b", quiet[] = "-q", end[] = "--",
+		    bad[] = "--falg";
+	char *line[] = { run, a, c, quiet, end, b, a };
+	char *wrong[] = { run, a, bad };
+	uint64_t given = 1;
+
+	config.memory = 1;
+	ck_assert_int_eq(options_parse_all(&table, &config, &given, 7, line, &err), 3);
+	ck_assert_str_eq(line[1], "a");
+	ck_assert_str_eq(line[2], "-b");
+	ck_assert_str_eq(line[3], "a");
+	ck_assert(config.quiet && !config.flag);
+	ck_assert_uint_eq(config.cpus, 3);
+	ck_assert_uint_eq(config.memory, MIB(512));
+	ck_assert(options_given(&table, given, "cpus"));
+	ck_assert(!options_given(&table, given, "memory"));
+	ck_assert_int_lt(options_parse_all(&table, &config, &given, 3, wrong, &err), 0);
+	check_error(&err, ERROR_USAGE, "unknown flag '--falg'");
+	ck_assert_int_eq(options_parse_all(&table, &config, &given, 0, wrong, &err), 0);
+}
+END_TEST
+
 START_TEST(test_parse_nothing)
 {
 	ck_assert_int_eq(options_parse(&table, &config, 0, (char *const[]){ NULL }, &err), 1);
@@ -772,7 +797,7 @@ CHECK_MAIN("options", CHECK_FIXTURE(setup, NULL); CHECK_TEST(test_defaults);
 	   CHECK_TABLE(test_refused, refused); CHECK_TEST(test_set_others);
 	   CHECK_TEST(test_long_value); CHECK_TABLE(test_parse, lines);
 	   CHECK_TABLE(test_parse_bad, bad_lines); CHECK_TEST(test_parse_nothing);
-	   CHECK_TEST(test_parse_parts); CHECK_TABLE(test_keys, keys);
+	   CHECK_TEST(test_parse_parts); CHECK_TEST(test_parse_all); CHECK_TABLE(test_keys, keys);
 	   CHECK_TABLE(test_keys_bad, bad_keys); CHECK_TEST(test_keys_without_first);
 	   CHECK_TEST(test_help); CHECK_TEST(test_include_order); CHECK_TEST(test_include_defaults);
 	   CHECK_TEST(test_include_command_line); CHECK_TABLE(test_json_only, hidden);

@@ -56,8 +56,8 @@ START_TEST(test_defaults)
 	ck_assert_int_eq(config.vm.sandbox, SANDBOX_ON);
 	ck_assert_int_eq(config.settings.console, RUN_CONSOLE_SERIAL);
 	ck_assert_uint_eq(config.settings.timeout_ns, 0);
-	ck_assert_uint_eq(config.settings.stop_timeout_ns, 30000000000ULL);
-	ck_assert_ptr_null(config.settings.exit_report);
+	ck_assert_uint_eq(config.settings.process.stop_timeout_ns, 30000000000ULL);
+	ck_assert_ptr_null(config.settings.process.exit_report);
 	ck_assert(!config.quiet && !config.help);
 }
 END_TEST
@@ -72,7 +72,7 @@ START_TEST(test_strings)
 	ck_assert_str_eq(config.vm.boot.cmdline, "c=1");
 	ck_assert_str_eq(config.vm.boot.cmdline_only, "o");
 	ck_assert_str_eq(config.vm.name, "web");
-	ck_assert_str_eq(config.settings.exit_report, "r.json");
+	ck_assert_str_eq(config.settings.process.exit_report, "r.json");
 }
 END_TEST
 
@@ -91,9 +91,9 @@ static const struct number_row {
 	{ "--timeout 30s", offsetof(struct run_config, settings.timeout_ns), 30000000000ULL },
 	{ "--timeout 5", offsetof(struct run_config, settings.timeout_ns), 5000000000ULL },
 	{ "--timeout 250ms", offsetof(struct run_config, settings.timeout_ns), 250000000ULL },
-	{ "--stop-timeout 2m", offsetof(struct run_config, settings.stop_timeout_ns),
+	{ "--stop-timeout 2m", offsetof(struct run_config, settings.process.stop_timeout_ns),
 	  120000000000ULL },
-	{ "--stop-timeout 0", offsetof(struct run_config, settings.stop_timeout_ns), 0 },
+	{ "--stop-timeout 0", offsetof(struct run_config, settings.process.stop_timeout_ns), 0 },
 };
 
 START_TEST(test_numbers)
@@ -151,6 +151,8 @@ START_TEST(test_flags)
 	ck_assert(config.vm.debug_exit && config.quiet && !config.help);
 	check_ok(parse("-qh"), &e);
 	ck_assert(config.quiet && config.help && !config.vm.debug_exit);
+	check_ok(parse("bzImage --help"), &e);
+	ck_assert(config.help);
 }
 END_TEST
 
@@ -175,6 +177,8 @@ static const struct bad_row {
 	{ "--kernal x", "--kernal", "", "--kernel" },
 	{ "-z", "-z", "", "" },
 	{ "--kernel k bzImage", "", "bzImage", "--kernel FILE" },
+	{ "bzImage -m 1G", "", "bzImage", "--kernel FILE" },
+	{ "bzImage --kernal x", "--kernal", "", "--kernel" },
 	{ "--disk ,ro", "--disk", "", "" },
 	{ "--disk a,rw", "--disk", "rw", "" },
 	{ "--disk a,ro,ro", "--disk", "ro", "" },
