@@ -19,6 +19,7 @@
 
 #include "vmm/error.h"
 #include "vmm/json.h"
+#include "vmm/run_directory.h"
 #include "vmm/types.h"
 
 #define DEFINITION_MAX MIB(4) /* bytes of a file */
@@ -32,10 +33,7 @@ int definition_remove(const char *name, struct error *e);
 /* The caller owns *ret, an object. ERROR_NOT_FOUND if there is none. */
 int definition_read(const char *name, json_t **ret, struct error *e);
 bool definition_exists(const char *name);
-/* Sorted by name; *ret is malloc'ed. A root that is not there has none. */
-struct definition_entry {
-	char name[80];
-};
-int definition_list(struct definition_entry **ret, size_t *count, struct error *e);
+/* Those that have one; as run_directory_list(), but neither `alive` nor `left` is set. */
+int definition_list(struct run_entry **ret, size_t *count, struct error *e);
 
 #endif

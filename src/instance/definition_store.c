@@ -8,7 +8,6 @@
  */
 #include "vmm/definition_store.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -308,85 +307,27 @@ int definition_remove(const char *name, struct error *e)
 	return r;
 }
 
-static int compare(const void *a, const void *b)
+static bool is_defined(int root_fd, struct run_entry *entry)
 {
-	return strverscmp(((const struct definition_entry *)a)->name,
-			  ((const struct definition_entry *)b)->name);
+	char path[sizeof(entry->name) + sizeof("/" FILE_NAME)];
+	struct stat st;
+
+	(void)snprintf(path, sizeof(path), "%s/" FILE_NAME, entry->name);
+	return fstatat(root_fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode);
 }
 
-static int read_names(DIR *list, struct definition_entry **names, size_t *count)
-{
-	const struct dirent *found;
-	size_t room = 0;
-
-	while (*count < RUN_LIST_MAX && (found = readdir(list)) != NULL) {
-		char path[VM_NAME_MAX + sizeof("/" FILE_NAME)];
-		struct stat st;
-
-		if (vm_name_validate(found->d_name, NULL) < 0) {
-			continue;
-		}
-		(void)snprintf(path, sizeof(path), "%.*s/" FILE_NAME, VM_NAME_MAX, found->d_name);
-		if (fstatat(dirfd(list), path, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
-		    !S_ISREG(st.st_mode)) {
-			continue;
-		}
-		if (*count == room) {
-			struct definition_entry *grown =
-				reallocarray(*names, room != 0 ? 2 * room : 16, sizeof(**names));
-
-			if (grown == NULL) {
-				return -ENOMEM;
-			}
-			*names = grown;
-			room = room != 0 ? 2 * room : 16;
-		}
-		(void)snprintf((*names)[*count].name, sizeof((*names)->name), "%.*s", VM_NAME_MAX,
-			       found->d_name);
-		(*count)++;
-	}
-	return 0;
-}
-
-int definition_list(struct definition_entry **ret, size_t *count, struct error *e)
+int definition_list(struct run_entry **ret, size_t *count, struct error *e)
 {
 	char root[RUN_DIRECTORY_PATH_SIZE];
-	struct definition_entry *names = NULL;
-	struct error why = { 0 };
-	DIR *list;
+	struct error own;
 	int fd = -1;
-	int r = definition_root(root, sizeof(root), &why);
+	int r;
 
-	*ret = NULL;
-	*count = 0;
+	e = e != NULL ? e : &own;
+	r = definition_root(root, sizeof(root), e);
 	if (r == 0) {
-		r = run_open_private(AT_FDCWD, root, root, false, "VMM_STATE_DIR", &fd, &why);
+		r = run_open_private(AT_FDCWD, root, root, false, "VMM_STATE_DIR", &fd, e);
 	}
-	if (r < 0) {
-		if (why.code == ERROR_NOT_FOUND) {
-			return 0;
-		}
-		if (e != NULL) {
-			*e = why;
-		}
-		return r;
-	}
-	list = fdopendir(fd);
-	if (list == NULL) {
-		r = error_set_sys(e, ERROR_INTERNAL, errno, "read '%s'", root);
-		(void)close(fd);
-		return r;
-	}
-	r = read_names(list, &names, count);
-	(void)closedir(list);
-	if (r < 0) {
-		free(names);
-		*count = 0;
-		return error_set(e, ERROR_NO_MEMORY, -r, "out of memory");
-	}
-	if (*count > 0) {
-		qsort(names, *count, sizeof(*names), compare);
-	}
-	*ret = names;
-	return 0;
+	return r < 0 && e->code != ERROR_NOT_FOUND ? r
+						   : run_list(fd, root, is_defined, ret, count, e);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * VMs seen from outside: which there are, which live, how to reach them, and their end. Nothing here
- * takes a lock or changes a file, so looking never gets in a starter's way.
+ * A VM seen from outside: whether it lives, how to reach it, and its end. Nothing here takes a lock
+ * or changes a file, so looking never gets in a starter's way.
  *
  * Whether a VM lives is asked of the lock alone. Its process is the one that listens on its API
  * (the kernel says which), or else the one named in the lock file; a process number can be given to
@@ -10,7 +10,6 @@
  *
  * Any thread.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -35,146 +34,12 @@
 #define SO_PEERPIDFD 77 /* Linux 6.5 */
 #endif
 
-static bool is_alive(int dir_fd)
+bool run_is_alive(int dir_fd)
 {
 	auto_close int fd = openat(dir_fd, RUN_LOCK_FILE,
 				   O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 
 	return fd >= 0 && run_lock_held(fd);
-}
-
-static int compare(const void *a, const void *b)
-{
-	const struct run_entry *x = a, *y = b;
-
-	return strverscmp(x->name, y->name);
-}
-
-static int add_entry(struct run_entry **entries, size_t *count, size_t *room,
-		     const struct run_entry *entry)
-{
-	if (*count == *room) {
-		size_t more = *room != 0 ? 2 * *room : 16;
-		struct run_entry *grown = reallocarray(*entries, more, sizeof(**entries));
-
-		if (grown == NULL) {
-			return -ENOMEM;
-		}
-		*entries = grown;
-		*room = more;
-	}
-	(*entries)[(*count)++] = *entry;
-	return 0;
-}
-
-static int read_entries(DIR *list, struct run_entry **entries, size_t *count)
-{
-	const struct dirent *found;
-	size_t room = 0;
-
-	while (*count < RUN_LIST_MAX && (found = readdir(list)) != NULL) {
-		struct run_entry entry = { 0 };
-		auto_close int fd = -1;
-		struct stat st;
-		size_t len = strlen(found->d_name);
-
-		if (len >= sizeof(entry.name) || vm_name_validate(found->d_name, NULL) < 0) {
-			continue;
-		}
-		fd = openat(dirfd(list), found->d_name,
-			    O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-		if (fd < 0 || fstat(fd, &st) < 0 || st.st_uid != geteuid()) {
-			continue;
-		}
-		memcpy(entry.name, found->d_name, len + 1);
-		entry.alive = is_alive(fd);
-		entry.left = true;
-		if (add_entry(entries, count, &room, &entry) < 0) {
-			return -ENOMEM;
-		}
-	}
-	return 0;
-}
-
-int run_directory_list(struct run_entry **ret, size_t *count, struct error *e)
-{
-	char root[RUN_DIRECTORY_PATH_SIZE];
-	struct error own;
-	auto_free struct run_entry *entries = NULL;
-	size_t found = 0;
-	DIR *list;
-	int fd, r;
-
-	e = e != NULL ? e : &own;
-	r = run_root_open(false, root, &fd, e);
-	if (r == -ENOENT && e->code == ERROR_NOT_FOUND) {
-		*ret = NULL;
-		*count = 0;
-		return 0;
-	}
-	if (r < 0) {
-		return r;
-	}
-	list = fdopendir(fd);
-	if (list == NULL) {
-		r = error_set_sys(e, ERROR_INTERNAL, errno, "read '%s'", root);
-		(void)close(fd);
-		return r;
-	}
-	r = read_entries(list, &entries, &found);
-	(void)closedir(list);
-	if (r < 0) {
-		return error_set(e, ERROR_NO_MEMORY, -r, "out of memory");
-	}
-	if (found > 0) {
-		qsort(entries, found, sizeof(*entries), compare);
-	}
-	*ret = take_ptr(entries);
-	*count = found;
-	return 0;
-}
-
-/* Both lists are sorted. `into` has room for all of both. */
-static size_t merge(struct run_entry *into, const struct run_entry *left, size_t left_count,
-		    const struct definition_entry *defined, size_t defined_count)
-{
-	size_t count = 0;
-
-	for (size_t i = 0, k = 0; i < left_count || k < defined_count;) {
-		int order = i == left_count	 ? 1
-			    : k == defined_count ? -1
-						 : strverscmp(left[i].name, defined[k].name);
-
-		if (order <= 0) {
-			into[count++] = left[i++];
-			k += order == 0;
-		} else {
-			into[count] = (struct run_entry){ 0 };
-			memcpy(into[count++].name, defined[k++].name, sizeof(into->name));
-		}
-	}
-	return count;
-}
-
-int run_directory_list_all(struct run_entry **ret, size_t *count, struct error *e)
-{
-	auto_free struct run_entry *left = NULL;
-	auto_free struct definition_entry *defined = NULL;
-	size_t left_count = 0, defined_count = 0;
-	int r = run_directory_list(&left, &left_count, e);
-
-	if (r == 0) {
-		r = definition_list(&defined, &defined_count, e);
-	}
-	if (r < 0) {
-		return r;
-	}
-	*ret = calloc(left_count + defined_count + 1, sizeof(**ret));
-	if (*ret == NULL) {
-		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "out of memory");
-	}
-	*count = merge(*ret, left, left_count, defined, defined_count);
-	return 0;
 }
 
 static int not_found(const char *name, struct error *e)
@@ -208,7 +73,7 @@ int run_directory_find(const char *name, int *dir_fd, bool *alive, struct error 
 	if (r != 0) {
 		return e->code == ERROR_NOT_FOUND ? not_found(name, e) : r;
 	}
-	*alive = is_alive(fd);
+	*alive = run_is_alive(fd);
 	*dir_fd = fd;
 	return 0;
 }
@@ -308,7 +173,7 @@ int run_directory_process(int dir_fd, int *pidfd, pid_t *pid, struct error *e)
 		(void)lock_owner(dir_fd, &fd, &found);
 	}
 	/* Held by now means held by that process when its descriptor was made. */
-	if (fd < 0 || !is_alive(dir_fd)) {
+	if (fd < 0 || !run_is_alive(dir_fd)) {
 		(void)error_set(e, ERROR_NOT_FOUND, ESRCH, "the VM has no process");
 		return error_hint(e, "it has ended; vmm rm removes what it left");
 	}
@@ -329,7 +194,7 @@ int run_directory_wait(int dir_fd, int timeout_ms, struct error *e)
 {
 	int64_t end = now_ms() + timeout_ms;
 
-	while (is_alive(dir_fd)) {
+	while (run_is_alive(dir_fd)) {
 		struct pollfd process = { .fd = -1, .events = POLLIN };
 		int64_t left = timeout_ms < 0 ? INT32_MAX : end - now_ms();
 		bool known;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Between run_directory.c (the VM's side), run_directory_socket.c (sockets) and
- * run_directory_client.c (who looks at VMs from outside). */
+/* Between run_directory.c (the VM's side), run_directory_socket.c (sockets),
+ * run_directory_client.c (who looks at a VM from outside), run_list.c (which there are) and
+ * definition_store.c. */
 #ifndef VMM_INSTANCE_RUN_DIRECTORY_INTERNAL_H
 #define VMM_INSTANCE_RUN_DIRECTORY_INTERNAL_H
 
@@ -13,9 +14,8 @@
 #define RUN_API_SOCKET	 "api.sock"
 #define RUN_EXIT_FILE	 "exit.json"
 #define RUN_VARIABLE	 "VMM_RUNTIME_DIR"
-#define RUN_LIST_MAX	 65536 /* VMs that are listed */
-#define RUN_SOCKET_QUEUE 1024  /* connections that wait to be accepted */
-#define RUN_CLAIM_TRIES	 100   /* how often what we opened may vanish under our hands */
+#define RUN_SOCKET_QUEUE 1024 /* connections that wait to be accepted */
+#define RUN_CLAIM_TRIES	 100  /* how often what we opened may vanish under our hands */
 
 /* Opens the directory above all VMs, making it if `create`. -ENOENT (ERROR_NOT_FOUND) if it is not
  * there. `path` gets its name. */
@@ -26,6 +26,15 @@ int run_root_open(bool create, char path[RUN_DIRECTORY_PATH_SIZE], int *ret, str
  */
 int run_open_private(int at, const char *name, const char *shown, bool create, const char *variable,
 		     int *ret, struct error *e);
+/*
+ * The VMs that have a directory in the one behind `fd`, which it takes over; -1: there are none.
+ * `judge` says whether what has a VM's name is a VM's, and fills the rest of the entry. The result
+ * is as that of run_directory_list().
+ */
+int run_list(int fd, const char *shown, bool (*judge)(int dir_fd, struct run_entry *entry),
+	     struct run_entry **ret, size_t *count, struct error *e);
+/* Is the lock in a VM's directory held? */
+bool run_is_alive(int dir_fd);
 
 /*
  * The lock on a file: F_OFD_SETLK. Belongs to the open file, so it ends with the process whatever

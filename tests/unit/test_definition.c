@@ -105,7 +105,7 @@ END_TEST
 /* A writer was killed before its rename. */
 START_TEST(test_unfinished)
 {
-	struct definition_entry *list = NULL;
+	struct run_entry *list = NULL;
 	size_t count = 9;
 
 	put("web", "{\"n\": 1}");
@@ -163,7 +163,7 @@ END_TEST
 
 START_TEST(test_list)
 {
-	struct definition_entry *list = NULL;
+	struct run_entry *list = NULL;
 	size_t count = 9;
 
 	check_ok(definition_list(&list, &count, &e), &e);
