@@ -298,7 +298,7 @@ class Client:
                 break
             self.again += len(failed)
             for test in failed:
-                print(f"# {test} failed and is tried again:")
+                print(f"# once more: {test} failed")
                 for said in results[test][1].rstrip().splitlines()[-20:]:
                     print("#   " + said)
             results = {**results, **{x: y for x, y in function(failed).items() if x in failed}}
