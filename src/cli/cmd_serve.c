@@ -279,6 +279,14 @@ static int serve_command(int argc, char **argv)
 	return run_serve(argc, argv, false);
 }
 
+bool firecracker_called(int argc, char *const argv[])
+{
+	const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;
+
+	return argc > 0 && (strcmp(slash != NULL ? slash + 1 : argv[0], "firecracker") == 0 ||
+			    serve_config_by_jailer(argc, argv));
+}
+
 int firecracker_main(int argc, char **argv)
 {
 	return run_serve(argc, argv, true);

@@ -130,7 +130,10 @@ void vm_names_finish(struct vm_names *names);
  * memory". Returns the exit code. */
 int command_print_json(json_t *value, bool indent);
 
-/* cmd_serve.c: what vmm is when its name is `firecracker`. Returns the process's exit code. */
+/* cmd_serve.c: is vmm to be Firecracker? By its name, or by the flags of a jailer, which gives no
+ * command to a program of any name. */
+bool firecracker_called(int argc, char *const argv[]);
+/* What vmm is then. Returns the process's exit code. */
 int firecracker_main(int argc, char **argv);
 
 #endif

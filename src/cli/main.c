@@ -70,19 +70,6 @@ static int print_help(const char *name)
 	return EXIT_OK;
 }
 
-static bool called_firecracker(const char *name)
-{
-	const char *slash = strrchr(name, '/');
-
-	return strcmp(slash != NULL ? slash + 1 : name, "firecracker") == 0;
-}
-
-/* Firecracker's jailer passes its own flags first, and no command to a program of any name. */
-static bool started_by_jailer(int argc, char **argv)
-{
-	return argc > 3 && strcmp(argv[1], "--id") == 0 && strcmp(argv[3], "--start-time-us") == 0;
-}
-
 int main(int argc, char **argv)
 {
 	const struct command *command;
@@ -96,7 +83,7 @@ int main(int argc, char **argv)
 	/* One heap: a second one for each thread that allocates would cost address space and dirty
 	 * pages. */
 	(void)mallopt(M_ARENA_MAX, 1);
-	if (argc > 0 && (called_firecracker(argv[0]) || started_by_jailer(argc, argv))) {
+	if (firecracker_called(argc, argv)) {
 		return firecracker_main(argc, argv);
 	}
 	if (argc < 2) {

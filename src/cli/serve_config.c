@@ -114,6 +114,17 @@ const struct option_table serve_options = {
 	.foreign = elsewhere_serve_flags,
 };
 
+bool serve_config_by_jailer(int argc, char *const argv[])
+{
+	struct serve_config config;
+	struct error e = { 0 };
+	uint64_t given = 0;
+
+	/* Up to the first word that is no flag, which a command is. */
+	(void)options_parse_part(&serve_options, &config, &given, argc, argv, &e);
+	return options_given(&serve_options, given, "start-time-us");
+}
+
 static int refuse(const char *flag, const char *why, struct error *e)
 {
 	return error_set(e, ERROR_USAGE, ENOSYS, "%s: %s", flag, why);
