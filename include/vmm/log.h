@@ -42,12 +42,14 @@ void log_leave(int fd);
 /*
  * How lines look. Without a stamp "vmm: warning: DOMAIN: TEXT"; with one, as Firecracker's,
  *	2026-11-28T19:25:13.202390493 [ID:THREAD:LEVEL:FILE:LINE] TEXT
- * where level and origin are there on demand, and the time is local. `module` leaves only lines whose
+ * where level and origin are there on demand, and the time is UTC: Firecracker's is local, which in a
+ * jail, where no zone can be read, is the same. It has no mark of a zone, which `zoned` adds: "Z".
+ * `module` leaves only lines whose
  * source begins with it: "vmm::DOMAIN", "firecracker::api_server" of the API's, "firecracker" of the
  * program's own; or the domain alone. Strings are copied and cut. As log_init() otherwise.
  */
 struct log_style {
-	bool stamped, show_level, show_origin;
+	bool stamped, zoned, show_level, show_origin;
 	const char *id, *module; /* NULL: "vm"; all */
 };
 void log_set_style(const struct log_style *style);

@@ -29,6 +29,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "vmm/calendar.h"
 #include "vmm/cleanup.h"
 #include "vmm/error.h"
 
@@ -51,7 +52,7 @@ static struct {
 	int own_fd;
 	_Atomic uint64_t all_lost, limited;
 	/* Main's, before others log. */
-	bool stamped, show_level, show_origin;
+	bool stamped, zoned, show_level, show_origin;
 	char id[72], module[64];
 } setting = { .level = LOG_WARN, .fd = STDERR_FILENO, .sink = SINK_POLL, .own_fd = -1 };
 
@@ -101,11 +102,8 @@ void log_set_level(enum log_level level)
 
 void log_set_style(const struct log_style *style)
 {
-	/* Reads the time zone's file, which is out of reach later. */
-	if (style->stamped) {
-		tzset();
-	}
 	setting.stamped = style->stamped;
+	setting.zoned = style->zoned;
 	setting.show_level = style->show_level;
 	setting.show_origin = style->show_origin;
 	(void)snprintf(setting.id, sizeof(setting.id), "%s", style->id != NULL ? style->id : "vm");
@@ -303,15 +301,15 @@ static bool wanted(const struct log_source *source)
 	       begins_with(origin != NULL ? origin->module : module, setting.module);
 }
 
-static int put_time(char *buf, size_t size)
+static void put_time(char *buf, size_t size)
 {
 	struct timespec now = { 0 };
-	struct tm t = { 0 };
+	struct calendar c;
 
 	(void)clock_gettime(CLOCK_REALTIME, &now);
-	(void)localtime_r(&now.tv_sec, &t);
-	return snprintf(buf, size, "%d-%02d-%02dT%02d:%02d:%02d.%09ld", t.tm_year + 1900,
-			t.tm_mon + 1, t.tm_mday, t.tm_hour, t.tm_min, t.tm_sec, now.tv_nsec);
+	c = calendar_from_time(now.tv_sec);
+	(void)snprintf(buf, size, "%" PRId64 "-%02d-%02dT%02d:%02d:%02d.%09ld%s", c.year, c.month,
+		       c.day, c.hour, c.minute, c.second, now.tv_nsec, setting.zoned ? "Z" : "");
 }
 
 /* "TIME [ID:THREAD:LEVEL:FILE:LINE] " */
@@ -329,7 +327,7 @@ static void put_stamp(char *buf, size_t size, enum log_level level, int line,
 	char place[80] = "";
 	char now[48];
 
-	(void)put_time(now, sizeof(now));
+	put_time(now, sizeof(now));
 	if (setting.show_origin && source != NULL) {
 		const char *file = source->file;
 

@@ -21,6 +21,7 @@
 #include <time.h>
 
 #include "byte_ports.h"
+#include "vmm/calendar.h"
 #include "vmm/cleanup.h"
 
 enum {
@@ -50,80 +51,15 @@ enum {
 #define D_BATTERY_OK 0x80
 #define HOURS_PM     0x80
 
-#define SECONDS_PER_DAY	 INT64_C(86400)
 #define YEAR_LAST	 9999
 #define TIME_FIRST	 INT64_C(-62167219200) /* 0000-01-01 00:00:00 */
 #define TIME_LAST	 INT64_C(253402300799) /* 9999-12-31 23:59:59 */
 #define OFFSET_LIMIT	 (2 * (TIME_LAST - TIME_FIRST))
 #define SAME_MOMENT_SECS 1
 
-/* One moment in the calendar; fields as people say them (month and day from 1, weekday 1 is
- * Sunday). */
-struct calendar {
-	int64_t year;
-	int month, day, weekday, hour, minute, second;
-};
-
-/* Days since 1970-01-01; the year may run from March so that the leap day comes last. */
-static int64_t days_from_civil(int64_t year, int month, int day)
-{
-	int64_t y = month <= 2 ? year - 1 : year;
-	int64_t era = (y >= 0 ? y : y - 399) / 400;
-	int64_t year_of_era = y - era * 400;
-	int64_t day_of_year = (153 * (month > 2 ? month - 3 : month + 9) + 2) / 5 + day - 1;
-	int64_t day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-
-	return era * 146097 + day_of_era - 719468;
-}
-
-static void civil_from_days(int64_t days, struct calendar *c)
-{
-	int64_t z = days + 719468;
-	int64_t era = (z >= 0 ? z : z - 146096) / 146097;
-	int64_t day_of_era = z - era * 146097;
-	int64_t year_of_era =
-		(day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
-	int64_t day_of_year =
-		day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-	int64_t month_from_march = (5 * day_of_year + 2) / 153;
-
-	c->day = (int)(day_of_year - (153 * month_from_march + 2) / 5 + 1);
-	c->month = (int)(month_from_march < 10 ? month_from_march + 3 : month_from_march - 9);
-	c->year = year_of_era + era * 400 + (c->month <= 2 ? 1 : 0);
-	c->weekday = (int)(((days + 4) % 7 + 7) % 7) + 1; /* day 0 was a Thursday */
-}
-
 static int64_t clamp(int64_t value, int64_t low, int64_t high)
 {
 	return value < low ? low : value > high ? high : value;
-}
-
-static void calendar_from_time(int64_t when, struct calendar *c)
-{
-	int64_t days = when / SECONDS_PER_DAY, rest = when % SECONDS_PER_DAY;
-
-	if (rest < 0) {
-		rest += SECONDS_PER_DAY;
-		days--;
-	}
-	civil_from_days(days, c);
-	c->hour = (int)(rest / 3600);
-	c->minute = (int)(rest / 60 % 60);
-	c->second = (int)(rest % 60);
-}
-
-static int64_t time_from_calendar(const struct calendar *c)
-{
-	return days_from_civil(c->year, c->month, c->day) * SECONDS_PER_DAY +
-	       c->hour * INT64_C(3600) + c->minute * INT64_C(60) + c->second;
-}
-
-static int days_in_month(int64_t year, int month)
-{
-	static const uint8_t days[] = { 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 };
-	bool leap = (year % 4 == 0 && year % 100 != 0) || year % 400 == 0;
-
-	return days[month - 1] + (month == 2 && leap ? 1 : 0);
 }
 
 static uint8_t encode(const struct rtc *rtc, int value)
@@ -179,9 +115,8 @@ static bool is_time_register(uint8_t index)
 
 static void registers_from_time(struct rtc *rtc, int64_t when)
 {
-	struct calendar c;
+	struct calendar c = calendar_from_time(when);
 
-	calendar_from_time(when, &c);
 	rtc->cmos[REG_SECONDS] = encode(rtc, c.second);
 	rtc->cmos[REG_MINUTES] = encode(rtc, c.minute);
 	rtc->cmos[REG_HOURS] = encode_hour(rtc, c.hour);
@@ -199,11 +134,11 @@ static int64_t time_from_registers(const struct rtc *rtc)
 	c.year = decode(rtc, rtc->cmos[REG_CENTURY], 0, 99) * 100 +
 		 decode(rtc, rtc->cmos[REG_YEAR], 0, 99);
 	c.month = decode(rtc, rtc->cmos[REG_MONTH], 1, 12);
-	c.day = decode(rtc, rtc->cmos[REG_DAY], 1, days_in_month(c.year, c.month));
+	c.day = decode(rtc, rtc->cmos[REG_DAY], 1, calendar_days_in_month(c.year, c.month));
 	c.hour = decode_hour(rtc, rtc->cmos[REG_HOURS]);
 	c.minute = decode(rtc, rtc->cmos[REG_MINUTES], 0, 59);
 	c.second = decode(rtc, rtc->cmos[REG_SECONDS], 0, 59);
-	return time_from_calendar(&c);
+	return calendar_to_time(&c);
 }
 
 static int64_t host_time(const struct rtc *rtc)

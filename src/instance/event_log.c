@@ -17,6 +17,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "vmm/calendar.h"
 #include "vmm/loop.h"
 
 void event_log_init(struct event_log *log)
@@ -41,35 +42,15 @@ void event_log_finish(struct event_log *log)
 	}
 }
 
-/*
- * The date of a day since 1970 in the Gregorian calendar. In years that begin in March the leap day
- * is the last one, and months have 31, 30, 31, 30, 31 days, over and over; 400 years are 146097
- * days. gmtime_r(3) would read /etc/localtime first.
- */
-static void date_of(uint64_t days, unsigned int *year, unsigned int *month, unsigned int *day)
-{
-	uint64_t n = days + 719468; /* since 1 March of the year 0 */
-	uint64_t era = n / 146097;
-	uint64_t of_era = n % 146097;
-	uint64_t years = (of_era - of_era / 1460 + of_era / 36524 - of_era / 146096) / 365;
-	uint64_t of_year = of_era - (365 * years + years / 4 - years / 100);
-	uint64_t from_march = (5 * of_year + 2) / 153;
-
-	*day = (unsigned int)(of_year - (153 * from_march + 2) / 5 + 1);
-	*month = (unsigned int)(from_march < 10 ? from_march + 3 : from_march - 9);
-	*year = (unsigned int)(era * 400 + years + (*month <= 2 ? 1 : 0));
-}
-
 void event_time_text(char buf[EVENT_TIME_SIZE], uint64_t ms)
 {
-	uint64_t s = ms / 1000;
-	unsigned int year, month, day;
+	struct calendar c = calendar_from_time((int64_t)(ms / 1000));
 
-	date_of(s / 86400, &year, &month, &day);
 	/* Years beyond 9999 are cut rather than overflow. */
-	(void)snprintf(buf, EVENT_TIME_SIZE, "%04u-%02u-%02uT%02u:%02u:%02u.%03uZ", year % 10000,
-		       month % 100, day % 100, (unsigned int)(s / 3600 % 24),
-		       (unsigned int)(s / 60 % 60), (unsigned int)(s % 60),
+	(void)snprintf(buf, EVENT_TIME_SIZE, "%04u-%02u-%02uT%02u:%02u:%02u.%03uZ",
+		       (unsigned int)(c.year % 10000), (unsigned int)c.month % 100,
+		       (unsigned int)c.day % 100, (unsigned int)c.hour % 100,
+		       (unsigned int)c.minute % 100, (unsigned int)c.second % 100,
 		       (unsigned int)(ms % 1000));
 }
 

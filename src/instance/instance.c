@@ -300,7 +300,9 @@ void instance_style_log(const struct instance_settings *settings,
 			const struct logger_settings *logger)
 {
 	const bool firecracker = settings->firecracker;
-	struct log_style style = { .stamped = firecracker, .id = settings->id };
+	struct log_style style = { .stamped = firecracker,
+				   .zoned = !firecracker,
+				   .id = settings->id };
 
 	if (logger != NULL) {
 		/* What goes to somebody's terminal or journal has its time from there. */

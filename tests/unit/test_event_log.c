@@ -118,22 +118,6 @@ START_TEST(test_times)
 }
 END_TEST
 
-/* Each day of 400 years, against the C library. */
-START_TEST(test_days)
-{
-	for (uint64_t day = 0; day < 146097; day++) {
-		char text[EVENT_TIME_SIZE], expected[EVENT_TIME_SIZE];
-		time_t s = (time_t)(day * 86400 + 43200);
-		struct tm utc;
-
-		(void)gmtime_r(&s, &utc);
-		(void)strftime(expected, sizeof(expected), "%Y-%m-%dT12:00:00.000Z", &utc);
-		event_time_text(text, (uint64_t)s * 1000);
-		ck_assert_str_eq(text, expected);
-	}
-}
-END_TEST
-
 static const struct {
 	unsigned before;
 	uint64_t after;
@@ -269,6 +253,6 @@ START_TEST(test_resets)
 END_TEST
 
 CHECK_MAIN("event_log", CHECK_FIXTURE(setup, teardown); CHECK_TEST(test_form);
-	   CHECK_TABLE(test_times, times); CHECK_TEST(test_days); CHECK_TABLE(test_replay, replays);
+	   CHECK_TABLE(test_times, times); CHECK_TABLE(test_replay, replays);
 	   CHECK_LOOP(test_leaving, 4); CHECK_LOOP(test_drops_another, 9);
 	   CHECK_TEST(test_leaving_a_replay); CHECK_TEST(test_finish); CHECK_TEST(test_resets))

@@ -207,6 +207,34 @@ START_TEST(test_stamped)
 }
 END_TEST
 
+static void utc_now(char *buf, size_t size)
+{
+	time_t now = time(NULL);
+	struct tm tm;
+
+	ck_assert_ptr_nonnull(gmtime_r(&now, &tm));
+	ck_assert_uint_ne(strftime(buf, size, "%Y-%m-%dT%H:%M:%S", &tm), 0);
+}
+
+/* Whatever the zone is; said where nobody expects Firecracker's lines. */
+START_TEST(test_stamp_is_utc)
+{
+	char before[32], after[32];
+	const char *line;
+
+	ck_assert_int_eq(setenv("TZ", "XYZ-12", 1), 0);
+	log_set_style(&(struct log_style){ .stamped = true, .zoned = true });
+	utc_now(before, sizeof(before));
+	log_warn("w");
+	utc_now(after, sizeof(after));
+	line = drain();
+	ck_assert_int_ge(strncmp(line, before, strlen(before)), 0);
+	ck_assert_int_le(strncmp(line, after, strlen(after)), 0);
+	ck_assert_str_eq(line + strlen("2026-11-28T19:25:13.202390493"), "Z [vm:main] w\n");
+	log_set_style(&(struct log_style){ 0 });
+}
+END_TEST
+
 START_TEST(test_module)
 {
 	static const struct {
@@ -449,9 +477,9 @@ START_TEST(test_threads)
 END_TEST
 
 CHECK_MAIN("log", CHECK_FIXTURE(setup, teardown); CHECK_TEST(test_levels); CHECK_TEST(test_lazy);
-	   CHECK_TEST(test_stamped); CHECK_TEST(test_module); CHECK_TEST(test_counts);
-	   CHECK_TABLE(test_harmless, texts); CHECK_TEST(test_error_object);
-	   CHECK_TEST(test_long_line); CHECK_TEST(test_stuck_pipe);
+	   CHECK_TEST(test_stamped); CHECK_TEST(test_stamp_is_utc); CHECK_TEST(test_module);
+	   CHECK_TEST(test_counts); CHECK_TABLE(test_harmless, texts);
+	   CHECK_TEST(test_error_object); CHECK_TEST(test_long_line); CHECK_TEST(test_stuck_pipe);
 	   CHECK_LOOP(test_stuck_socket, 2); CHECK_TEST(test_stuck_terminal);
 	   CHECK_TEST(test_reader_gone); CHECK_TEST(test_file); CHECK_TEST(test_rate);
 	   CHECK_TEST(test_guest_lines); CHECK_TEST(test_threads))
