@@ -4,7 +4,7 @@
  * refusals have the words that clients know and change nothing, answers are what the description
  * says, streams reach who reads and drop who does not.
  */
-#include "api_rig.h"
+#include "harness/api_rig.h"
 
 #include <elf.h>
 #include <malloc.h>

@@ -5,7 +5,7 @@
  * takes them.
  */
 #define RIG_FIRECRACKER true
-#include "api_rig.h"
+#include "harness/api_rig.h"
 
 #include <net/if.h>
 #include <sched.h>

@@ -4,7 +4,7 @@
  * configured, started, paused, resumed, reset, stopped, while a client follows the events. The
  * sandbox is off, because nobody leaves it again. VMM_TEST_GUEST names the guest.
  */
-#include "api_rig.h"
+#include "harness/api_rig.h"
 
 #include "harness/json_schema.h"
 

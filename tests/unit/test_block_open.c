@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Opening disks: what is refused and with which words, serial numbers, locks (catalogue: F12, F22, T-I1). */
-#include "block_rig.h"
+#include "harness/block_rig.h"
 
 /* --- opening --- */
 

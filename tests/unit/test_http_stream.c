@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Answers without an end, and the end of the server. */
-#include "http_rig.h"
+#include "harness/http_rig.h"
 
 /* --- Streams --- */
 

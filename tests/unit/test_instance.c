@@ -4,7 +4,7 @@
  * nothing: the configuration is byte for byte what it was. No KVM.
  */
 #include "../../src/instance/internal.h"
-#include "instance_rig.h"
+#include "harness/instance_rig.h"
 #include "vmm/log.h"
 #include "vmm/log.h"
 

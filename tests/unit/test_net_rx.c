@@ -4,7 +4,7 @@
  * the form m_5_1_6_2_2_1 are MUST statements of virtio 1.2, device side; t_n1 and so on are classes
  * of bugs that other virtual network cards had.
  */
-#include "net_fixture.h"
+#include "harness/net_fixture.h"
 
 /* ---- receive ---- */
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The MMIO transport, register by register (virtio 1.2 §4.2.2). "M..." are the device requirements
- * of virtio 1.3 in research/reliability.md §3.3, "T-..." tests of its §1.
+ * of virtio 1.3, "T-..." rows of the catalogue.
  */
 #include "harness/check_main.h"
 #include "harness/fake_driver.h"

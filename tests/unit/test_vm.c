@@ -3,7 +3,7 @@
  * The life cycle of vmm/vm.h with real KVM and bare-metal guests, in this process: the sandbox is
  * off, because nobody leaves it again.
  */
-#include "vm_rig.h"
+#include "harness/vm_rig.h"
 
 START_TEST(test_hello)
 {

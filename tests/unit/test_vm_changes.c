@@ -7,7 +7,7 @@
 #include <sys/wait.h>
 
 #include "../../src/vmm/x86/static_templates.h"
-#include "vm_rig.h"
+#include "harness/vm_rig.h"
 
 /* ---- changes while it runs ---- */
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A host that does not let every thread of a VM be made. */
-#include "vm_rig.h"
+#include "harness/vm_rig.h"
 
 #include <errno.h>
 #include <stdatomic.h>
