@@ -1,19 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""drive_firecracker_python FIRECRACKER KERNEL DISK DIRECTORY: a machine's life by firecracker-python's public calls.
+"""drive_firecracker_python FIRECRACKER KERNEL DISK DIRECTORY: a machine's life by firecracker-python's public calls (drive.py).
 
 What it asks of the network outside, a public address, of docker, and of nftables' Python module, which PyPI does not have, is
-answered here; taps, process, files and the API are its own. Each step is a line of JSON: test, result, what was said.
+answered here; taps, process, files and the API are its own.
 """
 import functools
-import json
 import os
-import socket
-import sys
-import traceback
 
-program, kernel, disk, directory = sys.argv[1:]
-
-from firecracker import MicroVM, config, microvm, network, process, vmm  # noqa: E402
+from drive import directory, disk, kernel, program, run, same, taps
+from firecracker import MicroVM, config, microvm, network, process, vmm
 
 os.makedirs(f"{directory}/data")
 settings = functools.partial(config.MicroVMConfig, data_path=f"{directory}/data", binary_path=program,
@@ -24,18 +19,6 @@ microvm.get_public_ip = lambda *_: "198.51.100.2"
 microvm.docker.from_env = lambda: None
 for name in ("add_nat_rules", "create_masquerade", "delete_nat_rules", "delete_masquerade", "delete_all_port_forward"):
     setattr(network.NetworkManager, name, lambda *_: None)
-
-
-def step(test, function):
-    try:
-        result, said = "pass", str(function() or "")
-    except Exception:
-        result, said = "fail", traceback.format_exc()
-    print(json.dumps({"test": test, "result": result, "said": said}), flush=True)
-
-
-def same(got, wanted):
-    assert got == wanted, f"{got!r}, not {wanted!r}"
 
 
 vm = MicroVM(name="one", kernel_file=kernel, base_rootfs=disk, vcpu=2, memory="128M", labels={"kind": "test"})
@@ -96,10 +79,9 @@ def deletes():
     said = vm.delete()
     assert said.endswith("is deleted"), said
     same(MicroVM.list(), [])
-    assert f"tap_{identity}" not in [name for _, name in socket.if_nameindex()]
+    same(taps(f"tap_{identity}"), [])
     assert not os.path.exists(f"{directory}/data/{identity}")
 
 
-for test, function in [("create", creates), ("list", lists), ("config", shows), ("status", describes), ("pause-resume", pauses),
-                       ("log", log), ("fault", one_too_many), ("delete", deletes)]:
-    step(test, function)
+run([("create", creates), ("list", lists), ("config", shows), ("status", describes), ("pause-resume", pauses), ("log", log),
+     ("fault", one_too_many), ("delete", deletes)])

@@ -1,19 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""drive_microheart FIRECRACKER KERNEL DISK DIRECTORY: the lives of machines by microheart's public calls, as its README shows them.
+"""drive_microheart FIRECRACKER KERNEL DISK DIRECTORY: the lives of machines by microheart's public calls, as its README shows
+them (drive.py).
 
 Its machines are Linux with ssh; the guest here is none, so that its ssh command says yes when the guest is up, and "reboot" is
-Ctrl-Alt-Del by its own client of the API. Everything else is its own. Each step is a line of JSON: test, result, what was said.
+Ctrl-Alt-Del by its own client of the API. Everything else is its own.
 """
-import json
 import os
 import re
 import shutil
-import socket
 import subprocess
-import sys
-import traceback
 
-program, kernel, disk, directory = sys.argv[1:]
+from drive import directory, disk, kernel, program, run, same, taps
+
 os.environ["MICROHEART_HOME"] = directory
 shutil.copy2(program, os.path.join(directory, "firecracker"))
 shutil.copy2(kernel, os.path.join(directory, "vmlinux-1"))
@@ -34,22 +32,6 @@ def ssh(self, command, check=True, timeout=30):
 
 
 MicroVM.ssh = ssh
-
-
-def step(test, function):
-    try:
-        result, said = "pass", str(function() or "")
-    except Exception:
-        result, said = "fail", traceback.format_exc()
-    print(json.dumps({"test": test, "result": result, "said": said}), flush=True)
-
-
-def same(got, wanted):
-    assert got == wanted, f"{got!r}, not {wanted!r}"
-
-
-def taps():
-    return [name for _, name in socket.if_nameindex() if name.startswith("mh")]
 
 
 def threads(pid):
@@ -92,15 +74,15 @@ def stops():
 
 def cleans():
     vm.clean()
-    same(taps(), [])
+    same(taps("mh"), [])
     assert not os.path.exists(vm.sock)
 
 
 def with_context():
     with MicroVM("job2", disk, key) as other:
         same(other.run(["true"]).returncode, 0)
-        same(len(taps()), 1)
-    same(taps(), [])
+        same(len(taps("mh")), 1)
+    same(taps("mh"), [])
 
 
 def dies():
@@ -129,7 +111,7 @@ def pool_fills():
     registry.pool_create("py", 2, 1, 64)
     made = pool.refill(registry, "py", disk, key)
     same([error for name, error in made], [None, None])
-    same(len(taps()), 2)
+    same(len(taps("mh")), 2)
 
 
 def pool_leases():
@@ -142,10 +124,9 @@ def pool_leases():
 
 def pool_goes():
     same(pool.delete(registry, "py"), 2)
-    same(taps(), [])
+    same(taps("mh"), [])
 
 
-for test, function in [("start", vm.start), ("machine-config", machine), ("running", runs), ("start-again", again), ("stop", stops),
-                       ("clean", cleans), ("with", with_context), ("failure", dies), ("pool-refill", pool_fills),
-                       ("pool-lease", pool_leases), ("pool-delete", pool_goes)]:
-    step(test, function)
+run([("start", vm.start), ("machine-config", machine), ("running", runs), ("start-again", again), ("stop", stops), ("clean", cleans),
+     ("with", with_context), ("failure", dies), ("pool-refill", pool_fills), ("pool-lease", pool_leases),
+     ("pool-delete", pool_goes)])
