@@ -133,7 +133,7 @@ static inline size_t pipe_size(void)
 /* Reads what is there; checks that it goes on as pattern(). */
 static inline size_t read_pattern(size_t at)
 {
-	uint8_t buf[4096];
+	char buf[4096];
 	struct pollfd p = { .fd = from_console, .events = POLLIN };
 	size_t start_at = at;
 

@@ -215,7 +215,7 @@ START_TEST(test_socket_output)
 	ck_assert_int_eq(fcntl(STDOUT_FILENO, F_GETFL) & O_NONBLOCK, 0);
 	while ((n = recv(from_console, buf, sizeof(buf), MSG_DONTWAIT)) > 0) {
 		for (ssize_t i = 0; i < n; i++, got++) {
-			ck_assert_msg((uint8_t)buf[i] == pattern(got), "byte %zu", got);
+			ck_assert_msg(buf[i] == pattern(got), "byte %zu", got);
 		}
 		settle();
 	}
