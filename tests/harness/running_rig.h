@@ -13,6 +13,7 @@
 
 #include "../../src/instance/internal.h"
 #include "harness/instance_rig.h"
+#include "harness/need_kvm.h"
 
 #define PATIENCE_NS (200 * 1000000000ULL)
 
@@ -131,14 +132,6 @@ static inline void check_state(const char *vm_state, const char *instance_state)
 	ck_assert_str_eq(json_string_value(json_object_get(instance, "state")), instance_state);
 	json_decref(vm);
 	json_decref(instance);
-}
-
-static inline void skip_without_kvm(void)
-{
-	if (access("/dev/kvm", R_OK | W_OK) != 0) {
-		printf("1..0 # SKIP /dev/kvm cannot be opened\n");
-		exit(EXIT_SUCCESS);
-	}
 }
 
 #endif

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "harness/check_main.h"
+#include "harness/need_kvm.h"
 #include "vmm/vm.h"
 
 #define FIXTURE static __attribute__((unused))
@@ -277,14 +278,6 @@ FIXTURE void check_nothing_kept(struct holdings before, const char *what)
 	ck_assert_msg(now.descriptors == before.descriptors && now.threads <= before.threads,
 		      "%s: %d descriptors were %d, %d threads were %d", what, now.descriptors,
 		      before.descriptors, now.threads, before.threads);
-}
-
-FIXTURE void skip_without_kvm(void)
-{
-	if (access("/dev/kvm", R_OK | W_OK) != 0) {
-		printf("1..0 # SKIP /dev/kvm cannot be opened\n");
-		exit(EXIT_SUCCESS);
-	}
 }
 
 #endif

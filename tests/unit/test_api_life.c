@@ -7,6 +7,7 @@
 #include "harness/api_rig.h"
 
 #include "harness/json_schema.h"
+#include "harness/need_kvm.h"
 
 static struct schema_check description = { .closed = true };
 
@@ -187,5 +188,5 @@ static void setup(void)
 	rig_setup();
 }
 
-CHECK_MAIN("api_life", CHECK_FIXTURE(setup, rig_teardown); CHECK_TEST(test_life);
-	   CHECK_TEST(test_gone); CHECK_TEST(test_end))
+CHECK_MAIN("api_life", skip_without_kvm(); CHECK_FIXTURE(setup, rig_teardown);
+	   CHECK_TEST(test_life); CHECK_TEST(test_gone); CHECK_TEST(test_end))
