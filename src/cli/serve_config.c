@@ -116,7 +116,7 @@ const struct option_table serve_options = {
 
 bool serve_config_by_jailer(int argc, char *const argv[])
 {
-	struct serve_config config;
+	struct serve_config config = { 0 };
 	struct error e = { 0 };
 	uint64_t given = 0;
 

@@ -6,7 +6,6 @@
 #ifndef TESTS_UNIT_API_RIG_H
 #define TESTS_UNIT_API_RIG_H
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -16,6 +15,7 @@
 #include <unistd.h>
 
 #include "harness/check_main.h"
+#include "harness/count_descriptors.h"
 #include "vmm/api.h"
 
 #define PATIENCE \
@@ -321,19 +321,6 @@ static inline void check_refusal(const struct reply *reply, const char *code, co
 		ck_assert_str_eq(json_string_value(json_object_get(value, "code")), code);
 	}
 	json_decref(value);
-}
-
-static inline int count_descriptors(void)
-{
-	DIR *dir = opendir("/proc/self/fd");
-	int count = 0;
-
-	ck_assert_ptr_nonnull(dir);
-	while (readdir(dir) != NULL) {
-		count++;
-	}
-	(void)closedir(dir);
-	return count;
 }
 
 #endif

@@ -6,9 +6,9 @@
 #define TESTS_HARNESS_ECHO_DEVICE_H
 
 #include "harness/check_main.h"
+#include "harness/count_descriptors.h"
 #include "harness/fake_driver.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_ring.h>
@@ -199,19 +199,6 @@ static inline void check_echo(uint32_t queue)
 	ck_assert_uint_eq(len, 16);
 	fake_driver_read(&d, FAKE_DATA + 16, got, 16);
 	ck_assert_mem_eq(got, text, 16);
-}
-
-static inline unsigned int open_descriptors(void)
-{
-	DIR *dir = opendir("/proc/self/fd");
-	unsigned int count = 0;
-
-	ck_assert_ptr_nonnull(dir);
-	while (readdir(dir) != NULL) {
-		count++;
-	}
-	(void)closedir(dir);
-	return count;
 }
 
 #endif

@@ -8,8 +8,8 @@
 #define VMM_TESTS_HTTP_RIG_H
 
 #include "harness/check_main.h"
+#include "harness/count_descriptors.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
@@ -37,19 +37,6 @@ static size_t later_count;
 static int closed_count, handled;
 static struct http_call *end_in_closed;
 static bool destroy_in_closed;
-
-static inline int count_descriptors(void)
-{
-	DIR *dir = opendir("/proc/self/fd");
-	int count = 0;
-
-	ck_assert_ptr_nonnull(dir);
-	while (readdir(dir) != NULL) {
-		count++;
-	}
-	(void)closedir(dir);
-	return count;
-}
 
 static inline char *copy(const char *text, size_t len)
 {

@@ -324,7 +324,7 @@ START_TEST(test_init_without_descriptors)
 {
 	struct rlimit limit = { 0 }, none;
 	struct virtio_device dev;
-	unsigned int before = open_descriptors();
+	int before = count_descriptors();
 
 	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
 	none = limit;
@@ -334,7 +334,7 @@ START_TEST(test_init_without_descriptors)
 			 -EMFILE);
 	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &limit), 0);
 	check_error(&e, ERROR_INTERNAL, "virtio-echo 'echo1'");
-	ck_assert_uint_eq(open_descriptors(), before);
+	ck_assert_int_eq(count_descriptors(), before);
 	virtio_device_finish(&dev);
 	memset(&dev, 0, sizeof(dev));
 	virtio_device_finish(&dev);

@@ -53,7 +53,7 @@ END_TEST
 
 START_TEST(test_many_resets)
 {
-	unsigned int before = open_descriptors();
+	int before = count_descriptors();
 
 	for (uint32_t i = 0; i < 2000; i++) {
 		ck_assert(fake_driver_start(&d, i % 2 == 0 ? EVENT_IDX : 0, 32));
@@ -63,7 +63,7 @@ START_TEST(test_many_resets)
 			virtio_device_reset(&echo->dev);
 		}
 	}
-	ck_assert_uint_eq(open_descriptors(), before);
+	ck_assert_int_eq(count_descriptors(), before);
 	ck_assert(fake_driver_start(&d, 0, 32));
 	check_echo(0);
 }
