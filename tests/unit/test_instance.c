@@ -4,6 +4,7 @@
  * nothing: the configuration is byte for byte what it was. No KVM.
  */
 #include "../../src/instance/internal.h"
+#include "harness/count_descriptors.h"
 #include "harness/instance_rig.h"
 #include "vmm/log.h"
 #include "vmm/log.h"
@@ -274,31 +275,19 @@ static const struct {
 	{ REQUEST_DELETE_JOB, "01", NULL, ERROR_NOT_FOUND, "'01'" },
 };
 
-static unsigned descriptors(void)
-{
-	DIR *directory = opendir("/proc/self/fd");
-	unsigned count = 0;
-
-	while (readdir(directory) != NULL) {
-		count++;
-	}
-	(void)closedir(directory);
-	return count;
-}
-
 /* With everything configured, and with nothing. */
 START_TEST(test_refused)
 {
 	char *before;
-	unsigned open_before;
+	int open_before;
 
 	configure_all();
 	before = rig_text(REQUEST_GET_VM_CONFIG);
-	open_before = descriptors();
+	open_before = count_descriptors();
 	rig_refused(refused[_i].type, refused[_i].id, refused[_i].text, refused[_i].code,
 		    refused[_i].says);
 	rig_expect(REQUEST_GET_VM_CONFIG, before);
-	ck_assert_uint_eq(descriptors(), open_before);
+	ck_assert_int_eq(count_descriptors(), open_before);
 	free(before);
 	instance_destroy(rig.instance);
 	rig_create();
@@ -345,17 +334,17 @@ static const struct {
 START_TEST(test_bad_files)
 {
 	json_t *json = json_loads(files[_i].text, 0, NULL);
-	unsigned open_before;
+	int open_before;
 	char *before;
 
 	ck_assert_ptr_nonnull(json);
 	configure_all();
 	before = rig_text(REQUEST_GET_VM_CONFIG);
-	open_before = descriptors();
+	open_before = count_descriptors();
 	ck_assert_int_lt(instance_apply_config(rig.instance, json, &rig.e), 0);
 	check_error(&rig.e, files[_i].code, files[_i].says);
 	rig_expect(REQUEST_GET_VM_CONFIG, before);
-	ck_assert_uint_eq(descriptors(), open_before);
+	ck_assert_int_eq(count_descriptors(), open_before);
 	free(before);
 	json_decref(json);
 }
@@ -716,10 +705,10 @@ END_TEST
 /* 10,000 requests leave no descriptor behind, and no memory (the sanitizer's part). */
 START_TEST(test_many)
 {
-	unsigned open_before;
+	int open_before;
 
 	configure_all();
-	open_before = descriptors();
+	open_before = count_descriptors();
 	for (int i = 0; i < 2000; i++) {
 		rig_ok(DRIVE, "data", DRIVE_BODY("data", "disk", ""));
 		rig_ok(NET, "eth0", NET_BODY("eth0", "tap0", ""));
@@ -727,7 +716,7 @@ START_TEST(test_many)
 		rig_ok(BOOT, NULL, "{\"kernel_image_path\": \"kernel\"}");
 		json_decref(rig_get(REQUEST_GET_VM_CONFIG, NULL));
 	}
-	ck_assert_uint_eq(descriptors(), open_before);
+	ck_assert_int_eq(count_descriptors(), open_before);
 }
 END_TEST
 
