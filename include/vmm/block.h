@@ -3,6 +3,11 @@
  * An open disk: bytes [0, capacity) that are read, written, flushed, discarded and zeroed, behind a
  * table of operations.
  *
+ * A disk that several workers use is a chain of as many struct blocks (`more`), each with an open
+ * file and an engine of its own; what follows is about one of them. The host tells each open file
+ * once of data that it has lost, so each of them knows, and a FLUSH makes stable what any of them
+ * has written.
+ *
  * Life: opened by main before the sandbox is entered; then owned by exactly one worker thread,
  * which attaches it to its loop (block_attach), and only that thread calls block_submit(),
  * block_commit(), block_drain() and block_detach(). Another thread may take over after
@@ -37,6 +42,8 @@
 #include "vmm/types.h"
 
 #define BLOCK_SECTOR 512
+/* Workers of one disk. */
+#define BLOCK_QUEUES_MAX 16
 /* Length of a serial number, virtio 1.2 §5.2.6 (VIRTIO_BLK_ID_BYTES); no NUL at full length. */
 #define BLOCK_SERIAL_SIZE 20
 /* Segments of one request: UIO_MAXIOV of the kernel. */
@@ -71,11 +78,15 @@ enum block_cache {
 
 /*
  * Plain data; strings are borrowed during block_open() only. What a disk is made of, and what its
- * device does with it: block_open() uses path, serial, read_only, engine, format, lock.
+ * device does with it: block_open() uses path, overlay, serial, read_only, engine, format, lock,
+ * queues, and of cache whether an overlay is closed with care.
  */
 struct block_config {
 	const char *id; /* "drive_id" of the API; NULL: "driveN" from its place */
 	const char *path;
+	/* What is written goes to this file, and `path` is the base under it, which is only read; NULL:
+	 * there is none. */
+	const char *overlay;
 	const char *partuuid; /* root=PARTUUID=..., for a root drive */
 	const char *socket;   /* of a vhost-user back end, which is refused; NULL: none */
 	bool root;	      /* root=/dev/vda: it becomes the first disk */
@@ -90,6 +101,8 @@ struct block_config {
 	/* What the guest takes for the size of a sector, 512 or 4096: an image made for the one shows
 	 * no partitions on a disk of the other. 0: the host's. */
 	int sector;
+	uint32_t
+		queues; /* of the device, and workers; 0: as many as suit the machine, and here 1 */
 };
 
 /* PATH[,ro][,serial=...][,engine=auto|sync|uring] and so on of the flag --disk, into a struct
@@ -141,6 +154,10 @@ struct block_ops {
 
 struct block {
 	const struct block_ops *ops;
+	struct block *more; /* of the same disk, for the next worker; NULL: the last */
+	/* The disk that this one is below, and that hands requests of its own callers down as they
+	 * are: they are in flight on both, and a group here is one there. NULL: none. */
+	struct block *over;
 	uint64_t capacity;	/* bytes, multiple of logical_block, constant; 0 is possible */
 	uint32_t tail;		/* bytes of the file that do not fill a block: out of reach */
 	uint32_t logical_block; /* bytes: 512..4096, power of 2 */
@@ -168,17 +185,43 @@ struct block {
  * read lock on the whole file, another a write lock (open file description locks), so a disk has
  * one writer or any number of readers. Reads the first bytes and writes nothing. Errors name path,
  * reason and cure; ERROR_DISK_LOCKED names the process that holds the disk if it can be found.
+ * *ret is the first of config->queues struct blocks; it has the lock.
  */
 int block_open(struct block **ret, const struct block_config *config, struct error *e);
 /*
+ * With `overlay`, the base is opened as a read-only disk is, and locked as such, so many disks share one. The overlay is a
+ * regular file, locked for writing; block_open() makes one that is not there, sparse, of the base's size and its own account;
+ * an empty file becomes one as well. It remembers its base (disk_witness.h): over another base, or one that has changed, it
+ * is refused. src/block/cow.c says what it keeps through a crash.
+ */
+/* The same for a VM that runs, within its filter: nobody looks who holds a disk that is locked, and no overlay is made. */
+int block_open_late(struct block **ret, const struct block_config *config, struct error *e);
+/*
  * The same for a disk that is to take the place of `old`. The file may be the one that `old` is on,
  * perhaps with another size: both then share one lock, until both are closed. Its blocks have the
- * size of those of `old`, whatever the configuration says.
+ * size of those of `old`, whatever the configuration says. Neither may have an overlay.
  */
 int block_open_instead(struct block **ret, const struct block_config *config, struct block *old,
 		       struct error *e);
-/* Main, as block_open_instead(). Accepts NULL. Nothing may be in flight. */
+/* The thread that block_open_instead() is for: all of the chain. Accepts NULL. Nothing may be in
+ * flight. */
 void block_close(struct block *b);
+/* How many there are in the chain. */
+uint32_t block_count(const struct block *b);
+
+/*
+ * What a disk is made of, for who records or copies it (disk_witness.h, disk_copy.h) while nothing is in flight. Descriptors
+ * are the disk's, and good for pread(2), lseek(2) and fstat(2).
+ */
+struct block_files {
+	int fd; /* what is written to: a raw disk's file, or the overlay; -1: a test's disk */
+	uint64_t
+		size; /* bytes of it that the guest has written or could: a raw disk's, or an overlay's data,
+			* without its account, which closing it may change */
+	int base; /* under an overlay; -1: there is none */
+	uint64_t base_size;
+};
+void block_get_files(const struct block *b, struct block_files *ret);
 
 /*
  * Worker: from now on completions arrive through `loop`. After a group of done() calls from the

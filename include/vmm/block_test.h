@@ -12,8 +12,12 @@ struct block_memory {
 	uint64_t ops[BLOCK_OPS]; /* requests completed with 0 */
 	uint64_t fua_writes;
 	uint64_t commits;
+	bool borrowed; /* the data */
 };
 int block_memory_create(struct block_memory **ret, uint64_t capacity, struct error *e);
+/* The same bytes for another worker, which are there as long as `first` is; not in its chain yet. */
+int block_memory_again(struct block_memory **ret, const struct block_memory *first,
+		       struct error *e);
 
 enum block_fault_kind {
 	BLOCK_FAULT_NONE = 0,

@@ -48,4 +48,10 @@ const struct bus_window *bus_find(const struct bus *bus, uint64_t addr, uint64_t
 bool bus_read(const struct bus *bus, uint64_t addr, void *data, unsigned int size);
 bool bus_write(const struct bus *bus, uint64_t addr, const void *data, unsigned int size);
 
+/* What a read gives where nothing answers. */
+static inline uint64_t bus_all_ones(unsigned int size)
+{
+	return size >= 8 ? UINT64_MAX : (UINT64_C(1) << (size * 8)) - 1;
+}
+
 #endif

@@ -62,7 +62,12 @@ struct console_hub_stats {
 void console_hub_stats(struct console_hub *hub, struct console_hub_stats *stats);
 /* The last `size` bytes of output, or what there is since byte `since` of it. Main. */
 size_t console_hub_last(struct console_hub *hub, uint64_t since, uint8_t *buf, size_t size);
-/* Sends what still waits for at most `timeout_ms`; no guest thread runs any more. Accepts NULL. */
+/*
+ * The end: sends what still waits for at most `timeout_ms`, lets clients and log go. A guest's thread
+ * that cannot be ended may still write; nobody hears it. Accepts NULL.
+ */
+void console_hub_close(struct console_hub *hub, int timeout_ms);
+/* The same, and frees it: no guest thread runs any more. Accepts NULL. */
 void console_hub_destroy(struct console_hub *hub, int timeout_ms);
 
 /* Of main, and of the device threads that call output(). */

@@ -36,4 +36,18 @@ bool definition_exists(const char *name);
 /* Those that have one; as run_directory_list(), but neither `alive` nor `left` is set. */
 int definition_list(struct run_entry **ret, size_t *count, struct error *e);
 
+/*
+ * Beside it, of a VM that is parked: parked.json, whose content is its writer's as well (src/cli/parked.h), and the directory of
+ * its snapshot.
+ */
+int parked_write(const char *name, const char *text, size_t len, struct error *e);
+/* As definition_read(). */
+int parked_read(const char *name, json_t **ret, struct error *e);
+/* Not the snapshot. */
+int parked_remove(const char *name, struct error *e);
+/* Where the snapshot is unless somebody says otherwise. Absolute. ERROR_NOT_FOUND if what is above is not there. */
+int parked_directory(const char *name, char *buf, size_t size, struct error *e);
+/* For who parks or unparks it (what is above is made), until the descriptor is closed or the process ends: ERROR_BUSY. */
+int parked_lock(const char *name, int *ret, struct error *e);
+
 #endif

@@ -46,6 +46,8 @@ enum error_code {
 	ERROR_EXISTS,	     /* a VM or device of that name is there already */
 	ERROR_BUSY,	     /* another job, or a start, is under way */
 	ERROR_CANCELLED,
+	ERROR_SNAPSHOT,	 /* files of a snapshot, or where they are */
+	ERROR_MIGRATION, /* the other side of a migration, or the way to it */
 	ERROR_CODES,
 };
 

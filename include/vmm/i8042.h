@@ -26,11 +26,8 @@ enum i8042_held {
 	I8042_HELD_TYPED, /* to a driver that may not have been whole */
 };
 
-struct i8042 {
-	pthread_mutex_t lock;
-	struct irq_line *irq;	  /* borrowed */
-	struct power_sink *power; /* borrowed */
-	bool irq_level;
+/* What is saved. */
+struct i8042_state {
 	uint8_t command_byte;	 /* of the controller, command 0x60 */
 	uint8_t pending_command; /* the controller waits for this command's argument at the data
 				    port; 0: none */
@@ -46,6 +43,14 @@ struct i8042 {
 	uint8_t queue[I8042_QUEUE_SIZE]; /* bytes from the keyboard */
 	uint8_t queue_head, queue_len;
 	uint8_t held; /* enum i8042_held */
+};
+
+struct i8042 {
+	pthread_mutex_t lock;
+	struct irq_line *irq;	  /* borrowed */
+	struct power_sink *power; /* borrowed */
+	bool irq_level;
+	struct i8042_state state;
 };
 
 extern const struct bus_ops i8042_data_bus_ops;	   /* 1 port at 0x60 */

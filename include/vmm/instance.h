@@ -4,15 +4,24 @@
  * It holds the configuration until the start, the VM after it, the event log, the jobs and the
  * figures; `vmm run`, `vmm serve` and the API server all drive it by requests (vmm/request.h).
  *
- * Main thread only. Requests are decided by two tables, one before and one after the start; a
+ * Main thread only. Requests are decided by tables, for before the start, during and after it; a
  * refused request has changed nothing. A start takes place on a thread of its own (opening files,
  * loading a kernel), so that main goes on answering; meanwhile what changes the VM is refused with
  * ERROR_BUSY. A start that fails leaves the instance as it was before, and it may be tried again;
  * only if KVM fails after main has entered its filter, the instance has ended.
  *
- *	NOT_STARTED --InstanceStart--> STARTING --> RUNNING <--> PAUSED
- *	     ^                            |            |            |
- *	     +-------- start failed ------+            +--> ENDED <-+
+ *	NOT_STARTED --InstanceStart--> STARTING --> RUNNING <--(PAUSING, RESUMING)--> PAUSED
+ *	     ^                            | |        ^   |                              ^ |
+ *	     +-------- start failed ------+ |        |   +--RESETTING--+                | |
+ *	                                    |        +-----------------+                | |
+ *	                                    +------------- "paused" --------------------+ |
+ *	                               any that lives --> STOPPING --> ENDED <------------+
+ *
+ * src/instance/states.c has it as a table. What changes a VM that lives (pause, resume, reset, PATCH
+ * of a drive or card) takes as long as the machine needs, which may be waiting for a disk. It is
+ * answered when it is done; meanwhile all that reads is answered at once, and other changes wait in
+ * line, in the order in which they came, each judged when its turn comes. ERROR_BUSY if the line is
+ * long. A stop overtakes them all; they are answered when the VM has ended.
  *
  * What a client controls: everything in a request; paths it names are opened with the process's
  * rights.
@@ -38,8 +47,13 @@ enum instance_state {
 	INSTANCE_NOT_STARTED,
 	INSTANCE_STARTING,
 	INSTANCE_RUNNING,
+	INSTANCE_PAUSING,
 	INSTANCE_PAUSED,
+	INSTANCE_RESUMING,
+	INSTANCE_RESETTING, /* by request; the guest's own resets are RUNNING */
+	INSTANCE_STOPPING,
 	INSTANCE_ENDED,
+	INSTANCE_STATES,
 };
 const char *instance_state_name(enum instance_state state); /* "not-started", ... */
 
@@ -63,8 +77,8 @@ struct instance_host {
 	void (*started)(struct instance_host *host, const struct error *failure);
 	/* Main, outside of any sandbox: a start fails for this; more may be said about it. May be NULL. */
 	void (*explain)(struct instance_host *host, struct error *e);
-	/* On a thread without a filter, soon after the VM runs, once: what takes long and what main's
-	 * filter does not have. Done before the VM has ended. May be NULL. */
+	/* On a thread of its own without a filter, soon after the VM runs, once: what takes long and
+	 * what main's filter does not have. Done before instance_destroy() returns true. May be NULL. */
 	void (*settle)(struct instance_host *host);
 	/* Main, from the loop, once. */
 	void (*ended)(struct instance_host *host, const struct vm_stop *stop);
@@ -86,6 +100,7 @@ struct instance_settings {
 	uint64_t startup_us, startup_cpu_us;
 	enum sandbox_mode sandbox;
 	enum vm_on_reboot on_reboot; /* default until machine-config says otherwise */
+	bool enable_pci; /* virtio devices on PCI until it does, whatever the defaults */
 	bool debug_exit;
 	/* A virtio console is in the machine also when nobody listens to it (`hvc` of the host NULL). */
 	bool virtio_console;
@@ -93,6 +108,10 @@ struct instance_settings {
 	 * disks are looked at when the VM starts, not when they are named as well, and being configured
 	 * is no event. */
 	bool files_at_start;
+	/* For a process that waits for its VM: after its first request a thread makes in advance what needs no configuration. */
+	bool spare;
+	/* As struct vm_host; 0: its default. */
+	uint64_t patience_ns;
 };
 
 /* How lines of the log look from now on; `logger` NULL: none is configured. Before threads log. */
@@ -101,9 +120,12 @@ void instance_style_log(const struct instance_settings *settings,
 
 int instance_create(struct instance **ret, const struct instance_settings *settings,
 		    struct instance_host *host, struct error *e);
-/* Ends the VM if it still lives. A start under way is waited for and its call done with
- * ERROR_CANCELLED. Accepts NULL. */
-void instance_destroy(struct instance *instance);
+/*
+ * Ends the VM if it still lives. Whoever waits for an answer gets ERROR_CANCELLED; a start or change
+ * under way is waited for, but not for ever. Accepts NULL. False: a thread does not end, and goes on
+ * using what it knows of the host: as vm_destroy().
+ */
+bool instance_destroy(struct instance *instance);
 
 /*
  * Makes a request. `done` is called exactly once, before this returns or later from the loop:
@@ -114,17 +136,26 @@ struct instance_call {
 };
 void instance_request(struct instance *instance, const struct request *request,
 		      struct instance_call *call);
-/* The caller is gone: done() will not be called. A start goes on. */
+/* The caller is gone: done() will not be called. A start or change goes on. */
 void instance_forget(struct instance *instance, const struct instance_call *call);
-/* As above, and always answers at once: InstanceStart is instance_start_now(). `reply` may be NULL. */
+/*
+ * As above for who does not wait: InstanceStart is instance_start_now(). What takes its time is under
+ * way when this returns 0, and the log hears of it if it fails after that. `reply` may be NULL.
+ */
 int instance_request_now(struct instance *instance, const struct request *request, json_t **reply,
 			 struct error *e);
 /*
- * The start without a thread, for who has no other client to answer: returns when the VM runs. The
- * process enters its sandbox between opening everything and the guest's first instruction, and main
- * its filter.
+ * The start without a thread, for who has no other client to answer: returns when the VM runs, or, if
+ * it is to start `paused`, is before its first instruction. The process enters its sandbox between
+ * opening everything and the guest's first instruction, and main its filter.
  */
-int instance_start_now(struct instance *instance, struct error *e);
+int instance_start_now(struct instance *instance, bool paused, struct error *e);
+/*
+ * Where vCPU 0 stands: `told` is called once, from the loop, with NULL if nobody knows, unless the
+ * VM ends first. Negative, and not called, if it does not run or a change is under way.
+ */
+int instance_look(struct instance *instance, void (*told)(void *arg, const uint64_t *address),
+		  void *arg);
 /*
  * Applies a config file in Firecracker's format: an object of the resources by name ("boot-source",
  * "machine-config", "drives", "network-interfaces", ...), as GET vm/config answers it. Whole or not
@@ -135,6 +166,9 @@ int instance_start_now(struct instance *instance, struct error *e);
  * are refused, unless they are null or empty.
  */
 int instance_apply_config(struct instance *instance, const json_t *config, struct error *e);
+/* The same by who has it as a struct: all but name, sandbox and the like, which are the settings'. */
+int instance_take_config(struct instance *instance, const struct vm_config *config,
+			 struct error *e);
 
 /* All that is configured as that takes it, with absolute paths. *ret is the caller's. */
 int instance_describe(struct instance *instance, json_t **ret, struct error *e);
@@ -160,8 +194,12 @@ struct instance_boot {
 	bool initrd;
 	uint32_t disks;
 	bool serial_elsewhere; /* the serial port's output goes to a file */
+	bool console;	       /* there is a virtio console */
+	bool debug_exit;
 };
 struct instance_boot instance_boot(const struct instance *instance);
+/* "power-off", "panic", ...: as in events and reports. */
+const char *stop_reason_name(enum vm_stop_reason reason);
 /* Nanoseconds since the VM first ran; 0 before. */
 uint64_t instance_uptime_ns(const struct instance *instance);
 

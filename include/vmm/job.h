@@ -6,13 +6,13 @@
  *
  *	running --> done | failed | cancelled
  *
- * Before the start of the VM main starts a thread for each job, which has no filter. From then on main
- * cannot start threads: jobs run on a worker that was started beside the guest, waits for them, and
- * has a filter of its own (SANDBOX_ROLE_JOB, whose calls of the frame are job_syscalls; each kind of
- * job adds its own). What a job needs opened it gets from main in `arg`.
+ * Each job has a thread of its own. Before the start of the VM main starts it, and it has no filter.
+ * From then on main cannot start threads: a spawner can, and the thread first enters a filter
+ * (SANDBOX_ROLE_JOB, whose calls of the frame are job_syscalls; each kind of job adds its own). What
+ * a job needs opened it gets in `arg`.
  *
  * Threads: everything here is called on main but job_progress() and job_cancel_wanted(), which the
- * job's own thread calls, and jobs_start_worker().
+ * job's own thread calls, and what the spawner is given.
  */
 #ifndef VMM_JOB_H
 #define VMM_JOB_H
@@ -32,31 +32,36 @@ struct job_ops {
 	/* The job's thread. 0, or negative with `e`; looks at job_cancel_wanted() often and then
 	 * returns -ECANCELED. `arg` is the starter's. */
 	int (*run)(struct job *job, void *arg, struct error *e);
-	/* Main: it is over and `arg` is not used any more. */
-	void (*ended)(void *arg);
+	/* Main: it is over and `arg` is not used any more. `result` is run()'s, or why it did not run;
+	 * negative with `e`. */
+	void (*ended)(void *arg, int result, struct error *e);
 	/* Main, for what does not poll, such as a socket to shut down. May be NULL. */
 	void (*cancel)(void *arg);
 };
 
 int jobs_create(struct jobs **ret, struct loop *loop, struct event_log *events, struct error *e);
+/* Who starts threads once main cannot. */
+struct job_spawner {
+	/*
+	 * Main: has start(arg) called, once, on a thread that may start others, and told(arg) then on
+	 * main, from the loop: `failure` NULL, or start()'s, or why it was not called. Negative: it
+	 * will not be.
+	 */
+	int (*spawn)(struct job_spawner *spawner, int (*start)(void *arg, struct error *e),
+		     void (*told)(void *arg, const struct error *failure), void *arg,
+		     struct error *e);
+	/* The new thread, once main has been told, before all else. A failure fails the job. */
+	int (*enter)(struct job_spawner *spawner, struct error *e);
+};
+/* From now on. */
+void jobs_spawn_by(struct jobs *jobs, struct job_spawner *spawner);
 /*
- * The job that runs is cancelled and waited for, its thread ends, no other job can be started. For
- * before what jobs work on is destroyed. Accepts NULL.
+ * The job that runs is cancelled and waited for, no other job can be started. For before what jobs
+ * work on is destroyed; one whose thread is not there yet will begin nothing. Accepts NULL.
  */
 void jobs_end(struct jobs *jobs);
-/* Ends them first. Nobody calls jobs_start_worker() any more. Accepts NULL. */
+/* Ends them first. The spawner has told what came of what it was asked for. Accepts NULL. */
 void jobs_destroy(struct jobs *jobs);
-/*
- * Main is about to enter its filter: jobs go to the worker, or wait until it is there. False: it
- * has not, after all, and who was to start the worker has ended.
- */
-void jobs_expect_worker(struct jobs *jobs, bool expected);
-/*
- * Any thread that may start others. The worker calls `enter` first, as worker_start() says. Does
- * nothing if the worker is there, or jobs have ended.
- */
-int jobs_start_worker(struct jobs *jobs, const char *name, int (*enter)(void *arg, struct error *e),
-		      void *arg, struct error *e);
 /* ERROR_BUSY if one runs. *id gets its number, from 1. */
 int jobs_start(struct jobs *jobs, const struct job_ops *ops, void *arg, uint64_t *id,
 	       struct error *e);
@@ -65,7 +70,7 @@ int jobs_cancel(struct jobs *jobs, uint64_t id, struct error *e);
 /* Bytes per second are the average since the start; "seconds_left" only if that can be told.
  * {"id", "kind", "state", "phase", "bytes_done", "bytes_total", "bytes_per_second",
  * "seconds_left"?, "elapsed_ms", "error"?: {"code",
- * "message"}}. NULL if unknown. */
+ * "message", "hint"?}}. NULL if unknown. */
 json_t *jobs_describe(struct jobs *jobs, uint64_t id);
 /* An array, the oldest first. NULL if memory is short. */
 json_t *jobs_describe_all(struct jobs *jobs);

@@ -28,10 +28,25 @@ void json_prepare(void);
 int json_parse(json_t **ret, const char *text, size_t len, struct error *e);
 /* Reads a whole file, at most `max` bytes. */
 int json_read_file(json_t **ret, const char *path, size_t max, struct error *e);
+/* A string of any bytes: each that is no UTF-8 becomes `instead`. NULL if memory is short. */
+json_t *json_any_string(const char *text, const char *instead);
+/* The first key of an object that is not in the list, which ends in NULL; NULL: there is none. */
+const char *json_unknown_key(const json_t *value, const char *const *known);
 /* Compact text with sorted keys; malloc'ed, NULL if memory is short. *len without the NUL. */
 char *json_text(const json_t *value, size_t *len);
 /* The same with the keys as they were put in. */
 char *json_text_in_order(const json_t *value, size_t *len);
+
+/* Takes `value` in any case. False if memory is short, now or when `object` or `value` was made. */
+static inline bool json_put(json_t *object, const char *key, json_t *value)
+{
+	return json_object_set_new(object, key, value) == 0;
+}
+/* Numbers are signed in JSON here: what is beyond is cut. */
+static inline bool json_put_number(json_t *object, const char *key, uint64_t value)
+{
+	return json_put(object, key, json_integer((json_int_t)MIN(value, (uint64_t)INT64_MAX)));
+}
 
 static inline void cleanup_json_(json_t **value)
 {

@@ -109,6 +109,7 @@ struct cmdline_request {
 	const char *image;  /* of a unified kernel image: after our words, before append */
 	bool serial;	    /* console=ttyS0 */
 	bool hvc;	    /* console=hvc0 */
+	bool pci;	    /* there is a PCI bus: no pci=off */
 	bool root_disk;	    /* root=/dev/vda */
 	const char *root_partuuid; /* root=PARTUUID=... instead; NULL: not */
 	bool root_read_only;

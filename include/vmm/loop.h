@@ -107,5 +107,9 @@ int loop_run(struct loop *loop);
 int loop_step(struct loop *loop, int timeout_ms);
 
 uint64_t loop_now_ns(void);
+static inline int64_t loop_now_ms(void)
+{
+	return (int64_t)(loop_now_ns() / 1000000);
+}
 
 #endif

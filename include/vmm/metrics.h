@@ -24,6 +24,9 @@ void metrics_begin(struct metrics_text *text, const char *name, enum metric_type
 /* `label` NULL: no label. The value of the label is escaped. */
 void metrics_sample(struct metrics_text *text, const char *label, const char *label_value,
 		    uint64_t value);
+/* A metric with one sample without a label. */
+void metrics_number(struct metrics_text *text, const char *name, enum metric_type type,
+		    const char *help, uint64_t value);
 void metrics_sample_seconds(struct metrics_text *text, const char *label, const char *label_value,
 			    uint64_t nanoseconds);
 

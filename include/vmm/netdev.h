@@ -7,6 +7,9 @@
  * NETDEV_HEADER_SIZE bytes, little-endian): it says which checksum or segmentation a frame still
  * needs. Back ends whose peer speaks plain frames add and remove it.
  *
+ * One with several queues is a chain of as many struct netdevs (`more`), each for a pair of workers
+ * of its own: what comes for the guest goes to one of those that are attached, flow by flow.
+ *
  * Threads: made and destroyed on main. receive() and set_offloads() belong to the receive worker,
  * send() to the transmit worker; the two may run at the same time. The descriptor is non-blocking
  * and may be waited for in both workers' loops: EPOLLIN a frame waits, EPOLLOUT send() may work
@@ -47,7 +50,7 @@ struct netdev;
 
 struct netdev_ops {
 	const char *kind;	      /* "tap" */
-	struct syscall_list syscalls; /* of receive(), send(), set_offloads() */
+	struct syscall_list syscalls; /* of what follows */
 	/*
 	 * Reads one frame. iov[0] is the header, NETDEV_HEADER_SIZE bytes of the caller's own.
 	 * Returns the bytes with the header, at most what `iov` holds: the rest of a longer frame
@@ -64,10 +67,17 @@ struct netdev_ops {
 	/* From now on receive() may give frames that need exactly these, a subset of
 	 * netdev->offloads. 0 or negative errno. */
 	int (*set_offloads)(struct netdev *netdev, uint32_t offloads);
+	/*
+	 * Of a chain: from now on receive() gives frames, or none, and what waited is lost; send()
+	 * works either way. 0 or negative errno. NULL: one queue is all it can have.
+	 */
+	int (*attach_queue)(struct netdev *netdev, bool attach);
 };
 
 struct netdev {
 	const struct netdev_ops *ops;
+	struct netdev *more;   /* the next queue of the same; NULL: the last */
+	bool detached;	       /* of a chain: gives no frames */
 	int fd;		       /* owned */
 	uint32_t offloads;     /* NETDEV_OFFLOAD_* that work in both directions */
 	uint32_t offloads_set; /* as of the last set_offloads(); receive worker */
@@ -90,11 +100,17 @@ int netdev_set_offloads(struct netdev *netdev, uint32_t offloads);
  * possible: longer packets are lost then.
  */
 int netdev_set_mtu(struct netdev *netdev, uint32_t mtu, struct error *e);
-/* Closes the descriptor. NULL is fine. */
+/* Closes the descriptors of the chain. NULL is fine. */
 void netdev_destroy(struct netdev *netdev);
+/* How many queues there are in the chain. */
+uint32_t netdev_count(const struct netdev *netdev);
+/* Nothing if it is so already. One thread at a time. */
+int netdev_attach_queue(struct netdev *netdev, bool attach);
 
 extern const struct netdev_ops netdev_tap_ops;
 extern const struct netdev_ops netdev_socket_ops;
+/* Of a thread that opens a tap that is there, besides open(2) and what its queues need. */
+extern const struct syscall_list netdev_open_syscalls;
 
 /*
  * Attaches to the tap interface `name`. One that is not there is made, if we may (CAP_NET_ADMIN): it
@@ -102,18 +118,28 @@ extern const struct netdev_ops netdev_socket_ops;
  * ERROR_NET tells apart: bad name, no such interface and no permission to make one, not a tap, no
  * permission, in use by another program, no /dev/net/tun. The interface may be down (link_up false)
  * and come up later.
+ *
+ * `several`: an interface with several queues, of which this attaches to the first;
+ * netdev_add_queues() opens the others, up to `count` altogether, detached.
  */
-int netdev_open_tap(struct netdev **ret, const char *name, struct error *e);
-/* The same, as an attached descriptor for netdev_open_fd(): nobody else can have the interface as
- * long as it is open. */
-int netdev_claim_tap(int *ret, const char *name, struct error *e);
+int netdev_open_tap(struct netdev **ret, const char *name, bool several, struct error *e);
+/* The same where no socket can be made any more: `query` is from netdev_open_query(), made before that
+ * (negative errno), the caller's; less than 0: none. */
+int netdev_open_query(void);
+int netdev_open_tap_by(int query, struct netdev **ret, const char *name, bool several,
+		       struct error *e);
+int netdev_add_queues(struct netdev *first, uint32_t count, struct error *e);
+/* As netdev_open_tap(), as an attached descriptor for netdev_open_fd(): nobody else can have the
+ * interface as long as it is open. */
+int netdev_claim_tap(int *ret, const char *name, bool several, struct error *e);
 /*
  * Takes an open descriptor: a tap (with IFF_VNET_HDR, and IFF_NO_PI, which cannot be checked), or a
  * datagram or seqpacket socket that carries plain Ethernet frames, one each. Standard input, output
  * and error are refused. Owns `fd` on success only.
  */
 int netdev_open_fd(struct netdev **ret, int fd, struct error *e);
-/* For tests: a socket pair whose frames carry the header, all offloads. *peer is the caller's. */
+/* For tests: a socket pair whose frames carry the header, all offloads. *peer is the caller's. Several
+ * of them can be made a chain. */
 int netdev_open_pair(struct netdev **ret, int *peer, struct error *e);
 
 /* ERROR_NET unless an interface may have this name: 1-15 characters, none of '/', ':', '%', space,

@@ -33,6 +33,8 @@ enum option_type {
 	OPTION_U64,	 /* uint64_t, decimal, range checked */
 	OPTION_OBJECT, /* JSON only: a struct embedded at .offset, described by .object; .present says
 			    whether it was given */
+	OPTION_OBJECTS, /* JSON only: json_t *, an array of objects that .object describes, borrowed as
+			   strings are; NULL: not given */
 	OPTION_INCLUDE, /* the options of .object, whose struct is embedded at .offset, stand here */
 };
 
@@ -71,7 +73,7 @@ struct option {
 	bool deprecated;       /* JSON: Firecracker says so, and tells who uses it */
 	enum option_zero zero; /* JSON, for numbers and enums: what 0 looks like in answers */
 	const char *theirs;    /* Firecracker's default, where it is not `fallback` */
-	const struct option_table *object; /* OPTION_OBJECT, OPTION_INCLUDE */
+	const struct option_table *object; /* OPTION_OBJECT, OPTION_OBJECTS, OPTION_INCLUDE */
 	bool verbatim; /* OPTION_STRING: empty values and control characters are for the user of the object to judge */
 	bool any_case; /* OPTION_ENUM: values are known in capitals and small letters alike */
 	bool first;    /* in device strings: the value may stand without "key=" at the front */
@@ -82,11 +84,14 @@ struct option {
 	bool careful; /* what it asks for cannot be taken back: not proposed for a misspelt flag */
 };
 
-/* A flag of other programs, as a user of theirs types it, and what stands here in its place. */
+/* Flags of other programs, as users of theirs type them, and what stands here in their place. */
 struct option_foreign {
-	const char *word; /* with its dashes: "-smp"; NULL ends the list */
-	const char *here; /* a hint: "here it is -c N"; NULL: as that of the next word */
+	const char
+		*words; /* with their dashes, between blanks: "-smp --vcpus"; NULL ends the list */
+	const char *here; /* a hint: "here it is -c N" */
 };
+/* The hint for a word; NULL if it is nobody's. `list` may be NULL. */
+const char *options_foreign(const struct option_foreign *list, const char *word, size_t len);
 
 struct option_table {
 	const char *name; /* "run", "disk", "net" */
@@ -96,6 +101,16 @@ struct option_table {
 	bool open; /* JSON: Firecracker ignores keys of it that it does not know */
 	const struct option_foreign *foreign; /* on command lines; NULL: none */
 };
+/* One of a list of options, whose further members may follow: OPTION_TABLE("disk", list, .open = true). */
+#define OPTION_TABLE(name_, list_, ...)                                                      \
+	{                                                                                    \
+		.name = (name_), .options = (list_), .count = ARRAY_SIZE(list_), __VA_ARGS__ \
+	}
+/* The options of another table, for the struct that is `member` of `struct_`. */
+#define OPTION_INCLUDED(struct_, member, table_)                                                 \
+	{                                                                                        \
+		.type = OPTION_INCLUDE, .offset = offsetof(struct_, member), .object = &(table_) \
+	}
 
 #define OPTION_INCLUDE_DEPTH 4 /* a table, one that it includes, one that that includes ... */
 

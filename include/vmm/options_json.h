@@ -50,6 +50,10 @@ json_t *options_schema(const struct option_table *table, unsigned int flags);
 /* `size` is that of the object, which is copied whole; strings are then duplicated. -ENOMEM. */
 int options_clone(const struct option_table *table, void *copy, const void *object, size_t size,
 		  struct error *e);
+/* Puts what keep() makes of it in place of every string, also in embedded objects. False: it has given
+ * NULL once; some strings then are the old ones. */
+bool options_keep(const struct option_table *table, void *object,
+		  char *(*keep)(void *arg, const char *text), void *arg);
 /* Frees the strings of a clone and sets them to NULL. Accepts a zeroed object. */
 void options_release(const struct option_table *table, void *clone);
 

@@ -19,10 +19,15 @@
 #define PM_TIMER_PORTS 4
 #define PM_TIMER_HZ    3579545
 
+/* What is saved. */
+struct pm_timer_state {
+	uint32_t count;
+};
+
 struct pm_timer {
 	int64_t (*now)(void); /* nanoseconds; the test clock replaces it */
-	int64_t origin;	      /* when the count was `count` */
-	uint32_t count;
+	int64_t origin;	      /* when the count was state.count */
+	struct pm_timer_state state;
 };
 
 extern const struct bus_ops pm_timer_bus_ops;
@@ -33,5 +38,7 @@ void pm_timer_init(struct pm_timer *timer);
 void pm_timer_reset(struct pm_timer *timer);
 /* Before state_save(); vCPUs are stopped. */
 void pm_timer_capture(struct pm_timer *timer);
+/* After state_load(): counts on from there. */
+void pm_timer_resume(struct pm_timer *timer);
 
 #endif

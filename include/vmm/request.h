@@ -27,16 +27,20 @@ enum request_type {
 	REQUEST_PUT_MACHINE_CONFIG,   /* struct vm_machine_config */
 	REQUEST_PATCH_MACHINE_CONFIG, /* the same, keys that are given */
 	REQUEST_PUT_CPU_CONFIG,	      /* `json`: a CPU template */
-	REQUEST_PUT_DRIVE,	      /* id, struct block_config; replaces the one of that id */
-	REQUEST_PUT_NET,	      /* id, struct vm_net_config */
-	REQUEST_PUT_SERIAL,	      /* struct serial_settings */
-	REQUEST_PUT_ENTROPY,	      /* struct entropy_settings */
-	REQUEST_PUT_LOGGER,	      /* struct logger_settings */
-	REQUEST_PUT_METRICS,	      /* struct metrics_settings; once */
+	REQUEST_PUT_DISK, /* id, struct block_config; replaces the one of that id; after the start too: one more */
+	REQUEST_PUT_NET,	   /* id, struct vm_net_config; so does this */
+	REQUEST_PUT_SERIAL,	   /* struct serial_settings */
+	REQUEST_PUT_ENTROPY,	   /* struct entropy_settings */
+	REQUEST_PUT_LOGGER,	   /* struct logger_settings */
+	REQUEST_PUT_METRICS,	   /* struct metrics_settings; once */
+	REQUEST_PUT_SNAPSHOT_LOAD, /* struct snapshot_load_request; instead of a start */
 	/* While it runs or is paused. */
-	REQUEST_PATCH_DRIVE, /* id, struct drive_update */
-	REQUEST_PATCH_NET,   /* id, struct net_update */
-	REQUEST_PATCH_VM,    /* struct vm_update: Paused, Resumed */
+	REQUEST_DELETE_DISK, /* id, struct device_removal: answered when it has gone */
+	REQUEST_DELETE_NET,
+	REQUEST_PATCH_DISK,   /* id, struct disk_update */
+	REQUEST_PATCH_NET,    /* id, struct net_update */
+	REQUEST_PATCH_VM,     /* struct vm_update: Paused, Resumed */
+	REQUEST_PUT_SNAPSHOT, /* struct snapshot_request */
 	/* Their rules depend on the action. */
 	REQUEST_PUT_ACTION,    /* struct action */
 	REQUEST_PATCH_CONSOLE, /* struct console_update: size of the window */
@@ -46,38 +50,7 @@ enum request_type {
 
 /* Objects; option tables beside each. Strings are borrowed by the request and copied by whom it is
  * made to. */
-struct serial_settings {
-	const char *output_path; /* NULL: the console of the VM */
-	struct token_bucket_config limiter;
-	bool has_limiter;
-};
-struct entropy_settings {
-	struct rate_limit_config limiter;
-	bool has_limiter;
-};
-enum logger_level {
-	LOGGER_ERROR,
-	LOGGER_WARNING,
-	LOGGER_INFO,
-	LOGGER_DEBUG,
-	LOGGER_TRACE,
-	LOGGER_OFF
-};
-/* Firecracker's spellings, in any case that its clients use; NULL ends. */
-extern const struct option_value logger_levels[];
-struct logger_settings {
-	const char *path; /* file or FIFO, a file is made if it is not there; NULL: stays */
-	int level;	  /* enum logger_level */
-	bool show_level,
-		show_origin; /* in a request of JSON that does not name them they stay, as do
-					 path and module */
-	const char *module;  /* only lines of this part, see log_set_style(); NULL: all */
-};
-struct metrics_settings {
-	const char *path; /* one JSON object a line, each minute and on FlushMetrics */
-	bool emit_id;
-};
-struct drive_update {
+struct disk_update {
 	const char *id, *path;
 	struct rate_limit_config limiter;
 	bool has_limiter;
@@ -86,6 +59,10 @@ struct net_update {
 	const char *id;
 	struct rate_limit_config rx, tx;
 	bool has_rx, has_tx;
+};
+struct device_removal {
+	bool force; /* the guest is not asked */
+	uint64_t timeout_ns;
 };
 enum vm_wanted { VM_WANTED_PAUSED, VM_WANTED_RESUMED };
 struct vm_update {
@@ -100,14 +77,81 @@ enum action_type {
 	ACTION_STOP,
 };
 struct action {
-	int type; /* enum action_type */
+	int type;    /* enum action_type */
+	bool paused; /* InstanceStart: the guest's first instruction waits for a resume */
 };
 struct console_update {
 	uint32_t columns, rows;
 };
 
-extern const struct option_table serial_settings_options, entropy_settings_options,
-	logger_settings_options, metrics_settings_options, drive_update_options, net_update_options,
+/* A copy of the file that the guest writes (of a disk with an overlay, that), as it is in the snapshot. */
+struct disk_copy_request {
+	const char *id, *path; /* which is not there */
+	bool reflink;	       /* only if it shares the other's blocks */
+};
+enum snapshot_type { SNAPSHOT_FULL, SNAPSHOT_DIFF };
+/* Firecracker's form: two files, of a VM that is paused. Ours: a directory, of one that may run, which is
+ * paused meanwhile. */
+struct snapshot_request {
+	int type; /* enum snapshot_type */
+	const char *state_path, *memory_path, *directory;
+	bool live;	      /* of a directory: a VM that runs goes on */
+	bool compress;	      /* memory is stored by zstd */
+	bool with_disks;      /* of a directory: it has a copy of each disk that is written */
+	const json_t *copies; /* array of struct disk_copy_request; NULL: none */
+	bool background;      /* answered when the job has begun, with {"job": number} */
+};
+enum snapshot_backend { SNAPSHOT_BACKEND_FILE, SNAPSHOT_BACKEND_UFFD };
+enum snapshot_clock { SNAPSHOT_CLOCK_RESUME, SNAPSHOT_CLOCK_STEP };
+enum snapshot_memory {
+	SNAPSHOT_MEMORY_MAP,
+	SNAPSHOT_MEMORY_VERIFY,
+	SNAPSHOT_MEMORY_READ,
+	SNAPSHOT_MEMORY_LAZY,
+};
+/* Pages of guest memory: as the machine had them, or one of enum vm_huge_pages. */
+#define SNAPSHOT_HUGE_PAGES_AS_SAVED  0
+#define SNAPSHOT_HUGE_PAGES(vm_value) ((vm_value) + 1)
+/* Disks that are not as they were when the snapshot was made. */
+enum changed_disks { CHANGED_DISKS_REFUSE, CHANGED_DISKS_ACCEPT };
+struct snapshot_load_request {
+	const char *state_path, *memory_path, *directory;
+	struct {
+		const char *path;
+		int type; /* enum snapshot_backend */
+	} backend;
+	bool has_backend;
+	bool enable_diff, track_dirty_pages; /* the same: the older name, and the newer */
+	bool resume;
+	bool clock_realtime; /* Firecracker's word for SNAPSHOT_CLOCK_STEP */
+	int clock;	     /* enum snapshot_clock */
+	int memory;	     /* enum snapshot_memory */
+	int huge_pages;	     /* SNAPSHOT_HUGE_PAGES */
+	int changed_disks;   /* enum changed_disks: of a directory */
+	/* Folder that gets a copy of each disk of which the directory has one, ID.img, for this VM; NULL: none. Disks of
+	 * `disks` excepted. */
+	const char *disks_to;
+	/* Arrays of objects; NULL: none. What a device is connected to instead of what it was. */
+	const json_t *nets, *disks;
+	/* Cards that are on open descriptors now, the VM's from then on. No JSON has them: they are for who is in this process
+	 * and waits until the load is over. */
+	const struct net_fd *net_fds;
+	uint32_t net_fd_count;
+};
+struct net_fd {
+	const char *id;
+	int fd;
+};
+struct net_override {
+	const char *id, *tap;
+};
+struct disk_override {
+	const char *id, *path, *overlay; /* the last two: one at least */
+};
+extern const struct option_table snapshot_request_options, snapshot_load_options,
+	net_override_options, disk_override_options, disk_copy_options;
+
+extern const struct option_table disk_update_options, net_update_options, device_removal_options,
 	vm_update_options, action_options, console_update_options;
 
 struct request {
@@ -119,6 +163,7 @@ struct request {
 	/* What `object` was read from. Needed where `patch` says so and for CPU templates, which are
 	 * read from this and have no object; else NULL for who has no JSON. */
 	const json_t *json;
+	bool add; /* of PUT of a disk or card: an id that is there already is refused */
 };
 
 struct request_info {
@@ -127,6 +172,7 @@ struct request_info {
 	const struct option_table *body; /* NULL: none, or free JSON */
 	size_t size;			 /* of the object */
 	bool patch;			 /* OPTIONS_JSON_PATCH */
+	bool query;			 /* `body` comes in the query; it has no strings */
 	bool has_id;
 	bool replies; /* with JSON; else an empty success */
 	bool before_start, after_start;

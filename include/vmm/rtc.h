@@ -22,14 +22,19 @@
 #define RTC_PORTS     2
 #define RTC_CMOS_SIZE 128
 
-struct rtc {
-	pthread_mutex_t lock;
-	int64_t (*now)(void); /* seconds since 1970 UTC; the test clock replaces it */
+/* What is saved. */
+struct rtc_state {
 	uint8_t index;
 	int64_t offset;		     /* guest time minus host time, seconds */
 	uint8_t cmos[RTC_CMOS_SIZE]; /* the time registers count only while SET stops the clock */
+};
+
+struct rtc {
+	pthread_mutex_t lock;
+	int64_t (*now)(void); /* seconds since 1970 UTC; the test clock replaces it */
+	struct rtc_state state;
 	int64_t shown;	     /* the moment that the time registers show, seconds of guest time */
-	uint64_t shown_mask; /* which of them have been read of that moment; never saved */
+	uint64_t shown_mask; /* which of them have been read of that moment */
 };
 
 extern const struct bus_ops rtc_bus_ops;

@@ -25,12 +25,14 @@ enum sandbox_mode {
 
 enum sandbox_role {
 	SANDBOX_ROLE_MAIN,
+	SANDBOX_ROLE_MACHINE, /* starts threads of the roles below; they inherit its filter */
 	SANDBOX_ROLE_VCPU,
 	SANDBOX_ROLE_BLOCK,
 	SANDBOX_ROLE_NET,
 	SANDBOX_ROLE_CONSOLE,
 	SANDBOX_ROLE_ENTROPY,
 	SANDBOX_ROLE_JOB,
+	SANDBOX_ROLE_PAGER, /* brings pages of guest memory */
 	SANDBOX_ROLES,
 };
 

@@ -32,12 +32,8 @@
 #define SERIAL_PORTS	 8
 #define SERIAL_FIFO_SIZE 16
 
-struct serial {
-	pthread_mutex_t lock;
-	struct irq_line *irq;		 /* borrowed */
-	struct console_channel *channel; /* borrowed; may be NULL: output vanishes */
-	bool input_blocked;		 /* the channel waits for input_ready() */
-	bool irq_level;
+/* What is saved. */
+struct serial_state {
 	uint8_t ier, lcr, mcr, scr, fcr, dll, dlm;
 	uint8_t lsr; /* error bits only; DR, THRE and TEMT follow from the rest */
 	uint8_t msr;
@@ -47,8 +43,17 @@ struct serial {
 	bool fifo_looped;		/* it has the guest's own bytes */
 	uint8_t held[SERIAL_FIFO_SIZE]; /* was in the FIFO, will be again; with it 16 at most */
 	uint8_t held_len;
-	uint8_t looks; /* for input, in a row; not saved */
-	bool shown;    /* the line status has said that the FIFO is not empty; not saved */
+};
+
+struct serial {
+	pthread_mutex_t lock;
+	struct irq_line *irq;		 /* borrowed */
+	struct console_channel *channel; /* borrowed; may be NULL: output vanishes */
+	bool input_blocked;		 /* the channel waits for input_ready() */
+	bool irq_level;
+	struct serial_state state;
+	uint8_t looks; /* for input, in a row */
+	bool shown;    /* the line status has said that the FIFO is not empty */
 };
 
 extern const struct bus_ops serial_bus_ops;

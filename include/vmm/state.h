@@ -13,6 +13,11 @@
  *	};
  *	const struct state_desc serial_state =
  *		STATE_DESC("serial", 1, struct serial, serial_fields, .validate = serial_validate);
+ *	const struct state_desc msix_state =
+ *		STATE_DESC_IN(struct msix, registers, "msix", 1, msix_fields, .validate = msix_validate);
+ *
+ * What is saved is a plain struct: numbers, bytes and structs of those. Where its meaning depends on what the machine is made of,
+ * it stands in the struct of its owner, which the functions below take as `object`, and validate() and post_load() get both.
  *
  * Only uint8_t, uint16_t, uint32_t, uint64_t, int64_t and bool members (atomic ones included) compile as STATE_FIELD and
  * STATE_ARRAY: the width on the wire is the type's. Tags are unique within a table and never reused.
@@ -24,8 +29,8 @@
  * Loading: a field that is absent keeps the object's value (load into a freshly reset object), and so do the elements behind
  * the last one on the wire; with a `used` member that one tells how many came. An unknown tag, a field younger than the
  * version it claims, a wrong length, more elements than the table has, or a failed validate() refuse all of it, name the
- * field, and leave the object as it was: state_load() decodes into a copy, and stores the members of the table, only
- * them, when nothing can fail any more. Then post_load() runs.
+ * field, and leave the object as it was: state_load() decodes into a copy of the plain struct, which takes its place when
+ * nothing can fail any more. Then post_load() runs. Many objects are loaded in the same way, all or none: vmm/state_set.h.
  *
  * A table that has been released can only grow: new fields with a new tag and a higher version, longer arrays.
  *
@@ -69,29 +74,33 @@ struct state_desc {
 	uint16_t version;
 	const struct state_field *fields;
 	size_t count;
-	size_t object_size;
-	/* Treats the loaded object as hostile: every index, size, address, enum. NULL: nothing to
-	 * check. */
-	int (*validate)(const void *object, struct error *e);
+	size_t object_size; /* of the plain struct */
+	size_t inside;	    /* its offset in `owner`; of a nested table 0 */
+	/*
+	 * Treats the plain struct as hostile: every index, size, address, enum. `owner` is the object
+	 * that it is for, as it is now, of a nested struct that of the outermost. NULL: nothing to check.
+	 */
+	int (*validate)(const void *state, const void *owner, struct error *e);
 	/* Makes of what was loaded what is not saved: levels of lines, caches. Runs once the whole state
-	 * has been accepted and is in place, on nested objects first; cannot fail. NULL: nothing to do. */
-	void (*post_load)(void *object);
+	 * has been accepted and is in place, on nested structs first; cannot fail. NULL: nothing to do. */
+	void (*post_load)(void *state, void *owner);
 };
 
 /* The kind of a member, or a compile-time error for anything that has no fixed meaning on the wire.
  */
-#define STATE_KIND_OF(type, member)                 \
-	_Generic(((type *)0)->member, uint8_t       \
-		 : STATE_KIND_U8, _Atomic uint8_t   \
-		 : STATE_KIND_U8, uint16_t          \
-		 : STATE_KIND_U16, _Atomic uint16_t \
-		 : STATE_KIND_U16, uint32_t         \
-		 : STATE_KIND_U32, _Atomic uint32_t \
-		 : STATE_KIND_U32, uint64_t         \
-		 : STATE_KIND_U64, _Atomic uint64_t \
-		 : STATE_KIND_U64, int64_t          \
-		 : STATE_KIND_U64, bool             \
-		 : STATE_KIND_BOOL, _Atomic bool    \
+#define STATE_KIND_OF(type, member)                   \
+	_Generic(((type *)0)->member, uint8_t         \
+		 : STATE_KIND_U8, _Atomic uint8_t     \
+		 : STATE_KIND_U8, uint16_t            \
+		 : STATE_KIND_U16, _Atomic uint16_t   \
+		 : STATE_KIND_U16, uint32_t           \
+		 : STATE_KIND_U32, _Atomic uint32_t   \
+		 : STATE_KIND_U32, uint64_t           \
+		 : STATE_KIND_U64, _Atomic uint64_t   \
+		 : STATE_KIND_U64, unsigned long long \
+		 : STATE_KIND_U64, int64_t            \
+		 : STATE_KIND_U64, bool               \
+		 : STATE_KIND_BOOL, _Atomic bool      \
 		 : STATE_KIND_BOOL)
 
 #define STATE_FIELD(tag_, type, member_, since_)                                        \
@@ -153,6 +162,20 @@ struct state_desc {
 		.count = ARRAY_SIZE(fields_), .object_size = sizeof(type_), ##__VA_ARGS__ \
 	}
 
+/* The same of a member of `owner_`, which is a struct. */
+#define STATE_DESC_IN(owner_, member_, name_, version_, fields_, ...)              \
+	{                                                                          \
+		.name = (name_), .version = (version_), .fields = (fields_),       \
+		.count = ARRAY_SIZE(fields_), .inside = offsetof(owner_, member_), \
+		.object_size = sizeof(((owner_ *)0)->member_), ##__VA_ARGS__       \
+	}
+
+/* One object with its table. */
+struct state_part {
+	const struct state_desc *desc;
+	void *object;
+};
+
 /* A growing byte buffer; `failed` sticks after an allocation failure. */
 struct state_buf {
 	uint8_t *data;
@@ -160,6 +183,8 @@ struct state_buf {
 	bool failed;
 };
 void state_buf_finish(struct state_buf *buf);
+/* Room for `len` more bytes at the end; NULL once an allocation has failed. */
+uint8_t *state_buf_grow(struct state_buf *buf, size_t len);
 
 /* Appends the encoding of `object`; on failure `buf` ends where it did. The owner must be quiesced.
  */
@@ -169,6 +194,18 @@ int state_save(const struct state_desc *desc, const void *object, struct state_b
  * owner must be quiesced. ERROR_STATE, ERROR_NO_MEMORY; the object is then as it was. */
 int state_load(const struct state_desc *desc, void *object, const uint8_t *data, size_t len,
 	       uint16_t version, struct error *e);
+/* validate(), with 0 where there is none: what a device is by itself can always be loaded. */
+int state_validate(const struct state_desc *desc, const void *object, struct error *e);
+
+/*
+ * The halves of state_load(). Decode: *ret is the plain struct as it would be, valid; free().
+ * Exchange: the object gets it, and it gets what the object had. Then post_load.
+ */
+int state_decode(const struct state_desc *desc, const void *object, const uint8_t *data, size_t len,
+		 uint16_t version, void **ret, struct error *e);
+void state_exchange(const struct state_desc *desc, void *object, void *decoded);
+void state_run_post_load(const struct state_desc *desc, void *object);
+
 /* Checks the table itself (unique tags, members inside the object): used by tests on every table.
  */
 int state_desc_check(const struct state_desc *desc, struct error *e);

@@ -12,6 +12,7 @@
 
 struct syscall_rule {
 	const char *name;
+	bool absent;   /* as on a kernel that does not have it: ENOSYS */
 	bool checked;  /* compare an argument, else any arguments are allowed */
 	uint8_t arg;   /* 0-5 */
 	uint64_t mask; /* (argument & mask) == value */
@@ -21,6 +22,11 @@ struct syscall_rule {
 #define SYSCALL(name_)          \
 	{                       \
 		.name = (name_) \
+	}
+/* For calls that the C library does without where they are missing. */
+#define SYSCALL_ABSENT(name_)                   \
+	{                                       \
+		.name = (name_), .absent = true \
 	}
 #define SYSCALL_IF(name_, arg_, value_)                                              \
 	{                                                                            \

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A virtio device independent of its transport (virtio 1.2 §2, §3): status machine, features,
- * configuration space, queues with their workers. Device types are ops tables; transports (MMIO
- * now, PCI later) call the virtio_* functions below.
+ * configuration space, queues with their workers. Device types are ops tables; transports (MMIO,
+ * PCI) call the virtio_* functions below.
  *
  * Threads and locks: registers are driven by vCPU threads under `lock` (rank: device). Each queue
  * is served by its own worker: queue_* ops run there, without the lock, between start and stop.
@@ -31,7 +31,8 @@
 #include "vmm/virtqueue.h"
 #include "vmm/worker.h"
 
-#define VIRTIO_QUEUES_MAX 4
+/* Eight pairs of a network card and its control queue. */
+#define VIRTIO_QUEUES_MAX 17
 
 struct virtio_device;
 
@@ -47,14 +48,26 @@ struct virtio_queue {
 	uint32_t passes;	 /* of the current virtio_queue_begin() */
 };
 
+struct virtio_queue_type {
+	uint16_t size_max;
+	const char *name; /* short, for thread names: "disk", "net-rx" */
+};
+
 struct virtio_ops {
 	const char *name; /* "virtio-blk" */
 	uint32_t id;	  /* VIRTIO_ID_* of <linux/virtio_ids.h> */
-	uint32_t queue_count;
-	const uint16_t *queue_sizes;	/* size_max of each */
-	const char *const *queue_names; /* short, for thread names: "disk", "net-rx" */
-	const struct state_desc *state; /* of the device's own struct; NULL: no such state */
-	struct syscall_list syscalls;	/* of its workers, beyond the base list of every worker */
+	/*
+	 * The queues in their order. The first `queue_repeat` of them come as often as an instance
+	 * has room for in its number of queues, the others once, after these, as far as there is
+	 * room. With 0 an instance has exactly these.
+	 */
+	const struct virtio_queue_type *queue_types;
+	uint32_t queue_type_count, queue_repeat;
+	/* Of what the type saves in the device's own struct, which begins with its virtio_device; NULL:
+	 * nothing. */
+	const struct state_desc *state;
+	struct syscall_list syscalls; /* of its workers, beyond the base list of every worker */
+	uint32_t pci_class;	      /* base class, subclass, interface; 0: of no class */
 
 	/*
 	 * Under the lock: may the driver take exactly these (a subset of the offered ones, with
@@ -100,7 +113,16 @@ struct virtio_transport {
 	void (*notify_config)(struct virtio_device *dev);
 };
 
+/* What is saved, beside the queues and what the type has. */
+struct virtio_device_state {
+	uint64_t features; /* what the driver accepted */
+	_Atomic uint32_t status;
+	_Atomic uint32_t interrupt_status; /* §4.2.2: bit 0 used buffers, bit 1 configuration */
+	_Atomic uint32_t config_generation;
+};
+
 struct virtio_device {
+	struct virtio_device_state state;
 	const struct virtio_ops *ops;
 	const struct virtio_transport *transport; /* set by the transport's init */
 	void *transport_data;
@@ -109,27 +131,39 @@ struct virtio_device {
 
 	pthread_mutex_t lock;
 	uint64_t features_offered;
-	uint64_t features; /* what the driver accepted */
 	uint32_t config_size;
-	bool activated; /* since the last reset; not saved */
-	_Atomic uint32_t status;
-	_Atomic uint32_t interrupt_status; /* §4.2.2: bit 0 used buffers, bit 1 configuration */
-	_Atomic uint32_t config_generation;
-	struct virtio_queue queues[VIRTIO_QUEUES_MAX];
+	bool activated;		     /* since the last reset; not saved */
+	bool dma_off;		     /* the transport's: queues do not run; not saved */
+	uint32_t queue_count;	     /* fixed when it was made */
+	struct virtio_queue *queues; /* owned */
 };
 
-extern const struct state_desc virtio_device_state;
+extern const struct state_desc virtio_device_state; /* of struct virtio_device */
+
+/* The tables of a device, without its transport's: its own, its type's, one a queue. Returns how many. */
+#define VIRTIO_STATES_MAX (2 + VIRTIO_QUEUES_MAX)
+uint32_t virtio_device_parts(struct virtio_device *dev, struct state_part parts[VIRTIO_STATES_MAX]);
+
+/* What queue `index` of an instance with `count` of them is. */
+const struct virtio_queue_type *virtio_queue_type(const struct virtio_ops *ops, uint32_t count,
+						  uint32_t index);
+/* What its worker's thread is called: "vda-disk", "vda-disk1". The device's name is short enough. */
+void virtio_worker_name(const struct virtio_ops *ops, const char *device, uint32_t count,
+			uint32_t index, char name[WORKER_NAME_SIZE]);
 
 /*
  * `features` is what this instance offers besides VERSION_1, INDIRECT_DESC and EVENT_IDX, which the
- * core adds. `workers` holds one initialised worker per queue.
+ * core adds. It has `queue_count` queues, 1 to VIRTIO_QUEUES_MAX; `workers` holds an initialised
+ * one for each.
  */
 int virtio_device_init(struct virtio_device *dev, const struct virtio_ops *ops, const char *name,
 		       struct guest_memory *mem, uint64_t features, uint32_t config_size,
-		       struct worker *workers, struct error *e);
+		       uint32_t queue_count, struct worker *workers, struct error *e);
 void virtio_device_finish(struct virtio_device *dev);
 
-/* For transports, with dev->lock held by them. */
+/* For transports, with dev->lock held by them. Without DMA started queues stop and none starts, until
+ * it is allowed again; nothing else changes. */
+void virtio_allow_dma(struct virtio_device *dev, bool allowed);
 void virtio_set_status(struct virtio_device *dev, uint32_t status);
 void virtio_set_features(struct virtio_device *dev, uint32_t select, uint32_t value);
 uint32_t virtio_offered_features(const struct virtio_device *dev, uint32_t select);
@@ -143,7 +177,7 @@ void virtio_config_write(struct virtio_device *dev, uint64_t offset, const void 
 void virtio_device_reset(struct virtio_device *dev);
 /*
  * Stops workers from touching the rings while keeping the device's state (pause, snapshot); resume
- * starts them again and processes what came meanwhile. vCPUs are parked. Main thread. Take the
+ * starts them again and processes what came meanwhile. vCPUs are parked. Machine thread. Take the
  * lock.
  */
 void virtio_device_quiesce(struct virtio_device *dev);
@@ -177,9 +211,17 @@ void virtio_config_changed(struct virtio_device *dev);
 /* For drivers without ioeventfd (tests): as if the driver had written QueueNotify. */
 void virtio_kick(struct virtio_device *dev, uint32_t index);
 
+/* One half of a queue's address. */
+static inline void virtio_set_half(uint64_t *address, bool high, uint32_t value)
+{
+	unsigned int shift = high ? 32 : 0;
+
+	*address = (*address & ~((uint64_t)UINT32_MAX << shift)) | (uint64_t)value << shift;
+}
+
 static inline bool virtio_has_feature(const struct virtio_device *dev, unsigned int bit)
 {
-	return (dev->features >> bit & 1) != 0;
+	return (dev->state.features >> bit & 1) != 0;
 }
 
 #endif

@@ -11,14 +11,18 @@
 #include "vmm/irq.h"
 #include "vmm/virtio.h"
 
-struct virtio_mmio {
-	struct virtio_device *device; /* borrowed */
-	struct irq_line *irq;	      /* borrowed, edge */
+struct virtio_mmio_state {
 	uint32_t device_features_sel, driver_features_sel, queue_sel;
 };
 
+struct virtio_mmio {
+	struct virtio_mmio_state state;
+	struct virtio_device *device; /* borrowed */
+	struct irq_line *irq;	      /* borrowed, edge */
+};
+
 extern const struct bus_ops virtio_mmio_bus_ops;
-extern const struct state_desc virtio_mmio_state;
+extern const struct state_desc virtio_mmio_state; /* of struct virtio_mmio */
 
 #define VIRTIO_MMIO_NOTIFY_OFFSET \
 	0x50 /* QueueNotify: where ioeventfds are put, 4 bytes, datamatch = queue */

@@ -25,8 +25,10 @@
  *		virtqueue_suppress_kicks(q, false);
  *	} while (virtqueue_has_work(q));          -> it may have added before it saw the setting
  *
- * Saved: configuration, next avail and used positions, broken. In-flight heads are drained before
- * a save.
+ * Saved: configuration, next avail and used positions, broken. Nothing is in flight at a save: the
+ * queue has been stopped, which waits for what a back end works on and gives it back; only chains of a
+ * broken queue are never given back. A queue with positions has run, so its areas have to be in memory
+ * when it is loaded.
  */
 #ifndef VMM_VIRTQUEUE_H
 #define VMM_VIRTQUEUE_H
@@ -40,29 +42,36 @@
 
 #define VIRTQUEUE_SIZE_MAX 1024
 
-struct virtqueue {
+struct virtqueue_state {
 	/* Configuration: written by the transport under the device's lock while !ready. */
-	uint16_t size_max; /* power of 2; what the device offers */
-	uint16_t size;	   /* what the driver chose: power of 2, 1..size_max */
-	bool ready;
 	uint64_t desc_gpa, avail_gpa, used_gpa;
+	uint16_t size; /* what the driver chose: power of 2, 1..size_max; 0: something else */
+	bool ready;
+	/* Run time: owning worker only. */
+	bool broken;
+	uint16_t avail_next; /* position of the next entry to take */
+	uint16_t used_next;  /* position of the next entry to fill */
+};
+
+struct virtqueue {
+	struct virtqueue_state state;
+	uint16_t size_max; /* power of 2; what the device offers */
 
 	/* Run time: owning worker only. */
-	struct guest_memory *mem; /* borrowed */
-	bool running, broken;
+	struct guest_memory *mem; /* borrowed; NULL: it was never started, nor given any */
+	bool running;
 	bool event_idx, indirect;
-	uint8_t *desc, *avail, *used; /* translated */
-	uint16_t avail_next;	      /* position of the next entry to take */
-	uint16_t avail_seen;	      /* avail index as of the last read */
-	uint16_t used_next;	      /* position of the next entry to fill */
-	uint16_t used_published;      /* used index that the driver can see */
-	bool pass_open;		      /* something was taken since the avail index was read */
+	const uint8_t *desc, *avail; /* translated */
+	uint8_t *used;
+	uint16_t avail_seen;	 /* avail index as of the last read */
+	uint16_t used_published; /* used index that the driver can see */
+	bool pass_open;		 /* something was taken since the avail index was read */
 	bool kicks_suppressed;
 	uint64_t in_flight[VIRTQUEUE_SIZE_MAX / 64]; /* one bit per head */
 	uint32_t in_flight_count;
 };
 
-extern const struct state_desc virtqueue_state;
+extern const struct state_desc virtqueue_state; /* of struct virtqueue */
 
 /* One request: the driver's readable buffers first, then the writable ones, all translated. */
 struct virtqueue_chain {
@@ -76,7 +85,7 @@ struct virtqueue_chain {
 
 /* Sets size_max, everything else to reset values. */
 void virtqueue_init(struct virtqueue *q, uint16_t size_max);
-/* Back to reset values (keeps size_max). Only while not running. */
+/* Back to reset values (keeps size_max and mem). Only while not running. */
 void virtqueue_reset(struct virtqueue *q);
 
 /*
@@ -117,14 +126,21 @@ int virtqueue_pop(struct virtqueue *q, struct virtqueue_chain *chain, struct iov
 		  size_t max);
 /*
  * Puts the last popped chain back, as if it had not been taken; several of them in the reverse
- * order of their pops, none of them pushed.
+ * order of their pops, none of them pushed. What was written to one all the same has been said to
+ * guest_memory_written_list().
  */
 void virtqueue_unpop(struct virtqueue *q, const struct virtqueue_chain *chain);
 /*
- * Gives a chain back with `written` bytes written from the first writable buffer on; marks them
- * dirty. The driver sees it after virtqueue_publish().
+ * Gives a chain back with `written` bytes written from the first writable buffer on. Everything has
+ * arrived that was to be written to its writable buffers; all of these are marked dirty, whatever
+ * `written` says, because an error or a status byte may be anywhere. The driver sees it after
+ * virtqueue_publish().
  */
 void virtqueue_push(struct virtqueue *q, const struct virtqueue_chain *chain, uint32_t written);
+/* The same by a device that has written the first `written` bytes and nothing else, or has said so
+ * before: only these are marked. */
+void virtqueue_push_exact(struct virtqueue *q, const struct virtqueue_chain *chain,
+			  uint32_t written);
 /* Makes pushed chains visible. True if the driver wants an interrupt for them. */
 bool __must_use virtqueue_publish(struct virtqueue *q);
 /* Tells the driver not to kick (a hint), or to kick for the next entry. */

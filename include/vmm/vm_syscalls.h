@@ -7,7 +7,11 @@
 
 /* A vCPU's thread, from its first guest instruction on. */
 extern const struct syscall_list vcpu_syscalls;
-/* Main: life cycle, machine reset, loading the kernel again. */
+/* Main: what it does without the machine thread. */
 extern const struct syscall_list vm_main_syscalls;
+/* The machine thread; with the lists of the roles whose threads it starts, which inherit its filter. */
+extern const struct syscall_list vm_machine_syscalls;
+/* And what it calls for vCPUs' registers and interrupt controllers of this architecture. */
+extern const struct syscall_list arch_machine_syscalls;
 
 #endif

@@ -6,8 +6,9 @@
  *
  * worker_init() may run long before worker_start(): calls made meanwhile wait for the thread, or for
  * worker_cancel(), if there will be none.
- * worker_call() must never be made by a worker to another worker, and a worker never waits for a
- * vCPU or for main: that order keeps it free of deadlock.
+ * worker_call() must never be made by a queue's worker to another, and none of them ever waits for a
+ * vCPU, the machine thread (which has a worker of its own) or main: that order keeps it free of
+ * deadlock.
  */
 #ifndef VMM_WORKER_H
 #define VMM_WORKER_H
@@ -39,6 +40,9 @@ struct worker {
 	void *enter_arg;
 };
 
+/* Any thread that is to end. False: it has not, and is still to be joined. */
+bool thread_join_in_time(pthread_t thread, uint64_t limit_ns);
+
 /* What every worker needs: loop, eventfds and irqfds, mutexes, the end of the thread. */
 extern const struct syscall_list worker_syscalls;
 
@@ -54,6 +58,8 @@ bool worker_call(struct worker *worker, void (*fn)(void *arg), void *arg);
 void worker_cancel(struct worker *worker);
 /* True on the worker's own thread. */
 bool worker_is_current(const struct worker *worker);
+/* Its loop has been stopped, or will be: joins the thread. False: it has not ended in time. */
+bool worker_join(struct worker *worker, uint64_t limit_ns);
 /* Stops the loop and joins the thread, if started; then frees the loop. Accepts a zeroed worker. */
 void worker_finish(struct worker *worker);
 

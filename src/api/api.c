@@ -244,6 +244,73 @@ static int parse_body(struct api_call *call, const struct http_request *request,
 	return 0;
 }
 
+static int bad_query(const char *pair, struct error *e)
+{
+	char shown[PATH_SHOWN];
+
+	api_show_text(shown, sizeof(shown), pair, strlen(pair));
+	return error_set(e, ERROR_HTTP, EINVAL, "'%s' in the query is not understood", shown);
+}
+
+/* "key=value"; of a flag "key", "key=true" and "key=false". */
+static int parse_pair(const struct option_table *table, void *object, char *pair, struct error *e)
+{
+	struct option_iter at = option_iter(table);
+	size_t len = strcspn(pair, "=");
+	const char *value = pair[len] == '=' ? pair + len + 1 : "true";
+	int r;
+
+	while (option_next(&at)) {
+		if (strlen(at.option->name) != len || memcmp(at.option->name, pair, len) != 0) {
+			continue;
+		}
+		if (at.option->type != OPTION_FLAG) {
+			r = options_set(at.option, object, at.option->name, value, e);
+		} else if (strcmp(value, "true") == 0) {
+			r = options_set(at.option, object, at.option->name, NULL, e);
+		} else {
+			r = strcmp(value, "false") == 0 ? 0 : bad_query(pair, e);
+		}
+		return r < 0 && e->code == ERROR_USAGE ? bad_query(pair, e) : r;
+	}
+	return bad_query(pair, e);
+}
+
+/* "a=1&b" by the table of the request. Firecracker's requests have no query that means something. */
+static int parse_query(struct api_call *call, const struct http_request *request, struct error *e)
+{
+	const struct request_info *info = &request_infos[call->route->request];
+	char *text, *rest, *pair;
+	int r;
+
+	call->object = calloc(1, info->size);
+	if (call->object == NULL) {
+		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "out of memory");
+	}
+	r = options_defaults(info->body, call->object, e);
+	if (r < 0 || request->query == NULL || request->query[0] == '\0' || call->firecracker) {
+		return r;
+	}
+	text = strdup(request->query);
+	if (text == NULL) {
+		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "out of memory");
+	}
+	rest = text;
+	while (r == 0 && (pair = strsep(&rest, "&")) != NULL) {
+		r = *pair != '\0' ? parse_pair(info->body, call->object, pair, e) : 0;
+	}
+	free(text);
+	return r;
+}
+
+static int parse(struct api_call *call, const struct http_request *request, struct error *e)
+{
+	if (request_infos[call->route->request].query) {
+		return parse_query(call, request, e);
+	}
+	return request->body_len > 0 ? parse_body(call, request, e) : 0;
+}
+
 static void make_request(struct api *api, struct http_call *http, const struct route_match *match,
 			 const struct http_request *request)
 {
@@ -262,7 +329,7 @@ static void make_request(struct api *api, struct http_call *http, const struct r
 	}
 	call->log = api->log_requests;
 	call->firecracker = api->firecracker;
-	if (request->body_len > 0 && parse_body(call, request, &e) < 0) {
+	if (parse(call, request, &e) < 0) {
 		log_request(call, &e);
 		http_call_reply_error(http, 400, &e, NULL);
 		destroy_call(call);
@@ -281,20 +348,19 @@ static void write_server_metrics(const struct api *api, struct metrics_text *tex
 	struct http_server_stats stats = { 0 };
 
 	http_server_stats(api->server, &stats);
-	metrics_begin(text, "vmm_http_requests_total", METRIC_COUNTER, "Requests that were read");
-	metrics_sample(text, NULL, NULL, stats.requests);
-	metrics_begin(text, "vmm_http_refused_total", METRIC_COUNTER,
-		      "Requests that were refused because they break the rules of HTTP");
-	metrics_sample(text, NULL, NULL, stats.refused);
-	metrics_begin(text, "vmm_http_accepted_total", METRIC_COUNTER, "Connections accepted");
-	metrics_sample(text, NULL, NULL, stats.accepted);
-	metrics_begin(text, "vmm_http_evicted_total", METRIC_COUNTER,
-		      "Idle connections that had to make room for others");
-	metrics_sample(text, NULL, NULL, stats.evicted);
-	metrics_begin(text, "vmm_http_connections", METRIC_GAUGE, "Connections that are open");
-	metrics_sample(text, NULL, NULL, stats.connections);
-	metrics_begin(text, "vmm_event_streams", METRIC_GAUGE, "Clients that follow the events");
-	metrics_sample(text, NULL, NULL, api->stream_count);
+	metrics_number(text, "vmm_http_requests_total", METRIC_COUNTER, "Requests that were read",
+		       stats.requests);
+	metrics_number(text, "vmm_http_refused_total", METRIC_COUNTER,
+		       "Requests that were refused because they break the rules of HTTP",
+		       stats.refused);
+	metrics_number(text, "vmm_http_accepted_total", METRIC_COUNTER, "Connections accepted",
+		       stats.accepted);
+	metrics_number(text, "vmm_http_evicted_total", METRIC_COUNTER,
+		       "Idle connections that had to make room for others", stats.evicted);
+	metrics_number(text, "vmm_http_connections", METRIC_GAUGE, "Connections that are open",
+		       stats.connections);
+	metrics_number(text, "vmm_event_streams", METRIC_GAUGE, "Clients that follow the events",
+		       api->stream_count);
 }
 
 static void reply_metrics(struct api *api, struct http_call *call)

@@ -14,7 +14,7 @@
 #include <string.h>
 
 #include "api_internal.h"
-#include "vmm/overflow.h"
+#include "vmm/text.h"
 
 #define TYPE  "application/x-ndjson"
 #define SHOWN 40 /* bytes of a bad query that a message repeats */
@@ -33,20 +33,6 @@ struct events_query {
 	bool follow;
 };
 
-static bool parse_number(uint64_t *ret, const char *text, size_t len)
-{
-	uint64_t n = 0;
-
-	for (size_t i = 0; i < len; i++) {
-		if (text[i] < '0' || text[i] > '9' || mul_overflow(n, 10, &n) ||
-		    add_overflow(n, (uint64_t)(text[i] - '0'), &n)) {
-			return false;
-		}
-	}
-	*ret = n;
-	return len > 0;
-}
-
 static bool is_word(const char *text, size_t len, const char *word)
 {
 	return strlen(word) == len && memcmp(text, word, len) == 0;
@@ -60,7 +46,8 @@ static int parse_pair(struct events_query *query, const char *pair, size_t len, 
 	size_t value_len = len - (size_t)(value - pair);
 	char shown[SHOWN];
 
-	if (is_word(pair, key_len, "after") && parse_number(&query->after, value, value_len)) {
+	if (is_word(pair, key_len, "after") &&
+	    text_to_number(value, value_len, 10, &query->after) == 0) {
 		return 0;
 	}
 	if (is_word(pair, key_len, "follow") && is_word(value, value_len, "true")) {

@@ -28,10 +28,11 @@
  */
 #include "http_parser.h"
 
+#include <errno.h>
 #include <string.h>
 #include <strings.h>
 
-#include "vmm/overflow.h"
+#include "vmm/text.h"
 
 static const char *const method_names[HTTP_METHODS] = {
 	[HTTP_GET] = "GET",	    [HTTP_PUT] = "PUT",	  [HTTP_PATCH] = "PATCH",
@@ -92,17 +93,6 @@ static bool is_token_char(unsigned char c)
 static bool is_control(unsigned char c)
 {
 	return c < 0x20 || c == 0x7f;
-}
-
-static int hex_value(char c)
-{
-	if (c >= '0' && c <= '9') {
-		return c - '0';
-	}
-	if (c >= 'a' && c <= 'f') {
-		return c - 'a' + 10;
-	}
-	return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
 static bool is_word(const char *text, size_t len, const char *word)
@@ -306,19 +296,11 @@ static void request_line(struct http_parser *parser, char *data, const struct li
 static void content_length(struct http_parser *parser, const char *value, size_t len)
 {
 	uint64_t length = 0;
+	int r = text_to_number(value, len, 10, &length);
 
-	for (size_t i = 0; i < len; i++) {
-		if (value[i] < '0' || value[i] > '9') {
-			len = 0;
-			break;
-		}
-		if (mul_overflow(length, 10, &length) ||
-		    add_overflow(length, (uint64_t)(value[i] - '0'), &length)) {
-			FAIL(parser, 413, "Content-Length has more than 64 bits");
-			return;
-		}
-	}
-	if (len == 0) {
+	if (r == -ERANGE) {
+		FAIL(parser, 413, "Content-Length has more than 64 bits");
+	} else if (r < 0) {
 		FAIL(parser, 400, "Content-Length: a decimal number is expected, digits only");
 	} else if (parser->has_length && parser->length != length) {
 		FAIL(parser, 400, "Content-Length is given twice, as %llu and %llu",
@@ -343,20 +325,28 @@ static void transfer_encoding(struct http_parser *parser, const char *value, siz
 	}
 }
 
+/* Without the blanks around it. */
+static const char *trim(const char *text, size_t *len)
+{
+	while (*len > 0 && (text[0] == ' ' || text[0] == '\t')) {
+		text++;
+		(*len)--;
+	}
+	while (*len > 0 && (text[*len - 1] == ' ' || text[*len - 1] == '\t')) {
+		(*len)--;
+	}
+	return text;
+}
+
 /* A list of words, of which one concerns us. */
 static void connection(struct http_parser *parser, const char *value, size_t len)
 {
 	while (len != 0) {
 		const char *comma = memchr(value, ',', len);
-		size_t item = comma != NULL ? (size_t)(comma - value) : len, from = 0, to = item;
+		size_t item = comma != NULL ? (size_t)(comma - value) : len, size = item;
+		const char *word = trim(value, &size);
 
-		while (from < to && (value[from] == ' ' || value[from] == '\t')) {
-			from++;
-		}
-		while (from < to && (value[to - 1] == ' ' || value[to - 1] == '\t')) {
-			to--;
-		}
-		parser->close |= is_word(value + from, to - from, "close");
+		parser->close |= is_word(word, size, "close");
 		item += comma != NULL ? 1 : 0;
 		value += item;
 		len -= item;
@@ -386,7 +376,8 @@ static void header_field(struct http_parser *parser, const char *name, size_t na
 static void header_line(struct http_parser *parser, const struct line *line)
 {
 	const char *colon = memchr(line->text, ':', line->len);
-	size_t name_len, from, to = line->len;
+	size_t name_len, len;
+	const char *value;
 
 	if (line->text[0] == ' ' || line->text[0] == '\t') {
 		FAIL(parser, 400,
@@ -406,8 +397,8 @@ static void header_line(struct http_parser *parser, const struct line *line)
 			return;
 		}
 	}
-	for (from = name_len + 1; from < to; from++) {
-		unsigned char c = (unsigned char)line->text[from];
+	for (size_t i = name_len + 1; i < line->len; i++) {
+		unsigned char c = (unsigned char)line->text[i];
 
 		if (is_control(c) && c != '\t') {
 			FAIL(parser, 400, "header '%.*s': byte 0x%02x is not allowed",
@@ -415,15 +406,10 @@ static void header_line(struct http_parser *parser, const struct line *line)
 			return;
 		}
 	}
-	from = name_len + 1;
-	while (from < to && (line->text[from] == ' ' || line->text[from] == '\t')) {
-		from++;
-	}
-	while (from < to && (line->text[to - 1] == ' ' || line->text[to - 1] == '\t')) {
-		to--;
-	}
+	len = line->len - name_len - 1;
+	value = trim(colon + 1, &len);
 	if (parser->state == HTTP_PARSER_HEADERS) {
-		header_field(parser, line->text, name_len, line->text + from, to - from);
+		header_field(parser, line->text, name_len, value, len);
 	}
 }
 

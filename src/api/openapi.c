@@ -30,11 +30,6 @@ static const char description[] =
 	"What is no proper HTTP is refused with the status that HTTP has for it, and the same "
 	"JSON with the text also as `error`.";
 
-static bool put(json_t *object, const char *key, json_t *value)
-{
-	return json_object_set_new(object, key, value) == 0; /* takes `value` in any case */
-}
-
 static bool append(json_t *array, json_t *value)
 {
 	return json_array_append_new(array, value) == 0;
@@ -121,7 +116,7 @@ static json_t *field_schema(const struct schema_field *field)
 {
 	auto_json json_t *schema = type_schema(field->type);
 
-	if (field->help != NULL && !put(schema, "description", json_string(field->help))) {
+	if (field->help != NULL && !json_put(schema, "description", json_string(field->help))) {
 		return NULL;
 	}
 	return take_ptr(schema);
@@ -145,7 +140,7 @@ static json_t *table_schema(const struct schema *table)
 	}
 	schema = json_pack("{s:s, s:s, s:O, s:O}", "type", "object", "description", table->help,
 			   "properties", properties, "required", required);
-	if (table->closed && !put(schema, "additionalProperties", json_false())) {
+	if (table->closed && !json_put(schema, "additionalProperties", json_false())) {
 		return NULL;
 	}
 	return take_ptr(schema);
@@ -159,8 +154,8 @@ static bool put_body_schemas(json_t *all)
 
 		if (routes[i].kind == ROUTE_REQUEST && routes[i].body != NULL &&
 		    info->body != NULL &&
-		    !put(all, routes[i].body,
-			 options_schema(info->body, info->patch ? OPTIONS_JSON_PATCH : 0))) {
+		    !json_put(all, routes[i].body,
+			      options_schema(info->body, info->patch ? OPTIONS_JSON_PATCH : 0))) {
 			return false;
 		}
 	}
@@ -172,7 +167,7 @@ static json_t *describe_schemas(void)
 	auto_json json_t *all = json_object();
 
 	for (size_t i = 0; i < schema_count; i++) {
-		if (!put(all, schemas[i].name, table_schema(&schemas[i]))) {
+		if (!json_put(all, schemas[i].name, table_schema(&schemas[i]))) {
 			return NULL;
 		}
 	}
@@ -205,6 +200,25 @@ static bool put_event_parameters(json_t *parameters)
 				"schema", "type", "boolean", "default", 1));
 }
 
+/* What a request takes in its query, by its table. */
+static bool put_query(json_t *parameters, const struct option_table *table)
+{
+	struct option_iter at = option_iter(table);
+	bool ok = true;
+
+	while (ok && option_next(&at)) {
+		const struct option *option = at.option;
+		const char *type = option->type == OPTION_FLAG ? "boolean" : "string";
+
+		ok = append(parameters,
+			    json_pack("{s:s, s:s, s:s, s:b, s:{s:s, s:s*}}", "name", option->name,
+				      "in", "query", "description", option->help, "allowEmptyValue",
+				      option->type == OPTION_FLAG, "schema", "type", type,
+				      "default", option->fallback));
+	}
+	return ok;
+}
+
 static bool put_parameters(json_t *operation, const struct route *route)
 {
 	auto_json json_t *parameters = json_array();
@@ -214,6 +228,10 @@ static bool put_parameters(json_t *operation, const struct route *route)
 		return false;
 	}
 	if (route->kind == ROUTE_EVENTS && !put_event_parameters(parameters)) {
+		return false;
+	}
+	if (route->kind == ROUTE_REQUEST && request_infos[route->request].query &&
+	    !put_query(parameters, request_infos[route->request].body)) {
 		return false;
 	}
 	return json_array_size(parameters) == 0 ||
@@ -243,17 +261,18 @@ static json_t *describe_responses(const struct route *route)
 	if (route->kind == ROUTE_LATER) {
 		return take_ptr(responses);
 	}
-	if (replies ? !put(responses, "200",
-			   json_pack("{s:s, s:o}", "description", "Success", "content",
-				     success_content(route)))
-		    : !put(responses, "204", json_pack("{s:s}", "description", "Success"))) {
+	if (replies ? !json_put(responses, "200",
+				json_pack("{s:s, s:o}", "description", "Success", "content",
+					  success_content(route)))
+		    : !json_put(responses, "204", json_pack("{s:s}", "description", "Success"))) {
 		return NULL;
 	}
 	if (route->ours && route_parameter(route, &len) != NULL &&
-	    !put(responses, "404", reference("responses", "NotFound"))) {
+	    !json_put(responses, "404", reference("responses", "NotFound"))) {
 		return NULL;
 	}
-	if (route->body != NULL && !put(responses, "413", reference("responses", "TooLarge"))) {
+	if (route->body != NULL &&
+	    !json_put(responses, "413", reference("responses", "TooLarge"))) {
 		return NULL;
 	}
 	return take_ptr(responses);
@@ -283,9 +302,10 @@ static json_t *describe_operation(const struct route *route)
 		return NULL;
 	}
 	if (route->body != NULL &&
-	    !put(operation, "requestBody",
-		 json_pack("{s:b, s:o}", "required", 1, "content",
-			   json_content("application/json", reference("schemas", route->body))))) {
+	    !json_put(operation, "requestBody",
+		      json_pack("{s:b, s:o}", "required", 1, "content",
+				json_content("application/json",
+					     reference("schemas", route->body))))) {
 		return NULL;
 	}
 	return take_ptr(operation);
@@ -301,7 +321,7 @@ static json_t *describe_paths(void)
 
 		if (path == NULL) {
 			path = json_object();
-			if (!put(paths, routes[i].path, path)) {
+			if (!json_put(paths, routes[i].path, path)) {
 				return NULL;
 			}
 		}
@@ -313,7 +333,7 @@ static json_t *describe_paths(void)
 				break;
 			}
 		}
-		if (!put(path, method, describe_operation(&routes[i]))) {
+		if (!json_put(path, method, describe_operation(&routes[i]))) {
 			return NULL;
 		}
 	}

@@ -25,15 +25,11 @@
 		.summary = (summary_), .missing = (missing_)                                     \
 	}
 
-#define NO_UNPLUG                                                                             \
-	"Devices cannot be removed while the VM exists: that needs the PCI transport, which " \
-	"this version does not have."
-#define NO_VSOCK    "This version has no vsock device."
-#define NO_BALLOON  "This version has no memory balloon device."
-#define NO_MMDS	    "This version has no metadata service (MMDS)."
-#define NO_PMEM	    "This version has no persistent memory device."
-#define NO_HOTPLUG  "Memory cannot be added or removed: this version has no virtio-mem device."
-#define NO_SNAPSHOT "This version can neither write nor load snapshots."
+#define NO_VSOCK   "This version has no vsock device."
+#define NO_BALLOON "This version has no memory balloon device."
+#define NO_MMDS	   "This version has no metadata service (MMDS)."
+#define NO_PMEM	   "This version has no persistent memory device."
+#define NO_HOTPLUG "Memory cannot be added or removed: this version has no virtio-mem device."
 
 const struct route routes[] = {
 	REQUEST(GET, "/", GET_INSTANCE, .reply = "Instance"),
@@ -47,14 +43,13 @@ const struct route routes[] = {
 	REQUEST(PUT, "/machine-config", PUT_MACHINE_CONFIG, .body = "MachineConfig"),
 	REQUEST(PATCH, "/machine-config", PATCH_MACHINE_CONFIG, .body = "MachineConfigUpdate"),
 	REQUEST(PUT, "/cpu-config", PUT_CPU_CONFIG, .body = "CpuConfig"),
-	REQUEST(PUT, "/drives/{drive_id}", PUT_DRIVE, .body = "Drive"),
-	REQUEST(PATCH, "/drives/{drive_id}", PATCH_DRIVE, .body = "DriveUpdate"),
-	LATER(DELETE, "/drives/{drive_id}", "DeleteDrive", "Removes a drive.", NO_UNPLUG),
+	REQUEST(PUT, "/drives/{drive_id}", PUT_DISK, .body = "Drive"),
+	REQUEST(PATCH, "/drives/{drive_id}", PATCH_DISK, .body = "DriveUpdate"),
+	REQUEST(DELETE, "/drives/{drive_id}", DELETE_DISK),
 	REQUEST(PUT, "/network-interfaces/{iface_id}", PUT_NET, .body = "NetworkInterface"),
 	REQUEST(PATCH, "/network-interfaces/{iface_id}", PATCH_NET,
 		.body = "NetworkInterfaceUpdate"),
-	LATER(DELETE, "/network-interfaces/{iface_id}", "DeleteNetworkInterface",
-	      "Removes a network card.", NO_UNPLUG),
+	REQUEST(DELETE, "/network-interfaces/{iface_id}", DELETE_NET),
 	REQUEST(PUT, "/serial", PUT_SERIAL, .body = "Serial"),
 	REQUEST(PUT, "/entropy", PUT_ENTROPY, .body = "Entropy"),
 	REQUEST(PUT, "/logger", PUT_LOGGER, .body = "Logger"),
@@ -93,8 +88,8 @@ const struct route routes[] = {
 	      NO_HOTPLUG),
 	LATER(PATCH, "/hotplug/memory", "PatchHotplugMemory", "Adds or removes memory.",
 	      NO_HOTPLUG),
-	LATER(PUT, "/snapshot/create", "CreateSnapshot", "Writes a snapshot.", NO_SNAPSHOT),
-	LATER(PUT, "/snapshot/load", "LoadSnapshot", "Loads a snapshot.", NO_SNAPSHOT),
+	REQUEST(PUT, "/snapshot/create", PUT_SNAPSHOT, .body = "SnapshotCreate"),
+	REQUEST(PUT, "/snapshot/load", PUT_SNAPSHOT_LOAD, .body = "SnapshotLoad"),
 
 	{ .method = HTTP_GET,
 	  .path = "/events",

@@ -61,6 +61,7 @@ static const struct schema_field net_traffic_fields[] = {
 static const struct schema_field failure_fields[] = {
 	{ "code", "error-code", NULL },
 	{ "message", "string", NULL },
+	{ "hint?", "string", "the cure" },
 };
 
 static const struct schema_field end_fields[] = {
@@ -72,7 +73,8 @@ static const struct schema_field end_fields[] = {
 
 static const struct schema_field vm_fields[] = {
 	{ "id", "string", "name of the VM" },
-	{ "state", "not-started|starting|running|paused|ended", NULL },
+	{ "state", "not-started|starting|running|pausing|paused|resuming|resetting|stopping|ended",
+	  NULL },
 	{ "uptime_ms", "integer", "since it first ran" },
 	{ "pid", "integer", "the process" },
 	{ "vcpu_count", "integer", NULL },

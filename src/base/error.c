@@ -40,6 +40,8 @@ static const char *const code_names[] = {
 	[ERROR_EXISTS] = "exists",
 	[ERROR_BUSY] = "busy",
 	[ERROR_CANCELLED] = "cancelled",
+	[ERROR_SNAPSHOT] = "snapshot",
+	[ERROR_MIGRATION] = "migration",
 };
 
 _Static_assert(ARRAY_SIZE(code_names) == ERROR_CODES, "every error code has a name");

@@ -22,8 +22,8 @@
 #include <sys/stat.h>
 
 #include "vmm/cleanup.h"
+#include "vmm/text.h"
 
-#define CHUNK	    KIB(16)		  /* of a file whose size is not known beforehand */
 #define LARGEST	    "9223372036854775807" /* number of jansson's */
 #define LARGEST_LEN (sizeof(LARGEST) - 1)
 #define PATH_SHOWN  160 /* bytes of a path that a message repeats */
@@ -220,38 +220,6 @@ int json_parse(json_t **ret, const char *text, size_t len, struct error *e)
 	return 0;
 }
 
-/* Reads until the end of the file or until one byte more than `max` is there. */
-static ssize_t read_some(int fd, size_t expected, size_t max, char **ret)
-{
-	auto_free char *data = NULL;
-	size_t len = 0, room = 0;
-
-	for (;;) {
-		ssize_t n;
-
-		if (len == room) {
-			size_t wanted = room == 0 ? MAX(expected, (size_t)CHUNK) : 2 * room;
-			char *grown;
-
-			room = MIN(wanted, max) + 1;
-			grown = realloc(data, room);
-			if (grown == NULL) {
-				return -ENOMEM;
-			}
-			data = grown;
-		}
-		n = read(fd, data + len, room - len);
-		if (n < 0 && errno != EINTR) {
-			return -errno;
-		}
-		len += n > 0 ? (size_t)n : 0;
-		if (n == 0 || len > max) {
-			*ret = take_ptr(data);
-			return (ssize_t)len;
-		}
-	}
-}
-
 int json_read_file(json_t **ret, const char *path, size_t max, struct error *e)
 {
 	auto_close int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
@@ -265,7 +233,7 @@ int json_read_file(json_t **ret, const char *path, size_t max, struct error *e)
 		return error_set_sys(e, ERROR_CONFIG, errno, "open '%.*s'", PATH_SHOWN, path);
 	}
 	len = fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size >= 0 ? st.st_size : 0;
-	len = read_some(fd, (size_t)len, max, &text);
+	len = read_whole(fd, (size_t)len, max, &text);
 	if (len < 0) {
 		return error_set_sys(e, len == -ENOMEM ? ERROR_NO_MEMORY : ERROR_CONFIG, (int)-len,
 				     "read '%.*s'", PATH_SHOWN, path);
@@ -279,6 +247,48 @@ int json_read_file(json_t **ret, const char *path, size_t max, struct error *e)
 		(void)error_prefix(e, "'%.*s'", PATH_SHOWN, path);
 	}
 	return r;
+}
+
+json_t *json_any_string(const char *text, const char *instead)
+{
+	json_t *value = json_string(text);
+	size_t size = strlen(instead);
+	char *copy, *end;
+
+	if (value != NULL) {
+		return value;
+	}
+	copy = malloc(size * strlen(text) + 1);
+	for (end = copy; copy != NULL && *text != '\0';) {
+		uint32_t character;
+		size_t len = utf8_length(text, &character);
+
+		memcpy(end, len != 0 ? text : instead, len != 0 ? len : size);
+		end += len != 0 ? len : size;
+		text += len != 0 ? len : 1;
+	}
+	value = copy != NULL ? json_stringn(copy, (size_t)(end - copy)) : NULL;
+	free(copy);
+	return value;
+}
+
+const char *json_unknown_key(const json_t *value, const char *const *known)
+{
+	/* The iteration does not change the object, its type just does not say so. */
+	json_t *object = (json_t *)(uintptr_t)value;
+
+	for (void *i = json_object_iter(object); i != NULL; i = json_object_iter_next(object, i)) {
+		const char *key = json_object_iter_key(i);
+		size_t k = 0;
+
+		while (known[k] != NULL && strcmp(known[k], key) != 0) {
+			k++;
+		}
+		if (known[k] == NULL) {
+			return key;
+		}
+	}
+	return NULL;
 }
 
 static char *dump(const json_t *value, size_t flags, size_t *len)

@@ -32,6 +32,7 @@
 #include "vmm/calendar.h"
 #include "vmm/cleanup.h"
 #include "vmm/error.h"
+#include "vmm/text.h"
 
 #define LINE_MAX_BYTES 1024
 #define STAMP_MAX      256 /* time, id, thread, level, place */
@@ -140,37 +141,16 @@ bool log_enabled(enum log_level level)
 
 /* Bytes of the UTF-8 sequence at `s` that may be shown as it is; 0 for a control character or a
  * malformed sequence. */
-static size_t printable_length(const unsigned char *s)
+static size_t printable_length(const char *text)
 {
-	static const struct {
-		unsigned char mask, lead;
-		uint32_t min;
-	} forms[] = { { 0xe0, 0xc0, 0x80 }, { 0xf0, 0xe0, 0x800 }, { 0xf8, 0xf0, 0x10000 } };
+	uint32_t c = 0;
+	size_t len = utf8_length(text, &c);
 
-	if (s[0] < 0x80) {
-		return s[0] >= 0x20 && s[0] != 0x7f;
-	}
-	for (size_t i = 0; i < ARRAY_SIZE(forms); i++) {
-		uint32_t c = s[0] & (unsigned char)~forms[i].mask;
-
-		if ((s[0] & forms[i].mask) != forms[i].lead) {
-			continue;
-		}
-		for (size_t k = 1; k <= i + 1; k++) {
-			if ((s[k] & 0xc0) != 0x80) {
-				return 0;
-			}
-			c = c << 6 | (s[k] & 0x3fu);
-		}
-		/* Overlong forms, C1 controls, surrogates, beyond Unicode; the marks that reorder
-		 * text. */
-		if (c < forms[i].min || c < 0xa0 || (c >= 0xd800 && c < 0xe000) || c > 0x10ffff ||
-		    (c >= 0x202a && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069)) {
-			return 0;
-		}
-		return i + 2;
-	}
-	return 0;
+	/* C1 controls, and the marks that reorder text. */
+	return c < 0x20 || (c >= 0x7f && c < 0xa0) || (c >= 0x202a && c <= 0x202e) ||
+			       (c >= 0x2066 && c <= 0x2069)
+		       ? 0
+		       : len;
 }
 
 /* Copies `text` without its trailing newlines; what a terminal could act on becomes '?'. Returns
@@ -183,7 +163,7 @@ static char *copy_harmless(char *out, const char *end, const char *text)
 		len--;
 	}
 	for (size_t i = 0; i < len && out < end;) {
-		size_t n = printable_length((const unsigned char *)text + i);
+		size_t n = printable_length(text + i);
 
 		if (n == 0) {
 			*out++ = '?';

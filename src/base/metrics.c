@@ -16,36 +16,14 @@
 #include <string.h>
 
 #include "vmm/cleanup.h"
+#include "vmm/text.h"
 
-#define NS_PER_S   ((uint64_t)1000000000)
-#define ROOM_FIRST KIB(4)
-
-/* Makes room for so many bytes more and a NUL. */
-static bool make_room(struct metrics_text *text, size_t len)
-{
-	size_t room = text->room != 0 ? text->room : ROOM_FIRST;
-	char *grown;
-
-	while (room - text->len <= len) {
-		if (room > SIZE_MAX / 4) {
-			return false;
-		}
-		room *= 2;
-	}
-	if (room == text->room) {
-		return true;
-	}
-	grown = realloc(text->data, room);
-	if (grown == NULL) {
-		return false;
-	}
-	text->data = grown;
-	text->room = room;
-	return true;
-}
+#define NS_PER_S ((uint64_t)1000000000)
 
 static void __printf_like(2, 3) put(struct metrics_text *text, const char *fmt, ...)
 {
+	struct text_buffer buffer = { text->data, text->len, text->room };
+	auto_free char *line = NULL;
 	va_list args;
 	int len;
 
@@ -53,16 +31,15 @@ static void __printf_like(2, 3) put(struct metrics_text *text, const char *fmt, 
 		return;
 	}
 	va_start(args, fmt);
-	len = vsnprintf(NULL, 0, fmt, args);
+	len = vasprintf(&line, fmt, args);
 	va_end(args);
-	if (len < 0 || !make_room(text, (size_t)len)) {
-		text->failed = true;
-		return;
+	if (len < 0) {
+		line = NULL; /* not defined then */
 	}
-	va_start(args, fmt);
-	(void)vsnprintf(text->data + text->len, (size_t)len + 1, fmt, args);
-	va_end(args);
-	text->len += (size_t)len;
+	text->failed = line == NULL || !text_buffer_add(&buffer, line, (size_t)len);
+	text->data = buffer.data;
+	text->len = buffer.len;
+	text->room = buffer.room;
 }
 
 void metrics_begin(struct metrics_text *text, const char *name, enum metric_type type,
@@ -117,6 +94,13 @@ void metrics_sample(struct metrics_text *text, const char *label, const char *la
 
 	(void)snprintf(number, sizeof(number), "%" PRIu64, value);
 	sample(text, label, label_value, number);
+}
+
+void metrics_number(struct metrics_text *text, const char *name, enum metric_type type,
+		    const char *help, uint64_t value)
+{
+	metrics_begin(text, name, type, help);
+	metrics_sample(text, NULL, NULL, value);
 }
 
 void metrics_sample_seconds(struct metrics_text *text, const char *label, const char *label_value,

@@ -19,6 +19,7 @@
 
 #include "options_internal.h"
 #include "vmm/overflow.h"
+#include "vmm/text.h"
 
 #define NS_PER_MS 1000000ULL
 #define NS_PER_S  1000000000ULL
@@ -133,6 +134,7 @@ void option_describe(const struct option *option, char *buf, size_t size)
 	case OPTION_STRING:
 	case OPTION_LIST:
 	case OPTION_OBJECT:
+	case OPTION_OBJECTS:
 	case OPTION_INCLUDE:
 		(void)snprintf(buf, size, "%s",
 			       option->argument != NULL ? option->argument : "text");
@@ -281,15 +283,6 @@ static int named_value(const struct option *option, const struct option_value *v
 	return refuse(option, what, text, "not known", e);
 }
 
-static int hex_digit(char c)
-{
-	if (c >= '0' && c <= '9') {
-		return c - '0';
-	}
-	c |= 0x20;
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 const char *option_parse_mac(const char *text, bool any, uint8_t *mac)
 {
 	static const uint8_t zero[6];
@@ -299,7 +292,7 @@ const char *option_parse_mac(const char *text, bool any, uint8_t *mac)
 		return "not a MAC address";
 	}
 	for (size_t i = 0; i < sizeof(bytes); i++) {
-		int high = hex_digit(text[3 * i]), low = hex_digit(text[3 * i + 1]);
+		int high = hex_value(text[3 * i]), low = hex_value(text[3 * i + 1]);
 
 		if (high < 0 || low < 0 || (i < 5 && text[3 * i + 2] != ':')) {
 			return "not a MAC address";
@@ -420,6 +413,7 @@ int option_set_value(const struct option *option, void *object, const char *what
 		return option->add(object, text, e);
 	case OPTION_FLAG:
 	case OPTION_OBJECT:
+	case OPTION_OBJECTS:
 	case OPTION_INCLUDE:
 		break;
 	}

@@ -36,19 +36,13 @@ static bool find_letter(const struct option_table *table, char letter, struct op
 static void clear(const struct option *option, void *member)
 {
 	static const size_t sizes[] = {
-		[OPTION_FLAG] = sizeof(bool),
-		[OPTION_BOOL] = sizeof(bool),
-		[OPTION_STRING] = sizeof(char *),
-		[OPTION_U32] = sizeof(uint32_t),
-		[OPTION_SIZE] = sizeof(uint64_t),
-		[OPTION_DURATION] = sizeof(uint64_t),
-		[OPTION_ENUM] = sizeof(int),
-		[OPTION_MAC] = 6,
-		[OPTION_FD] = sizeof(int),
-		[OPTION_LIST] = 0,
-		[OPTION_U64] = sizeof(uint64_t),
-		[OPTION_OBJECT] = 0,
-		[OPTION_INCLUDE] = 0,
+		[OPTION_FLAG] = sizeof(bool),	   [OPTION_BOOL] = sizeof(bool),
+		[OPTION_STRING] = sizeof(char *),  [OPTION_U32] = sizeof(uint32_t),
+		[OPTION_SIZE] = sizeof(uint64_t),  [OPTION_DURATION] = sizeof(uint64_t),
+		[OPTION_ENUM] = sizeof(int),	   [OPTION_MAC] = 6,
+		[OPTION_FD] = sizeof(int),	   [OPTION_LIST] = 0,
+		[OPTION_U64] = sizeof(uint64_t),   [OPTION_OBJECT] = 0,
+		[OPTION_OBJECTS] = sizeof(void *), [OPTION_INCLUDE] = 0,
 	};
 
 	if (option->type == OPTION_FD) {
@@ -99,20 +93,25 @@ int options_their_defaults(const struct option_table *table, void *object, struc
 	return set_defaults(table, object, true, e);
 }
 
-/* What another program's flag is here; NULL if it is nobody's. `word` has its dashes. */
-static const char *find_foreign(const struct option_table *table, const char *word)
+const char *options_foreign(const struct option_foreign *list, const char *word, size_t len)
 {
-	size_t len = strcspn(word, "=");
+	for (; list != NULL && list->words != NULL; list++) {
+		size_t size;
 
-	for (const struct option_foreign *f = table->foreign; f != NULL && f->word != NULL; f++) {
-		if (strlen(f->word) == len && memcmp(f->word, word, len) == 0) {
-			while (f->here == NULL) {
-				f++;
+		for (const char *at = list->words; *at != '\0'; at += size + (at[size] == ' ')) {
+			size = strcspn(at, " ");
+			if (size == len && memcmp(at, word, len) == 0) {
+				return list->here;
 			}
-			return f->here;
 		}
 	}
 	return NULL;
+}
+
+/* What another program's flag is here; NULL if it is nobody's. `word` has its dashes. */
+static const char *find_foreign(const struct option_table *table, const char *word)
+{
+	return options_foreign(table->foreign, word, strcspn(word, "="));
 }
 
 static int foreign_flag(const char *word, const char *here, struct error *e)

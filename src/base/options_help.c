@@ -38,7 +38,7 @@ const char *options_placeholder(const struct option *option)
 		[OPTION_U32] = "N",	  [OPTION_SIZE] = "SIZE",   [OPTION_DURATION] = "TIME",
 		[OPTION_ENUM] = "CHOICE", [OPTION_MAC] = "MAC",	    [OPTION_FD] = "N",
 		[OPTION_LIST] = "TEXT",	  [OPTION_U64] = "N",	    [OPTION_OBJECT] = "",
-		[OPTION_INCLUDE] = "",
+		[OPTION_OBJECTS] = "",	  [OPTION_INCLUDE] = "",
 	};
 
 	return option->argument != NULL && option->type != OPTION_FLAG ? option->argument

@@ -36,6 +36,7 @@ union member {
 	bool on;
 	int chosen;
 	const char *text;
+	const json_t *array;
 	uint64_t number;
 	uint8_t mac[6];
 };
@@ -161,6 +162,9 @@ static void describe_accepted(const struct option *option, char *buf, size_t siz
 	case OPTION_OBJECT:
 		(void)snprintf(buf, size, "an object");
 		break;
+	case OPTION_OBJECTS:
+		(void)snprintf(buf, size, "an array of objects");
+		break;
 	case OPTION_U32:
 	case OPTION_U64:
 	case OPTION_SIZE:
@@ -187,7 +191,8 @@ static int refuse(const struct place *place, const struct option *option, const 
 	r = error_set(e, ERROR_JSON, EINVAL, "%s: %s is %s; accepted is %s",
 		      path(place, where, sizeof(where)), what, why, accepted);
 	if (json_is_string(value) && option->type != OPTION_STRING && option->type != OPTION_ENUM &&
-	    option->type != OPTION_MAC && option->type != OPTION_OBJECT) {
+	    option->type != OPTION_MAC && option->type != OPTION_OBJECT &&
+	    option->type != OPTION_OBJECTS) {
 		return error_hint(e, "numbers, true and false are written without quotes");
 	}
 	if (json_is_number(value) && option->type == OPTION_STRING) {
@@ -313,6 +318,7 @@ static int read_value(const struct place *place, const struct option *option, co
 	case OPTION_FD:
 	case OPTION_LIST:
 	case OPTION_OBJECT:
+	case OPTION_OBJECTS:
 	case OPTION_INCLUDE:
 		break;
 	}
@@ -342,6 +348,9 @@ static void store(const struct option *option, void *member, const union member 
 		break;
 	case OPTION_MAC:
 		memcpy(member, value->mac, sizeof(value->mac));
+		break;
+	case OPTION_OBJECTS:
+		*(const json_t **)member = value->array;
 		break;
 	case OPTION_FD:
 	case OPTION_LIST:
@@ -434,6 +443,28 @@ static int bind_object(const struct option *option, char *member, const json_t *
 	return bind(option->object, member, value, place, flags, e);
 }
 
+/* Each object is looked at by itself: whoever reads them then meets no surprise. */
+static int check_objects(const struct option *option, const json_t *value,
+			 const struct place *place, unsigned int flags, struct error *e)
+{
+	int r = 0;
+
+	if (!json_is_array(value)) {
+		return refuse(place, option, value, "not an array", e);
+	}
+	flags &= ~OPTIONS_JSON_PATCH;
+	for (size_t i = 0; r == 0 && i < json_array_size(value); i++) {
+		const json_t *object = json_array_get(value, i);
+		char number[24];
+		struct place here = { .parent = place, .key = number };
+
+		(void)snprintf(number, sizeof(number), "%zu", i);
+		r = json_is_object(object) ? bind(option->object, NULL, object, &here, flags, e)
+					   : refuse(&here, option, object, "not an object", e);
+	}
+	return r;
+}
+
 /* Checks the value, or puts it into `object` if that is not NULL. */
 static int bind(const struct option_table *table, void *object, const json_t *value,
 		const struct place *place, unsigned int flags, struct error *e)
@@ -455,6 +486,12 @@ static int bind(const struct option_table *table, void *object, const json_t *va
 		}
 		if (option->type == OPTION_OBJECT) {
 			r = bind_object(option, member, given, &here, flags, e);
+		} else if (option->type == OPTION_OBJECTS) {
+			read.array = given;
+			r = check_objects(option, given, &here, flags, e);
+			if (r == 0 && member != NULL) {
+				store(option, member, &read);
+			}
 		} else {
 			r = read_value(&here, option, given, flags, &read, e);
 			if (r == 0 && member != NULL) {

@@ -18,36 +18,6 @@
 #include "vmm/cleanup.h"
 #include "vmm/options_json.h"
 
-/* Puts `value` into `object`, which may be NULL because memory was short before. False if memory is
- * short. */
-static bool put(json_t *object, const char *key, json_t *value)
-{
-	return json_object_set_new(object, key, value) == 0; /* takes `value` in any case */
-}
-
-static json_t *text_value(const char *text)
-{
-	json_t *value = json_string(text);
-	char *copy;
-
-	if (value != NULL) {
-		return value;
-	}
-	/* No UTF-8, from a command line; better seen in part than not at all. */
-	copy = strdup(text);
-	if (copy == NULL) {
-		return NULL;
-	}
-	for (size_t i = 0; copy[i] != '\0'; i++) {
-		if ((unsigned char)copy[i] >= 0x80) {
-			copy[i] = '?';
-		}
-	}
-	value = json_string(copy);
-	free(copy);
-	return value;
-}
-
 /* JSON has signed numbers here; more than they hold has no meaning for any option. */
 static json_t *number_value(uint64_t n)
 {
@@ -80,7 +50,7 @@ static json_t *member_value(const struct option *option, const void *member, uns
 	case OPTION_BOOL:
 		return json_boolean(*(const bool *)member);
 	case OPTION_STRING:
-		return text_value(*(const char *const *)member);
+		return json_any_string(*(const char *const *)member, "?");
 	case OPTION_U32:
 		return number_value(*(const uint32_t *)member / option_json_unit(option));
 	case OPTION_U64:
@@ -93,6 +63,8 @@ static json_t *member_value(const struct option *option, const void *member, uns
 		return mac_value(member);
 	case OPTION_OBJECT:
 		return options_to_json(option->object, member, flags);
+	case OPTION_OBJECTS:
+		return json_deep_copy(*(const json_t *const *)member);
 	case OPTION_FD:
 	case OPTION_LIST:
 	case OPTION_INCLUDE:
@@ -127,8 +99,8 @@ static bool is_given(const struct option *option, const char *owner)
 	if (option->present != 0 && !*((const bool *)owner + option->present - 1)) {
 		return false;
 	}
-	if (option->type == OPTION_STRING) {
-		return *(const char *const *)(const void *)member != NULL;
+	if (option->type == OPTION_STRING || option->type == OPTION_OBJECTS) {
+		return *(const void *const *)(const void *)member != NULL;
 	}
 	if (option->zero == OPTION_ZERO_NOT_GIVEN && is_zero(option, member)) {
 		return false;
@@ -189,7 +161,7 @@ json_t *options_to_json(const struct option_table *table, const void *object, un
 		} else {
 			continue;
 		}
-		if (!put(ret, at.option->json, value)) {
+		if (!json_put(ret, at.option->json, value)) {
 			return NULL;
 		}
 	}
@@ -224,7 +196,8 @@ static json_t *default_value(const struct option *option)
 		uint8_t mac[6];
 	} member = { 0 };
 
-	if (option->type == OPTION_OBJECT || option->present != 0 || option->json_required) {
+	if (option->type == OPTION_OBJECT || option->type == OPTION_OBJECTS ||
+	    option->present != 0 || option->json_required) {
 		return NULL;
 	}
 	alone.offset = 0;
@@ -254,7 +227,7 @@ static bool put_enum(json_t *schema, const struct option *option, bool nullable)
 		json_decref(list);
 		return false;
 	}
-	return put(schema, "enum", list);
+	return json_put(schema, "enum", list);
 }
 
 static bool put_range(json_t *schema, const struct option *option)
@@ -264,24 +237,27 @@ static bool put_range(json_t *schema, const struct option *option)
 	uint64_t high = option_upper_bound(option) / unit;
 
 	/* Numbers beyond jansson's are taken as its largest (json.c): there is no maximum to name. */
-	return put(schema, "minimum", number_value(low)) &&
-	       (high > INT64_MAX || put(schema, "maximum", number_value(high)));
+	return json_put(schema, "minimum", number_value(low)) &&
+	       (high > INT64_MAX || json_put(schema, "maximum", number_value(high)));
 }
 
 static bool put_string_limits(json_t *schema, const struct option *option)
 {
 	if (option->verbatim) {
-		return put(schema, "pattern", json_string("^[^\\x00]*$"));
+		return json_put(schema, "pattern", json_string("^[^\\x00]*$"));
 	}
-	return put(schema, "minLength", json_integer(1)) &&
-	       put(schema, "pattern", json_string("^[^\\x00-\\x1f\\x7f]*$"));
+	return json_put(schema, "minLength", json_integer(1)) &&
+	       json_put(schema, "pattern", json_string("^[^\\x00-\\x1f\\x7f]*$"));
 }
 
 /* "integer", or ["integer", "null"] for what need not be given. */
 static bool put_type(json_t *schema, bool nullable, const char *type)
 {
-	return put(schema, "type", nullable ? json_pack("[ss]", type, "null") : json_string(type));
+	return json_put(schema, "type",
+			nullable ? json_pack("[ss]", type, "null") : json_string(type));
 }
+
+static json_t *object_schema(const struct option_table *table, unsigned int flags);
 
 static bool put_kind(json_t *schema, const struct option *option, bool nullable)
 {
@@ -300,10 +276,13 @@ static bool put_kind(json_t *schema, const struct option *option, bool nullable)
 		return put_type(schema, nullable, "string") && put_enum(schema, option, nullable);
 	case OPTION_MAC:
 		return put_type(schema, nullable, "string") &&
-		       put(schema, "pattern",
-			   json_string("^[0-9A-Fa-f][02468ACEace](:[0-9A-Fa-f]{2}){5}$"));
+		       json_put(schema, "pattern",
+				json_string("^[0-9A-Fa-f][02468ACEace](:[0-9A-Fa-f]{2}){5}$"));
 	case OPTION_OBJECT: /* its schema is complete but for this */
 		return put_type(schema, nullable, "object");
+	case OPTION_OBJECTS:
+		return put_type(schema, nullable, "array") &&
+		       json_put(schema, "items", object_schema(option->object, 0));
 	case OPTION_FD:
 	case OPTION_LIST:
 	case OPTION_INCLUDE:
@@ -311,8 +290,6 @@ static bool put_kind(json_t *schema, const struct option *option, bool nullable)
 	}
 	return true;
 }
-
-static json_t *object_schema(const struct option_table *table, unsigned int flags);
 
 static json_t *option_schema(const struct option *option, unsigned int flags)
 {
@@ -330,10 +307,10 @@ static json_t *option_schema(const struct option *option, unsigned int flags)
 	if (!put_kind(schema, option, patch || !option->json_required)) {
 		return NULL;
 	}
-	if (option->help != NULL && !put(schema, "description", json_string(option->help))) {
+	if (option->help != NULL && !json_put(schema, "description", json_string(option->help))) {
 		return NULL;
 	}
-	if (option->deprecated && !put(schema, "deprecated", json_true())) {
+	if (option->deprecated && !json_put(schema, "deprecated", json_true())) {
 		return NULL;
 	}
 	if (fallback != NULL && !patch && json_object_set(schema, "default", fallback) != 0) {
@@ -355,7 +332,7 @@ static json_t *object_schema(const struct option_table *table, unsigned int flag
 		if (!option_has_json(option)) {
 			continue;
 		}
-		if (!put(properties, option->json, option_schema(option, flags))) {
+		if (!json_put(properties, option->json, option_schema(option, flags))) {
 			return NULL;
 		}
 		if (option->json_required && (flags & OPTIONS_JSON_PATCH) == 0 &&
@@ -363,9 +340,9 @@ static json_t *object_schema(const struct option_table *table, unsigned int flag
 			return NULL;
 		}
 	}
-	if (!put(schema, "type", json_string("object")) ||
+	if (!json_put(schema, "type", json_string("object")) ||
 	    json_object_set(schema, "properties", properties) != 0 ||
-	    !put(schema, "additionalProperties", json_false())) {
+	    !json_put(schema, "additionalProperties", json_false())) {
 		return NULL;
 	}
 	if (json_array_size(required) != 0 && json_object_set(schema, "required", required) != 0) {
@@ -378,11 +355,37 @@ json_t *options_schema(const struct option_table *table, unsigned int flags)
 {
 	auto_json json_t *schema = object_schema(table, flags);
 
-	if (schema == NULL ||
-	    ((flags & OPTIONS_JSON_PATCH) != 0 && !put(schema, "minProperties", json_integer(1)))) {
+	if (schema == NULL || ((flags & OPTIONS_JSON_PATCH) != 0 &&
+			       !json_put(schema, "minProperties", json_integer(1)))) {
 		return NULL;
 	}
 	return take_ptr(schema);
+}
+
+/* Two options may write the same member: of one that is kept for the second time there are two. */
+bool options_keep(const struct option_table *table, void *object,
+		  char *(*keep)(void *arg, const char *text), void *arg)
+{
+	struct option_iter at = option_iter(table);
+
+	while (option_next(&at)) {
+		void *member = (char *)object + at.base + at.option->offset;
+		const char **text = member;
+
+		if (at.option->type == OPTION_OBJECT &&
+		    !options_keep(at.option->object, member, keep, arg)) {
+			return false;
+		}
+		if (at.option->type == OPTION_STRING && *text != NULL) {
+			char *kept = keep(arg, *text);
+
+			if (kept == NULL) {
+				return false;
+			}
+			*text = kept;
+		}
+	}
+	return true;
 }
 
 /* Calls use() for every string in the object, also inside embedded ones, until it says false. */
@@ -433,10 +436,24 @@ static bool duplicate(char **copy, const char *original)
 	return true;
 }
 
+/* A clone shares them: nobody changes one. In tables of requests only, not in embedded ones. */
+static void hold_arrays(const struct option_table *table, void *copy)
+{
+	struct option_iter at = option_iter(table);
+
+	while (option_next(&at)) {
+		if (at.option->type == OPTION_OBJECTS) {
+			(void)json_incref(
+				*(json_t **)(void *)((char *)copy + at.base + at.option->offset));
+		}
+	}
+}
+
 int options_clone(const struct option_table *table, void *copy, const void *object, size_t size,
 		  struct error *e)
 {
 	memcpy(copy, object, size);
+	hold_arrays(table, copy);
 	(void)each_string(table, copy, NULL, forget);
 	if (!each_string(table, copy, object, duplicate)) {
 		options_release(table, copy);
@@ -447,5 +464,14 @@ int options_clone(const struct option_table *table, void *copy, const void *obje
 
 void options_release(const struct option_table *table, void *clone)
 {
+	struct option_iter at = option_iter(table);
+
+	while (option_next(&at)) {
+		if (at.option->type == OPTION_OBJECTS) {
+			json_t **array = (void *)((char *)clone + at.base + at.option->offset);
+
+			json_decref(take_ptr(*array));
+		}
+	}
 	(void)each_string(table, clone, NULL, release);
 }

@@ -40,12 +40,8 @@ static const struct option bucket_option_list[] = {
 	  .json_required = true,
 	  .help = "milliseconds in which an empty bucket fills; 0: no limit" },
 };
-const struct option_table token_bucket_options = {
-	.name = "token-bucket",
-	.options = bucket_option_list,
-	.count = ARRAY_SIZE(bucket_option_list),
-	.open = true,
-};
+const struct option_table token_bucket_options =
+	OPTION_TABLE("token-bucket", bucket_option_list, .open = true);
 
 static const struct option limit_option_list[] = {
 	{ .json = "bandwidth",
@@ -61,11 +57,7 @@ static const struct option limit_option_list[] = {
 	  .present = offsetof(struct rate_limit_config, has_ops) + 1,
 	  .help = "limits operations" },
 };
-const struct option_table rate_limit_options = {
-	.name = "rate-limiter",
-	.options = limit_option_list,
-	.count = ARRAY_SIZE(limit_option_list),
-};
+const struct option_table rate_limit_options = OPTION_TABLE("rate-limiter", limit_option_list);
 
 /* `size` 0 stands for a bucket that limits nothing. */
 static struct token_bucket full_bucket(const struct token_bucket_config *config, uint64_t now_ns)

@@ -8,11 +8,10 @@
  *	value   = number | one byte 0 or 1 | number* | bytes | u16 version, u32 count, element*
  *	element = u32 length, section
  *
- * Loading has four steps: check every tag, length and nesting of the input; store it into a copy of the object, with
- * validate() from the innermost table outwards; copy the table's members, and nothing else, back; post_load(). Input comes
+ * Loading has four steps: check every tag, length and nesting of the input; store it into a copy of the plain struct, with
+ * validate() from the innermost table outwards; put the copy in its place; post_load(). Input comes
  * from files and peers and is hostile: every length is checked against what is left, nesting is as deep as the tables only,
- * and what the numbers mean is left to validate(). Objects are quiesced: nobody else looks at them. The copy has the
- * object's pointers, which validate() may follow but never owns.
+ * and what the numbers mean is left to validate(). Objects are quiesced: nobody else looks at them.
  */
 #include "vmm/state.h"
 
@@ -27,7 +26,6 @@
 #define FIELD_HEADER   6 /* tag and length */
 #define STRUCTS_HEADER 6 /* version and count */
 #define ELEMENT_HEADER 4
-#define COPY_ALIGN     64 /* at least any member's */
 
 void state_buf_finish(struct state_buf *buf)
 {
@@ -35,8 +33,7 @@ void state_buf_finish(struct state_buf *buf)
 	*buf = (struct state_buf){ 0 };
 }
 
-/* Room for `len` more bytes at the end; NULL once an allocation has failed. */
-static uint8_t *buf_grow(struct state_buf *buf, size_t len)
+uint8_t *state_buf_grow(struct state_buf *buf, size_t len)
 {
 	uint8_t *at;
 
@@ -154,7 +151,7 @@ static void save_section(const struct state_desc *desc, const uint8_t *object,
 static void save_structs(const struct state_field *field, const uint8_t *member, size_t count,
 			 struct state_buf *buf)
 {
-	uint8_t *at = buf_grow(buf, STRUCTS_HEADER);
+	uint8_t *at = state_buf_grow(buf, STRUCTS_HEADER);
 
 	if (at != NULL) {
 		store_le16(at, field->nested->version);
@@ -163,7 +160,7 @@ static void save_structs(const struct state_field *field, const uint8_t *member,
 	for (size_t i = 0; i < count; i++) {
 		size_t header = buf->len;
 
-		(void)buf_grow(buf, ELEMENT_HEADER);
+		(void)state_buf_grow(buf, ELEMENT_HEADER);
 		save_section(field->nested, member + i * field->size, buf);
 		if (!buf->failed) {
 			store_le32(buf->data + header,
@@ -182,7 +179,7 @@ static void save_value(const struct state_field *field, const uint8_t *member, s
 		save_structs(field, member, count, buf);
 		return;
 	}
-	at = buf_grow(buf, count * (width != 0 ? width : 1));
+	at = state_buf_grow(buf, count * (width != 0 ? width : 1));
 	if (at == NULL) {
 		return;
 	}
@@ -201,7 +198,7 @@ static void save_section(const struct state_desc *desc, const uint8_t *object,
 	state_for_each_field (field, desc) {
 		size_t header = buf->len;
 
-		(void)buf_grow(buf, FIELD_HEADER);
+		(void)state_buf_grow(buf, FIELD_HEADER);
 		save_value(field, object + field->offset, used_count(field, object), buf);
 		if (!buf->failed) {
 			store_le16(buf->data + header, field->tag);
@@ -211,12 +208,18 @@ static void save_section(const struct state_desc *desc, const uint8_t *object,
 	}
 }
 
+/* The plain struct. */
+static uint8_t *plain(const struct state_desc *desc, const void *object)
+{
+	return (uint8_t *)(uintptr_t)object + desc->inside;
+}
+
 int state_save(const struct state_desc *desc, const void *object, struct state_buf *buf,
 	       struct error *e)
 {
 	size_t start = buf->len;
 
-	save_section(desc, object, buf);
+	save_section(desc, plain(desc, object), buf);
 	if (buf->failed) {
 		buf->len = MIN(start, buf->len);
 		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "save state of '%s': out of memory",
@@ -411,19 +414,19 @@ static int check_section(const struct state_desc *desc, const uint8_t *data, siz
 	return 0;
 }
 
-static int store_section(const struct state_desc *desc, uint8_t *object, const uint8_t *data,
-			 size_t len, struct error *e);
+static int store_section(const struct state_desc *desc, uint8_t *object, const void *owner,
+			 const uint8_t *data, size_t len, struct error *e);
 
 static int store_structs(const struct state_desc *desc, const struct state_field *field,
-			 uint8_t *member, const uint8_t *at, struct error *e)
+			 uint8_t *member, const void *owner, const uint8_t *at, struct error *e)
 {
 	uint32_t count = load_le32(at + 2);
 
 	at += STRUCTS_HEADER;
 	for (uint32_t i = 0; i < count; i++) {
 		size_t len = load_le32(at);
-		int r = store_section(field->nested, member + i * field->size, at + ELEMENT_HEADER,
-				      len, e);
+		int r = store_section(field->nested, member + i * field->size, owner,
+				      at + ELEMENT_HEADER, len, e);
 
 		if (r < 0) {
 			return error_prefix(e, "%s: field '%s', element %u", desc->name,
@@ -444,7 +447,8 @@ static uint32_t wire_count(const struct state_field *field, const struct wire_fi
 }
 
 static int store_field(const struct state_desc *desc, const struct state_field *field,
-		       uint8_t *object, const struct wire_field *wire, struct error *e)
+		       uint8_t *object, const void *owner, const struct wire_field *wire,
+		       struct error *e)
 {
 	size_t width = state_scalar_width(field->kind);
 	uint8_t *member = object + field->offset;
@@ -454,7 +458,7 @@ static int store_field(const struct state_desc *desc, const struct state_field *
 		memcpy(object + field->used - 1, &count, sizeof(count));
 	}
 	if (field->kind == STATE_KIND_STRUCTS) {
-		return store_structs(desc, field, member, wire->value, e);
+		return store_structs(desc, field, member, owner, wire->value, e);
 	}
 	if (width == 0 && wire->len != 0) {
 		memcpy(member, wire->value, wire->len);
@@ -467,8 +471,8 @@ static int store_field(const struct state_desc *desc, const struct state_field *
 }
 
 /* The input has passed check_section(). */
-static int store_section(const struct state_desc *desc, uint8_t *object, const uint8_t *data,
-			 size_t len, struct error *e)
+static int store_section(const struct state_desc *desc, uint8_t *object, const void *owner,
+			 const uint8_t *data, size_t len, struct error *e)
 {
 	struct wire_field wire;
 
@@ -478,13 +482,13 @@ static int store_section(const struct state_desc *desc, uint8_t *object, const u
 		int r;
 
 		VMM_BUG_ON(field == NULL);
-		r = store_field(desc, field, object, &wire, e);
+		r = store_field(desc, field, object, owner, &wire, e);
 		if (r < 0) {
 			return r;
 		}
 	}
 	if (desc->validate != NULL) {
-		int r = desc->validate(object, e);
+		int r = desc->validate(object, owner, e);
 
 		if (r < 0) {
 			return error_prefix(e, "%s", desc->name);
@@ -493,49 +497,27 @@ static int store_section(const struct state_desc *desc, uint8_t *object, const u
 	return 0;
 }
 
-/* The members of the table, only they: locks and pointers of the object stay its own. */
-static void copy_members(const struct state_desc *desc, uint8_t *to, const uint8_t *from)
-{
-	state_for_each_field (field, desc) {
-		size_t width = state_scalar_width(field->kind);
-		uint8_t *member = to + field->offset;
-		const uint8_t *source = from + field->offset;
-
-		if (field->used != 0) {
-			memcpy(to + field->used - 1, from + field->used - 1, sizeof(uint32_t));
-		}
-		if (field->kind == STATE_KIND_BYTES || field->kind == STATE_KIND_BLOB) {
-			memcpy(member, source, field->count);
-			continue;
-		}
-		for (size_t i = 0; i < field->count; i++) {
-			if (field->kind == STATE_KIND_STRUCTS) {
-				copy_members(field->nested, member + i * field->size,
-					     source + i * field->size);
-			} else {
-				store_scalar(field->kind, member + i * width,
-					     load_scalar(field->kind, source + i * width));
-			}
-		}
-	}
-}
-
-static void run_post_load(const struct state_desc *desc, uint8_t *object)
+static void run_post_load(const struct state_desc *desc, uint8_t *object, void *owner)
 {
 	state_for_each_field (field, desc) {
 		for (size_t i = 0; field->kind == STATE_KIND_STRUCTS && i < field->count; i++) {
-			run_post_load(field->nested, object + field->offset + i * field->size);
+			run_post_load(field->nested, object + field->offset + i * field->size,
+				      owner);
 		}
 	}
 	if (desc->post_load != NULL) {
-		desc->post_load(object);
+		desc->post_load(object, owner);
 	}
 }
 
-int state_load(const struct state_desc *desc, void *object, const uint8_t *data, size_t len,
-	       uint16_t version, struct error *e)
+void state_run_post_load(const struct state_desc *desc, void *object)
 {
-	size_t room = (desc->object_size + COPY_ALIGN - 1) & ~(size_t)(COPY_ALIGN - 1);
+	run_post_load(desc, plain(desc, object), object);
+}
+
+int state_decode(const struct state_desc *desc, const void *object, const uint8_t *data, size_t len,
+		 uint16_t version, void **ret, struct error *e)
+{
 	auto_free uint8_t *copy = NULL;
 	int r = check_version(desc, version, e);
 
@@ -545,16 +527,46 @@ int state_load(const struct state_desc *desc, void *object, const uint8_t *data,
 	if (r < 0) {
 		return r;
 	}
-	copy = aligned_alloc(COPY_ALIGN, room);
+	copy = malloc(desc->object_size);
 	if (copy == NULL) {
 		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "load state of '%s': out of memory",
 				 desc->name);
 	}
-	memcpy(copy, object, desc->object_size);
-	r = store_section(desc, copy, data, len, e);
+	memcpy(copy, plain(desc, object), desc->object_size);
+	r = store_section(desc, copy, object, data, len, e);
 	if (r == 0) {
-		copy_members(desc, object, copy);
-		run_post_load(desc, object);
+		*ret = take_ptr(copy);
+	}
+	return r;
+}
+
+void state_exchange(const struct state_desc *desc, void *object, void *decoded)
+{
+	uint8_t *here = plain(desc, object), *there = decoded;
+
+	for (size_t i = 0; i < desc->object_size; i++) {
+		uint8_t byte = here[i];
+
+		here[i] = there[i];
+		there[i] = byte;
+	}
+}
+
+int state_validate(const struct state_desc *desc, const void *object, struct error *e)
+{
+	return desc->validate != NULL ? desc->validate(plain(desc, object), object, e) : 0;
+}
+
+int state_load(const struct state_desc *desc, void *object, const uint8_t *data, size_t len,
+	       uint16_t version, struct error *e)
+{
+	void *decoded;
+	int r = state_decode(desc, object, data, len, version, &decoded, e);
+
+	if (r == 0) {
+		memcpy(plain(desc, object), decoded, desc->object_size);
+		free(decoded);
+		state_run_post_load(desc, object);
 	}
 	return r;
 }

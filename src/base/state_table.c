@@ -17,6 +17,12 @@ static int table_error(const struct state_desc *desc, const struct state_field *
 			 field->name != NULL ? field->name : "?", why);
 }
 
+/* Bytes of the object that the field takes. */
+static size_t inside(const struct state_field *field)
+{
+	return field->size * field->count;
+}
+
 static int check_desc_field(const struct state_desc *desc, const struct state_field *field,
 			    uint32_t depth, struct error *e)
 {
@@ -34,7 +40,7 @@ static int check_desc_field(const struct state_desc *desc, const struct state_fi
 	}
 	if (field->count == 0 || field->size == 0 ||
 	    mul_overflow(field->size, field->count, &bytes) || bytes > UINT32_MAX ||
-	    !range_within(field->offset, bytes, desc->object_size)) {
+	    !range_within(field->offset, inside(field), desc->object_size)) {
 		return table_error(desc, field, "not inside the object", e);
 	}
 	if (width != 0 && (field->size != width || field->offset % width != 0)) {
@@ -64,13 +70,13 @@ static int check_desc_field(const struct state_desc *desc, const struct state_fi
 
 static bool covers(const struct state_field *field, size_t offset, size_t size)
 {
-	return ranges_overlap(field->offset, field->size * field->count, offset, size);
+	return ranges_overlap(field->offset, inside(field), offset, size);
 }
 
 /* The elements of one with the elements or the count of the other. */
 static bool fields_overlap(const struct state_field *one, const struct state_field *other)
 {
-	return covers(one, other->offset, other->size * other->count) ||
+	return covers(one, other->offset, inside(other)) ||
 	       (other->used != 0 && covers(one, other->used - 1, sizeof(uint32_t))) ||
 	       (one->used != 0 && one->used == other->used);
 }
@@ -80,6 +86,10 @@ static int check_desc(const struct state_desc *desc, uint32_t depth, struct erro
 	if (desc->name == NULL || desc->name[0] == '\0' || desc->version == 0) {
 		return error_set(e, ERROR_INTERNAL, EINVAL,
 				 "state table without a name or version");
+	}
+	if (depth != 0 && desc->inside != 0) {
+		return error_set(e, ERROR_INTERNAL, EINVAL,
+				 "state table '%s': nested, and inside of something", desc->name);
 	}
 	if (depth >= STATE_DEPTH_MAX || desc->count > STATE_FIELDS_MAX) {
 		return error_set(e, ERROR_INTERNAL, EINVAL,

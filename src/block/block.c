@@ -51,9 +51,22 @@ void block_init(struct block *b, const struct block_ops *ops, uint64_t capacity)
 
 void block_close(struct block *b)
 {
-	if (b != NULL) {
+	while (b != NULL) {
+		struct block *more = b->more;
+
 		b->ops->close(b);
+		b = more;
 	}
+}
+
+uint32_t block_count(const struct block *b)
+{
+	uint32_t count = 0;
+
+	for (; b != NULL; b = b->more) {
+		count++;
+	}
+	return count;
 }
 
 int block_attach(struct block *b, struct loop *loop, void (*completed)(void *arg), void *arg,
@@ -137,6 +150,10 @@ void block_complete(struct block *b, struct block_request *req, int result)
 {
 	VMM_BUG_ON(b->in_flight == 0);
 	b->in_flight--;
+	if (b->over != NULL) {
+		VMM_BUG_ON(b->over->in_flight == 0);
+		b->over->in_flight--;
+	}
 	req->done(req, result);
 }
 
@@ -169,6 +186,9 @@ void block_drain(struct block *b)
 void block_group_begin(struct block *b)
 {
 	b->committing = true;
+	if (b->over != NULL) {
+		b->over->committing = true;
+	}
 }
 
 void block_group_end(struct block *b)

@@ -2,7 +2,7 @@
 /*
  * The lock on a disk: an open file description lock over the whole file (fcntl(2), F_OFD_SETLK), so
  * that it lives and dies with the open disk, survives threads and is seen by every program that
- * locks images this way. Main thread, before the sandbox.
+ * locks images this way. Before the sandbox, or on the machine thread.
  *
  * Such locks have no owner's pid (F_OFD_GETLK and /proc/locks say -1); who holds one is found in
  * /proc/PID/fdinfo, as far as we may read it.
@@ -24,8 +24,8 @@
 #define COMM_SIZE 16
 
 #define GONE_NS 1000000 /* between two looks for a holder that no process is */
-/* At a start there is time to wait; while a machine runs, main has others to serve. */
-#define TRIES	      90
+/* At a start there is time to wait, on a busy host as well; while a machine runs, main has others to serve. */
+#define TRIES	      400
 #define TRIES_RUNNING 20
 
 static int set_lock(int fd, short type)

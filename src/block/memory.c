@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A disk in RAM for tests. Runs on the thread that commits; nothing stays in flight. */
+/* A disk in RAM for tests. Runs on the thread that commits; nothing stays in flight. Who shares its
+ * bytes sees to it that no two threads use the same ones at a time. */
 #include "vmm/block_test.h"
 
 #include <errno.h>
@@ -48,7 +49,9 @@ static void memory_close(struct block *b)
 {
 	struct block_memory *disk = to_memory(b);
 
-	free(disk->data);
+	if (!disk->borrowed) {
+		free(disk->data);
+	}
 	free(disk);
 }
 
@@ -72,6 +75,22 @@ int block_memory_create(struct block_memory **ret, uint64_t capacity, struct err
 	disk->block.can_discard = true;
 	disk->block.can_write_zeroes = true;
 	disk->data = data;
+	*ret = disk;
+	return 0;
+}
+
+int block_memory_again(struct block_memory **ret, const struct block_memory *first, struct error *e)
+{
+	struct block_memory *disk = calloc(1, sizeof(*disk));
+
+	if (disk == NULL) {
+		return error_set_sys(e, ERROR_NO_MEMORY, ENOMEM, "memory disk");
+	}
+	block_init(&disk->block, &memory_ops, first->block.capacity);
+	disk->block.can_discard = true;
+	disk->block.can_write_zeroes = true;
+	disk->data = first->data;
+	disk->borrowed = true;
 	*ret = disk;
 	return 0;
 }

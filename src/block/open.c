@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Opening a raw disk: a regular file, a block device, or one like /dev/null. Main thread, before the sandbox. Everything
- * the file says is hostile: its content is looked at once, and only to refuse what is an image of
- * another format by mistake (a guest may write any header into its own raw disk, so content never
- * chooses a format). Nothing is written.
+ * Opening a raw disk: a regular file, a block device, or one like /dev/null. Before the sandbox, or
+ * on the machine thread. Everything the file says is hostile: its content is looked at once, and only
+ * to refuse what is an image of another format by mistake (a guest may write any header into its own
+ * raw disk, so content never chooses a format). Nothing is written.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -16,7 +16,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#include "raw.h"
+#include "cow.h"
 #include "vmm/bytes.h"
 #include "vmm/cleanup.h"
 
@@ -97,6 +97,15 @@ static const struct option options[] = {
 	  .offset = offsetof(struct block_config, read_only),
 	  .help = "the guest cannot write; several machines can share the disk",
 	  .json = "is_read_only" },
+	{ .name = "overlay",
+	  .type = OPTION_STRING,
+	  .offset = offsetof(struct block_config, overlay),
+	  .argument = "FILE",
+	  .file = true,
+	  .help = "what the guest writes goes there, the disk is only read; made if it is not "
+		  "there",
+	  .ours = true,
+	  .json = "overlay" },
 	{ .name = "serial",
 	  .type = OPTION_STRING,
 	  .offset = offsetof(struct block_config, serial),
@@ -150,6 +159,19 @@ static const struct option options[] = {
 	  .ours = true,
 	  .zero = OPTION_ZERO_NOT_GIVEN,
 	  .json = "sector" },
+	{ .name = "queues",
+	  .type = OPTION_U32,
+	  .offset = offsetof(struct block_config, queues),
+	  .min = 1,
+	  .max = BLOCK_QUEUES_MAX,
+	  .argument = "N",
+	  .unit = "1 to 16",
+	  .help = "queues of the disk, each with a thread of vmm; by PCI one for each virtual CPU, "
+		  "up to 4, else 1",
+	  .theirs = "1",
+	  .ours = true,
+	  .zero = OPTION_ZERO_NOT_GIVEN,
+	  .json = "num_queues" },
 	{ .type = OPTION_OBJECT,
 	  .offset = offsetof(struct block_config, limiter),
 	  .present = offsetof(struct block_config, has_limiter) + 1,
@@ -157,11 +179,7 @@ static const struct option options[] = {
 	  .help = "limits bytes and requests per time",
 	  .json = "rate_limiter" },
 };
-const struct option_table block_options = {
-	.name = "disk",
-	.options = options,
-	.count = ARRAY_SIZE(options),
-};
+const struct option_table block_options = OPTION_TABLE("disk", options);
 
 /* First bytes of images that are not raw. */
 static const struct magic {
@@ -297,6 +315,7 @@ static void set_size(struct raw_disk *disk, uint32_t sector)
 	if (sector != 0) {
 		disk->logical_block = sector;
 	}
+	VMM_BUG_ON(disk->logical_block == 0);
 	disk->physical_block = MAX(disk->physical_block, disk->logical_block);
 	disk->tail = (uint32_t)(disk->capacity % disk->logical_block);
 	disk->capacity -= disk->tail;
@@ -458,8 +477,54 @@ static int share_file(struct raw_disk *disk, struct block *old, struct error *e)
 	return 0;
 }
 
-int block_open_instead(struct block **ret, const struct block_config *config, struct block *old,
-		       struct error *e)
+/*
+ * The same disk for one more worker: an open file of its own, without a lock, which the first has. It
+ * is opened by its name once more, and has to be the same file still.
+ */
+static int open_again(struct block **ret, const struct block_config *config,
+		      const struct raw_disk *facts, int first, struct error *e)
+{
+	struct raw_disk disk = *facts;
+	int r = open_file(&disk, config->path, e);
+
+	if (r == 0 && !same_file(disk.fd, first)) {
+		r = error_set(e, ERROR_DISK, ESTALE, "'%s' became another file while it was opened",
+			      config->path);
+	}
+	if (r == 0) {
+		r = create(ret, &disk, config->engine, e);
+	}
+	close_fd(&disk.fd);
+	return r;
+}
+
+/* The whole chain; `disk` is consumed. */
+static int create_all(struct block **ret, const struct block_config *config, struct raw_disk *disk,
+		      struct error *e)
+{
+	struct raw_disk facts = *disk;
+	struct block *block = NULL;
+	struct block **end;
+	int first = disk->fd;
+	int r = create(&block, disk, config->engine, e);
+
+	facts.fd = -1;
+	facts.twin = NULL;
+	end = &block;
+	for (uint32_t i = 1; r == 0 && i < config->queues; i++) {
+		end = &(*end)->more;
+		r = open_again(end, config, &facts, first, e);
+	}
+	if (r < 0) {
+		block_close(block);
+		return r;
+	}
+	*ret = block;
+	return 0;
+}
+
+int raw_open(struct block **ret, const struct block_config *config, struct block *old, bool running,
+	     struct error *e)
 {
 	struct raw_disk disk = { .fd = -1, .read_only = config->read_only, .host_block = 1 };
 	int r;
@@ -482,13 +547,13 @@ int block_open_instead(struct block **ret, const struct block_config *config, st
 		set_size(&disk, old != NULL ? old->logical_block : (uint32_t)config->sector);
 	}
 	if (r == 0 && config->lock == BLOCK_LOCK_ON && !disk.is_null) {
-		r = lock_disk(disk.fd, config->path, config->read_only, old != NULL, e);
+		r = lock_disk(disk.fd, config->path, config->read_only, running, e);
 	}
 	if (r == 0) {
 		r = look(&disk, config, e);
 	}
 	if (r == 0) {
-		r = create(ret, &disk, config->engine, e);
+		r = create_all(ret, config, &disk, e);
 	}
 
 out:
@@ -496,7 +561,30 @@ out:
 	return r;
 }
 
+/* An overlay belongs to its base. */
+static int refuse_instead(const struct block_config *config, struct error *e)
+{
+	(void)error_set(e, ERROR_NOT_SUPPORTED, EOPNOTSUPP,
+			"'%s' cannot take the place of a disk with an overlay", config->path);
+	return error_hint(e, "its files stay as long as the device does: add another device, or "
+			     "start the VM with other files");
+}
+
+int block_open_instead(struct block **ret, const struct block_config *config, struct block *old,
+		       struct error *e)
+{
+	return config->overlay != NULL || cow_is(old) ? refuse_instead(config, e)
+						      : raw_open(ret, config, old, true, e);
+}
+
+int block_open_late(struct block **ret, const struct block_config *config, struct error *e)
+{
+	return config->overlay != NULL ? cow_open(ret, config, true, e)
+				       : raw_open(ret, config, NULL, true, e);
+}
+
 int block_open(struct block **ret, const struct block_config *config, struct error *e)
 {
-	return block_open_instead(ret, config, NULL, e);
+	return config->overlay != NULL ? cow_open(ret, config, false, e)
+				       : raw_open(ret, config, NULL, false, e);
 }

@@ -103,6 +103,11 @@ void raw_synced(struct raw *raw, struct block_queue *synced, int result);
 /* A request has been carried out with `result`: completes it, or queues it for the next sync. */
 void raw_done(struct raw *raw, struct block_request *req, int result);
 
+/* block_open() and its relatives without what lies over raw disks. `running`: within the filter of a VM that runs. `old`
+ * NULL: it takes nobody's place. */
+int raw_open(struct block **ret, const struct block_config *config, struct block *old, bool running,
+	     struct error *e);
+
 int sync_create(struct block **ret, struct raw_disk *disk, struct error *e);
 /* -ENOSYS, -EPERM and so on, with the error filled, if this host has no usable io_uring. */
 int uring_create(struct block **ret, struct raw_disk *disk, struct error *e);

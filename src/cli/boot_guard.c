@@ -41,7 +41,10 @@ static void add_cure(const char *said, size_t len, const struct boot_facts *fact
 		    find(said, len, "No init found") != NULL ||
 		    find(said, len, "Requested init") != NULL;
 
-	if (root && !facts->initrd) {
+	if (root && facts->pci_unseen && facts->disks != 0) {
+		(void)error_hint(why, "no root was found, and the kernel has not looked for PCI, "
+				      "where the disks are: --transport mmio");
+	} else if (root && !facts->initrd) {
 		(void)error_hint(why,
 				 "no root was found and there is no initrd, which has a stock "
 				 "kernel's disk drivers: --initrd FILE%s",

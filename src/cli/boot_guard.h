@@ -35,6 +35,7 @@ struct boot_guard {
 struct boot_facts {
 	bool initrd;
 	uint32_t disks;
+	bool pci_unseen; /* its devices are on PCI, and it has not looked there */
 };
 
 void boot_guard_init(struct boot_guard *guard, uint64_t now_ns);

@@ -19,11 +19,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "vmm/cleanup.h"
+#include "vmm/loop.h"
 #include "vmm/run_directory.h"
+#include "vmm/text.h"
 
 #define API_SOCKET "api.sock"
 #define READ_SIZE  KIB(16)
@@ -43,23 +44,15 @@ struct head {
 	struct body body;
 };
 
-static int64_t now_ms(void)
-{
-	struct timespec now;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 static int64_t deadline_of(const struct client *client)
 {
-	return client->timeout_ms < 0 ? INT64_MAX : now_ms() + client->timeout_ms;
+	return client->timeout_ms < 0 ? INT64_MAX : loop_now_ms() + client->timeout_ms;
 }
 
 static int wait_for(const struct client *client, short events, int64_t deadline, struct error *e)
 {
 	struct pollfd fd = { .fd = client->fd, .events = events };
-	int64_t left = deadline == INT64_MAX ? -1 : MAX(deadline - now_ms(), 0);
+	int64_t left = deadline == INT64_MAX ? -1 : MAX(deadline - loop_now_ms(), 0);
 	int r = poll(&fd, 1, (int)MIN(left, INT_MAX));
 
 	if (r > 0 || (r < 0 && errno == EINTR)) {
@@ -108,7 +101,7 @@ static int make_room(struct client *client, struct error *e)
 {
 	char *grown;
 
-	if (client->start > 0) {
+	if (client->start > 0 && client->buf != NULL) {
 		memmove(client->buf, client->buf + client->start, client->len);
 		client->start = 0;
 	}
@@ -357,46 +350,35 @@ static int read_body(struct client *client, struct body *body, int64_t deadline,
 	return 0;
 }
 
-static int append(struct client_reply *reply, size_t *room, const char *data, size_t len,
-		  struct error *e)
+static int append(struct text_buffer *buffer, const char *data, size_t len, size_t max,
+		  const char *what, struct error *e)
 {
-	if (len > CLIENT_BODY_MAX - reply->len) {
-		return error_set(e, ERROR_TOO_LARGE, EFBIG,
-				 "the VM's answer is larger than %llu MiB",
-				 (unsigned long long)CLIENT_BODY_MAX >> 20);
+	if (len > max - buffer->len) {
+		return error_set(e, ERROR_TOO_LARGE, EFBIG, "%s is larger than %zu MiB", what,
+				 max >> 20);
 	}
-	if (reply->body == NULL || reply->len + len + 1 > *room) {
-		size_t more = 2 * *room + len + 1;
-		char *grown = realloc(reply->body, more);
-
-		if (grown == NULL) {
-			return error_set(e, ERROR_NO_MEMORY, ENOMEM, "out of memory");
-		}
-		reply->body = grown;
-		*room = more;
-	}
-	if (len > 0) {
-		memcpy(reply->body + reply->len, data, len);
-	}
-	reply->len += len;
-	reply->body[reply->len] = '\0';
-	return 0;
+	return text_buffer_add(buffer, data, len)
+		       ? 0
+		       : error_set(e, ERROR_NO_MEMORY, ENOMEM, "out of memory");
 }
 
 /* On failure the reply may hold a part, to be freed. */
 static int read_whole_body(struct client *client, struct body *body, int64_t deadline,
 			   struct client_reply *reply, struct error *e)
 {
+	struct text_buffer buffer = { 0 };
 	char *data = NULL;
-	size_t len = 0, room = 0;
+	size_t len = 0;
 	int r;
 
 	do {
 		r = read_body(client, body, deadline, &data, &len, e);
 		if (r == 0) {
-			r = append(reply, &room, data, len, e);
+			r = append(&buffer, data, len, CLIENT_BODY_MAX, "the VM's answer", e);
 		}
 	} while (r == 0 && len > 0);
+	reply->body = buffer.data;
+	reply->len = buffer.len;
 	return r;
 }
 
@@ -445,20 +427,26 @@ static int check_request(const char *method, const char *path, struct error *e)
 	return 0;
 }
 
+/* Sends a request and reads the head of its answer. */
+static int ask(struct client *client, const char *method, const char *path, const char *body,
+	       size_t len, int64_t deadline, struct head *head, struct error *e)
+{
+	int r = check_request(method, path, e);
+
+	if (r == 0) {
+		r = send_request(client, method, path, body, len, deadline, e);
+	}
+	return r == 0 ? read_head(client, deadline, head, e) : r;
+}
+
 int client_request(struct client *client, const char *method, const char *path, const char *body,
 		   size_t len, struct client_reply *reply, struct error *e)
 {
 	int64_t deadline = deadline_of(client);
 	struct client_reply got = { 0 };
 	struct head head = { 0 };
-	int r = check_request(method, path, e);
+	int r = ask(client, method, path, body, len, deadline, &head, e);
 
-	if (r == 0) {
-		r = send_request(client, method, path, body, len, deadline, e);
-	}
-	if (r == 0) {
-		r = read_head(client, deadline, &head, e);
-	}
 	if (r != 0) {
 		return r;
 	}
@@ -550,38 +538,20 @@ int client_call(struct client *client, const char *method, const char *path, con
 	return r;
 }
 
-struct line_buffer {
-	char *text;
-	size_t len;
-};
-
 /* Hands out the complete lines of `data`, keeps the rest. *more becomes false if line() said so. */
-static int split_lines(struct line_buffer *rest, const char *data, size_t len,
+static int split_lines(struct text_buffer *rest, const char *data, size_t len,
 		       bool (*line)(void *, const char *, size_t), void *arg, bool *more,
 		       struct error *e)
 {
 	while (*more && len > 0) {
 		const char *end = memchr(data, '\n', len);
 		size_t part = end != NULL ? (size_t)(end - data) : len;
-		char *grown;
+		int r = append(rest, data, part, CLIENT_LINE_MAX, "a line that the VM sends", e);
 
-		if (part > CLIENT_LINE_MAX - rest->len) {
-			return error_set(e, ERROR_TOO_LARGE, EFBIG,
-					 "the VM sends a line of more than %llu bytes",
-					 (unsigned long long)CLIENT_LINE_MAX);
+		if (r < 0 || end == NULL) {
+			return r;
 		}
-		grown = realloc(rest->text, rest->len + part + 1);
-		if (grown == NULL) {
-			return error_set(e, ERROR_NO_MEMORY, ENOMEM, "out of memory");
-		}
-		rest->text = grown;
-		memcpy(grown + rest->len, data, part);
-		rest->len += part;
-		grown[rest->len] = '\0';
-		if (end == NULL) {
-			return 0;
-		}
-		*more = line(arg, grown, rest->len);
+		*more = line(arg, rest->data, rest->len);
 		rest->len = 0;
 		data += part + 1;
 		len -= part + 1;
@@ -594,18 +564,12 @@ int client_stream(struct client *client, const char *path,
 {
 	int64_t deadline = deadline_of(client);
 	struct client_reply reply = { 0 };
-	struct line_buffer rest = { 0 };
+	struct text_buffer rest = { 0 };
 	struct head head = { 0 };
 	bool more = true;
 	char *data = NULL;
-	int r = check_request("GET", path, e);
+	int r = ask(client, "GET", path, NULL, 0, deadline, &head, e);
 
-	if (r == 0) {
-		r = send_request(client, "GET", path, NULL, 0, deadline, e);
-	}
-	if (r == 0) {
-		r = read_head(client, deadline, &head, e);
-	}
 	if (r == 0 && head.status != 200) {
 		r = read_whole_body(client, &head.body, deadline, &reply, e);
 		if (r == 0) {
@@ -623,7 +587,7 @@ int client_stream(struct client *client, const char *path,
 		}
 		r = split_lines(&rest, data, len, line, arg, &more, e);
 	}
-	free(rest.text);
+	free(rest.data);
 	return r;
 }
 
@@ -640,6 +604,19 @@ int client_connect_at(struct client *client, int dir_fd, int timeout_ms, struct 
 	if (r == 0) {
 		init(client, fd, timeout_ms);
 	}
+	return r;
+}
+
+int client_call_at(int dir_fd, int timeout_ms, const char *method, const char *path,
+		   const json_t *body, json_t **ret, struct error *e)
+{
+	struct client client = { .fd = -1 };
+	int r = client_connect_at(&client, dir_fd, timeout_ms, e);
+
+	if (r == 0) {
+		r = client_call(&client, method, path, body, ret, e);
+	}
+	client_close(&client);
 	return r;
 }
 

@@ -59,6 +59,9 @@ int client_reply_error(const struct client_reply *reply, const char *method, con
  */
 int client_call(struct client *client, const char *method, const char *path, const json_t *body,
 		json_t **ret, struct error *e);
+/* The same by a connection of its own to the VM whose directory is open. */
+int client_call_at(int dir_fd, int timeout_ms, const char *method, const char *path,
+		   const json_t *body, json_t **ret, struct error *e);
 /*
  * GET of an answer that may go on for ever: each line of it, without its newline, until line() says
  * false or the server ends it. The time limit is for the answer's head alone. A connection that ends

@@ -14,6 +14,7 @@
 #include "command.h"
 #include "exit_codes.h"
 #include "vmm/cleanup.h"
+#include "vmm/text.h"
 
 #define BODY_MAX    MIB(16)
 #define METHOD_SIZE 16
@@ -29,39 +30,24 @@ static const struct option option_list[] = {
 	  .type = OPTION_FLAG,
 	  .offset = offsetof(struct api_command, include),
 	  .help = "print the status of the answer to standard error" },
-	{ .type = OPTION_INCLUDE,
-	  .offset = offsetof(struct api_command, target),
-	  .object = &target_options },
+	OPTION_INCLUDED(struct api_command, target, target_options),
 	HELP_OPTION(struct api_command, help),
 };
-static const struct option_table table = {
-	.name = "api",
-	.options = option_list,
-	.count = ARRAY_SIZE(option_list),
-};
+static const struct option_table table = OPTION_TABLE("api", option_list);
 
 static int read_all(int fd, const char *shown, char **ret, size_t *len, struct error *e)
 {
-	auto_free char *data = malloc(BODY_MAX + 1);
-	size_t used = 0;
-	ssize_t n = 1;
+	ssize_t n = read_whole(fd, 0, BODY_MAX, ret);
 
-	while (data != NULL && n != 0 && used <= BODY_MAX) {
-		n = read(fd, data + used, BODY_MAX + 1 - used);
-		if (n < 0 && errno != EINTR) {
-			return error_set_sys(e, ERROR_CONFIG, errno, "read %s", shown);
-		}
-		used += n > 0 ? (size_t)n : 0;
+	if (n < 0) {
+		return error_set_sys(e, n == -ENOMEM ? ERROR_NO_MEMORY : ERROR_CONFIG, (int)-n,
+				     "read %s", shown);
 	}
-	if (data == NULL) {
-		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "out of memory");
-	}
-	if (used > BODY_MAX) {
+	if ((size_t)n > BODY_MAX) {
 		return error_set(e, ERROR_TOO_LARGE, EFBIG, "%s: more than %llu MiB", shown,
 				 (unsigned long long)BODY_MAX >> 20);
 	}
-	*ret = take_ptr(data);
-	*len = used;
+	*len = (size_t)n;
 	return 0;
 }
 

@@ -19,11 +19,7 @@ struct completion {
 static const struct option option_list[] = {
 	HELP_OPTION(struct completion, help),
 };
-static const struct option_table table = {
-	.name = "completion",
-	.options = option_list,
-	.count = ARRAY_SIZE(option_list),
-};
+static const struct option_table table = OPTION_TABLE("completion", option_list);
 
 #define SHELLS "bash zsh fish"
 

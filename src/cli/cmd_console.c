@@ -50,21 +50,12 @@ static const struct option option_list[] = {
 	  .help = "the key before commands, such as ctrl-a; none: every key is for the guest" },
 	HELP_OPTION(struct console, help),
 };
-static const struct option_table table = { .name = "console",
-					   .options = option_list,
-					   .count = ARRAY_SIZE(option_list) };
+static const struct option_table table = OPTION_TABLE("console", option_list);
 
 static int call(const struct console *console, const char *method, const char *path,
 		const json_t *body, json_t **ret, struct error *e)
 {
-	struct client client = { .fd = -1 };
-	int r = client_connect_at(&client, console->dir_fd, ACTION_TIMEOUT_MS, e);
-
-	if (r == 0) {
-		r = client_call(&client, method, path, body, ret, e);
-	}
-	client_close(&client);
-	return r;
+	return client_call_at(console->dir_fd, ACTION_TIMEOUT_MS, method, path, body, ret, e);
 }
 
 static void command(struct attach *attach, enum escape_command number)

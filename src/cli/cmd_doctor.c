@@ -33,15 +33,9 @@ static const struct option option_list[] = {
 	  .type = OPTION_FLAG,
 	  .offset = offsetof(struct doctor, probe),
 	  .help = "print only the measured guest instructions per second" },
-	{ .type = OPTION_INCLUDE,
-	  .offset = offsetof(struct doctor, common),
-	  .object = &common_options },
+	OPTION_INCLUDED(struct doctor, common, common_options),
 };
-static const struct option_table table = {
-	.name = "doctor",
-	.options = option_list,
-	.count = ARRAY_SIZE(option_list),
-};
+static const struct option_table table = OPTION_TABLE("doctor", option_list);
 
 enum verdict { GOOD, WARN, BAD };
 
@@ -85,19 +79,18 @@ static bool cpuinfo_has(const char *key, const char *word)
 	return found;
 }
 
-static uint64_t read_number(const char *path, uint64_t fallback)
+/* The first line of a file; "" if it cannot be read. */
+static void read_line(const char *path, char *line, int size)
 {
 	FILE *file = fopen(path, "re");
-	uint64_t value = fallback;
-	char text[32];
 
+	if (file == NULL || fgets(line, size, file) == NULL) {
+		line[0] = '\0';
+	}
+	line[strcspn(line, "\n")] = '\0';
 	if (file != NULL) {
-		if (fgets(text, sizeof(text), file) != NULL) {
-			value = strtoull(text, NULL, 10);
-		}
 		(void)fclose(file);
 	}
-	return value;
 }
 
 static void check_host(struct doctor *doctor)
@@ -185,21 +178,13 @@ static void check_io_uring(struct doctor *doctor)
 
 static void check_memory(struct doctor *doctor)
 {
-	uint64_t pages = read_number("/proc/sys/vm/nr_hugepages", 0);
-	char text[200];
-	char thp[128] = "";
-	FILE *file = fopen("/sys/kernel/mm/transparent_hugepage/shmem_enabled", "re");
+	char text[200], pages[32], thp[128];
 
-	if (file != NULL) {
-		if (fgets(thp, sizeof(thp), file) == NULL) {
-			thp[0] = '\0';
-		}
-		thp[strcspn(thp, "\n")] = '\0';
-		(void)fclose(file);
-	}
+	read_line("/proc/sys/vm/nr_hugepages", pages, sizeof(pages));
+	read_line("/sys/kernel/mm/transparent_hugepage/shmem_enabled", thp, sizeof(thp));
 	(void)snprintf(text, sizeof(text),
 		       "%llu of 2 MiB reserved; transparent for shared memory: %s",
-		       (unsigned long long)pages, thp[0] != '\0' ? thp : "unknown");
+		       strtoull(pages, NULL, 10), thp[0] != '\0' ? thp : "unknown");
 	say(doctor, GOOD, "huge pages", text, NULL);
 }
 

@@ -16,9 +16,11 @@
 #include "elsewhere.h"
 #include "ended.h"
 #include "exit_codes.h"
+#include "parked.h"
 #include "vmm/cleanup.h"
 #include "vmm/definition_store.h"
 #include "vmm/log.h"
+#include "vmm/loop.h"
 #include "vmm/run_directory.h"
 
 LOG_DOMAIN("stop");
@@ -29,11 +31,7 @@ struct ending {
 	bool force, all;
 };
 
-#define ALL_OPTION                                                              \
-	{                                                                       \
-		.type = OPTION_INCLUDE, .offset = offsetof(struct ending, all), \
-		.object = &all_options                                          \
-	}
+#define ALL_OPTION OPTION_INCLUDED(struct ending, all, all_options)
 
 /* ---- stop ---- */
 
@@ -52,14 +50,10 @@ static const struct option stop_list[] = {
 	  .help = "do not ask the guest",
 	  .careful = true },
 	ALL_OPTION,
-	{ .type = OPTION_INCLUDE,
-	  .offset = offsetof(struct ending, common),
-	  .object = &common_options },
+	OPTION_INCLUDED(struct ending, common, common_options),
 };
-static const struct option_table stop_table = { .name = "stop",
-						.options = stop_list,
-						.count = ARRAY_SIZE(stop_list),
-						.foreign = elsewhere_end_flags };
+static const struct option_table stop_table =
+	OPTION_TABLE("stop", stop_list, .foreign = elsewhere_end_flags);
 
 struct stopping {
 	struct ended vm;
@@ -89,6 +83,10 @@ static int press(const struct ended *vm, struct error *e)
 	if (strcmp(status.state, "not-started") == 0) {
 		return NOBODY_TO_ASK;
 	}
+	/* Somebody was faster: it only has to be waited for. */
+	if (strcmp(status.state, "stopping") == 0) {
+		return 0;
+	}
 	return ended_action(vm, "PowerButton", e);
 }
 
@@ -97,7 +95,7 @@ static void begin_stop(struct stopping *stopping, const char *name, const struct
 	stopping->r = ended_open_living(&stopping->vm, name, &stopping->e);
 	if (stopping->r == 0) {
 		stopping->r = ending->force ? NOBODY_TO_ASK : press(&stopping->vm, &stopping->e);
-		stopping->until_ms = ended_now_ms() + ended_ms(ending->timeout_ns);
+		stopping->until_ms = loop_now_ms() + ended_ms(ending->timeout_ns);
 	}
 }
 
@@ -115,7 +113,7 @@ static int stop_at_once(const struct ended *vm, struct error *e)
 static void finish_stop(struct stopping *stopping)
 {
 	const struct ended *vm = &stopping->vm;
-	int64_t left = stopping->until_ms - ended_now_ms();
+	int64_t left = stopping->until_ms - loop_now_ms();
 	int r = stopping->r;
 
 	if (vm->dir_fd < 0 || !vm->alive) {
@@ -209,17 +207,16 @@ static int run_stop(int argc, char **argv)
 /* ---- kill ---- */
 
 static const struct option kill_list[] = { ALL_OPTION, HELP_OPTION(struct ending, common.help) };
-static const struct option_table kill_table = { .name = "kill",
-						.options = kill_list,
-						.count = ARRAY_SIZE(kill_list),
-						.foreign = elsewhere_end_flags };
+static const struct option_table kill_table =
+	OPTION_TABLE("kill", kill_list, .foreign = elsewhere_end_flags);
 
-static int kill_one(const char *name)
+static int kill_one(const void *object, const char *name)
 {
 	struct error e = { 0 };
 	struct ended vm;
 	int r = ended_open_living(&vm, name, &e);
 
+	(void)object;
 	if (r == 0) {
 		r = ended_kill(&vm, &e);
 	}
@@ -230,21 +227,9 @@ static int kill_one(const char *name)
 static int run_kill(int argc, char **argv)
 {
 	struct ending ending = { .force = false };
-	struct vm_names names = { 0 };
-	int code;
 
-	if (command_parse_names(&command_kill, &ending, &ending.common.help, NULL, &ending.all,
-				WHICH_LIVING, &names, argc, argv, &code) < 0) {
-		return code;
-	}
-	code = EXIT_OK;
-	for (size_t i = 0; i < names.count; i++) {
-		int one = kill_one(names.names[i]);
-
-		code = MAX(code, one);
-	}
-	vm_names_finish(&names);
-	return code;
+	return command_for_each(&command_kill, &ending, &ending.common.help, NULL, &ending.all,
+				WHICH_LIVING, argc, argv, kill_one);
 }
 
 /* ---- rm ---- */
@@ -259,14 +244,13 @@ static const struct option rm_list[] = {
 	ALL_OPTION,
 	HELP_OPTION(struct ending, common.help),
 };
-static const struct option_table rm_table = { .name = "rm",
-					      .options = rm_list,
-					      .count = ARRAY_SIZE(rm_list),
-					      .foreign = elsewhere_end_flags };
+static const struct option_table rm_table =
+	OPTION_TABLE("rm", rm_list, .foreign = elsewhere_end_flags);
 
 static int remove_one(const char *name, bool force, struct error *e)
 {
 	struct run_directory dir = { 0 };
+	struct error parked = { 0 };
 	struct ended vm;
 	int r = ended_open(&vm, name, e);
 
@@ -278,6 +262,9 @@ static int remove_one(const char *name, bool force, struct error *e)
 		r = error_hint(e, "vmm stop %s ends it", name);
 	} else if (r == 0 && vm.alive) {
 		r = ended_kill(&vm, e);
+	} else if (!vm.alive && !force && parked_check(name, &parked) < 0) {
+		*e = parked;
+		r = -EBUSY;
 	}
 	ended_close(&vm);
 	/* It may be defined and have nothing else. */
@@ -289,35 +276,37 @@ static int remove_one(const char *name, bool force, struct error *e)
 		r = run_directory_claim(&dir, name, e);
 	}
 	if (r == 0) {
+		r = parked_forget(name, e);
+	}
+	if (r == 0) {
 		r = definition_remove(name, e);
 	}
 	run_directory_finish(&dir);
 	return r;
 }
 
+/* With --all and without --force: those that have ended for good. */
+static int rm_one(const void *object, const char *name)
+{
+	const struct ending *ending = object;
+	auto_close int dir_fd = -1;
+	struct error e = { 0 };
+	bool alive = false;
+
+	if (ending->all && !ending->force &&
+	    ((run_directory_find(name, &dir_fd, &alive, NULL) == 0 && alive) ||
+	     parked_state(name) == PARKED_PARKED)) {
+		return EXIT_OK;
+	}
+	return remove_one(name, ending->force, &e) < 0 ? command_fail(&e) : EXIT_OK;
+}
+
 static int run_rm(int argc, char **argv)
 {
 	struct ending ending = { .force = false };
-	struct vm_names names = { 0 };
-	int code, worst = EXIT_OK;
 
-	if (command_parse_names(&command_rm, &ending, &ending.common.help, NULL, &ending.all,
-				WHICH_ALL, &names, argc, argv, &code) < 0) {
-		return code;
-	}
-	for (size_t i = 0; i < names.count; i++) {
-		struct error e = { 0 };
-
-		/* All that this can be done to: without force those that have ended. */
-		if (ending.all && !ending.force && names.entries[i].alive) {
-			continue;
-		}
-		if (remove_one(names.names[i], ending.force, &e) < 0) {
-			worst = command_fail(&e);
-		}
-	}
-	vm_names_finish(&names);
-	return worst;
+	return command_for_each(&command_rm, &ending, &ending.common.help, NULL, &ending.all,
+				WHICH_ALL, argc, argv, rm_one);
 }
 
 static const struct command_example stop_examples[] = {
@@ -371,7 +360,11 @@ const struct command command_rm = {
 		"Removes the definition of a VM and what it has left: its log, its events and its "
 		"report. Its disks are never touched. A VM that lives is left alone, which is an "
 		"error; with "
-		"--force it is killed first. With --all those that live are passed over.",
+		"--force it is killed first. So is one that is parked; with --force its memory is "
+		"removed, "
+		"too, if vmm park has put it beside the definition. With --all those that live or "
+		"are parked are "
+		"passed over.",
 	.examples = rm_examples,
 	.careful = true,
 };

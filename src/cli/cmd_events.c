@@ -33,16 +33,10 @@ static const struct option event_list[] = {
 	  .argument = "SEQ",
 	  .fallback = "0",
 	  .help = "only events with a greater number" },
-	{ .type = OPTION_INCLUDE,
-	  .offset = offsetof(struct watch, target),
-	  .object = &target_options },
-	{ .type = OPTION_INCLUDE,
-	  .offset = offsetof(struct watch, common),
-	  .object = &common_options },
+	OPTION_INCLUDED(struct watch, target, target_options),
+	OPTION_INCLUDED(struct watch, common, common_options),
 };
-static const struct option_table event_table = { .name = "events",
-						 .options = event_list,
-						 .count = ARRAY_SIZE(event_list) };
+static const struct option_table event_table = OPTION_TABLE("events", event_list);
 
 /* A line is shown when it comes. */
 static bool print_raw(void *arg, const char *text, size_t len)
@@ -159,14 +153,10 @@ static int run_events(int argc, char **argv)
 }
 
 static const struct option metric_list[] = {
-	{ .type = OPTION_INCLUDE,
-	  .offset = offsetof(struct watch, target),
-	  .object = &target_options },
+	OPTION_INCLUDED(struct watch, target, target_options),
 	HELP_OPTION(struct watch, common.help),
 };
-static const struct option_table metric_table = { .name = "metrics",
-						  .options = metric_list,
-						  .count = ARRAY_SIZE(metric_list) };
+static const struct option_table metric_table = OPTION_TABLE("metrics", metric_list);
 
 static int run_metrics(int argc, char **argv)
 {

@@ -9,6 +9,7 @@
 #include "definition.h"
 #include "end_report.h"
 #include "exit_codes.h"
+#include "parked.h"
 #include "vmm/cleanup.h"
 #include "vmm/definition_store.h"
 #include "vmm/log.h"
@@ -20,20 +21,14 @@ struct inspect {
 };
 
 static const struct option option_list[] = {
-	{ .type = OPTION_INCLUDE,
-	  .offset = offsetof(struct inspect, target),
-	  .object = &target_options },
+	OPTION_INCLUDED(struct inspect, target, target_options),
 	{ .name = "json",
 	  .type = OPTION_FLAG,
 	  .offset = offsetof(struct inspect, json),
 	  .help = "no effect: it always is JSON" },
 	HELP_OPTION(struct inspect, help),
 };
-static const struct option_table table = {
-	.name = "inspect",
-	.options = option_list,
-	.count = ARRAY_SIZE(option_list),
-};
+static const struct option_table table = OPTION_TABLE("inspect", option_list);
 
 static int ask(const struct target *target, json_t **ret, struct error *e)
 {
@@ -94,6 +89,9 @@ static int look_at_ended(const char *name, json_t **ret, struct error *e)
 	}
 	if (r < 0 || alive) {
 		return r;
+	}
+	if (parked_state(name) == PARKED_PARKED) {
+		state = "parked";
 	}
 	report_fd = dir_fd >= 0 ? end_report_open(dir_fd) : -1;
 	*ret = json_pack("{s:s, s:{s:s}}", "name", name, "vm", "state", state);

@@ -12,33 +12,37 @@ struct life {
 	bool all, help;
 };
 
-#define LIFE_OPTIONS                               \
-	{ .type = OPTION_INCLUDE,                  \
-	  .offset = offsetof(struct life, target), \
-	  .object = &target_options },             \
-		HELP_OPTION(struct life, help)
+#define LIFE_OPTIONS \
+	OPTION_INCLUDED(struct life, target, target_options), HELP_OPTION(struct life, help)
 static const struct option clock_list[] = {
-	{ .type = OPTION_INCLUDE, .offset = offsetof(struct life, all), .object = &all_options },
+	OPTION_INCLUDED(struct life, all, all_options),
 	LIFE_OPTIONS,
 };
 /* Not --all: what it does to a guest cannot be taken back. */
 static const struct option reset_list[] = { LIFE_OPTIONS };
 
 /* One each: messages name the command. */
-static const struct option_table
-	pause_table = { .name = "pause", .options = clock_list, .count = ARRAY_SIZE(clock_list) },
-	resume_table = { .name = "resume", .options = clock_list, .count = ARRAY_SIZE(clock_list) },
-	reset_table = { .name = "reset", .options = reset_list, .count = ARRAY_SIZE(reset_list) };
+static const struct option_table pause_table = OPTION_TABLE("pause", clock_list),
+				 resume_table = OPTION_TABLE("resume", clock_list),
+				 reset_table = OPTION_TABLE("reset", reset_list);
 
-static int request_one(const char *name, const char *api_socket, const char *method,
-		       const char *path, const json_t *body)
+/* What is asked of each. */
+struct asking {
+	struct life life;
+	const char *method, *path;
+	json_t *body;
+};
+
+static int request_one(const void *object, const char *name)
 {
+	const struct asking *asking = object;
 	struct client client = { .fd = -1 };
 	struct error e = { 0 };
-	int r = client_connect(&client, name, api_socket, CLIENT_TIMEOUT_MS, &e);
+	int r = client_connect(&client, name, asking->life.target.api_socket, CLIENT_TIMEOUT_MS,
+			       &e);
 
 	if (r == 0) {
-		r = client_call(&client, method, path, body, NULL, &e);
+		r = client_call(&client, asking->method, asking->path, asking->body, NULL, &e);
 	}
 	client_close(&client);
 	if (r < 0 && name != NULL && strstr(e.msg, name) == NULL) {
@@ -51,22 +55,11 @@ static int request(const struct command *command, const char *method, const char
 		   const char *key, const char *value, int argc, char **argv)
 {
 	auto_json json_t *body = json_pack("{s:s}", key, value);
-	struct vm_names names = { 0 };
-	struct life life = { 0 };
-	int code;
+	struct asking asking = { .method = method, .path = path, .body = body };
+	struct life *life = &asking.life;
 
-	if (command_parse_names(command, &life, &life.help, &life.target, &life.all, WHICH_LIVING,
-				&names, argc, argv, &code) < 0) {
-		return code;
-	}
-	code = EXIT_OK;
-	for (size_t i = 0; i < names.count; i++) {
-		int one = request_one(names.names[i], life.target.api_socket, method, path, body);
-
-		code = MAX(code, one);
-	}
-	vm_names_finish(&names);
-	return code;
+	return command_for_each(command, &asking, &life->help, &life->target, &life->all,
+				WHICH_LIVING, argc, argv, request_one);
 }
 
 static int run_pause(int argc, char **argv)

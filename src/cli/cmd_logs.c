@@ -58,10 +58,8 @@ static const struct option option_list[] = {
 	  .help = "what vmm says, in place of the guest's console" },
 	HELP_OPTION(struct logs, help),
 };
-static const struct option_table table = { .name = "logs",
-					   .options = option_list,
-					   .count = ARRAY_SIZE(option_list),
-					   .foreign = elsewhere_logs_flags };
+static const struct option_table table =
+	OPTION_TABLE("logs", option_list, .foreign = elsewhere_logs_flags);
 
 /* False if nobody reads standard output any more. */
 static bool write_all(struct logs *logs, const uint8_t *data, size_t len)

@@ -29,11 +29,7 @@ static const struct option option_list[] = {
 	  .help = "print the commands that have a page" },
 	HELP_OPTION(struct man, help),
 };
-static const struct option_table table = {
-	.name = "man",
-	.options = option_list,
-	.count = ARRAY_SIZE(option_list),
-};
+static const struct option_table table = OPTION_TABLE("man", option_list);
 
 /* Plain text, of which nothing is markup. */
 static void put(const char *text)
@@ -120,44 +116,34 @@ static void put_exit(const char *code, const char *meaning)
 	(void)printf("\n\n");
 }
 
-/* Whether the command says itself what the code means. */
-static bool has_exit(const struct command *command, const char *code)
-{
-	size_t len = strlen(code);
-	const char *line = command->exits;
-
-	while (line != NULL && (strncmp(line, code, len) != 0 || line[len] != ' ')) {
-		line = strchr(line, '\n');
-		line = line != NULL ? line + 1 : NULL;
-	}
-	return line != NULL;
-}
-
+/* Unless the command says itself what the code means. */
 static void put_common_exit(const struct command *command, const char *code, const char *meaning)
 {
-	if (!has_exit(command, code)) {
-		put_exit(code, meaning);
+	const char *exits = command->exits;
+	struct command_exit at;
+
+	while (command_next_exit(&exits, &at)) {
+		if (strlen(code) == (size_t)at.code_len &&
+		    memcmp(code, at.code, strlen(code)) == 0) {
+			return;
+		}
 	}
+	put_exit(code, meaning);
 }
 
 static void put_exits(const struct command *command)
 {
-	const char *line = command->exits;
+	const char *exits = command->exits;
+	struct command_exit at;
 
 	heading("EXIT CODES");
 	put_common_exit(command, "0", "done");
-	while (line != NULL && *line != '\0') {
-		size_t len = strcspn(line, "\n");
-		size_t word = strcspn(line, " \n");
+	while (command_next_exit(&exits, &at)) {
 		char code[16], meaning[200];
 
-		if (word < len) {
-			(void)snprintf(code, sizeof(code), "%.*s", (int)word, line);
-			(void)snprintf(meaning, sizeof(meaning), "%.*s", (int)(len - word - 1),
-				       line + word + 1);
-			put_exit(code, meaning);
-		}
-		line += len + (line[len] == '\n');
+		(void)snprintf(code, sizeof(code), "%.*s", at.code_len, at.code);
+		(void)snprintf(meaning, sizeof(meaning), "%.*s", at.meaning_len, at.meaning);
+		put_exit(code, meaning);
 	}
 	put_common_exit(command, "2", "the command line is wrong");
 	put_common_exit(command, "125", "an error, which is said on standard error");

@@ -14,6 +14,7 @@
 #include "command.h"
 #include "end_report.h"
 #include "exit_codes.h"
+#include "parked.h"
 #include "vm_status.h"
 #include "vmm/cleanup.h"
 #include "vmm/run_directory.h"
@@ -35,66 +36,52 @@ static const struct option option_list[] = {
 	  .type = OPTION_FLAG,
 	  .offset = offsetof(struct ps, names),
 	  .help = "print only the names" },
-	{ .type = OPTION_INCLUDE,
-	  .offset = offsetof(struct ps, common),
-	  .object = &common_options },
+	OPTION_INCLUDED(struct ps, common, common_options),
 };
-static const struct option_table table = {
-	.name = "ps",
-	.options = option_list,
-	.count = ARRAY_SIZE(option_list),
-};
-
-struct row {
-	struct vm_status status;
-	struct end_report end;
-};
+static const struct option_table table = OPTION_TABLE("ps", option_list);
 
 struct view {
 	struct run_entry *entries;
-	struct row *rows;
+	/* Of each. */
+	struct vm_asked *asked;
+	struct end_report *ends;
 	size_t count;
 };
 
-static void look_at_ended(struct row *row, const char *name, bool left)
+static void look_at_ended(const struct run_entry *entry, struct vm_status *status,
+			  struct end_report *end)
 {
 	auto_close int dir_fd = -1;
 	bool alive;
 
-	(void)snprintf(row->status.state, sizeof(row->status.state), left ? "ended" : "defined");
-	if (left && run_directory_find(name, &dir_fd, &alive, NULL) == 0) {
-		end_report_read(&row->end, dir_fd);
+	(void)snprintf(status->state, sizeof(status->state), entry->left ? "ended" : "defined");
+	if (parked_state(entry->name) == PARKED_PARKED) {
+		(void)snprintf(status->state, sizeof(status->state), "parked");
+		return;
+	}
+	if (entry->left && run_directory_find(entry->name, &dir_fd, &alive, NULL) == 0) {
+		end_report_read(end, dir_fd);
 	}
 }
 
 static int fill(struct view *view, struct error *e)
 {
-	struct vm_status *statuses = calloc(view->count + 1, sizeof(*statuses));
-	int *dir_fds = calloc(view->count + 1, sizeof(*dir_fds));
-	bool alive;
-
-	view->rows = calloc(view->count + 1, sizeof(*view->rows));
-	if (statuses == NULL || dir_fds == NULL || view->rows == NULL) {
-		free(statuses);
-		free(dir_fds);
+	view->asked = calloc(view->count + 1, sizeof(*view->asked));
+	view->ends = calloc(view->count + 1, sizeof(*view->ends));
+	if (view->asked == NULL || view->ends == NULL) {
 		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "out of memory");
 	}
 	for (size_t i = 0; i < view->count; i++) {
-		dir_fds[i] = -1;
-		if (view->entries[i].alive) {
-			(void)run_directory_find(view->entries[i].name, &dir_fds[i], &alive, NULL);
-		}
+		view->asked[i].name = view->entries[i].alive ? view->entries[i].name : NULL;
 	}
-	vm_status_ask(statuses, dir_fds, view->count, ANSWER_MS);
+	vm_status_ask(view->asked, view->count, ANSWER_MS);
 	for (size_t i = 0; i < view->count; i++) {
-		view->rows[i].status = statuses[i];
-		if (dir_fds[i] < 0) {
-			look_at_ended(&view->rows[i], view->entries[i].name, view->entries[i].left);
+		struct vm_status *status = &view->asked[i].status;
+
+		if (!view->entries[i].alive || strcmp(status->state, "ended") == 0) {
+			look_at_ended(&view->entries[i], status, &view->ends[i]);
 		}
-		close_fd(&dir_fds[i]);
 	}
-	free(statuses);
-	free(dir_fds);
 	return 0;
 }
 
@@ -103,16 +90,17 @@ struct line {
 	char name[80], state[48], cpus[24], memory[2 * FIGURE_SIZE + 4], up[FIGURE_SIZE], pid[24];
 };
 
-static void make_line(struct line *line, const char *name, const struct row *row)
+static void make_line(struct line *line, const struct view *view, size_t i)
 {
-	const struct vm_status *status = &row->status;
+	const struct vm_status *status = &view->asked[i].status;
+	const char *reason = view->ends[i].reason;
 	char resident[FIGURE_SIZE], size[FIGURE_SIZE];
 
 	*line = (struct line){ .cpus = "-", .memory = "-", .up = "-", .pid = "-" };
-	(void)snprintf(line->name, sizeof(line->name), "%s", name);
+	(void)snprintf(line->name, sizeof(line->name), "%s", view->entries[i].name);
 	(void)snprintf(line->state, sizeof(line->state), "%s", status->state);
-	if (row->end.reason[0] != '\0') {
-		(void)snprintf(line->state, sizeof(line->state), "ended (%s)", row->end.reason);
+	if (reason[0] != '\0') {
+		(void)snprintf(line->state, sizeof(line->state), "ended (%s)", reason);
 	}
 	if (status->answered) {
 		(void)snprintf(line->cpus, sizeof(line->cpus), "%" PRIu64, status->vcpus);
@@ -145,7 +133,7 @@ static int print_table(const struct view *view)
 		return command_fail(&e);
 	}
 	for (size_t i = 0; i < view->count; i++) {
-		make_line(&lines[i], view->entries[i].name, &view->rows[i]);
+		make_line(&lines[i], view, i);
 		name_width = MAX(name_width, strlen(lines[i].name));
 		state_width = MAX(state_width, strlen(lines[i].state));
 	}
@@ -157,10 +145,12 @@ static int print_table(const struct view *view)
 	return EXIT_OK;
 }
 
-static json_t *describe_row(const char *name, const struct row *row)
+static json_t *describe_row(const struct view *view, size_t i)
 {
-	const struct vm_status *status = &row->status;
-	json_t *object = json_pack("{s:s, s:s}", "name", name, "state", status->state);
+	const struct vm_status *status = &view->asked[i].status;
+	const struct end_report *end = &view->ends[i];
+	json_t *object =
+		json_pack("{s:s, s:s}", "name", view->entries[i].name, "state", status->state);
 
 	if (status->answered) {
 		(void)json_object_update_new(object,
@@ -173,10 +163,9 @@ static json_t *describe_row(const char *name, const struct row *row)
 	if (status->pid != 0) {
 		(void)json_object_set_new(object, "pid", json_integer((json_int_t)status->pid));
 	}
-	if (row->end.reason[0] != '\0') {
-		(void)json_object_update_new(object,
-					     json_pack("{s:s, s:i}", "reason", row->end.reason,
-						       "exit_code", row->end.exit_code));
+	if (end->reason[0] != '\0') {
+		(void)json_object_update_new(object, json_pack("{s:s, s:i}", "reason", end->reason,
+							       "exit_code", end->exit_code));
 	}
 	return object;
 }
@@ -186,8 +175,7 @@ static int print_json(const struct view *view)
 	json_t *list = json_array();
 
 	for (size_t i = 0; i < view->count; i++) {
-		(void)json_array_append_new(list,
-					    describe_row(view->entries[i].name, &view->rows[i]));
+		(void)json_array_append_new(list, describe_row(view, i));
 	}
 	return command_print_json(list, true);
 }
@@ -229,7 +217,8 @@ static int run(int argc, char **argv)
 		       : ps.common.json ? print_json(&view)
 					: print_table(&view);
 	}
-	free(view.rows);
+	free(view.asked);
+	free(view.ends);
 	free(view.entries);
 	return code;
 }
@@ -253,6 +242,8 @@ const struct command command_ps = {
 		"A VM that does not answer within a second is shown as 'not answering'.\n\n"
 		"With --all also those that do not live: *ended*, with the reason, as long as what "
 		"they have left is there; *defined* if there is a definition alone, by vmm create "
-		"or since the host has restarted. vmm start starts them, vmm rm removes them.",
+		"or since the host has restarted; *parked* those that vmm unpark lets go on. vmm "
+		"start "
+		"starts the others, vmm rm removes them.",
 	.examples = examples,
 };

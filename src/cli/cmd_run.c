@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -20,6 +21,7 @@
 
 struct run {
 	const struct definition *definition; /* NULL: flags */
+	const struct run_restore *restore;   /* instead of both; NULL: it is booted */
 	struct vm_process process;
 	struct detach detach;
 	struct run_config config; /* run_config_parse() begins it */
@@ -44,6 +46,11 @@ static void tell_parent(struct vm_process *process)
 	detach_done(&run->detach, process->directory.name);
 }
 
+static bool restored_definition(const struct run *run)
+{
+	return run->restore != NULL && run->restore->definition_stays;
+}
+
 static int start(struct run *run, struct error *e)
 {
 	const struct run_config *config = &run->config;
@@ -60,7 +67,8 @@ static int start(struct run *run, struct error *e)
 		.kept = kept,
 		.settings = *settings,
 		.api_socket = settings->api_socket,
-		.defined = run->definition != NULL,
+		.defined = run->definition != NULL || restored_definition(run),
+		.definition_stays = restored_definition(run),
 		.created = run->definition != NULL && run->definition->created,
 		.name = config->vm.name,
 		.api = !config->no_api,
@@ -77,6 +85,9 @@ static int start(struct run *run, struct error *e)
 	if (r == 0 && config->detach) {
 		run->process.started = tell_parent;
 		r = detach_log_to(&run->detach, &run->process.directory, e);
+	}
+	if (r == 0 && run->restore != NULL) {
+		return vm_process_load(&run->process, run->restore->request, e);
 	}
 	if (r == 0) {
 		r = configure(run, e);
@@ -102,6 +113,9 @@ static void keep_nets(struct run *run)
 {
 	for (uint32_t i = 0; i < run->config.vm.net_count; i++) {
 		detach_keep(&run->detach, run->config.vm.nets[i].fd);
+	}
+	for (uint32_t i = 0; run->restore != NULL && i < run->restore->request->net_fd_count; i++) {
+		detach_keep(&run->detach, run->restore->request->net_fds[i].fd);
 	}
 }
 
@@ -129,44 +143,91 @@ static int run_to_end(struct run *run)
 	return code;
 }
 
+/* Not on the stack: a thread that is stuck knows it. NULL: no memory, which was said. */
+static struct run *make_run(void)
+{
+	struct run *run = malloc(sizeof(*run));
+	struct error e;
+
+	if (run == NULL) {
+		(void)error_set(&e, ERROR_NO_MEMORY, ENOMEM, "out of memory");
+		(void)command_fail(&e);
+		return NULL;
+	}
+	memset(run, 0, offsetof(struct run, config.vm));
+	run->detach.pipe_fd = -1;
+	return run;
+}
+
+static void free_run(struct run *run)
+{
+	if (!run->process.stuck) {
+		free(run);
+	}
+}
+
 static int run_command(int argc, char **argv)
 {
+	struct run *run = make_run();
 	struct error e = { 0 };
 	int code = EXIT_OK;
-	struct run run;
 	int r;
 
-	memset(&run, 0, offsetof(struct run, config));
-	run.detach.pipe_fd = -1;
-	r = run_config_parse(&run.config, &run_options, argc, argv, &e);
-	if (r == 0 && run.config.help) {
+	if (run == NULL) {
+		return EXIT_VMM_ERROR;
+	}
+	r = run_config_parse(&run->config, &run_options, argc, argv, &e);
+	if (r == 0 && run->config.help) {
 		command_print_help(&command_run);
-		run_config_finish(&run.config);
-		return EXIT_OK;
+	} else {
+		if (r == 0) {
+			r = run_config_check(&run->config, &e);
+		}
+		if (r == 0) {
+			log_init(run->config.quiet ? LOG_ERROR : LOG_INFO, STDERR_FILENO);
+		}
+		code = r < 0 ? command_fail(&e) : run_to_end(run);
 	}
-	if (r == 0) {
-		r = run_config_check(&run.config, &e);
-	}
-	if (r == 0) {
-		log_init(run.config.quiet ? LOG_ERROR : LOG_INFO, STDERR_FILENO);
-	}
-	code = r < 0 ? command_fail(&e) : run_to_end(&run);
-	run_config_finish(&run.config);
+	run_config_finish(&run->config);
+	free_run(run);
 	return code;
 }
 
 int run_defined(const char *name, const struct definition *definition, bool attach)
 {
-	struct run run;
+	struct run *run = make_run();
+	int code;
 
-	memset(&run, 0, offsetof(struct run, config.vm));
-	run.detach.pipe_fd = -1;
-	run.definition = definition;
-	run.config.settings = definition->settings;
-	run.config.detach = !attach;
-	vm_config_init(&run.config.vm);
-	run.config.vm.name = name;
-	return run_to_end(&run);
+	if (run == NULL) {
+		return EXIT_VMM_ERROR;
+	}
+	run->definition = definition;
+	run->config.settings = definition->settings;
+	run->config.detach = !attach;
+	vm_config_init(&run->config.vm);
+	run->config.vm.name = name;
+	code = run_to_end(run);
+	free_run(run);
+	return code;
+}
+
+int run_restored(const struct run_restore *restore)
+{
+	struct run *run = make_run();
+	int code;
+
+	if (run == NULL) {
+		return EXIT_VMM_ERROR;
+	}
+	run->restore = restore;
+	run->config.settings = restore->settings;
+	run->config.detach = restore->detach;
+	run->config.quiet = restore->quiet;
+	vm_config_init(&run->config.vm);
+	run->config.vm.name = restore->name;
+	code = run_to_end(run);
+	free_run(run);
+	return code;
 }
 
 static const struct command_example examples[] = {

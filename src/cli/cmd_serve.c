@@ -7,6 +7,7 @@
  */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -19,6 +20,7 @@
 #include "vm_process.h"
 #include "vmm/cleanup.h"
 #include "vmm/log.h"
+#include "vmm/snapshot.h"
 
 LOG_DOMAIN("serve");
 
@@ -78,10 +80,6 @@ static int prepare(struct vm_process *process, struct error *e)
 
 	if (r == 0 && serve->firecracker) {
 		log_info("Running Firecracker v" INSTANCE_API_LEVEL);
-	}
-	if (r == 0 && serve->config.enable_pci) {
-		log_warn("--enable-pci: this version has no PCI transport, devices are on "
-			 "virtio-mmio");
 	}
 	return r;
 }
@@ -185,7 +183,9 @@ static int begin(struct serve *serve, struct error *e)
 				      since(CLOCK_PROCESS_CPUTIME_ID, config->start_time_cpu_us,
 					    config->parent_cpu_time_us),
 			      .sandbox = (enum sandbox_mode)config->process.sandbox,
-			      .on_reboot = firecracker ? VM_ON_REBOOT_EXIT : VM_ON_REBOOT_RESTART },
+			      .on_reboot = firecracker ? VM_ON_REBOOT_EXIT : VM_ON_REBOOT_RESTART,
+			      .enable_pci = config->enable_pci,
+			      .spare = true },
 		.directory = config->name != NULL,
 		.name = config->name,
 		.kept = config->name != NULL && !firecracker,
@@ -246,32 +246,92 @@ static int need_door(const struct serve *serve, struct error *e)
 	return error_hint(e, "vmm serve --api-sock PATH, or vmm serve --name NAME");
 }
 
-static int run_serve(int argc, char **argv, bool firecracker)
+/* Firecracker's way: a version of three numbers. */
+static int print_format(uint32_t format)
 {
-	struct serve serve = { .firecracker = firecracker };
-	struct error e = { 0 };
-	int r = serve_config_parse(&serve.config, argc, argv, &e);
+	(void)printf("v%u.0.0\n", format);
+	return EXIT_OK;
+}
 
-	if (r == 0 && serve.config.help) {
-		command_print_help(&command_serve);
-		return EXIT_OK;
+static int describe_snapshot(const struct serve *serve)
+{
+	const struct snapshot_reader_config config = {
+		.paths = { .state = serve->config.describe_snapshot }, .state_only = true
+	};
+	struct snapshot_reader *reader = NULL;
+	struct error e = { 0 };
+	int code;
+
+	json_prepare();
+	if (snapshot_reader_create(&reader, &config, &e) < 0) {
+		code = command_fail(&e);
+		return serve->firecracker ? FIRECRACKER_EXIT_ERROR : code;
 	}
-	if (r == 0 && serve.config.version) {
-		if (firecracker) {
-			(void)printf("Firecracker v%s\n\n", INSTANCE_API_LEVEL);
-			return EXIT_OK;
-		}
+	code = print_format(snapshot_reader_info(reader)->format);
+	snapshot_reader_destroy(reader);
+	return code;
+}
+
+/* What serve_config_asks() for. */
+static int answer(const struct serve *serve, char **argv)
+{
+	const struct serve_config *config = &serve->config;
+
+	if (config->help) {
+		command_print_help(&command_serve);
+	} else if (config->version && serve->firecracker) {
+		(void)printf("Firecracker v%s\n\n", INSTANCE_API_LEVEL);
+	} else if (config->version) {
 		return command_version.run(1, argv);
+	} else {
+		return config->snapshot_version ? print_format(SNAPSHOT_FORMAT)
+						: describe_snapshot(serve);
+	}
+	return EXIT_OK;
+}
+
+/* The command line says that there is a VM to wait for; else `code` is the end. */
+static bool wanted(struct serve *serve, int argc, char **argv, int *code)
+{
+	struct error e = { 0 };
+	int r = serve_config_parse(&serve->config, argc, argv, &e);
+
+	*code = EXIT_OK;
+	if (r == 0 && serve_config_asks(&serve->config)) {
+		*code = answer(serve, argv);
+		return false;
 	}
 	if (r == 0) {
-		r = need_door(&serve, &e);
+		r = need_door(serve, &e);
 	}
 	if (r < 0) {
-		int code = command_fail(&e);
-
-		return firecracker ? FIRECRACKER_EXIT_ARGUMENTS : code;
+		*code = command_fail(&e);
+		if (serve->firecracker) {
+			*code = FIRECRACKER_EXIT_ARGUMENTS;
+		}
 	}
-	return serve_until_ended(&serve);
+	return r == 0;
+}
+
+static int run_serve(int argc, char **argv, bool firecracker)
+{
+	/* Not on the stack: a thread that is stuck knows it. */
+	struct serve *serve = calloc(1, sizeof(*serve));
+	struct error e;
+	int code;
+
+	if (serve == NULL) {
+		(void)error_set(&e, ERROR_NO_MEMORY, ENOMEM, "out of memory");
+		return command_fail(&e);
+	}
+	serve->firecracker = firecracker;
+	if (wanted(serve, argc, argv, &code)) {
+		code = serve_until_ended(serve);
+	}
+	if (!serve->process.stuck) {
+		free(serve);
+	}
+	return code;
 }
 
 static int serve_command(int argc, char **argv)

@@ -12,6 +12,7 @@
 
 #include "command.h"
 #include "exit_codes.h"
+#include "parked.h"
 #include "run.h"
 #include "vmm/cleanup.h"
 #include "vmm/definition_store.h"
@@ -45,7 +46,7 @@ static int describe(struct run_config *config, json_t **ret, struct error *e)
 	if (r == 0) {
 		r = instance_describe(instance, ret, e);
 	}
-	instance_destroy(instance);
+	(void)instance_destroy(instance);
 	loop_finish(&loop);
 	return r;
 }
@@ -130,14 +131,10 @@ static const struct option start_list[] = {
 	  .type = OPTION_FLAG,
 	  .offset = offsetof(struct starting, attach),
 	  .help = "stay in the foreground, as vmm run does, with the console" },
-	{ .type = OPTION_INCLUDE,
-	  .offset = offsetof(struct starting, all),
-	  .object = &all_options },
+	OPTION_INCLUDED(struct starting, all, all_options),
 	HELP_OPTION(struct starting, help),
 };
-static const struct option_table start_table = { .name = "start",
-						 .options = start_list,
-						 .count = ARRAY_SIZE(start_list) };
+static const struct option_table start_table = OPTION_TABLE("start", start_list);
 
 /* Who lives has its definition written, but is not started by it. */
 static int not_defined(const char *name, struct error *e)
@@ -165,6 +162,9 @@ static int start_one(const char *name, bool attach)
 
 	if (r < 0 && e.code == ERROR_NOT_FOUND) {
 		(void)not_defined(name, &e);
+	}
+	if (r == 0) {
+		r = parked_check(name, &e);
 	}
 	if (r == 0) {
 		r = definition_check(&definition, &e);
@@ -238,7 +238,9 @@ const struct command command_start = {
 		"until vmm rm. It is started as it was then: vmm inspect shows its configuration. "
 		"What a client has changed while it ran is not part of it.\n\n"
 		"A network card that was an open descriptor (--net fd=N) cannot be opened again: "
-		"that is an error.",
+		"that is an error. Neither can a parked VM be started: *vmm unpark* lets it go on. "
+		"One "
+		"that was restored from a snapshot is booted anew.",
 	.examples = start_examples,
 	.exits = "0 the VMs run; with --attach: the guest has powered off\n"
 		 "10 the guest has rebooted, with --on-reboot exit; as the next ones, with "

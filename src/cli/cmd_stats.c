@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "command.h"
@@ -19,6 +18,7 @@
 #include "terminal.h"
 #include "vm_status.h"
 #include "vmm/cleanup.h"
+#include "vmm/loop.h"
 #include "vmm/run_directory.h"
 
 #define ANSWER_MS 1000
@@ -61,23 +61,9 @@ static const struct option option_list[] = {
 	  .argument = "N",
 	  .fallback = "0",
 	  .help = "end after so many samples, 0 for never" },
-	{ .type = OPTION_INCLUDE,
-	  .offset = offsetof(struct stats, common),
-	  .object = &common_options },
+	OPTION_INCLUDED(struct stats, common, common_options),
 };
-static const struct option_table table = {
-	.name = "stats",
-	.options = option_list,
-	.count = ARRAY_SIZE(option_list),
-};
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
-}
+static const struct option_table table = OPTION_TABLE("stats", option_list);
 
 static void free_samples(struct samples *samples)
 {
@@ -114,38 +100,24 @@ static int choose(const struct stats *stats, struct samples *samples, struct err
 
 static int take(const struct stats *stats, struct samples *samples, struct error *e)
 {
-	struct vm_status *statuses = NULL;
-	int *dir_fds = NULL;
+	auto_free struct vm_asked *asked = NULL;
 	int r = choose(stats, samples, e);
 
 	if (r < 0) {
 		return r;
 	}
-	statuses = calloc(samples->count + 1, sizeof(*statuses));
-	dir_fds = calloc(samples->count + 1, sizeof(*dir_fds));
-	if (statuses == NULL || dir_fds == NULL) {
-		free(statuses);
-		free(dir_fds);
+	asked = calloc(samples->count + 1, sizeof(*asked));
+	if (asked == NULL) {
 		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "out of memory");
 	}
 	for (size_t i = 0; i < samples->count; i++) {
-		bool alive = false;
-
-		dir_fds[i] = -1;
-		(void)snprintf(statuses[i].state, sizeof(statuses[i].state), "ended");
-		if (run_directory_find(samples->list[i].name, &dir_fds[i], &alive, NULL) == 0 &&
-		    !alive) {
-			close_fd(&dir_fds[i]);
-		}
+		asked[i].name = samples->list[i].name;
 	}
-	vm_status_ask(statuses, dir_fds, samples->count, ANSWER_MS);
+	vm_status_ask(asked, samples->count, ANSWER_MS);
 	for (size_t i = 0; i < samples->count; i++) {
-		samples->list[i].status = statuses[i];
-		samples->list[i].time_ns = now_ns();
-		close_fd(&dir_fds[i]);
+		samples->list[i].status = asked[i].status;
+		samples->list[i].time_ns = loop_now_ns();
 	}
-	free(statuses);
-	free(dir_fds);
 	return 0;
 }
 
@@ -281,9 +253,9 @@ static void show_table(const struct samples *before, struct samples *now, bool r
 static bool wait_for_key(uint64_t ns, bool keys)
 {
 	struct pollfd input = { .fd = keys ? STDIN_FILENO : -1, .events = POLLIN };
-	uint64_t end = now_ns() + ns;
+	uint64_t end = loop_now_ns() + ns;
 
-	for (uint64_t now = now_ns(); now < end; now = now_ns()) {
+	for (uint64_t now = loop_now_ns(); now < end; now = loop_now_ns()) {
 		char key;
 
 		if (poll(&input, 1, (int)((end - now) / NS_PER_MS) + 1) <= 0) {

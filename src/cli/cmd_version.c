@@ -8,11 +8,7 @@
 static const struct option option_list[] = {
 	{ .type = OPTION_INCLUDE, .offset = 0, .object = &common_options },
 };
-static const struct option_table table = {
-	.name = "version",
-	.options = option_list,
-	.count = ARRAY_SIZE(option_list),
-};
+static const struct option_table table = OPTION_TABLE("version", option_list);
 
 static int run(int argc, char **argv)
 {

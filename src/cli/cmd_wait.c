@@ -14,6 +14,7 @@
 #include "ended.h"
 #include "exit_codes.h"
 #include "vmm/cleanup.h"
+#include "vmm/loop.h"
 #include "vmm/run_directory.h"
 
 #define RUN_POLL_MS 20
@@ -46,13 +47,9 @@ static const struct option wait_list[] = {
 	  .present = offsetof(struct waiting, has_timeout) + 1,
 	  .argument = "TIME",
 	  .help = "give up after this time, exit code 124" },
-	{ .type = OPTION_INCLUDE,
-	  .offset = offsetof(struct waiting, common),
-	  .object = &common_options },
+	OPTION_INCLUDED(struct waiting, common, common_options),
 };
-static const struct option_table wait_table = { .name = "wait",
-						.options = wait_list,
-						.count = ARRAY_SIZE(wait_list) };
+static const struct option_table wait_table = OPTION_TABLE("wait", wait_list);
 
 /* Why it takes so long, as far as its state says. */
 static int hint_at_state(const struct ended *ended, const struct vm_status *status, struct error *e)
@@ -78,12 +75,11 @@ static int hint_at_state(const struct ended *ended, const struct vm_status *stat
 
 static int wait_until_running(const struct ended *ended, int timeout_ms, struct error *e)
 {
-	int64_t end = ended_now_ms() + timeout_ms;
+	int64_t end = loop_now_ms() + timeout_ms;
 
 	for (;;) {
 		struct vm_status status = { 0 };
-		int64_t left =
-			timeout_ms < 0 ? RUN_POLL_MS : MIN(end - ended_now_ms(), RUN_POLL_MS);
+		int64_t left = timeout_ms < 0 ? RUN_POLL_MS : MIN(end - loop_now_ms(), RUN_POLL_MS);
 
 		if (ended_get_state(ended, &status, e) == 0 &&
 		    strcmp(status.state, "running") == 0) {

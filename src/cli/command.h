@@ -44,8 +44,9 @@ extern const size_t command_group_count;
 extern const struct command command_run, command_create, command_start, command_serve, command_ps,
 	command_inspect, command_console, command_logs, command_stats, command_metrics,
 	command_events, command_pause, command_resume, command_reset, command_stop, command_kill,
-	command_wait, command_rm, command_doctor, command_api, command_completion, command_version,
-	command_man;
+	command_wait, command_rm, command_device, command_restore, command_fork, command_snapshot,
+	command_park, command_unpark, command_doctor, command_api, command_completion,
+	command_version, command_man;
 
 /* NULL: no such command. */
 const struct command *command_find(const char *name);
@@ -58,6 +59,12 @@ int command_value(int r, struct error *e);
 /* Prints the error, and gives the exit code that it stands for. */
 int command_fail(const struct error *e);
 void command_print_help(const struct command *command);
+/* The next line of `exits`, taken apart; false: there is none. */
+struct command_exit {
+	int code_len, meaning_len;
+	const char *code, *meaning;
+};
+bool command_next_exit(const char **exits, struct command_exit *ret);
 /* The list of commands. */
 void command_print_usage(bool to_stderr);
 
@@ -125,6 +132,11 @@ int command_parse_names(const struct command *command, void *object, const bool 
 			struct target *target, const bool *all, enum which which,
 			struct vm_names *names, int argc, char **argv, int *code);
 void vm_names_finish(struct vm_names *names);
+/* The same for a command that does one thing to each: one() is called for all of them whatever became
+ * of the others, and gives an exit code. The worst one. */
+int command_for_each(const struct command *command, void *object, const bool *help,
+		     struct target *target, const bool *all, enum which which, int argc,
+		     char **argv, int (*one)(const void *object, const char *name));
 
 /* Data for standard output: indented, or one line. Takes `value` over; NULL stands for "out of
  * memory". Returns the exit code. */

@@ -19,14 +19,18 @@
 
 #define COMMANDS_MAX 64
 
-static const struct command *const starting[] = { &command_run, &command_create, &command_start,
-						  &command_serve };
+static const struct command *const starting[] = {
+	&command_run,	  &command_create, &command_start,
+	&command_restore, &command_fork,   &command_serve
+};
 static const struct command *const looking[] = { &command_ps,	 &command_inspect, &command_console,
 						 &command_logs,	 &command_stats,   &command_metrics,
 						 &command_events };
-static const struct command *const steering[] = { &command_pause, &command_resume, &command_reset,
-						  &command_stop,  &command_kill,   &command_wait,
-						  &command_rm };
+static const struct command *const steering[] = {
+	&command_pause,	   &command_resume, &command_reset, &command_stop,
+	&command_kill,	   &command_wait,   &command_rm,    &command_device,
+	&command_snapshot, &command_park,   &command_unpark
+};
 static const struct command *const helping[] = { &command_doctor, &command_api, &command_completion,
 						 &command_version };
 static const struct command *const hidden[] = { &command_man };
@@ -128,15 +132,30 @@ static void print_examples(const struct command_example *example)
 	}
 }
 
-static void print_exits(const char *line)
+bool command_next_exit(const char **exits, struct command_exit *ret)
 {
-	(void)printf("\nexit codes:\n");
-	while (*line != '\0') {
-		int code = (int)strcspn(line, " ");
-		int len = (int)strcspn(line, "\n");
+	const char *line = *exits;
+	int len;
 
-		(void)printf("  %-5.*s  %.*s\n", code, line, len - code - 1, line + code + 1);
-		line += (size_t)len + (line[len] == '\n');
+	if (line == NULL || *line == '\0') {
+		return false;
+	}
+	len = (int)strcspn(line, "\n");
+	ret->code = line;
+	ret->code_len = (int)strcspn(line, " ");
+	ret->meaning = line + ret->code_len + 1;
+	ret->meaning_len = len - ret->code_len - 1;
+	*exits = line + len + (line[len] == '\n');
+	return true;
+}
+
+static void print_exits(const char *exits)
+{
+	struct command_exit at;
+
+	(void)printf("\nexit codes:\n");
+	while (command_next_exit(&exits, &at)) {
+		(void)printf("  %-5.*s  %.*s\n", at.code_len, at.code, at.meaning_len, at.meaning);
 	}
 }
 
@@ -165,11 +184,7 @@ static const struct option common_option_list[] = {
 	  .help = "print JSON" },
 	HELP_OPTION(struct common_options, help),
 };
-const struct option_table common_options = {
-	.name = "common",
-	.options = common_option_list,
-	.count = ARRAY_SIZE(common_option_list),
-};
+const struct option_table common_options = OPTION_TABLE("common", common_option_list);
 
 static const struct option target_option_list[] = {
 	{ .name = "api-sock",
@@ -178,11 +193,7 @@ static const struct option target_option_list[] = {
 	  .argument = "PATH",
 	  .help = "the VM whose API is at this socket, in place of NAME" },
 };
-const struct option_table target_options = {
-	.name = "target",
-	.options = target_option_list,
-	.count = ARRAY_SIZE(target_option_list),
-};
+const struct option_table target_options = OPTION_TABLE("target", target_option_list);
 
 int command_parse(const struct command *command, void *object, const bool *help, int argc,
 		  char **argv, int *code)
@@ -235,20 +246,30 @@ static int check_names(const struct command *command, int count, char **names, i
 	return 0;
 }
 
+/* `named` of them, the first ones, are not counted. */
+static int check_count(const struct command *command, int operands, int named, int min, int max,
+		       char **argv, int *code)
+{
+	if (operands < named + min) {
+		*code = command_wrong_operands(
+			command, operands < named ? "which VM?" : "an operand is missing", "");
+		return -1;
+	}
+	if (operands - named > max) {
+		*code = command_wrong_operands(command,
+					       "one operand too many: ", argv[named + max + 1]);
+		return -1;
+	}
+	return 0;
+}
+
 int command_parse_exactly(const struct command *command, void *object, const bool *help, int min,
 			  int max, int argc, char **argv, int *code)
 {
 	int operands = command_parse(command, object, help, argc, argv, code);
 
-	if (operands >= 0 && operands < min) {
-		*code = command_wrong_operands(command, "an operand is missing", "");
-		return -1;
-	}
-	if (operands > max) {
-		*code = command_wrong_operands(command, "one operand too many: ", argv[max + 1]);
-		return -1;
-	}
-	if (operands > 0 && check_names(command, operands, argv + 1, code) < 0) {
+	if (operands < 0 || check_count(command, operands, 0, min, max, argv, code) < 0 ||
+	    check_names(command, operands, argv + 1, code) < 0) {
 		return -1;
 	}
 	return operands;
@@ -260,26 +281,11 @@ int command_parse_target(const struct command *command, void *object, const bool
 	int operands = command_parse(command, object, help, argc, argv, code);
 	int named = target->api_socket == NULL ? 1 : 0;
 
-	if (operands < 0) {
-		return operands;
-	}
-	if (operands < named) {
-		*code = command_wrong_operands(command, "which VM?", "");
+	if (operands < 0 || check_count(command, operands, named, min, max, argv, code) < 0 ||
+	    check_names(command, named, argv + 1, code) < 0) {
 		return -1;
 	}
 	operands -= named;
-	if (operands < min) {
-		*code = command_wrong_operands(command, "an operand is missing", "");
-		return -1;
-	}
-	if (operands > max) {
-		*code = command_wrong_operands(command,
-					       "one operand too many: ", argv[max + named + 1]);
-		return -1;
-	}
-	if (check_names(command, named, argv + 1, code) < 0) {
-		return -1;
-	}
 	target->name = named != 0 ? argv[1] : NULL;
 	for (int i = 1; i <= operands; i++) {
 		argv[i] = argv[i + named];

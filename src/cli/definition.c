@@ -43,25 +43,14 @@ int definition_save(const char *name, const json_t *definition, struct error *e)
 	return definition_write(name, text, len + 1, e);
 }
 
-static int check_keys(json_t *root, struct error *e)
+static int check_keys(const json_t *root, struct error *e)
 {
-	static const char *const known[] = { "version",	       "vmm_version", "created",
-					     "kernel_cmdline", "run",	      "config" };
-	const char *key;
-	json_t *value;
+	static const char *const known[] = { "version", "vmm_version", "created", "kernel_cmdline",
+					     "run",	"config",      NULL };
+	const char *unknown = json_unknown_key(root, known);
 
-	json_object_foreach(root, key, value)
-	{
-		size_t i = 0;
-
-		while (i < ARRAY_SIZE(known) && strcmp(known[i], key) != 0) {
-			i++;
-		}
-		if (i == ARRAY_SIZE(known)) {
-			return error_set(e, ERROR_JSON, EINVAL, "unknown key '%.60s'", key);
-		}
-	}
-	return 0;
+	return unknown != NULL ? error_set(e, ERROR_JSON, EINVAL, "unknown key '%.60s'", unknown)
+			       : 0;
 }
 
 static int read_root(struct definition *definition, struct error *e)

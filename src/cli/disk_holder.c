@@ -21,7 +21,7 @@ static bool is_process(const char *name, int holder)
 	       run_directory_process(dir_fd, &pidfd, &pid, NULL) == 0 && pid == holder;
 }
 
-void disk_holder_explain(struct error *e)
+void disk_holder_explain(struct error *e, const char *otherwise)
 {
 	struct run_entry *entries = NULL;
 	size_t count = 0;
@@ -34,10 +34,8 @@ void disk_holder_explain(struct error *e)
 		if (entries[i].alive && is_process(entries[i].name, e->holder)) {
 			(void)error_suffix(e, ", the VM '%s'", entries[i].name);
 			e->hint[0] = '\0';
-			(void)error_hint(e,
-					 "'vmm stop %s' frees it; many can share a disk if all use "
-					 "it with ',ro'",
-					 entries[i].name);
+			(void)error_hint(e, "'vmm stop %s' frees it; %s", entries[i].name,
+					 otherwise);
 			break;
 		}
 	}

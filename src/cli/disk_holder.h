@@ -6,7 +6,7 @@
 #include "vmm/error.h"
 
 /* Puts the name of the VM behind an ERROR_DISK_LOCKED whose holder is known, and says what can be done
- * with that name. Outside of any sandbox. */
-void disk_holder_explain(struct error *e);
+ * with that name, or `otherwise`. Outside of any sandbox. */
+void disk_holder_explain(struct error *e, const char *otherwise);
 
 #endif

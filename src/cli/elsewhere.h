@@ -9,7 +9,7 @@
 const char *elsewhere_command(const char *name);
 
 /* Flags, for the tables of commands: those that start a VM, `vmm logs`, those that end or remove. */
-extern const struct option_foreign elsewhere_run_flags[], elsewhere_serve_flags[],
-	elsewhere_logs_flags[], elsewhere_end_flags[];
+extern const struct option_foreign elsewhere_run_flags[], elsewhere_restore_flags[],
+	elsewhere_serve_flags[], elsewhere_logs_flags[], elsewhere_end_flags[];
 
 #endif

@@ -6,7 +6,6 @@
 #include <limits.h>
 #include <signal.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "client.h"
@@ -19,14 +18,6 @@
 int ended_ms(uint64_t ns)
 {
 	return (int)MIN(ns / NS_PER_MS, (uint64_t)INT_MAX);
-}
-
-int64_t ended_now_ms(void)
-{
-	struct timespec now;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / NS_PER_MS;
 }
 
 int ended_open(struct ended *ended, const char *name, struct error *e)
@@ -62,29 +53,18 @@ void ended_close(struct ended *ended)
 int ended_action(const struct ended *ended, const char *action, struct error *e)
 {
 	auto_json json_t *body = json_pack("{s:s}", "action_type", action);
-	struct client client = { .fd = -1 };
-	int r = client_connect_at(&client, ended->dir_fd, CLIENT_TIMEOUT_MS, e);
 
-	if (r == 0) {
-		r = client_call(&client, "PUT", "/actions", body, NULL, e);
-	}
-	client_close(&client);
-	return r;
+	return client_call_at(ended->dir_fd, CLIENT_TIMEOUT_MS, "PUT", "/actions", body, NULL, e);
 }
 
 int ended_get_state(const struct ended *ended, struct vm_status *status, struct error *e)
 {
-	struct client client = { .fd = -1 };
 	auto_json json_t *vm = NULL;
-	int r = client_connect_at(&client, ended->dir_fd, CLIENT_TIMEOUT_MS, e);
+	int r = client_call_at(ended->dir_fd, CLIENT_TIMEOUT_MS, "GET", "/vm", NULL, &vm, e);
 
-	if (r == 0) {
-		r = client_call(&client, "GET", "/vm", NULL, &vm, e);
-	}
 	if (r == 0) {
 		vm_status_read(status, vm);
 	}
-	client_close(&client);
 	return r;
 }
 

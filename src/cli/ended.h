@@ -29,6 +29,5 @@ int ended_signal(const struct ended *ended, int number, struct error *e);
 int ended_kill(const struct ended *ended, struct error *e);
 /* Milliseconds for a duration in nanoseconds, as waiting takes them. */
 int ended_ms(uint64_t ns);
-int64_t ended_now_ms(void);
 
 #endif

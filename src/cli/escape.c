@@ -8,31 +8,39 @@
 #include <string.h>
 #include <strings.h>
 
+#define HELP   (-1)
+#define DETACH (-2)
+
+static const struct key {
+	uint8_t key;
+	int command; /* enum escape_command, or one of the above */
+	const char *help;
+} keys[] = {
+	{ '?', HELP, "this help" },
+	{ 'd', DETACH, "detach: the VM goes on" },
+	{ 'q', ESCAPE_POWER_BUTTON, "press the power button" },
+	{ 'k', ESCAPE_STOP, "stop the VM at once" },
+	{ 'r', ESCAPE_RESET, "reset the machine" },
+	{ 'c', ESCAPE_CTRL_ALT_DEL, "send Ctrl-Alt-Del" },
+};
+
 /* The key after the prefix. True if the key itself is for the guest. */
 static bool take_key(struct escape *escape, uint8_t key)
 {
+	int command = HELP;
+
 	if (key == (uint8_t)escape->key) {
 		return true;
 	}
-	switch (key) {
-	case 'd':
-		escape->detach(escape);
-		break;
-	case 'q':
-		escape->command(escape, ESCAPE_POWER_BUTTON);
-		break;
-	case 'k':
-		escape->command(escape, ESCAPE_STOP);
-		break;
-	case 'r':
-		escape->command(escape, ESCAPE_RESET);
-		break;
-	case 'c':
-		escape->command(escape, ESCAPE_CTRL_ALT_DEL);
-		break;
-	default:
+	for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
+		command = keys[i].key == key ? keys[i].command : command;
+	}
+	if (command == HELP) {
 		escape->help(escape);
-		break;
+	} else if (command == DETACH) {
+		escape->detach(escape);
+	} else {
+		escape->command(escape, (enum escape_command)command);
 	}
 	return false;
 }
@@ -104,25 +112,16 @@ void escape_key_name(int key, char buf[8])
 
 size_t escape_help(const struct escape *escape, char buf[ESCAPE_HELP_SIZE])
 {
-	static const char *const lines[][2] = {
-		{ "?", "this help" },
-		{ "d", "detach: the VM goes on" },
-		{ "q", "press the power button" },
-		{ "k", "stop the VM at once" },
-		{ "r", "reset the machine" },
-		{ "c", "send Ctrl-Alt-Del" },
-	};
 	char key[8];
 	size_t len;
 
 	escape_key_name(escape->key, key);
 	len = (size_t)snprintf(buf, ESCAPE_HELP_SIZE, "\r\n");
-	for (size_t i = 0; i < ARRAY_SIZE(lines); i++) {
-		if (lines[i][0][0] == 'd' && !escape->can_detach) {
-			continue;
+	for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
+		if (keys[i].command != DETACH || escape->can_detach) {
+			len += (size_t)snprintf(buf + len, ESCAPE_HELP_SIZE - len, "%s %-8c%s\r\n",
+						key, keys[i].key, keys[i].help);
 		}
-		len += (size_t)snprintf(buf + len, ESCAPE_HELP_SIZE - len, "%s %-8s%s\r\n", key,
-					lines[i][0], lines[i][1]);
 	}
 	len += (size_t)snprintf(buf + len, ESCAPE_HELP_SIZE - len,
 				"%s %-8ssend %s to the guest\r\n", key, key, key);

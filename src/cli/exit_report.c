@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "vmm/cleanup.h"
+#include "vmm/text.h"
 #include "vmm/json.h"
 
 int exit_report_open(const char *path, int *ret_fd, struct error *e)
@@ -29,65 +30,10 @@ int exit_report_open(const char *path, int *ret_fd, struct error *e)
 	return 0;
 }
 
-/* Length of the UTF-8 character at `text`, 0 if there is none (Unicode 15, table 3-7). */
-static size_t character_length(const uint8_t *text)
-{
-	uint8_t low = 0x80;
-	uint8_t high = 0xbf;
-	size_t len;
-
-	if (text[0] < 0x80) {
-		return 1;
-	}
-	if (text[0] < 0xc2 || text[0] > 0xf4) {
-		return 0;
-	}
-	len = text[0] < 0xe0 ? 2 : text[0] < 0xf0 ? 3 : 4;
-	switch (text[0]) {
-	case 0xe0:
-		low = 0xa0;
-		break;
-	case 0xed:
-		high = 0x9f;
-		break;
-	case 0xf0:
-		low = 0x90;
-		break;
-	case 0xf4:
-		high = 0x8f;
-		break;
-	default:
-		break;
-	}
-	for (size_t i = 1; i < len; i++) {
-		if (text[i] < low || text[i] > high) {
-			return 0;
-		}
-		low = 0x80;
-		high = 0xbf;
-	}
-	return len;
-}
-
 /* JSON is UTF-8; a file name in a message need not be, and a message may have been cut. */
 static json_t *make_string(const char *text)
 {
-	char copy[sizeof(((struct error *)0)->msg)];
-	size_t used = 0;
-
-	while (*text != '\0' && used + 4 < sizeof(copy)) {
-		size_t len = character_length((const uint8_t *)text);
-
-		if (len == 0) {
-			copy[used++] = '?';
-			text++;
-		} else {
-			memcpy(copy + used, text, len);
-			used += len;
-			text += len;
-		}
-	}
-	return json_stringn(copy, used);
+	return json_any_string(text, "?");
 }
 
 static json_t *describe(const struct exit_report *report)
@@ -116,6 +62,7 @@ int exit_report_write(int fd, const struct exit_report *report, struct error *e)
 	json_t *root = describe(report);
 	auto_free char *text = root != NULL ? json_dumps(root, JSON_INDENT(2) | JSON_DIGITS) : NULL;
 	size_t len;
+	int r;
 
 	json_decref(root);
 	if (text == NULL) {
@@ -123,13 +70,6 @@ int exit_report_write(int fd, const struct exit_report *report, struct error *e)
 	}
 	len = strlen(text);
 	text[len] = '\n'; /* over the NUL: written by length */
-	for (size_t done = 0; done < len + 1;) {
-		ssize_t n = write(fd, text + done, len + 1 - done);
-
-		if (n < 0 && errno != EINTR) {
-			return error_set_sys(e, ERROR_CONFIG, errno, "--exit-report: write");
-		}
-		done += n > 0 ? (size_t)n : 0;
-	}
-	return 0;
+	r = write_all(fd, text, len + 1);
+	return r < 0 ? error_set_sys(e, ERROR_CONFIG, -r, "--exit-report: write") : 0;
 }

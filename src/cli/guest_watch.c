@@ -35,15 +35,16 @@ static bool listens(const struct vm_process *process)
 	       !instance_boot(process->instance).serial_elsewhere;
 }
 
-static void say_what_is_known(struct vm_process *process, struct vm *vm)
+/* `address` NULL: nobody knows. */
+static void say_what_is_known(void *arg, const uint64_t *address)
 {
+	struct vm_process *process = arg;
 	struct vm_stats stats = { 0 };
 	char place[48] = "";
-	uint64_t address;
 
-	vm_stats(vm, &stats);
-	if (vm_look(vm, &address)) {
-		(void)snprintf(place, sizeof(place), ", vCPU 0 at 0x%" PRIx64, address);
+	vm_stats(instance_vm(process->instance), &stats);
+	if (address != NULL) {
+		(void)snprintf(place, sizeof(place), ", vCPU 0 at 0x%" PRIx64, *address);
 	}
 	log_info("the guest has said nothing for %llu s: it is %s%s; exits: %" PRIu64
 		 " io, %" PRIu64 " mmio, %" PRIu64 " other; resets: %" PRIu64
@@ -55,9 +56,8 @@ static void say_what_is_known(struct vm_process *process, struct vm *vm)
 static void look(struct loop_timer *timer)
 {
 	struct vm_process *process = container_of(timer, struct vm_process, silence);
-	struct vm *vm = instance_vm(process->instance);
 
-	if (vm == NULL || output_bytes(process) != 0 || !listens(process)) {
+	if (output_bytes(process) != 0 || !listens(process)) {
 		return;
 	}
 	if (!kvm_has_hardware()) {
@@ -67,27 +67,34 @@ static void look(struct loop_timer *timer)
 			 SILENCE_SLOW_NS / NS_PER_S);
 	} else if (instance_uptime_ns(process->instance) < SILENCE_NS) {
 		loop_timer_set(&process->loop, timer, SILENCE_NS - SILENCE_SLOW_NS, look);
-	} else {
-		say_what_is_known(process, vm);
+	} else if (instance_look(process->instance, say_what_is_known, process) < 0) {
+		say_what_is_known(process, NULL);
 	}
 }
 
 void guest_watch_begin(struct vm_process *process)
 {
 	boot_guard_init(&process->boot_guard, loop_now_ns());
-	loop_timer_set(&process->loop, &process->silence, SILENCE_SLOW_NS, look);
+	/* One that starts paused says nothing until somebody lets it, who knows it; one that was restored may
+	 * have nothing to say. */
+	if (instance_state(process->instance) == INSTANCE_RUNNING && !process->restored) {
+		loop_timer_set(&process->loop, &process->silence, SILENCE_SLOW_NS, look);
+	}
 }
 
 bool guest_watch_may_restart(struct vm_process *process, struct error *why)
 {
 	const struct instance_boot boot = instance_boot(process->instance);
-	const struct boot_facts facts = { .initrd = boot.initrd, .disks = boot.disks };
+	struct boot_facts facts = { .initrd = boot.initrd, .disks = boot.disks };
 	struct boot_guard *guard = &process->boot_guard;
+	struct vm_stats stats;
 	char said[LAST_OUTPUT];
 	uint64_t end = output_bytes(process);
 	size_t len =
 		console_hub_last(process->hub, guard->output_seen, (uint8_t *)said, sizeof(said));
 
+	vm_stats(instance_vm(process->instance), &stats);
+	facts.pci_unseen = stats.pci_unseen;
 	guard->output_seen = end;
 	return boot_guard_may_restart(guard, said, len, &facts, loop_now_ns(), why);
 }

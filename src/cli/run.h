@@ -24,10 +24,22 @@ struct overlay {
 };
 /* What was given takes the place of what the file says. */
 int run_overlay(json_t *file, const struct overlay *flags, struct error *e);
-/* Makes requests of flags. The instance has not been started. */
-int run_configure(struct instance *instance, struct run_config *config, struct error *e);
+/* By flags, and the file that they name. The instance has not been started. */
+int run_configure(struct instance *instance, const struct run_config *config, struct error *e);
 /* Starts what was defined: at once and to its end with `attach`, else in the background, and returns
  * when it runs. The exit code. */
 int run_defined(const char *name, const struct definition *definition, bool attach);
+
+/* A VM that is restored from a snapshot. Strings are borrowed during the call. */
+struct run_restore {
+	const char *name; /* NULL: the first free one */
+	struct run_settings settings;
+	const struct snapshot_load_request *request;
+	bool detach, quiet;
+	/* It is one of its definition, which stays as it is. */
+	bool definition_stays;
+};
+/* To its end, or until it runs in the background. The exit code. */
+int run_restored(const struct run_restore *restore);
 
 #endif

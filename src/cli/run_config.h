@@ -17,13 +17,12 @@ struct run_config {
 	bool detach;
 	bool quiet;
 	bool help;
-	/* Copies of device strings, which the configuration points into. */
-	char *strings[VM_DISKS_MAX + VM_NETS_MAX];
-	uint32_t string_count;
 	struct vm_config vm; /* at the end: of its arrays only what is used is touched */
 };
 
 extern const struct option_table run_options, create_options;
+/* Of struct vm_config: --disk and --net. */
+extern const struct option_table run_device_options;
 
 /* By one of both tables. argv[0] is its name. */
 int run_config_parse(struct run_config *config, const struct option_table *table, int argc,

@@ -38,11 +38,7 @@ static const struct option process_list[] = {
 	  .json = "sandbox",
 	  .help = "system call filters and dropped privileges" },
 };
-const struct option_table process_settings_options = {
-	.name = "process",
-	.options = process_list,
-	.count = ARRAY_SIZE(process_list),
-};
+const struct option_table process_settings_options = OPTION_TABLE("process", process_list);
 
 #undef AT
 #define AT(member) .offset = offsetof(struct run_settings, member)
@@ -76,14 +72,15 @@ static const struct option run_list[] = {
 	  .json = "timeout_ms",
 	  .help = "stop after this time, exit code 124" },
 	{ .type = OPTION_INCLUDE, AT(process), .object = &process_settings_options },
+	{ .name = "paused",
+	  .type = OPTION_FLAG,
+	  AT(paused),
+	  .json = "paused",
+	  .help = "start paused, before the first instruction: vmm resume lets it go" },
 	{ .name = "debug-exit",
 	  .type = OPTION_FLAG,
 	  AT(debug_exit),
 	  .json = "debug_exit",
 	  .help = "port 0xf4: the byte a guest writes is the exit code" },
 };
-const struct option_table run_settings_options = {
-	.name = "run",
-	.options = run_list,
-	.count = ARRAY_SIZE(run_list),
-};
+const struct option_table run_settings_options = OPTION_TABLE("run", run_list);

@@ -20,6 +20,7 @@ struct run_settings {
 	int console;		/* enum run_console: what standard input and output are */
 	struct process_settings process;
 	bool debug_exit;
+	bool paused; /* it starts so */
 };
 extern const struct option_table run_settings_options;
 

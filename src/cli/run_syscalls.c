@@ -12,6 +12,10 @@ static const struct syscall_rule rules[] = {
 	SYSCALL_IOCTL(TCSETS),
 	SYSCALL_IOCTL(TCSETSW),
 	SYSCALL_IOCTL(TIOCGWINSZ),
+	/* Under Firecracker's name the process ends by the signal that it got (signal_die()). */
+	SYSCALL("getpid"),
+	SYSCALL("gettid"),
+	SYSCALL("tgkill"),
 	/* tcsetattr() of newer C libraries on Linux 6.14 and later, and closing what was open. */
 	SYSCALL("close"),
 };

@@ -69,7 +69,7 @@ static const struct option option_list[] = {
 	{ .name = "enable-pci",
 	  .type = OPTION_FLAG,
 	  AT(enable_pci),
-	  .help = "accepted with a warning: there is no PCI transport yet" },
+	  .help = "disks and network cards are on PCI until machine-config says otherwise" },
 	{ .name = "metadata",
 	  .type = OPTION_STRING,
 	  AT(metadata),
@@ -83,12 +83,12 @@ static const struct option option_list[] = {
 	{ .name = "snapshot-version",
 	  .type = OPTION_FLAG,
 	  AT(snapshot_version),
-	  .help = "refused: there are no snapshots yet" },
+	  .help = "print the version of the format that snapshots are written in" },
 	{ .name = "describe-snapshot",
 	  .type = OPTION_STRING,
 	  AT(describe_snapshot),
 	  .argument = "FILE",
-	  .help = "refused: there are no snapshots yet" },
+	  .help = "print the version of the format of this state file" },
 	{ .name = "start-time-us",
 	  .type = OPTION_U64,
 	  AT(start_time_us),
@@ -107,12 +107,8 @@ static const struct option option_list[] = {
 	{ .name = "version", .type = OPTION_FLAG, AT(version), .help = "print the version" },
 	HELP_OPTION(struct serve_config, help),
 };
-const struct option_table serve_options = {
-	.name = "serve",
-	.options = option_list,
-	.count = ARRAY_SIZE(option_list),
-	.foreign = elsewhere_serve_flags,
-};
+const struct option_table serve_options =
+	OPTION_TABLE("serve", option_list, .foreign = elsewhere_serve_flags);
 
 bool serve_config_by_jailer(int argc, char *const argv[])
 {
@@ -147,12 +143,13 @@ static int check(const struct serve_config *config, struct error *e)
 	if (config->metadata != NULL) {
 		return refuse("--metadata", "this version has no metadata service", e);
 	}
-	if (config->snapshot_version || config->describe_snapshot != NULL) {
-		return refuse(config->snapshot_version ? "--snapshot-version"
-						       : "--describe-snapshot",
-			      "this version has no snapshots", e);
-	}
 	return 0;
+}
+
+bool serve_config_asks(const struct serve_config *config)
+{
+	return config->help || config->version || config->snapshot_version ||
+	       config->describe_snapshot != NULL;
 }
 
 int serve_config_parse(struct serve_config *config, int argc, char **argv, struct error *e)
@@ -161,7 +158,7 @@ int serve_config_parse(struct serve_config *config, int argc, char **argv, struc
 
 	*config = (struct serve_config){ 0 };
 	r = options_parse_all(&serve_options, config, &config->given, argc, argv, e);
-	if (r < 0 || config->help || config->version) {
+	if (r < 0 || serve_config_asks(config)) {
 		return MIN(r, 0);
 	}
 	return r > 0 ? command_no_operand(argv[1], "vmm serve --api-sock PATH [OPTIONS]", e)

@@ -28,6 +28,8 @@ extern const struct option_table serve_options;
 /* A command line without a command, but with the time at which a jailer has started: argv[0] is the
  * program's name. What else is wrong with it does not matter. */
 bool serve_config_by_jailer(int argc, char *const argv[]);
+/* It wants to know something, and no VM. */
+bool serve_config_asks(const struct serve_config *config);
 /* argv[0] is the command's name. */
 int serve_config_parse(struct serve_config *config, int argc, char **argv, struct error *e);
 

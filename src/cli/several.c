@@ -17,11 +17,7 @@ static const struct option option_list[] = {
 	  .help = "every VM that this can be done to, in place of NAME",
 	  .careful = true },
 };
-const struct option_table all_options = {
-	.name = "all",
-	.options = option_list,
-	.count = ARRAY_SIZE(option_list),
-};
+const struct option_table all_options = OPTION_TABLE("all", option_list);
 
 static int list_all(struct vm_names *names, enum which which, int *code)
 {
@@ -87,6 +83,27 @@ int command_parse_names(const struct command *command, void *object, const bool 
 		names->count = 1;
 	}
 	return 0;
+}
+
+int command_for_each(const struct command *command, void *object, const bool *help,
+		     struct target *target, const bool *all, enum which which, int argc,
+		     char **argv, int (*one)(const void *object, const char *name))
+{
+	struct vm_names names = { 0 };
+	int code;
+
+	if (command_parse_names(command, object, help, target, all, which, &names, argc, argv,
+				&code) < 0) {
+		return code;
+	}
+	code = EXIT_OK;
+	for (size_t i = 0; i < names.count; i++) {
+		int own = one(object, names.names[i]);
+
+		code = MAX(code, own);
+	}
+	vm_names_finish(&names);
+	return code;
 }
 
 void vm_names_finish(struct vm_names *names)

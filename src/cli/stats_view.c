@@ -12,7 +12,7 @@
 #include "vm_status.h"
 
 #define NAME_WIDTH_MIN 6
-#define CELL_SIZE      64
+#define CELL_SIZE      80
 #define LEVELS	       8
 
 void stats_history_add(struct stats_history *history, double cpu_percent, uint64_t vcpus)
@@ -25,82 +25,6 @@ void stats_history_add(struct stats_history *history, double cpu_percent, uint64
 	}
 	part = part < 0 ? 0 : MIN(part, 1.0);
 	history->samples[history->count++] = (uint8_t)(part * 255 + 0.5);
-}
-
-static const char *show_name(char cell[CELL_SIZE], const struct stats_row *row)
-{
-	(void)cell;
-	return row->name;
-}
-
-static const char *show_state(char cell[CELL_SIZE], const struct stats_row *row)
-{
-	(void)cell;
-	return row->state;
-}
-
-static const char *show_number(char cell[CELL_SIZE], const struct stats_row *row, double value,
-			       int decimals)
-{
-	if (!row->known) {
-		return "-";
-	}
-	(void)snprintf(cell, CELL_SIZE, "%.*f", decimals, value);
-	return cell;
-}
-
-static const char *show_cpu(char cell[CELL_SIZE], const struct stats_row *row)
-{
-	return show_number(cell, row, row->cpu_percent, 1);
-}
-
-static const char *show_exits(char cell[CELL_SIZE], const struct stats_row *row)
-{
-	return show_number(cell, row, row->exits_per_s, 0);
-}
-
-static const char *show_rate(char cell[CELL_SIZE], const struct stats_row *row, double rate)
-{
-	char figure[FIGURE_SIZE];
-
-	if (!row->known) {
-		return "-";
-	}
-	(void)snprintf(cell, CELL_SIZE, "%s", show_bytes(figure, (uint64_t)rate));
-	return cell;
-}
-
-static const char *show_disk(char cell[CELL_SIZE], const struct stats_row *row)
-{
-	return show_rate(cell, row, row->disk_per_s);
-}
-
-static const char *show_net(char cell[CELL_SIZE], const struct stats_row *row)
-{
-	return show_rate(cell, row, row->net_per_s);
-}
-
-static const char *show_memory(char cell[CELL_SIZE], const struct stats_row *row)
-{
-	char resident[FIGURE_SIZE], size[FIGURE_SIZE];
-
-	if (!row->answered) {
-		return "-";
-	}
-	(void)snprintf(cell, CELL_SIZE, "%s / %s", show_bytes(resident, row->resident),
-		       show_bytes(size, row->memory));
-	return cell;
-}
-
-static const char *show_up(char cell[CELL_SIZE], const struct stats_row *row)
-{
-	char figure[FIGURE_SIZE];
-
-	if (!row->answered) {
-		return "-";
-	}
-	(void)snprintf(cell, CELL_SIZE, "%s", show_duration(figure, row->uptime_s));
-	return cell;
 }
 
 /* Bars are drawn with block elements (U+2581 to U+2588), or with what looks most like them. */
@@ -122,18 +46,24 @@ static void print_history(const struct stats_view *view, const struct stats_hist
 	}
 }
 
-/* In the order in which they are shown; rank 0 always is. */
+/* In the order in which they are shown. */
+enum { NAME, STATE, CPU, EXITS, DISK, NET, MEMORY, UP, BARS, COLUMNS };
+
+/* Rank 0 always is shown. */
 static const struct column {
 	const char *title;
 	unsigned int width, rank;
 	bool left;
-	const char *(*show)(char cell[CELL_SIZE], const struct stats_row *row); /* NULL: bars */
-} columns[] = {
-	{ "NAME", 20, 0, true, show_name },	 { "STATE", 14, 5, true, show_state },
-	{ "CPU%", 7, 1, false, show_cpu },	 { "EXITS/S", 9, 7, false, show_exits },
-	{ "DISK/S", 7, 3, false, show_disk },	 { "NET/S", 7, 4, false, show_net },
-	{ "MEMORY", 13, 2, false, show_memory }, { "UP", 5, 6, false, show_up },
-	{ "CPU", STATS_HISTORY, 8, true, NULL },
+} columns[COLUMNS] = {
+	[NAME] = { "NAME", 20, 0, true },
+	[STATE] = { "STATE", 14, 5, true },
+	[CPU] = { "CPU%", 7, 1, false },
+	[EXITS] = { "EXITS/S", 9, 7, false },
+	[DISK] = { "DISK/S", 7, 3, false },
+	[NET] = { "NET/S", 7, 4, false },
+	[MEMORY] = { "MEMORY", 13, 2, false },
+	[UP] = { "UP", 5, 6, false },
+	[BARS] = { "CPU", STATS_HISTORY, 8, true },
 };
 #define LAST_RANK 8
 
@@ -162,15 +92,43 @@ static unsigned int choose(const struct stats_view *view, unsigned int *name)
 	}
 }
 
+/* What stands in the columns but the bars; "-" where it is not known. */
+static void fill_cells(char cells[COLUMNS][CELL_SIZE], const struct stats_row *row)
+{
+	char figure[FIGURE_SIZE], size[FIGURE_SIZE];
+
+	for (int i = 0; i < COLUMNS; i++) {
+		memcpy(cells[i], "-", 2);
+	}
+	(void)snprintf(cells[NAME], CELL_SIZE, "%s", row->name);
+	(void)snprintf(cells[STATE], CELL_SIZE, "%s", row->state);
+	if (row->known) {
+		(void)snprintf(cells[CPU], CELL_SIZE, "%.1f", row->cpu_percent);
+		(void)snprintf(cells[EXITS], CELL_SIZE, "%.0f", row->exits_per_s);
+		(void)snprintf(cells[DISK], CELL_SIZE, "%s",
+			       show_bytes(figure, (uint64_t)row->disk_per_s));
+		(void)snprintf(cells[NET], CELL_SIZE, "%s",
+			       show_bytes(figure, (uint64_t)row->net_per_s));
+	}
+	if (row->answered) {
+		(void)snprintf(cells[MEMORY], CELL_SIZE, "%s / %s",
+			       show_bytes(figure, row->resident), show_bytes(size, row->memory));
+		(void)snprintf(cells[UP], CELL_SIZE, "%s", show_duration(figure, row->uptime_s));
+	}
+}
+
 static void print_line(const struct stats_view *view, const struct stats_row *row, FILE *out)
 {
 	unsigned int name, rank = choose(view, &name);
+	char cells[COLUMNS][CELL_SIZE];
 
+	if (row != NULL) {
+		fill_cells(cells, row);
+	}
 	for (size_t i = 0; i < ARRAY_SIZE(columns); i++) {
 		const struct column *column = &columns[i];
 		int width = (int)(i == 0 ? name : column->width);
-		char cell[CELL_SIZE];
-		const char *text = column->title;
+		const char *text = row != NULL ? cells[i] : column->title;
 
 		if (column->rank > rank) {
 			continue;
@@ -178,12 +136,9 @@ static void print_line(const struct stats_view *view, const struct stats_row *ro
 		if (i != 0) {
 			(void)fputc(' ', out);
 		}
-		if (row != NULL && column->show == NULL) {
+		if (row != NULL && i == BARS) {
 			print_history(view, row->history, out);
 			continue;
-		}
-		if (row != NULL) {
-			text = column->show(cell, row);
 		}
 		(void)fprintf(out, "%*.*s", column->left ? -width : width,
 			      view->width == 0 ? (int)strlen(text) : width, text);

@@ -94,39 +94,35 @@ int terminal_guard(struct terminal *terminal, struct error *e)
 	return start_guardian(terminal, e);
 }
 
+static int enter(struct terminal *terminal, const struct termios *mode, const char *what,
+		 struct error *e)
+{
+	if (terminal->present && tcsetattr(STDIN_FILENO, TCSANOW, mode) < 0) {
+		return error_set_sys(e, ERROR_CONSOLE, errno, "terminal: %s", what);
+	}
+	terminal->raw = terminal->present;
+	return 0;
+}
+
 int terminal_enter_raw(struct terminal *terminal, struct error *e)
 {
 	struct termios raw = terminal->saved;
 
-	if (!terminal->present) {
-		return 0;
-	}
 	cfmakeraw(&raw);
 	/* Messages of ours still begin at the left edge; the guest's carriage returns do no harm.
 	 */
 	raw.c_oflag |= OPOST;
-	if (tcsetattr(STDIN_FILENO, TCSANOW, &raw) < 0) {
-		return error_set_sys(e, ERROR_CONSOLE, errno, "terminal: set raw mode");
-	}
-	terminal->raw = true;
-	return 0;
+	return enter(terminal, &raw, "set raw mode", e);
 }
 
 int terminal_enter_keys(struct terminal *terminal, struct error *e)
 {
 	struct termios keys = terminal->saved;
 
-	if (!terminal->present) {
-		return 0;
-	}
 	keys.c_lflag &= ~(tcflag_t)(ICANON | ECHO);
 	keys.c_cc[VMIN] = 1;
 	keys.c_cc[VTIME] = 0;
-	if (tcsetattr(STDIN_FILENO, TCSANOW, &keys) < 0) {
-		return error_set_sys(e, ERROR_CONSOLE, errno, "terminal: take single keys");
-	}
-	terminal->raw = true;
-	return 0;
+	return enter(terminal, &keys, "take single keys", e);
 }
 
 void terminal_leave_raw(struct terminal *terminal)

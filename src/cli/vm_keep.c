@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * See vm_keep.h. The definition is made of the configuration on main, which takes some microseconds,
- * and written by the thread that starts the VM's workers: syncing a file takes longer than a start.
+ * and written by a thread of its own: syncing a file takes longer than a start.
  * What is written at the end goes to a descriptor that was opened before.
  */
 #include "vm_keep.h"
@@ -11,8 +11,10 @@
 #include <unistd.h>
 
 #include "definition.h"
+#include "parked.h"
 #include "vmm/cleanup.h"
 #include "vmm/log.h"
+#include "vmm/text.h"
 
 LOG_DOMAIN("keep");
 
@@ -22,6 +24,9 @@ int vm_keep_check(const char *name, struct error *e)
 	struct error why = { 0 };
 	bool created;
 
+	if (parked_check(name, e) < 0) {
+		return -EEXIST;
+	}
 	if (definition_load(&definition, name, &why) < 0) {
 		/* None, or one that nobody can start: it is replaced. */
 		return 0;
@@ -36,22 +41,22 @@ int vm_keep_check(const char *name, struct error *e)
 }
 
 int vm_keep_prepare(struct vm_keep *keep, const struct run_directory *directory,
-		    struct instance *instance, const struct run_settings *settings, bool created,
-		    struct error *e)
+		    struct instance *instance, const struct vm_keep_what *what, struct error *e)
 {
 	const struct vm *vm = instance_vm(instance);
 	json_t *config = NULL;
 	int r = run_directory_open(directory, "events.json", &keep->events_fd, e);
 
-	if (r == 0) {
-		r = instance_describe(instance, &config, e);
+	keep->name = directory->name;
+	if (r < 0 || what->definition_stays) {
+		return r;
 	}
+	r = instance_describe(instance, &config, e);
 	if (r < 0) {
 		return r;
 	}
-	keep->name = directory->name;
-	keep->definition =
-		definition_make(config, settings, vm != NULL ? vm_cmdline(vm) : NULL, created);
+	keep->definition = definition_make(config, what->settings,
+					   vm != NULL ? vm_cmdline(vm) : NULL, what->created);
 	return keep->definition != NULL
 		       ? 0
 		       : error_set(e, ERROR_NO_MEMORY, ENOMEM, "definition: out of memory");
@@ -61,23 +66,9 @@ void vm_keep_settle(struct vm_keep *keep)
 {
 	struct error e = { 0 };
 
-	if (definition_save(keep->name, keep->definition, &e) < 0) {
+	if (keep->definition != NULL && definition_save(keep->name, keep->definition, &e) < 0) {
 		log_warn("no definition is kept, vmm start will not find the VM: %s", e.msg);
 	}
-}
-
-static bool write_all(int fd, const char *text, size_t len)
-{
-	while (len > 0) {
-		ssize_t n = write(fd, text, len);
-
-		if (n < 0 && errno != EINTR) {
-			return false;
-		}
-		text += n > 0 ? n : 0;
-		len -= n > 0 ? (size_t)n : 0;
-	}
-	return true;
 }
 
 void vm_keep_events(struct vm_keep *keep, struct instance *instance)
@@ -89,9 +80,10 @@ void vm_keep_events(struct vm_keep *keep, struct instance *instance)
 	}
 	for (uint64_t seq = 1; seq <= events->last; seq++) {
 		const char *line = event_log_line(events, seq);
+		int r = line != NULL ? write_all(keep->events_fd, line, strlen(line)) : 0;
 
-		if (line != NULL && !write_all(keep->events_fd, line, strlen(line))) {
-			log_warn("events.json: %s", strerror(errno));
+		if (r < 0) {
+			log_warn("events.json: %s", strerror(-r));
 			return;
 		}
 	}

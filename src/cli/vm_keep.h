@@ -11,7 +11,8 @@
 #include "vmm/run_directory.h"
 
 struct vm_keep {
-	json_t *definition; /* main's until the VM runs, then the settling thread's until its post */
+	json_t *definition; /* main's until the VM runs, then the settling thread's until its post;
+			     * NULL: none is written */
 	const char *name;   /* borrowed */
 	int events_fd;	    /* -1: none */
 };
@@ -19,10 +20,14 @@ struct vm_keep {
 /* Main, before the name is claimed, which removes what an earlier VM has left: a definition that
  * somebody has made for later is not replaced by a start that is not one of it. ERROR_EXISTS. */
 int vm_keep_check(const char *name, struct error *e);
+struct vm_keep_what {
+	const struct run_settings *settings;
+	bool created;	       /* by vmm create */
+	bool definition_stays; /* there is one, and it is not written */
+};
 /* Main, within a start, outside of the sandbox. */
 int vm_keep_prepare(struct vm_keep *keep, const struct run_directory *directory,
-		    struct instance *instance, const struct run_settings *settings, bool created,
-		    struct error *e);
+		    struct instance *instance, const struct vm_keep_what *what, struct error *e);
 /* A thread without a filter, when the VM runs: writes the definition. A failure is a warning. */
 void vm_keep_settle(struct vm_keep *keep);
 /* Main, within its filter. */

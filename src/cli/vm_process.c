@@ -375,14 +375,37 @@ static int open_doors(struct vm_process *process, struct error *e)
 	return r;
 }
 
+/* What is on standard input and output has to be in the machine. */
+static int check_console(const struct vm_process *process, struct error *e)
+{
+	if (process->config.console != RUN_CONSOLE_HVC ||
+	    instance_boot(process->instance).console) {
+		return 0;
+	}
+	(void)error_set(e, ERROR_CONFIG, ENODEV,
+			"--console hvc: the snapshot's machine has no virtio console");
+	return error_hint(e, "its serial port is --console serial, which is the default");
+}
+
 static int prepare(struct instance_host *host, struct error *e)
 {
 	struct vm_process *process = container_of(host, struct vm_process, host);
-	int r = process->config.doors_at_start ? open_doors(process, e) : 0;
+	int r = check_console(process, e);
 
+	if (r == 0 && process->config.doors_at_start) {
+		r = open_doors(process, e);
+	}
 	if (r == 0 && process->config.kept) {
-		r = vm_keep_prepare(&process->keep, &process->directory, process->instance,
-				    &process->config.settings, process->config.created, e);
+		struct run_settings settings = process->config.settings;
+		const struct vm_keep_what what = {
+			.settings = &settings,
+			.created = process->config.created,
+			.definition_stays = process->config.definition_stays,
+		};
+
+		settings.debug_exit = instance_boot(process->instance).debug_exit;
+		r = vm_keep_prepare(&process->keep, &process->directory, process->instance, &what,
+				    e);
 	}
 	return r;
 }
@@ -426,10 +449,12 @@ static void vm_started(struct instance_host *host, const struct error *failure)
 {
 	struct vm_process *process = container_of(host, struct vm_process, host);
 	struct error e = { 0 };
+	bool paused;
 
 	if (failure != NULL) {
 		return;
 	}
+	paused = instance_state(process->instance) == INSTANCE_PAUSED;
 	process->directory.keep = process->config.kept;
 	if (process->config.settings.timeout_ns != 0) {
 		loop_timer_set(&process->loop, &process->timeout,
@@ -448,7 +473,13 @@ static void vm_started(struct instance_host *host, const struct error *failure)
 		log_error_object(&e);
 	}
 	if (!process->config.ready_when_listening) {
-		notify_send(&process->notify, "READY=1\nSTATUS=The VM runs");
+		notify_send(&process->notify, paused ? "READY=1\nSTATUS=The VM is paused"
+						     : "READY=1\nSTATUS=The VM runs");
+	}
+	if (paused) {
+		log_info("paused%s: vmm resume %s lets it go",
+			 process->restored ? "" : " before the first instruction",
+			 vm_name(process));
 	}
 	if (!process->config.kept) {
 		tell_started(process);
@@ -485,8 +516,12 @@ static char *make_identity(const struct vm_process *process, const char *id)
 
 static void explain(struct instance_host *host, struct error *e)
 {
-	(void)host;
-	disk_holder_explain(e);
+	const struct vm_process *process = container_of(host, struct vm_process, host);
+
+	disk_holder_explain(e, process->restored
+				       ? "or give it a copy of that moment: --disk ID=PATH, "
+					 "or --disks-to FOLDER if the snapshot has one"
+				       : "many can share a disk if all use it with ',ro'");
 }
 
 static int open_instance(struct vm_process *process, struct error *e)
@@ -579,15 +614,33 @@ int vm_process_init(struct vm_process *process, const struct vm_process_config *
 	return r;
 }
 
-int vm_process_start(struct vm_process *process, struct error *e)
+/* Before the guest says its first word. */
+static int take_terminal(struct vm_process *process, struct error *e)
 {
 	int r = terminal_enter_raw(&process->terminal, e);
 
-	/* Before the guest says its first word. */
 	if (r == 0 && process->terminal.raw && process->config.announce_escape) {
 		log_info("Ctrl-] ? shows help");
 	}
-	return r == 0 ? instance_start_now(process->instance, e) : r;
+	return r;
+}
+
+int vm_process_start(struct vm_process *process, struct error *e)
+{
+	int r = take_terminal(process, e);
+
+	return r == 0 ? instance_start_now(process->instance, process->config.settings.paused, e)
+		      : r;
+}
+
+int vm_process_load(struct vm_process *process, const struct snapshot_load_request *request,
+		    struct error *e)
+{
+	int r = take_terminal(process, e);
+
+	process->restored = true;
+	return r == 0 ? vm_process_request(process, REQUEST_PUT_SNAPSHOT_LOAD, NULL, request, e)
+		      : r;
 }
 
 int vm_process_run(struct vm_process *process, struct error *e)
@@ -606,33 +659,26 @@ int vm_process_run(struct vm_process *process, struct error *e)
 
 static int exit_code(const struct vm_process *process, const char **reason)
 {
+	static const int codes[] = {
+		[VM_STOP_POWER_OFF] = EXIT_OK,	  [VM_STOP_REBOOT] = EXIT_REBOOT,
+		[VM_STOP_PANIC] = EXIT_PANIC,	  [VM_STOP_TRIPLE_FAULT] = EXIT_TRIPLE_FAULT,
+		[VM_STOP_ERROR] = EXIT_VMM_ERROR, [VM_STOP_BOOT_LOOP] = EXIT_BOOT_LOOP,
+	};
+
 	if (process->timed_out) {
 		*reason = "timeout";
 		return EXIT_TIMED_OUT;
 	}
+	*reason = stop_reason_name(process->stop.reason);
 	switch (process->stop.reason) {
-	case VM_STOP_POWER_OFF:
-		*reason = "power-off";
-		return EXIT_OK;
-	case VM_STOP_REBOOT:
-		*reason = "reboot";
-		return EXIT_REBOOT;
-	case VM_STOP_PANIC:
-		*reason = "panic";
-		return EXIT_PANIC;
-	case VM_STOP_TRIPLE_FAULT:
-		*reason = "triple-fault";
-		return EXIT_TRIPLE_FAULT;
 	case VM_STOP_DEBUG_EXIT:
-		*reason = "debug-exit";
 		return process->stop.code;
 	case VM_STOP_NONE: /* a signal came before the start */
 	case VM_STOP_REQUESTED:
 		*reason = process->signal != 0 ? "signal" : "stopped";
 		return EXIT_SIGNAL_BASE + (process->signal != 0 ? process->signal : SIGKILL);
 	default:
-		*reason = "error";
-		return EXIT_VMM_ERROR;
+		return codes[process->stop.reason];
 	}
 }
 
@@ -655,7 +701,7 @@ static int write_reports(struct vm_process *process, const struct exit_report *r
 static int report_end(struct vm_process *process, const struct error *failure)
 {
 	struct exit_report report = { .name = vm_name(process), .error = failure };
-	const struct vm *vm = running_vm(process);
+	struct vm *vm = running_vm(process);
 
 	if (failure != NULL) {
 		const bool loop = process->stop.reason == VM_STOP_BOOT_LOOP;
@@ -676,6 +722,23 @@ static int report_end(struct vm_process *process, const struct error *failure)
 	return write_reports(process, &report);
 }
 
+/* What no thread of the VM knows. */
+static void close_doors(struct vm_process *process)
+{
+	if (process->api_socket_ours) {
+		socket_release(process->config.api_socket, &process->api_lock_fd);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(process->crash.report_fds); i++) {
+		int fd = process->crash.report_fds[i];
+
+		process->crash.report_fds[i] = -1;
+		close_fd(&fd);
+	}
+	run_directory_finish(&process->directory);
+	notify_close(&process->notify);
+	close_fd(&process->signal_fd);
+}
+
 int vm_process_finish(struct vm_process *process, const struct error *failure)
 {
 	int code;
@@ -689,10 +752,15 @@ int vm_process_finish(struct vm_process *process, const struct error *failure)
 	}
 	vm_keep_events(&process->keep, process->instance);
 	api_destroy(process->api);
-	instance_destroy(process->instance);
-	/* It is settled by now. */
+	process->stuck = !instance_destroy(process->instance);
+	/* It is settled by now, or will not be. */
 	if (process->directory.keep) {
 		tell_started(process);
+	}
+	if (process->stuck) {
+		console_hub_close(process->hub, LAST_WORDS_MS);
+		close_doors(process);
+		return code;
 	}
 	free(take_ptr(process->identity));
 	vm_keep_finish(&process->keep);
@@ -700,18 +768,7 @@ int vm_process_finish(struct vm_process *process, const struct error *failure)
 	if (process->console_ready) {
 		stdio_console_finish(&process->console);
 	}
-	if (process->api_socket_ours) {
-		socket_release(process->config.api_socket, &process->api_lock_fd);
-	}
-	for (size_t i = 0; i < ARRAY_SIZE(process->crash.report_fds); i++) {
-		int fd = process->crash.report_fds[i];
-
-		process->crash.report_fds[i] = -1;
-		close_fd(&fd);
-	}
-	run_directory_finish(&process->directory);
-	notify_close(&process->notify);
-	close_fd(&process->signal_fd);
+	close_doors(process);
 	if (process->loop_ready) {
 		loop_finish(&process->loop);
 	}

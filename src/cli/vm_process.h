@@ -5,11 +5,13 @@
  *
  *	vm_process_init()	everything that outlives the start; the API answers from the loop on
  *	vm_process_start()	for who has a configuration already; else InstanceStart does it
+ *	vm_process_load()	instead: the VM is restored from a snapshot
  *	vm_process_run()	the loop, until the VM has ended or a signal says so
  *	vm_process_finish()	puts everything back, writes reports; the exit code
  *
  * SIGTERM, SIGINT and SIGHUP press the power button; a second one, or the end of `stop_timeout_ns`,
- * stops the VM at once. signals.h has them all.
+ * stops the VM at once, and within VM_PATIENCE_NS also one whose disk does not answer. signals.h has
+ * them all.
  */
 #ifndef VMM_SRC_CLI_VM_PROCESS_H
 #define VMM_SRC_CLI_VM_PROCESS_H
@@ -43,6 +45,7 @@ struct vm_process_config {
 	 * followed here. */
 	struct run_settings settings;
 	bool defined, created; /* it is started from its definition; made by vmm create */
+	bool definition_stays; /* there is one, and it is not written */
 	const char *name;
 	const char *api_socket; /* path of the user's; NULL: only in the directory */
 	bool api;
@@ -89,6 +92,12 @@ struct vm_process {
 	/* Main: called once when the VM runs and is defined. NULL: nobody asks, or has been told. */
 	void (*started)(struct vm_process *process);
 
+	/* A thread of the VM does not end (it waits for a disk): what it knows of this object stays
+	 * as it is until the process has ended. */
+	bool stuck;
+
+	bool restored; /* its guest has begun elsewhere */
+
 	/* How it ended. */
 	bool timed_out;
 	int signal; /* that began the end; 0: none */
@@ -98,9 +107,12 @@ struct vm_process {
 int vm_process_init(struct vm_process *process, const struct vm_process_config *config,
 		    struct error *e);
 int vm_process_start(struct vm_process *process, struct error *e);
+int vm_process_load(struct vm_process *process, const struct snapshot_load_request *request,
+		    struct error *e);
 /* 0: ended, see `stop`; negative: the VM or the loop failed. */
 int vm_process_run(struct vm_process *process, struct error *e);
-/* `failure` NULL if all went well. Logs it, reports, frees; accepts a half-made process. */
+/* `failure` NULL if all went well. Logs it, reports, frees; accepts a half-made process. If it is
+ * `stuck` after that, its memory must not be used for anything else. */
 int vm_process_finish(struct vm_process *process, const struct error *failure);
 
 /* A request of the command line's. */

@@ -64,28 +64,30 @@ void vm_status_read(struct vm_status *status, const json_t *vm)
 	}
 }
 
-static void ask_one(struct vm_status *status, int dir_fd, int timeout_ms)
+static void ask_one(struct vm_asked *asked, int timeout_ms)
 {
-	struct client client = { .fd = -1 };
+	struct vm_status *status = &asked->status;
+	auto_close int dir_fd = -1, pidfd = -1;
 	auto_json json_t *vm = NULL;
-	auto_close int pidfd = -1;
+	bool alive = false;
 	pid_t pid = 0;
 
-	if (client_connect_at(&client, dir_fd, timeout_ms, NULL) == 0 &&
-	    client_call(&client, "GET", "/vm", NULL, &vm, NULL) == 0 && vm != NULL) {
+	if (run_directory_find(asked->name, &dir_fd, &alive, NULL) < 0 || !alive) {
+		*status = (struct vm_status){ .state = "ended" };
+		return;
+	}
+	if (client_call_at(dir_fd, timeout_ms, "GET", "/vm", NULL, &vm, NULL) == 0 && vm != NULL) {
 		vm_status_read(status, vm);
 	} else {
 		*status = (struct vm_status){ .state = "not answering" };
 	}
-	client_close(&client);
 	if (status->pid == 0 && run_directory_process(dir_fd, &pidfd, &pid, NULL) == 0) {
 		status->pid = (uint64_t)pid;
 	}
 }
 
 struct asking {
-	struct vm_status *statuses;
-	const int *dir_fds;
+	struct vm_asked *list;
 	size_t count;
 	int timeout_ms;
 	_Atomic size_t next;
@@ -97,18 +99,16 @@ static void *ask_some(void *arg)
 	size_t i;
 
 	while ((i = atomic_fetch_add(&asking->next, 1)) < asking->count) {
-		if (asking->dir_fds[i] >= 0) {
-			ask_one(&asking->statuses[i], asking->dir_fds[i], asking->timeout_ms);
+		if (asking->list[i].name != NULL) {
+			ask_one(&asking->list[i], asking->timeout_ms);
 		}
 	}
 	return NULL;
 }
 
-void vm_status_ask(struct vm_status *statuses, const int *dir_fds, size_t count, int timeout_ms)
+void vm_status_ask(struct vm_asked *list, size_t count, int timeout_ms)
 {
-	struct asking asking = {
-		.statuses = statuses, .dir_fds = dir_fds, .count = count, .timeout_ms = timeout_ms
-	};
+	struct asking asking = { .list = list, .count = count, .timeout_ms = timeout_ms };
 	pthread_t threads[ASKERS];
 	size_t started = 0;
 

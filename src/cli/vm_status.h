@@ -16,11 +16,15 @@ struct vm_status {
 
 /* The server's words, as far as they are there and of the right type. */
 void vm_status_read(struct vm_status *status, const json_t *vm);
+struct vm_asked {
+	const char *name; /* NULL: it is not asked */
+	struct vm_status status;
+};
 /*
- * Asks `count` VMs at once, each within `timeout_ms`: those that do not answer are "not answering",
- * with the process from their directory. `dir_fds[i]` is -1 for one that is not asked.
+ * Asks VMs at once, each within `timeout_ms`: those that do not answer are "not answering", with the
+ * process from their directory; one that does not live is "ended".
  */
-void vm_status_ask(struct vm_status *statuses, const int *dir_fds, size_t count, int timeout_ms);
+void vm_status_ask(struct vm_asked *list, size_t count, int timeout_ms);
 
 #define FIGURE_SIZE 24
 const char *show_bytes(char buf[FIGURE_SIZE], uint64_t bytes);	    /* "412M", "2.0G" */

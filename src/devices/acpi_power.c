@@ -4,10 +4,9 @@
  * §4.8.3.6 reset register, §5.6.9 event device). All registers are bytes, also the four of the
  * event word: a read takes the pending bits of the bytes it covers, so no width can lose an event.
  *
- * vCPU threads read and write ports, main raises events; the only shared state is one atomic word.
- * An event is set before its interrupt is raised, so the guest's handler finds it. The guest
- * controls all accesses. Saved: the pending events; the interrupt itself is in the interrupt
- * controller's state.
+ * vCPU threads read and write ports, main and the machine's thread raise events. Under the lock the
+ * line is high if and only if an event is pending. The guest controls all accesses. Saved: the pending
+ * events, from which the line follows.
  */
 #include "vmm/acpi_power.h"
 
@@ -15,16 +14,37 @@
 #include <inttypes.h>
 
 #include "byte_ports.h"
+#include "vmm/cleanup.h"
 
 #define SLP_EN	      0x20
 #define SLP_TYP_SHIFT 2
 #define SLP_TYP_MASK  7
-#define EVENTS_KNOWN  ACPI_EVENT_POWER_BUTTON
+#define EVENTS_KNOWN \
+	(ACPI_EVENT_POWER_BUTTON | ACPI_EVENT_PCI_HOTPLUG | ACPI_EVENT_VMGENID | ACPI_EVENT_VMCLOCK)
+
+/* Under the lock. */
+static void set_events(struct acpi_power *pm, uint32_t events)
+{
+	bool was_high = pm->state.events != 0;
+
+	pm->state.events = events;
+	if (was_high != (events != 0)) {
+		irq_set_level(pm->irq, events != 0);
+	}
+}
+
+static uint8_t take_events(struct acpi_power *pm, unsigned int shift)
+{
+	uint32_t before;
+
+	SCOPED_LOCK(&pm->lock);
+	before = pm->state.events;
+	set_events(pm, before & ~(UINT32_C(0xff) << shift));
+	return (uint8_t)(before >> shift);
+}
 
 static uint8_t read_port(void *device, uint64_t offset)
 {
-	struct acpi_power *pm = device;
-	unsigned int shift;
 
 	if (offset < ACPI_POWER_EVENTS) {
 		return 0;
@@ -32,8 +52,7 @@ static uint8_t read_port(void *device, uint64_t offset)
 	if (offset >= ACPI_POWER_PORTS) {
 		return 0xff;
 	}
-	shift = 8 * (unsigned int)(offset - ACPI_POWER_EVENTS);
-	return (uint8_t)(atomic_fetch_and(&pm->events, ~(UINT32_C(0xff) << shift)) >> shift);
+	return take_events(device, 8 * (unsigned int)(offset - ACPI_POWER_EVENTS));
 }
 
 static void write_port(void *device, uint64_t offset, uint8_t value)
@@ -60,11 +79,12 @@ static void acpi_power_write(void *device, uint64_t offset, unsigned int size, u
 
 const struct bus_ops acpi_power_bus_ops = { .read = acpi_power_read, .write = acpi_power_write };
 
-static int acpi_power_validate(const void *object, struct error *e)
+static int acpi_power_validate(const void *object, const void *owner, struct error *e)
 {
-	const struct acpi_power *pm = object;
-	uint32_t events = atomic_load(&pm->events);
+	const struct acpi_power_state *state = object;
+	uint32_t events = state->events;
 
+	(void)owner;
 	if ((events & ~EVENTS_KNOWN) != 0) {
 		return error_set(e, ERROR_STATE, EINVAL,
 				 "acpi-power: events 0x%" PRIx32 ": unknown bits", events);
@@ -73,25 +93,42 @@ static int acpi_power_validate(const void *object, struct error *e)
 }
 
 static const struct state_field acpi_power_fields[] = {
-	STATE_FIELD(1, struct acpi_power, events, 1),
+	STATE_FIELD(1, struct acpi_power_state, events, 1),
 };
-const struct state_desc acpi_power_state = STATE_DESC(
-	"acpi-power", 1, struct acpi_power, acpi_power_fields, .validate = acpi_power_validate);
+const struct state_desc acpi_power_state =
+	STATE_DESC("acpi-power", 1, struct acpi_power_state, acpi_power_fields,
+		   .validate = acpi_power_validate);
 
 void acpi_power_init(struct acpi_power *pm, struct irq_line *irq, struct power_sink *power)
 {
 	pm->irq = irq;
 	pm->power = power;
-	atomic_init(&pm->events, 0);
+	(void)pthread_mutex_init(&pm->lock, NULL);
+	pm->state.events = 0;
+}
+
+void acpi_power_finish(struct acpi_power *pm)
+{
+	if (pm->irq != NULL) {
+		(void)pthread_mutex_destroy(&pm->lock);
+		pm->irq = NULL;
+	}
 }
 
 void acpi_power_reset(struct acpi_power *pm)
 {
-	atomic_store(&pm->events, 0);
+	SCOPED_LOCK(&pm->lock);
+	set_events(pm, 0);
 }
 
-void acpi_power_notify(struct acpi_power *pm, uint32_t event)
+void acpi_power_loaded(struct acpi_power *pm)
 {
-	atomic_fetch_or(&pm->events, event & EVENTS_KNOWN);
-	irq_trigger(pm->irq);
+	SCOPED_LOCK(&pm->lock);
+	irq_set_level(pm->irq, pm->state.events != 0);
+}
+
+void acpi_power_notify(struct acpi_power *pm, uint32_t events)
+{
+	SCOPED_LOCK(&pm->lock);
+	set_events(pm, pm->state.events | (events & EVENTS_KNOWN));
 }

@@ -77,29 +77,31 @@
 
 static bool queue_put(struct i8042 *kbc, const uint8_t *bytes, uint8_t count)
 {
-	if (count > I8042_QUEUE_SIZE - kbc->queue_len) {
+	if (count > I8042_QUEUE_SIZE - kbc->state.queue_len) {
 		return false;
 	}
 	for (uint8_t i = 0; i < count; i++) {
-		kbc->queue[(kbc->queue_head + kbc->queue_len) % I8042_QUEUE_SIZE] = bytes[i];
-		kbc->queue_len++;
+		kbc->state
+			.queue[(kbc->state.queue_head + kbc->state.queue_len) % I8042_QUEUE_SIZE] =
+			bytes[i];
+		kbc->state.queue_len++;
 	}
 	return true;
 }
 
 static bool keyboard_byte_ready(const struct i8042 *kbc)
 {
-	return kbc->queue_len != 0 && (kbc->command_byte & BYTE_KEYBOARD_DISABLE) == 0;
+	return kbc->state.queue_len != 0 && (kbc->state.command_byte & BYTE_KEYBOARD_DISABLE) == 0;
 }
 
 static bool output_full(const struct i8042 *kbc)
 {
-	return kbc->reply_full || keyboard_byte_ready(kbc);
+	return kbc->state.reply_full || keyboard_byte_ready(kbc);
 }
 
 static bool interrupt_level(const struct i8042 *kbc)
 {
-	return (kbc->command_byte & BYTE_KEYBOARD_INTERRUPT) != 0 && output_full(kbc);
+	return (kbc->state.command_byte & BYTE_KEYBOARD_INTERRUPT) != 0 && output_full(kbc);
 }
 
 static void set_line(struct i8042 *kbc, bool level)
@@ -117,23 +119,23 @@ static void update_irq(struct i8042 *kbc)
 
 static void controller_answer(struct i8042 *kbc, uint8_t value)
 {
-	kbc->reply = value;
-	kbc->reply_full = true;
+	kbc->state.reply = value;
+	kbc->state.reply_full = true;
 }
 
 static uint8_t read_data(struct i8042 *kbc)
 {
-	if (kbc->reply_full) {
-		kbc->reply_full = false;
-		kbc->last_read = kbc->reply;
+	if (kbc->state.reply_full) {
+		kbc->state.reply_full = false;
+		kbc->state.last_read = kbc->state.reply;
 	} else if (keyboard_byte_ready(kbc)) {
-		kbc->last_read = kbc->queue[kbc->queue_head];
-		kbc->queue_head = (kbc->queue_head + 1) % I8042_QUEUE_SIZE;
-		kbc->queue_len--;
+		kbc->state.last_read = kbc->state.queue[kbc->state.queue_head];
+		kbc->state.queue_head = (kbc->state.queue_head + 1) % I8042_QUEUE_SIZE;
+		kbc->state.queue_len--;
 	}
 	/* The line falls with every byte taken: the next one is an edge of its own. */
 	set_line(kbc, false);
-	return kbc->last_read;
+	return kbc->state.last_read;
 }
 
 static uint8_t read_status(const struct i8042 *kbc)
@@ -141,8 +143,8 @@ static uint8_t read_status(const struct i8042 *kbc)
 	uint8_t status = STATUS_UNLOCKED;
 
 	status |= output_full(kbc) ? STATUS_OUTPUT_FULL : 0;
-	status |= (kbc->command_byte & BYTE_SELF_TEST) != 0 ? STATUS_SELF_TEST : 0;
-	status |= kbc->last_was_command ? STATUS_LAST_COMMAND : 0;
+	status |= (kbc->state.command_byte & BYTE_SELF_TEST) != 0 ? STATUS_SELF_TEST : 0;
+	status |= kbc->state.last_was_command ? STATUS_LAST_COMMAND : 0;
 	return status;
 }
 
@@ -150,15 +152,15 @@ static uint8_t read_status(const struct i8042 *kbc)
 
 static void keyboard_defaults(struct i8042 *kbc)
 {
-	kbc->scan_set = 2;
-	kbc->keyboard_command = 0;
+	kbc->state.scan_set = 2;
+	kbc->state.keyboard_command = 0;
 }
 
 static void keyboard_say(struct i8042 *kbc, const uint8_t *bytes, uint8_t count)
 {
 	/* A guest that sends commands without reading answers loses answers, as with a real one. */
 	if (queue_put(kbc, bytes, count)) {
-		kbc->keyboard_last = bytes[count - 1];
+		kbc->state.keyboard_last = bytes[count - 1];
 	}
 }
 
@@ -170,7 +172,7 @@ static void keyboard_say_byte(struct i8042 *kbc, uint8_t byte)
 static void keyboard_identify(struct i8042 *kbc)
 {
 	/* 83 in scan code set 2 is F7, which translation turns into 41: drivers expect that. */
-	bool translate = (kbc->command_byte & BYTE_TRANSLATE) != 0;
+	bool translate = (kbc->state.command_byte & BYTE_TRANSLATE) != 0;
 	const uint8_t bytes[] = { ANSWER_ACK, 0xab, translate ? 0x41 : 0x83 };
 
 	keyboard_say(kbc, bytes, sizeof(bytes));
@@ -179,17 +181,17 @@ static void keyboard_identify(struct i8042 *kbc)
 static void keyboard_show_scan_set(struct i8042 *kbc)
 {
 	static const uint8_t translated[] = { 0, 0x43, 0x41, 0x3f };
-	bool translate = (kbc->command_byte & BYTE_TRANSLATE) != 0;
+	bool translate = (kbc->state.command_byte & BYTE_TRANSLATE) != 0;
 	uint8_t bytes[2];
 
 	bytes[0] = ANSWER_ACK;
-	bytes[1] = translate ? translated[kbc->scan_set & 3] : kbc->scan_set;
+	bytes[1] = translate ? translated[kbc->state.scan_set & 3] : kbc->state.scan_set;
 	keyboard_say(kbc, bytes, sizeof(bytes));
 }
 
 static void keyboard_argument(struct i8042 *kbc, uint8_t command, uint8_t argument)
 {
-	kbc->keyboard_command = 0;
+	kbc->state.keyboard_command = 0;
 	if (command == KEYBOARD_SCAN_SET && argument == 0) {
 		keyboard_show_scan_set(kbc);
 		return;
@@ -199,7 +201,7 @@ static void keyboard_argument(struct i8042 *kbc, uint8_t command, uint8_t argume
 			keyboard_say_byte(kbc, ANSWER_RESEND);
 			return;
 		}
-		kbc->scan_set = argument;
+		kbc->state.scan_set = argument;
 	}
 	keyboard_say_byte(kbc, ANSWER_ACK);
 }
@@ -209,8 +211,8 @@ static void keyboard_reset(struct i8042 *kbc)
 	static const uint8_t bytes[] = { ANSWER_ACK, ANSWER_SELF_TEST };
 
 	keyboard_defaults(kbc);
-	kbc->keyboard_scanning = true;
-	kbc->queue_len = 0;
+	kbc->state.keyboard_scanning = true;
+	kbc->state.queue_len = 0;
 	keyboard_say(kbc, bytes, sizeof(bytes));
 }
 
@@ -224,7 +226,7 @@ static void keyboard_execute(struct i8042 *kbc, uint8_t command)
 		keyboard_identify(kbc);
 		break;
 	case KEYBOARD_RESEND:
-		keyboard_say_byte(kbc, kbc->keyboard_last);
+		keyboard_say_byte(kbc, kbc->state.keyboard_last);
 		break;
 	case KEYBOARD_RESET:
 		keyboard_reset(kbc);
@@ -233,7 +235,7 @@ static void keyboard_execute(struct i8042 *kbc, uint8_t command)
 	case KEYBOARD_SCAN_SET:
 	case KEYBOARD_RATE:
 	case KEYBOARD_KEY_MODES_ONE ... KEYBOARD_RESEND - 1:
-		kbc->keyboard_command = command;
+		kbc->state.keyboard_command = command;
 		keyboard_say_byte(kbc, ANSWER_ACK);
 		break;
 	case KEYBOARD_ENABLE:
@@ -242,7 +244,7 @@ static void keyboard_execute(struct i8042 *kbc, uint8_t command)
 		if (command != KEYBOARD_ENABLE) {
 			keyboard_defaults(kbc);
 		}
-		kbc->keyboard_scanning = command != KEYBOARD_DISABLE;
+		kbc->state.keyboard_scanning = command != KEYBOARD_DISABLE;
 		keyboard_say_byte(kbc, ANSWER_ACK);
 		break;
 	case KEYBOARD_KEY_MODES ... KEYBOARD_KEY_MODES_ONE - 1:
@@ -256,14 +258,14 @@ static void keyboard_execute(struct i8042 *kbc, uint8_t command)
 
 static void keyboard_receive(struct i8042 *kbc, uint8_t byte)
 {
-	uint8_t command = kbc->keyboard_command;
+	uint8_t command = kbc->state.keyboard_command;
 
 	/* Talking to the keyboard turns its clock on. */
-	kbc->command_byte &= (uint8_t)~BYTE_KEYBOARD_DISABLE;
+	kbc->state.command_byte &= (uint8_t)~BYTE_KEYBOARD_DISABLE;
 	if (command != 0 && byte < KEYBOARD_FIRST) {
 		keyboard_argument(kbc, command, byte);
 	} else {
-		kbc->keyboard_command = 0;
+		kbc->state.keyboard_command = 0;
 		keyboard_execute(kbc, byte);
 	}
 }
@@ -272,7 +274,7 @@ static void keyboard_receive(struct i8042 *kbc, uint8_t byte)
 
 static void write_output_port(struct i8042 *kbc, uint8_t value)
 {
-	kbc->output_port = value | OUTPUT_PORT_RESET;
+	kbc->state.output_port = value | OUTPUT_PORT_RESET;
 	if ((value & OUTPUT_PORT_RESET) == 0) {
 		power_report(kbc->power, POWER_RESET, 0);
 	}
@@ -280,16 +282,16 @@ static void write_output_port(struct i8042 *kbc, uint8_t value)
 
 static void write_data(struct i8042 *kbc, uint8_t value)
 {
-	uint8_t command = kbc->pending_command;
+	uint8_t command = kbc->state.pending_command;
 
-	kbc->pending_command = 0;
-	kbc->last_was_command = false;
+	kbc->state.pending_command = 0;
+	kbc->state.last_was_command = false;
 	switch (command) {
 	case 0:
 		keyboard_receive(kbc, value);
 		break;
 	case COMMAND_WRITE_BYTE:
-		kbc->command_byte = value;
+		kbc->state.command_byte = value;
 		break;
 	case COMMAND_WRITE_OUTPUT_PORT:
 		write_output_port(kbc, value);
@@ -306,11 +308,11 @@ static void write_data(struct i8042 *kbc, uint8_t value)
 
 static void write_command(struct i8042 *kbc, uint8_t command)
 {
-	kbc->pending_command = 0;
-	kbc->last_was_command = true;
+	kbc->state.pending_command = 0;
+	kbc->state.last_was_command = true;
 	switch (command) {
 	case COMMAND_READ_BYTE:
-		controller_answer(kbc, kbc->command_byte);
+		controller_answer(kbc, kbc->state.command_byte);
 		break;
 	case COMMAND_READ_BYTE + 1 ... COMMAND_READ_RAM_LAST:
 		controller_answer(kbc, 0);
@@ -320,29 +322,29 @@ static void write_command(struct i8042 *kbc, uint8_t command)
 	case COMMAND_KEYBOARD_LOOP:
 	case COMMAND_AUX_LOOP:
 	case COMMAND_AUX_WRITE:
-		kbc->pending_command = command;
+		kbc->state.pending_command = command;
 		break;
 	case COMMAND_AUX_TEST:
 		controller_answer(kbc, AUX_TEST_CLOCK_STUCK);
 		break;
 	case COMMAND_SELF_TEST:
-		kbc->command_byte |= BYTE_SELF_TEST;
+		kbc->state.command_byte |= BYTE_SELF_TEST;
 		controller_answer(kbc, SELF_TEST_PASSED);
 		break;
 	case COMMAND_KEYBOARD_TEST:
 		controller_answer(kbc, 0);
 		break;
 	case COMMAND_KEYBOARD_DISABLE:
-		kbc->command_byte |= BYTE_KEYBOARD_DISABLE;
+		kbc->state.command_byte |= BYTE_KEYBOARD_DISABLE;
 		break;
 	case COMMAND_KEYBOARD_ENABLE:
-		kbc->command_byte &= (uint8_t)~BYTE_KEYBOARD_DISABLE;
+		kbc->state.command_byte &= (uint8_t)~BYTE_KEYBOARD_DISABLE;
 		break;
 	case COMMAND_READ_INPUT_PORT:
 		controller_answer(kbc, INPUT_PORT_NOT_INHIBITED);
 		break;
 	case COMMAND_READ_OUTPUT_PORT:
-		controller_answer(kbc, kbc->output_port);
+		controller_answer(kbc, kbc->state.output_port);
 		break;
 	case COMMAND_PULSE_FIRST ... 0xff:
 		/* Pulses the output port's lines whose bits are 0. */
@@ -359,8 +361,9 @@ static void write_command(struct i8042 *kbc, uint8_t command)
 
 static bool is_listened_to(const struct i8042 *kbc)
 {
-	return kbc->keyboard_scanning && (kbc->command_byte & BYTE_KEYBOARD_DISABLE) == 0 &&
-	       (kbc->command_byte & BYTE_KEYBOARD_INTERRUPT) != 0;
+	return kbc->state.keyboard_scanning &&
+	       (kbc->state.command_byte & BYTE_KEYBOARD_DISABLE) == 0 &&
+	       (kbc->state.command_byte & BYTE_KEYBOARD_INTERRUPT) != 0;
 }
 
 static void type_ctrl_alt_del(struct i8042 *kbc)
@@ -370,7 +373,7 @@ static void type_ctrl_alt_del(struct i8042 *kbc)
 	static const uint8_t set2[] = { 0x14, 0x11, 0xe0, 0x71, 0xe0, 0xf0,
 					0x71, 0xf0, 0x11, 0xf0, 0x14 };
 
-	if ((kbc->command_byte & BYTE_TRANSLATE) != 0 || kbc->scan_set == 1) {
+	if ((kbc->state.command_byte & BYTE_TRANSLATE) != 0 || kbc->state.scan_set == 1) {
 		(void)queue_put(kbc, set1, sizeof(set1));
 	} else {
 		(void)queue_put(kbc, set2, sizeof(set2));
@@ -385,15 +388,15 @@ static void type_ctrl_alt_del(struct i8042 *kbc)
  */
 static void type_what_is_held(struct i8042 *kbc, bool enabled)
 {
-	if (kbc->held == I8042_HELD_NONE || !is_listened_to(kbc)) {
+	if (kbc->state.held == I8042_HELD_NONE || !is_listened_to(kbc)) {
 		return;
 	}
 	if (enabled) {
 		type_ctrl_alt_del(kbc);
-		kbc->held = I8042_HELD_NONE;
-	} else if (kbc->held == I8042_HELD_PRESSED) {
+		kbc->state.held = I8042_HELD_NONE;
+	} else if (kbc->state.held == I8042_HELD_PRESSED) {
 		type_ctrl_alt_del(kbc);
-		kbc->held = I8042_HELD_TYPED;
+		kbc->state.held = I8042_HELD_TYPED;
 	}
 }
 
@@ -420,8 +423,8 @@ static void data_port_write(void *device, uint64_t offset, uint8_t value)
 		return;
 	}
 	SCOPED_LOCK(&kbc->lock);
-	enable =
-		kbc->pending_command == 0 && kbc->keyboard_command == 0 && value == KEYBOARD_ENABLE;
+	enable = kbc->state.pending_command == 0 && kbc->state.keyboard_command == 0 &&
+		 value == KEYBOARD_ENABLE;
 	write_data(kbc, value);
 	type_what_is_held(kbc, enable);
 	update_irq(kbc);
@@ -482,9 +485,9 @@ void i8042_ctrl_alt_del(struct i8042 *kbc)
 	SCOPED_LOCK(&kbc->lock);
 	if (is_listened_to(kbc)) {
 		type_ctrl_alt_del(kbc);
-		kbc->held = I8042_HELD_NONE;
+		kbc->state.held = I8042_HELD_NONE;
 	} else {
-		kbc->held = I8042_HELD_PRESSED;
+		kbc->state.held = I8042_HELD_PRESSED;
 	}
 	update_irq(kbc);
 }
@@ -503,69 +506,70 @@ static bool keyboard_argument_is_awaited(uint8_t command)
 	       (command >= KEYBOARD_KEY_MODES_ONE && command < KEYBOARD_RESEND);
 }
 
-static int i8042_validate(const void *object, struct error *e)
+static int i8042_validate(const void *object, const void *owner, struct error *e)
 {
-	const struct i8042 *kbc = object;
+	const struct i8042_state *state = object;
 
-	if (kbc->queue_head >= I8042_QUEUE_SIZE || kbc->queue_len > I8042_QUEUE_SIZE) {
+	(void)owner;
+	if (state->queue_head >= I8042_QUEUE_SIZE || state->queue_len > I8042_QUEUE_SIZE) {
 		return error_set(e, ERROR_STATE, EINVAL,
 				 "i8042: keyboard queue head %u, length %u: beyond its %d bytes",
-				 kbc->queue_head, kbc->queue_len, I8042_QUEUE_SIZE);
+				 state->queue_head, state->queue_len, I8042_QUEUE_SIZE);
 	}
-	if (kbc->held > I8042_HELD_TYPED) {
-		return error_set(e, ERROR_STATE, EINVAL, "i8042: held keys %u: 0 to %d", kbc->held,
-				 I8042_HELD_TYPED);
+	if (state->held > I8042_HELD_TYPED) {
+		return error_set(e, ERROR_STATE, EINVAL, "i8042: held keys %u: 0 to %d",
+				 state->held, I8042_HELD_TYPED);
 	}
-	if (kbc->scan_set < 1 || kbc->scan_set > 3) {
+	if (state->scan_set < 1 || state->scan_set > 3) {
 		return error_set(e, ERROR_STATE, EINVAL,
-				 "i8042: scan code set %u: there are 1, 2 and 3", kbc->scan_set);
+				 "i8042: scan code set %u: there are 1, 2 and 3", state->scan_set);
 	}
-	if (!argument_is_awaited(kbc->pending_command) ||
-	    !keyboard_argument_is_awaited(kbc->keyboard_command)) {
+	if (!argument_is_awaited(state->pending_command) ||
+	    !keyboard_argument_is_awaited(state->keyboard_command)) {
 		return error_set(e, ERROR_STATE, EINVAL,
 				 "i8042: waits for an argument of command 0x%02x (keyboard: "
 				 "0x%02x), which has none",
-				 kbc->pending_command, kbc->keyboard_command);
+				 state->pending_command, state->keyboard_command);
 	}
 	return 0;
 }
 
 static const struct state_field i8042_fields[] = {
-	STATE_FIELD(1, struct i8042, command_byte, 1),
-	STATE_FIELD(2, struct i8042, pending_command, 1),
-	STATE_FIELD(3, struct i8042, output_port, 1),
-	STATE_FIELD(4, struct i8042, last_was_command, 1),
-	STATE_FIELD(5, struct i8042, reply_full, 1),
-	STATE_FIELD(6, struct i8042, reply, 1),
-	STATE_FIELD(7, struct i8042, last_read, 1),
-	STATE_FIELD(8, struct i8042, keyboard_command, 1),
-	STATE_FIELD(9, struct i8042, keyboard_last, 1),
-	STATE_FIELD(10, struct i8042, scan_set, 1),
-	STATE_FIELD(11, struct i8042, keyboard_scanning, 1),
-	STATE_BYTES(12, struct i8042, queue, 1),
-	STATE_FIELD(13, struct i8042, queue_head, 1),
-	STATE_FIELD(14, struct i8042, queue_len, 1),
-	STATE_FIELD(15, struct i8042, held, 2),
+	STATE_FIELD(1, struct i8042_state, command_byte, 1),
+	STATE_FIELD(2, struct i8042_state, pending_command, 1),
+	STATE_FIELD(3, struct i8042_state, output_port, 1),
+	STATE_FIELD(4, struct i8042_state, last_was_command, 1),
+	STATE_FIELD(5, struct i8042_state, reply_full, 1),
+	STATE_FIELD(6, struct i8042_state, reply, 1),
+	STATE_FIELD(7, struct i8042_state, last_read, 1),
+	STATE_FIELD(8, struct i8042_state, keyboard_command, 1),
+	STATE_FIELD(9, struct i8042_state, keyboard_last, 1),
+	STATE_FIELD(10, struct i8042_state, scan_set, 1),
+	STATE_FIELD(11, struct i8042_state, keyboard_scanning, 1),
+	STATE_BYTES(12, struct i8042_state, queue, 1),
+	STATE_FIELD(13, struct i8042_state, queue_head, 1),
+	STATE_FIELD(14, struct i8042_state, queue_len, 1),
+	STATE_FIELD(15, struct i8042_state, held, 2),
 };
 const struct state_desc i8042_state =
-	STATE_DESC("i8042", 2, struct i8042, i8042_fields, .validate = i8042_validate);
+	STATE_DESC("i8042", 2, struct i8042_state, i8042_fields, .validate = i8042_validate);
 
 static void set_power_on_values(struct i8042 *kbc)
 {
-	kbc->command_byte =
+	kbc->state.command_byte =
 		BYTE_TRANSLATE | BYTE_AUX_DISABLE | BYTE_KEYBOARD_DISABLE | BYTE_SELF_TEST;
-	kbc->pending_command = 0;
-	kbc->output_port = OUTPUT_PORT_DEFAULT | OUTPUT_PORT_A20;
-	kbc->last_was_command = false;
-	kbc->reply_full = false;
-	kbc->reply = 0;
-	kbc->last_read = 0;
-	kbc->keyboard_last = 0;
-	kbc->keyboard_scanning = true;
-	memset(kbc->queue, 0, sizeof(kbc->queue));
-	kbc->queue_head = 0;
-	kbc->queue_len = 0;
-	kbc->held = I8042_HELD_NONE;
+	kbc->state.pending_command = 0;
+	kbc->state.output_port = OUTPUT_PORT_DEFAULT | OUTPUT_PORT_A20;
+	kbc->state.last_was_command = false;
+	kbc->state.reply_full = false;
+	kbc->state.reply = 0;
+	kbc->state.last_read = 0;
+	kbc->state.keyboard_last = 0;
+	kbc->state.keyboard_scanning = true;
+	memset(kbc->state.queue, 0, sizeof(kbc->state.queue));
+	kbc->state.queue_head = 0;
+	kbc->state.queue_len = 0;
+	kbc->state.held = I8042_HELD_NONE;
 	keyboard_defaults(kbc);
 }
 

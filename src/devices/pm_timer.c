@@ -26,7 +26,7 @@ static uint32_t count_now(const struct pm_timer *timer)
 	uint64_t ticks =
 		ns / NS_PER_SECOND * PM_TIMER_HZ + ns % NS_PER_SECOND * PM_TIMER_HZ / NS_PER_SECOND;
 
-	return timer->count + (uint32_t)ticks;
+	return timer->state.count + (uint32_t)ticks;
 }
 
 /* The bus has checked that offset + size lies inside the window. */
@@ -47,18 +47,11 @@ static void pm_timer_write(void *device, uint64_t offset, unsigned int size, uin
 
 const struct bus_ops pm_timer_bus_ops = { .read = pm_timer_read, .write = pm_timer_write };
 
-static void pm_timer_post_load(void *object)
-{
-	struct pm_timer *timer = object;
-
-	timer->origin = timer->now();
-}
-
 static const struct state_field pm_timer_fields[] = {
-	STATE_FIELD(1, struct pm_timer, count, 1),
+	STATE_FIELD(1, struct pm_timer_state, count, 1),
 };
-const struct state_desc pm_timer_state = STATE_DESC("pm-timer", 1, struct pm_timer, pm_timer_fields,
-						    .post_load = pm_timer_post_load);
+const struct state_desc pm_timer_state =
+	STATE_DESC("pm-timer", 1, struct pm_timer_state, pm_timer_fields);
 
 void pm_timer_init(struct pm_timer *timer)
 {
@@ -68,7 +61,7 @@ void pm_timer_init(struct pm_timer *timer)
 
 void pm_timer_reset(struct pm_timer *timer)
 {
-	timer->count = 0;
+	timer->state.count = 0;
 	timer->origin = timer->now();
 }
 
@@ -76,6 +69,11 @@ void pm_timer_capture(struct pm_timer *timer)
 {
 	int64_t now = timer->now();
 
-	timer->count = count_now(timer);
+	timer->state.count = count_now(timer);
 	timer->origin = now;
+}
+
+void pm_timer_resume(struct pm_timer *timer)
+{
+	timer->origin = timer->now();
 }

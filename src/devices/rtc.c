@@ -64,7 +64,7 @@ static int64_t clamp(int64_t value, int64_t low, int64_t high)
 
 static uint8_t encode(const struct rtc *rtc, int value)
 {
-	if ((rtc->cmos[REG_B] & B_BINARY) != 0) {
+	if ((rtc->state.cmos[REG_B] & B_BINARY) != 0) {
 		return (uint8_t)value;
 	}
 	return (uint8_t)(value / 10 << 4 | value % 10);
@@ -74,7 +74,7 @@ static int decode(const struct rtc *rtc, uint8_t raw, int low, int high)
 {
 	int value = raw;
 
-	if ((rtc->cmos[REG_B] & B_BINARY) == 0) {
+	if ((rtc->state.cmos[REG_B] & B_BINARY) == 0) {
 		value = (raw >> 4) * 10 + (raw & 0x0f);
 	}
 	return (int)clamp(value, low, high);
@@ -82,7 +82,7 @@ static int decode(const struct rtc *rtc, uint8_t raw, int low, int high)
 
 static uint8_t encode_hour(const struct rtc *rtc, int hour)
 {
-	if ((rtc->cmos[REG_B] & B_24_HOURS) != 0) {
+	if ((rtc->state.cmos[REG_B] & B_24_HOURS) != 0) {
 		return encode(rtc, hour);
 	}
 	return encode(rtc, hour % 12 == 0 ? 12 : hour % 12) | (hour >= 12 ? HOURS_PM : 0);
@@ -90,7 +90,7 @@ static uint8_t encode_hour(const struct rtc *rtc, int hour)
 
 static int decode_hour(const struct rtc *rtc, uint8_t raw)
 {
-	if ((rtc->cmos[REG_B] & B_24_HOURS) != 0) {
+	if ((rtc->state.cmos[REG_B] & B_24_HOURS) != 0) {
 		return decode(rtc, raw, 0, 23);
 	}
 	return decode(rtc, raw & (uint8_t)~HOURS_PM, 1, 12) % 12 + ((raw & HOURS_PM) != 0 ? 12 : 0);
@@ -117,27 +117,27 @@ static void registers_from_time(struct rtc *rtc, int64_t when)
 {
 	struct calendar c = calendar_from_time(when);
 
-	rtc->cmos[REG_SECONDS] = encode(rtc, c.second);
-	rtc->cmos[REG_MINUTES] = encode(rtc, c.minute);
-	rtc->cmos[REG_HOURS] = encode_hour(rtc, c.hour);
-	rtc->cmos[REG_WEEKDAY] = encode(rtc, c.weekday);
-	rtc->cmos[REG_DAY] = encode(rtc, c.day);
-	rtc->cmos[REG_MONTH] = encode(rtc, c.month);
-	rtc->cmos[REG_YEAR] = encode(rtc, (int)(c.year % 100));
-	rtc->cmos[REG_CENTURY] = encode(rtc, (int)(c.year / 100));
+	rtc->state.cmos[REG_SECONDS] = encode(rtc, c.second);
+	rtc->state.cmos[REG_MINUTES] = encode(rtc, c.minute);
+	rtc->state.cmos[REG_HOURS] = encode_hour(rtc, c.hour);
+	rtc->state.cmos[REG_WEEKDAY] = encode(rtc, c.weekday);
+	rtc->state.cmos[REG_DAY] = encode(rtc, c.day);
+	rtc->state.cmos[REG_MONTH] = encode(rtc, c.month);
+	rtc->state.cmos[REG_YEAR] = encode(rtc, (int)(c.year % 100));
+	rtc->state.cmos[REG_CENTURY] = encode(rtc, (int)(c.year / 100));
 }
 
 static int64_t time_from_registers(const struct rtc *rtc)
 {
 	struct calendar c;
 
-	c.year = decode(rtc, rtc->cmos[REG_CENTURY], 0, 99) * 100 +
-		 decode(rtc, rtc->cmos[REG_YEAR], 0, 99);
-	c.month = decode(rtc, rtc->cmos[REG_MONTH], 1, 12);
-	c.day = decode(rtc, rtc->cmos[REG_DAY], 1, calendar_days_in_month(c.year, c.month));
-	c.hour = decode_hour(rtc, rtc->cmos[REG_HOURS]);
-	c.minute = decode(rtc, rtc->cmos[REG_MINUTES], 0, 59);
-	c.second = decode(rtc, rtc->cmos[REG_SECONDS], 0, 59);
+	c.year = decode(rtc, rtc->state.cmos[REG_CENTURY], 0, 99) * 100 +
+		 decode(rtc, rtc->state.cmos[REG_YEAR], 0, 99);
+	c.month = decode(rtc, rtc->state.cmos[REG_MONTH], 1, 12);
+	c.day = decode(rtc, rtc->state.cmos[REG_DAY], 1, calendar_days_in_month(c.year, c.month));
+	c.hour = decode_hour(rtc, rtc->state.cmos[REG_HOURS]);
+	c.minute = decode(rtc, rtc->state.cmos[REG_MINUTES], 0, 59);
+	c.second = decode(rtc, rtc->state.cmos[REG_SECONDS], 0, 59);
 	return calendar_to_time(&c);
 }
 
@@ -149,12 +149,12 @@ static int64_t host_time(const struct rtc *rtc)
 static int64_t guest_time(const struct rtc *rtc)
 {
 	/* Both are bounded, the sum cannot overflow. */
-	return clamp(host_time(rtc) + rtc->offset, TIME_FIRST, TIME_LAST);
+	return clamp(host_time(rtc) + rtc->state.offset, TIME_FIRST, TIME_LAST);
 }
 
 static void set_guest_time(struct rtc *rtc, int64_t when)
 {
-	rtc->offset = when - host_time(rtc);
+	rtc->state.offset = when - host_time(rtc);
 	rtc->shown_mask = 0;
 }
 
@@ -179,7 +179,7 @@ static void show_moment(struct rtc *rtc, uint8_t index)
 
 static uint8_t read_register(struct rtc *rtc, uint8_t index)
 {
-	bool running = (rtc->cmos[REG_B] & B_SET) == 0;
+	bool running = (rtc->state.cmos[REG_B] & B_SET) == 0;
 
 	if (running && is_time_register(index)) {
 		show_moment(rtc, index);
@@ -187,17 +187,17 @@ static uint8_t read_register(struct rtc *rtc, uint8_t index)
 		/* Software looks here before it reads a time. */
 		rtc->shown_mask = 0;
 	}
-	return rtc->cmos[index];
+	return rtc->state.cmos[index];
 }
 
 static void write_register_b(struct rtc *rtc, uint8_t value)
 {
-	bool was_set = (rtc->cmos[REG_B] & B_SET) != 0, set = (value & B_SET) != 0;
+	bool was_set = (rtc->state.cmos[REG_B] & B_SET) != 0, set = (value & B_SET) != 0;
 
 	if (set && !was_set) {
 		registers_from_time(rtc, guest_time(rtc));
 	}
-	rtc->cmos[REG_B] = value;
+	rtc->state.cmos[REG_B] = value;
 	if (!set && was_set) {
 		set_guest_time(rtc, time_from_registers(rtc));
 	}
@@ -206,11 +206,11 @@ static void write_register_b(struct rtc *rtc, uint8_t value)
 
 static void write_register(struct rtc *rtc, uint8_t index, uint8_t value)
 {
-	bool running = (rtc->cmos[REG_B] & B_SET) == 0;
+	bool running = (rtc->state.cmos[REG_B] & B_SET) == 0;
 
 	switch (index) {
 	case REG_A:
-		rtc->cmos[REG_A] = value & (uint8_t)~A_UPDATING;
+		rtc->state.cmos[REG_A] = value & (uint8_t)~A_UPDATING;
 		return;
 	case REG_B:
 		write_register_b(rtc, value);
@@ -223,10 +223,10 @@ static void write_register(struct rtc *rtc, uint8_t index, uint8_t value)
 	}
 	if (running && is_time_register(index)) {
 		registers_from_time(rtc, guest_time(rtc));
-		rtc->cmos[index] = value;
+		rtc->state.cmos[index] = value;
 		set_guest_time(rtc, time_from_registers(rtc));
 	} else {
-		rtc->cmos[index] = value;
+		rtc->state.cmos[index] = value;
 	}
 }
 
@@ -239,7 +239,7 @@ static uint8_t read_port(void *device, uint64_t offset)
 		return 0xff;
 	}
 	SCOPED_LOCK(&rtc->lock);
-	return read_register(rtc, rtc->index);
+	return read_register(rtc, rtc->state.index);
 }
 
 static void write_port(void *device, uint64_t offset, uint8_t value)
@@ -248,9 +248,9 @@ static void write_port(void *device, uint64_t offset, uint8_t value)
 
 	SCOPED_LOCK(&rtc->lock);
 	if (offset == PORT_INDEX) {
-		rtc->index = value & INDEX_MASK;
+		rtc->state.index = value & INDEX_MASK;
 	} else if (offset < RTC_PORTS) {
-		write_register(rtc, rtc->index, value);
+		write_register(rtc, rtc->state.index, value);
 	}
 }
 
@@ -266,35 +266,36 @@ static void rtc_write(void *device, uint64_t offset, unsigned int size, uint64_t
 
 const struct bus_ops rtc_bus_ops = { .read = rtc_read, .write = rtc_write };
 
-static int rtc_validate(const void *object, struct error *e)
+static int rtc_validate(const void *object, const void *owner, struct error *e)
 {
-	const struct rtc *rtc = object;
+	const struct rtc_state *state = object;
 
-	if (rtc->index > INDEX_MASK) {
+	(void)owner;
+	if (state->index > INDEX_MASK) {
 		return error_set(e, ERROR_STATE, EINVAL, "rtc: index 0x%02x: beyond 0x%02x",
-				 rtc->index, INDEX_MASK);
+				 state->index, INDEX_MASK);
 	}
-	if (rtc->offset < -OFFSET_LIMIT || rtc->offset > OFFSET_LIMIT) {
+	if (state->offset < -OFFSET_LIMIT || state->offset > OFFSET_LIMIT) {
 		return error_set(e, ERROR_STATE, EINVAL,
 				 "rtc: offset %" PRId64 " s: more than the clock can count",
-				 rtc->offset);
+				 state->offset);
 	}
-	if ((rtc->cmos[REG_A] & A_UPDATING) != 0 || rtc->cmos[REG_C] != 0 ||
-	    rtc->cmos[REG_D] != D_BATTERY_OK) {
+	if ((state->cmos[REG_A] & A_UPDATING) != 0 || state->cmos[REG_C] != 0 ||
+	    state->cmos[REG_D] != D_BATTERY_OK) {
 		return error_set(e, ERROR_STATE, EINVAL,
 				 "rtc: registers A 0x%02x C 0x%02x D 0x%02x: read-only bits differ",
-				 rtc->cmos[REG_A], rtc->cmos[REG_C], rtc->cmos[REG_D]);
+				 state->cmos[REG_A], state->cmos[REG_C], state->cmos[REG_D]);
 	}
 	return 0;
 }
 
 static const struct state_field rtc_fields[] = {
-	STATE_FIELD(1, struct rtc, index, 1),
-	STATE_FIELD(2, struct rtc, offset, 1),
-	STATE_BYTES(3, struct rtc, cmos, 1),
+	STATE_FIELD(1, struct rtc_state, index, 1),
+	STATE_FIELD(2, struct rtc_state, offset, 1),
+	STATE_BYTES(3, struct rtc_state, cmos, 1),
 };
 const struct state_desc rtc_state =
-	STATE_DESC("rtc", 1, struct rtc, rtc_fields, .validate = rtc_validate);
+	STATE_DESC("rtc", 1, struct rtc_state, rtc_fields, .validate = rtc_validate);
 
 static int64_t realtime_seconds(void)
 {
@@ -309,9 +310,9 @@ void rtc_init(struct rtc *rtc)
 	memset(rtc, 0, sizeof(*rtc));
 	(void)pthread_mutex_init(&rtc->lock, NULL);
 	rtc->now = realtime_seconds;
-	rtc->cmos[REG_A] = A_DEFAULT;
-	rtc->cmos[REG_B] = B_24_HOURS;
-	rtc->cmos[REG_D] = D_BATTERY_OK;
+	rtc->state.cmos[REG_A] = A_DEFAULT;
+	rtc->state.cmos[REG_B] = B_24_HOURS;
+	rtc->state.cmos[REG_D] = D_BATTERY_OK;
 }
 
 void rtc_finish(struct rtc *rtc)
@@ -322,7 +323,7 @@ void rtc_finish(struct rtc *rtc)
 void rtc_reset(struct rtc *rtc)
 {
 	SCOPED_LOCK(&rtc->lock);
-	rtc->index = 0;
-	rtc->cmos[REG_B] &= (uint8_t)~B_INTERRUPTS;
+	rtc->state.index = 0;
+	rtc->state.cmos[REG_B] &= (uint8_t)~B_INTERRUPTS;
 	rtc->shown_mask = 0;
 }

@@ -82,111 +82,115 @@ struct host_work {
 
 static uint8_t fifo_room(const struct serial *serial)
 {
-	uint8_t size = (serial->fcr & FCR_ENABLE) != 0 ? SERIAL_FIFO_SIZE : 1;
+	uint8_t size = (serial->state.fcr & FCR_ENABLE) != 0 ? SERIAL_FIFO_SIZE : 1;
 
-	return serial->fifo_len < size ? (uint8_t)(size - serial->fifo_len) : 0;
+	return serial->state.fifo_len < size ? (uint8_t)(size - serial->state.fifo_len) : 0;
 }
 
 static bool receives_by_interrupt(const struct serial *serial)
 {
-	return (serial->ier & IER_RDI) != 0;
+	return (serial->state.ier & IER_RDI) != 0;
 }
 
 /* How many bytes of the host's the guest wants now. */
 static uint8_t wanted(const struct serial *serial)
 {
-	if ((serial->mcr & MCR_LOOP) != 0 || (serial->fifo_looped && serial->fifo_len != 0)) {
+	if ((serial->state.mcr & MCR_LOOP) != 0 ||
+	    (serial->state.fifo_looped && serial->state.fifo_len != 0)) {
 		return 0;
 	}
 	if (receives_by_interrupt(serial)) {
 		return fifo_room(serial);
 	}
-	return serial->looks >= LOOKS_OF_POLLING && serial->fifo_len == 0 ? 1 : 0;
+	return serial->looks >= LOOKS_OF_POLLING && serial->state.fifo_len == 0 ? 1 : 0;
 }
 
 static void fifo_push(struct serial *serial, uint8_t byte)
 {
-	serial->fifo[(serial->fifo_head + serial->fifo_len) % SERIAL_FIFO_SIZE] = byte;
-	serial->fifo_len++;
+	serial->state.fifo[(serial->state.fifo_head + serial->state.fifo_len) % SERIAL_FIFO_SIZE] =
+		byte;
+	serial->state.fifo_len++;
 }
 
 static uint8_t fifo_pop(struct serial *serial)
 {
 	uint8_t byte;
 
-	if (serial->fifo_len == 0) {
+	if (serial->state.fifo_len == 0) {
 		return 0;
 	}
-	byte = serial->fifo[serial->fifo_head];
-	serial->fifo_head = (serial->fifo_head + 1) % SERIAL_FIFO_SIZE;
-	serial->fifo_len--;
+	byte = serial->state.fifo[serial->state.fifo_head];
+	serial->state.fifo_head = (serial->state.fifo_head + 1) % SERIAL_FIFO_SIZE;
+	serial->state.fifo_len--;
 	return byte;
 }
 
 static void fifo_clear(struct serial *serial)
 {
-	serial->fifo_head = 0;
-	serial->fifo_len = 0;
-	serial->fifo_looped = false;
+	serial->state.fifo_head = 0;
+	serial->state.fifo_len = 0;
+	serial->state.fifo_looped = false;
 }
 
 /* As if what is in the FIFO had not come yet. */
 static void hold_fifo(struct serial *serial)
 {
-	uint8_t len = serial->fifo_looped ? 0 : serial->fifo_len;
+	uint8_t len = serial->state.fifo_looped ? 0 : serial->state.fifo_len;
 	uint8_t kept[SERIAL_FIFO_SIZE];
 
-	memcpy(kept, serial->held, sizeof(kept));
+	memcpy(kept, serial->state.held, sizeof(kept));
 	for (uint8_t i = 0; i < len; i++) {
-		serial->held[i] = fifo_pop(serial);
+		serial->state.held[i] = fifo_pop(serial);
 	}
 	/* Bytes come from the host only when none are held: all of them have room. */
-	memcpy(serial->held + len, kept, MIN(serial->held_len, SERIAL_FIFO_SIZE - len));
-	serial->held_len += len;
+	memcpy(serial->state.held + len, kept, MIN(serial->state.held_len, SERIAL_FIFO_SIZE - len));
+	serial->state.held_len += len;
 	fifo_clear(serial);
 }
 
 /* A byte of the host's; wanted(). */
 static void push_received(struct serial *serial, uint8_t byte)
 {
-	serial->fifo_looped = false;
-	serial->shown = serial->shown && serial->fifo_len != 0;
+	serial->state.fifo_looped = false;
+	serial->shown = serial->shown && serial->state.fifo_len != 0;
 	fifo_push(serial, byte);
 }
 
 static void release_held(struct serial *serial)
 {
-	uint8_t count = MIN(serial->held_len, wanted(serial));
+	uint8_t count = MIN(serial->state.held_len, wanted(serial));
 
 	for (uint8_t i = 0; i < count; i++) {
-		push_received(serial, serial->held[i]);
+		push_received(serial, serial->state.held[i]);
 	}
-	serial->held_len -= count;
-	memmove(serial->held, serial->held + count, serial->held_len);
+	serial->state.held_len -= count;
+	memmove(serial->state.held, serial->state.held + count, serial->state.held_len);
 }
 
 static uint8_t rx_trigger(const struct serial *serial)
 {
 	static const uint8_t levels[] = { 1, 4, 8, 14 };
 
-	return (serial->fcr & FCR_ENABLE) != 0 ? levels[serial->fcr >> FCR_TRIGGER_SHIFT] : 1;
+	return (serial->state.fcr & FCR_ENABLE) != 0
+		       ? levels[serial->state.fcr >> FCR_TRIGGER_SHIFT]
+		       : 1;
 }
 
 /* The pending interrupt of the highest priority, as IIR shows it (data sheet, table 4). */
 static uint8_t interrupt_id(const struct serial *serial)
 {
-	if ((serial->ier & IER_RLSI) != 0 && (serial->lsr & LSR_ERRORS) != 0) {
+	if ((serial->state.ier & IER_RLSI) != 0 && (serial->state.lsr & LSR_ERRORS) != 0) {
 		return IIR_LINE_STATUS;
 	}
-	if ((serial->ier & IER_RDI) != 0 && serial->fifo_len != 0) {
+	if ((serial->state.ier & IER_RDI) != 0 && serial->state.fifo_len != 0) {
 		/* Fewer bytes than the trigger level: the sender's pause has always been long
 		 * enough. */
-		return serial->fifo_len >= rx_trigger(serial) ? IIR_RX_DATA : IIR_RX_TIMEOUT;
+		return serial->state.fifo_len >= rx_trigger(serial) ? IIR_RX_DATA : IIR_RX_TIMEOUT;
 	}
-	if ((serial->ier & IER_THRI) != 0 && serial->thr_empty_pending) {
+	if ((serial->state.ier & IER_THRI) != 0 && serial->state.thr_empty_pending) {
 		return IIR_THR_EMPTY;
 	}
-	if ((serial->ier & IER_MSI) != 0 && (serial->msr & MSR_DELTAS) != 0) {
+	if ((serial->state.ier & IER_MSI) != 0 && (serial->state.msr & MSR_DELTAS) != 0) {
 		return IIR_MODEM;
 	}
 	return IIR_NONE;
@@ -195,7 +199,7 @@ static uint8_t interrupt_id(const struct serial *serial)
 static bool interrupt_level(const struct serial *serial)
 {
 	/* In loop-back mode the chip's outputs are inactive, OUT2 among them. */
-	bool gate = (serial->mcr & (MCR_OUT2 | MCR_LOOP)) == MCR_OUT2;
+	bool gate = (serial->state.mcr & (MCR_OUT2 | MCR_LOOP)) == MCR_OUT2;
 
 	return gate && interrupt_id(serial) != IIR_NONE;
 }
@@ -210,88 +214,88 @@ static void update_irq(struct serial *serial)
 	}
 }
 
-static uint8_t modem_lines(const struct serial *serial)
+static uint8_t modem_lines(const struct serial_state *state)
 {
 	uint8_t lines = 0;
 
-	if ((serial->mcr & MCR_LOOP) == 0) {
+	if ((state->mcr & MCR_LOOP) == 0) {
 		return MSR_CTS | MSR_DSR | MSR_DCD;
 	}
-	lines |= (serial->mcr & MCR_RTS) != 0 ? MSR_CTS : 0;
-	lines |= (serial->mcr & MCR_DTR) != 0 ? MSR_DSR : 0;
-	lines |= (serial->mcr & MCR_OUT1) != 0 ? MSR_RI : 0;
-	lines |= (serial->mcr & MCR_OUT2) != 0 ? MSR_DCD : 0;
+	lines |= (state->mcr & MCR_RTS) != 0 ? MSR_CTS : 0;
+	lines |= (state->mcr & MCR_DTR) != 0 ? MSR_DSR : 0;
+	lines |= (state->mcr & MCR_OUT1) != 0 ? MSR_RI : 0;
+	lines |= (state->mcr & MCR_OUT2) != 0 ? MSR_DCD : 0;
 	return lines;
 }
 
 static void update_modem_status(struct serial *serial)
 {
-	uint8_t lines = modem_lines(serial);
-	uint8_t changed = (serial->msr ^ lines) & (uint8_t)~MSR_DELTAS;
-	uint8_t deltas = serial->msr & MSR_DELTAS;
+	uint8_t lines = modem_lines(&serial->state);
+	uint8_t changed = (serial->state.msr ^ lines) & (uint8_t)~MSR_DELTAS;
+	uint8_t deltas = serial->state.msr & MSR_DELTAS;
 
 	deltas |= (changed & MSR_CTS) != 0 ? MSR_DCTS : 0;
 	deltas |= (changed & MSR_DSR) != 0 ? MSR_DDSR : 0;
 	deltas |= (changed & MSR_RI) != 0 && (lines & MSR_RI) == 0 ? MSR_TERI : 0;
 	deltas |= (changed & MSR_DCD) != 0 ? MSR_DDCD : 0;
-	serial->msr = lines | deltas;
+	serial->state.msr = lines | deltas;
 }
 
 static void write_data(struct serial *serial, uint8_t value, struct host_work *work)
 {
 	/* Full for an instant: a driver that never reads IIR still sees an edge for the next empty
 	 * register. */
-	serial->thr_empty_pending = false;
+	serial->state.thr_empty_pending = false;
 	update_irq(serial);
-	if ((serial->mcr & MCR_LOOP) == 0) {
+	if ((serial->state.mcr & MCR_LOOP) == 0) {
 		work->output = true;
 		work->byte = value;
 	} else if (fifo_room(serial) != 0) {
 		fifo_push(serial, value);
-		serial->fifo_looped = true;
+		serial->state.fifo_looped = true;
 	} else {
-		serial->lsr |= LSR_OE;
+		serial->state.lsr |= LSR_OE;
 	}
-	serial->thr_empty_pending = true;
+	serial->state.thr_empty_pending = true;
 }
 
 static void write_ier(struct serial *serial, uint8_t value)
 {
 	/* Enabling the transmit interrupt while the register is empty raises it anew; Linux tests
 	 * for that. */
-	if ((value & ~serial->ier & IER_THRI) != 0) {
-		serial->thr_empty_pending = true;
+	if ((value & ~serial->state.ier & IER_THRI) != 0) {
+		serial->state.thr_empty_pending = true;
 	}
-	serial->ier = value & IER_MASK;
+	serial->state.ier = value & IER_MASK;
 }
 
 static void write_fcr(struct serial *serial, uint8_t value)
 {
 	if ((value & FCR_CLEAR_RX) != 0 && receives_by_interrupt(serial)) {
 		fifo_clear(serial);
-	} else if (((value ^ serial->fcr) & FCR_ENABLE) != 0 || (value & FCR_CLEAR_RX) != 0) {
+	} else if (((value ^ serial->state.fcr) & FCR_ENABLE) != 0 || (value & FCR_CLEAR_RX) != 0) {
 		hold_fifo(serial);
 	}
 	/* Without the enable bit the others are not programmed. */
-	serial->fcr = (value & FCR_ENABLE) != 0 ? value & FCR_STORED : 0;
+	serial->state.fcr = (value & FCR_ENABLE) != 0 ? value & FCR_STORED : 0;
 }
 
 static void write_register(struct serial *serial, uint64_t reg, uint8_t value,
 			   struct host_work *work)
 {
-	bool dlab = (serial->lcr & LCR_DLAB) != 0;
+	bool dlab = (serial->state.lcr & LCR_DLAB) != 0;
 
 	switch (reg) {
 	case REG_DATA:
 		if (dlab) {
-			serial->dll = value;
+			serial->state.dll = value;
 		} else {
 			write_data(serial, value, work);
 		}
 		break;
 	case REG_IER:
 		if (dlab) {
-			serial->dlm = value;
+			serial->state.dlm = value;
 		} else {
 			write_ier(serial, value);
 		}
@@ -300,17 +304,17 @@ static void write_register(struct serial *serial, uint64_t reg, uint8_t value,
 		write_fcr(serial, value);
 		break;
 	case REG_LCR:
-		serial->lcr = value;
+		serial->state.lcr = value;
 		break;
 	case REG_MCR:
-		if ((value & ~serial->mcr & MCR_LOOP) != 0) {
+		if ((value & ~serial->state.mcr & MCR_LOOP) != 0) {
 			hold_fifo(serial);
 		}
-		serial->mcr = value & MCR_MASK;
+		serial->state.mcr = value & MCR_MASK;
 		update_modem_status(serial);
 		break;
 	case REG_SCR:
-		serial->scr = value;
+		serial->state.scr = value;
 		break;
 	default: /* LSR and MSR: factory test only */
 		break;
@@ -322,47 +326,47 @@ static uint8_t read_iir(struct serial *serial)
 	uint8_t id = interrupt_id(serial);
 
 	if (id == IIR_THR_EMPTY) {
-		serial->thr_empty_pending = false;
+		serial->state.thr_empty_pending = false;
 	}
-	return id | ((serial->fcr & FCR_ENABLE) != 0 ? IIR_FIFO : 0);
+	return id | ((serial->state.fcr & FCR_ENABLE) != 0 ? IIR_FIFO : 0);
 }
 
 static uint8_t read_lsr(struct serial *serial)
 {
-	uint8_t value = serial->lsr | LSR_THRE | LSR_TEMT;
+	uint8_t value = serial->state.lsr | LSR_THRE | LSR_TEMT;
 
-	if (serial->fifo_len != 0) {
+	if (serial->state.fifo_len != 0) {
 		value |= LSR_DR;
 		serial->shown = true;
 	}
-	serial->lsr = 0;
+	serial->state.lsr = 0;
 	return value;
 }
 
 static uint8_t read_register(struct serial *serial, uint64_t reg)
 {
-	bool dlab = (serial->lcr & LCR_DLAB) != 0;
+	bool dlab = (serial->state.lcr & LCR_DLAB) != 0;
 	uint8_t value;
 
 	switch (reg) {
 	case REG_DATA:
-		return dlab ? serial->dll : fifo_pop(serial);
+		return dlab ? serial->state.dll : fifo_pop(serial);
 	case REG_IER:
-		return dlab ? serial->dlm : serial->ier;
+		return dlab ? serial->state.dlm : serial->state.ier;
 	case REG_IIR_FCR:
 		return read_iir(serial);
 	case REG_LCR:
-		return serial->lcr;
+		return serial->state.lcr;
 	case REG_MCR:
-		return serial->mcr;
+		return serial->state.mcr;
 	case REG_LSR:
 		return read_lsr(serial);
 	case REG_MSR:
-		value = serial->msr;
-		serial->msr &= (uint8_t)~MSR_DELTAS;
+		value = serial->state.msr;
+		serial->state.msr &= (uint8_t)~MSR_DELTAS;
 		return value;
 	case REG_SCR:
-		return serial->scr;
+		return serial->state.scr;
 	default:
 		return 0xff;
 	}
@@ -374,7 +378,7 @@ static uint8_t read_register(struct serial *serial, uint64_t reg)
  */
 static void note_access(struct serial *serial, uint64_t reg, bool write)
 {
-	bool data = reg == REG_DATA && (serial->lcr & LCR_DLAB) == 0;
+	bool data = reg == REG_DATA && (serial->state.lcr & LCR_DLAB) == 0;
 
 	if (serial->looks >= LOOKS_OF_POLLING && (data || !write)) {
 		return;
@@ -395,7 +399,7 @@ static void settle(struct serial *serial, struct host_work *work)
 {
 	release_held(serial);
 	update_irq(serial);
-	if (serial->input_blocked && serial->held_len == 0 && wanted(serial) != 0) {
+	if (serial->input_blocked && serial->state.held_len == 0 && wanted(serial) != 0) {
 		serial->input_blocked = false;
 		work->input_ready = true;
 	}
@@ -463,7 +467,7 @@ size_t serial_input(struct serial *serial, const uint8_t *data, size_t len)
 	size_t taken = 0;
 
 	SCOPED_LOCK(&serial->lock);
-	while (taken < len && serial->held_len == 0 && wanted(serial) != 0) {
+	while (taken < len && serial->state.held_len == 0 && wanted(serial) != 0) {
 		push_received(serial, data[taken++]);
 	}
 	if (len != 0) {
@@ -473,74 +477,75 @@ size_t serial_input(struct serial *serial, const uint8_t *data, size_t len)
 	return taken;
 }
 
-static int serial_validate(const void *object, struct error *e)
+static int serial_validate(const void *object, const void *owner, struct error *e)
 {
-	const struct serial *serial = object;
+	const struct serial_state *state = object;
 
-	if (serial->fifo_head >= SERIAL_FIFO_SIZE || serial->fifo_len > SERIAL_FIFO_SIZE) {
+	(void)owner;
+	if (state->fifo_head >= SERIAL_FIFO_SIZE || state->fifo_len > SERIAL_FIFO_SIZE) {
 		return error_set(e, ERROR_STATE, EINVAL,
 				 "serial: receive FIFO head %u, length %u: beyond its %d bytes",
-				 serial->fifo_head, serial->fifo_len, SERIAL_FIFO_SIZE);
+				 state->fifo_head, state->fifo_len, SERIAL_FIFO_SIZE);
 	}
-	if (serial->held_len > SERIAL_FIFO_SIZE ||
-	    (!serial->fifo_looped && serial->held_len + serial->fifo_len > SERIAL_FIFO_SIZE)) {
+	if (state->held_len > SERIAL_FIFO_SIZE ||
+	    (!state->fifo_looped && state->held_len + state->fifo_len > SERIAL_FIFO_SIZE)) {
 		return error_set(e, ERROR_STATE, EINVAL,
 				 "serial: %u bytes held and %u received: more than %d",
-				 serial->held_len, serial->fifo_len, SERIAL_FIFO_SIZE);
+				 state->held_len, state->fifo_len, SERIAL_FIFO_SIZE);
 	}
-	if (serial->fifo_len > 1 && (serial->fcr & FCR_ENABLE) == 0) {
+	if (state->fifo_len > 1 && (state->fcr & FCR_ENABLE) == 0) {
 		return error_set(e, ERROR_STATE, EINVAL,
-				 "serial: %u bytes received with the FIFO off", serial->fifo_len);
+				 "serial: %u bytes received with the FIFO off", state->fifo_len);
 	}
-	if ((serial->ier & ~IER_MASK) != 0 || (serial->mcr & ~MCR_MASK) != 0 ||
-	    (serial->lsr & ~LSR_ERRORS) != 0 || (serial->fcr & ~FCR_STORED) != 0 ||
-	    ((serial->fcr & FCR_ENABLE) == 0 && serial->fcr != 0) ||
-	    (serial->msr & ~MSR_DELTAS) != modem_lines(serial)) {
+	if ((state->ier & ~IER_MASK) != 0 || (state->mcr & ~MCR_MASK) != 0 ||
+	    (state->lsr & ~LSR_ERRORS) != 0 || (state->fcr & ~FCR_STORED) != 0 ||
+	    ((state->fcr & FCR_ENABLE) == 0 && state->fcr != 0) ||
+	    (state->msr & ~MSR_DELTAS) != modem_lines(state)) {
 		return error_set(e, ERROR_STATE, EINVAL,
 				 "serial: registers IER 0x%02x MCR 0x%02x LSR 0x%02x FCR 0x%02x "
 				 "MSR 0x%02x: a 16550A cannot hold that",
-				 serial->ier, serial->mcr, serial->lsr, serial->fcr, serial->msr);
+				 state->ier, state->mcr, state->lsr, state->fcr, state->msr);
 	}
 	return 0;
 }
 
 static const struct state_field serial_fields[] = {
-	STATE_FIELD(1, struct serial, ier, 1),
-	STATE_FIELD(2, struct serial, lcr, 1),
-	STATE_FIELD(3, struct serial, mcr, 1),
-	STATE_FIELD(4, struct serial, scr, 1),
-	STATE_FIELD(5, struct serial, fcr, 1),
-	STATE_FIELD(6, struct serial, dll, 1),
-	STATE_FIELD(7, struct serial, dlm, 1),
-	STATE_FIELD(8, struct serial, lsr, 1),
-	STATE_FIELD(9, struct serial, msr, 1),
-	STATE_FIELD(10, struct serial, thr_empty_pending, 1),
-	STATE_BYTES(11, struct serial, fifo, 1),
-	STATE_FIELD(12, struct serial, fifo_head, 1),
-	STATE_FIELD(13, struct serial, fifo_len, 1),
-	STATE_FIELD(14, struct serial, fifo_looped, 2),
-	STATE_BYTES(15, struct serial, held, 2),
-	STATE_FIELD(16, struct serial, held_len, 2),
+	STATE_FIELD(1, struct serial_state, ier, 1),
+	STATE_FIELD(2, struct serial_state, lcr, 1),
+	STATE_FIELD(3, struct serial_state, mcr, 1),
+	STATE_FIELD(4, struct serial_state, scr, 1),
+	STATE_FIELD(5, struct serial_state, fcr, 1),
+	STATE_FIELD(6, struct serial_state, dll, 1),
+	STATE_FIELD(7, struct serial_state, dlm, 1),
+	STATE_FIELD(8, struct serial_state, lsr, 1),
+	STATE_FIELD(9, struct serial_state, msr, 1),
+	STATE_FIELD(10, struct serial_state, thr_empty_pending, 1),
+	STATE_BYTES(11, struct serial_state, fifo, 1),
+	STATE_FIELD(12, struct serial_state, fifo_head, 1),
+	STATE_FIELD(13, struct serial_state, fifo_len, 1),
+	STATE_FIELD(14, struct serial_state, fifo_looped, 2),
+	STATE_BYTES(15, struct serial_state, held, 2),
+	STATE_FIELD(16, struct serial_state, held_len, 2),
 };
 const struct state_desc serial_state =
-	STATE_DESC("serial", 2, struct serial, serial_fields, .validate = serial_validate);
+	STATE_DESC("serial", 2, struct serial_state, serial_fields, .validate = serial_validate);
 
 static void set_power_on_values(struct serial *serial)
 {
-	serial->ier = 0;
-	serial->lcr = 0;
-	serial->mcr = 0;
-	serial->scr = 0;
-	serial->fcr = 0;
-	serial->dll = DIVISOR_POWER_ON;
-	serial->dlm = 0;
-	serial->lsr = 0;
-	serial->msr = modem_lines(serial);
-	serial->thr_empty_pending = false;
-	memset(serial->fifo, 0, sizeof(serial->fifo));
+	serial->state.ier = 0;
+	serial->state.lcr = 0;
+	serial->state.mcr = 0;
+	serial->state.scr = 0;
+	serial->state.fcr = 0;
+	serial->state.dll = DIVISOR_POWER_ON;
+	serial->state.dlm = 0;
+	serial->state.lsr = 0;
+	serial->state.msr = modem_lines(&serial->state);
+	serial->state.thr_empty_pending = false;
+	memset(serial->state.fifo, 0, sizeof(serial->state.fifo));
 	fifo_clear(serial);
-	memset(serial->held, 0, sizeof(serial->held));
-	serial->held_len = 0;
+	memset(serial->state.held, 0, sizeof(serial->state.held));
+	serial->state.held_len = 0;
 	serial->looks = 0;
 }
 

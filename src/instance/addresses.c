@@ -52,6 +52,13 @@ static bool find_host(char host[HOST_MAX])
 	return true;
 }
 
+static bool has_address(const struct vm_net_config *net)
+{
+	static const uint8_t none[NETDEV_MAC_SIZE];
+
+	return net->has_mac || memcmp(net->mac, none, sizeof(none)) != 0;
+}
+
 void addresses_make(struct vm_config *config, const char *identity, const char *host)
 {
 	char seed[SEED_MAX];
@@ -59,13 +66,12 @@ void addresses_make(struct vm_config *config, const char *identity, const char *
 	for (uint32_t i = 0; i < config->net_count; i++) {
 		struct vm_net_config *net = &config->nets[i];
 
-		if (net->has_mac) {
+		if (has_address(net)) {
 			continue;
 		}
 		(void)snprintf(seed, sizeof(seed), "%s\n%s\n%s", host,
 			       net->tap != NULL ? net->tap : "", identity);
 		netdev_make_mac(net->mac, seed, i);
-		net->has_mac = true;
 	}
 }
 
@@ -75,7 +81,7 @@ void addresses_complete(struct vm_config *config, const char *identity, uint64_t
 	bool complete = true;
 
 	for (uint32_t i = 0; i < config->net_count; i++) {
-		complete = complete && config->nets[i].has_mac;
+		complete = complete && has_address(&config->nets[i]);
 	}
 	if (complete) {
 		return;

@@ -11,19 +11,6 @@
 #include "internal.h"
 #include "vmm/cleanup.h"
 
-static const char *const state_names[] = {
-	[INSTANCE_NOT_STARTED] = "not-started",
-	[INSTANCE_STARTING] = "starting",
-	[INSTANCE_RUNNING] = "running",
-	[INSTANCE_PAUSED] = "paused",
-	[INSTANCE_ENDED] = "ended",
-};
-
-const char *instance_state_name(enum instance_state state)
-{
-	return state_names[state];
-}
-
 static const char *const reason_names[] = {
 	[VM_STOP_NONE] = "none",
 	[VM_STOP_POWER_OFF] = "power-off",
@@ -43,12 +30,9 @@ const char *stop_reason_name(enum vm_stop_reason reason)
 
 /* Firecracker knows three states; a VM that ended is one that is not there. Its clients take
  * `vmm_version` for the level of the API, and know no other keys than its own. */
-json_t *answer_instance(const struct instance *instance)
+json_t *answer_instance(struct instance *instance)
 {
-	enum instance_state state = instance_state(instance);
-	const char *name = state == INSTANCE_RUNNING  ? "Running"
-			   : state == INSTANCE_PAUSED ? "Paused"
-						      : "Not started";
+	const char *name = instance_states[instance->state].shown;
 
 	if (instance->settings.firecracker) {
 		return json_pack("{s:s, s:s, s:s, s:s}", "id", instance->settings.id, "state", name,
@@ -59,7 +43,7 @@ json_t *answer_instance(const struct instance *instance)
 			 "app_name", "vmm");
 }
 
-json_t *answer_version(const struct instance *instance)
+json_t *answer_version(struct instance *instance)
 {
 	if (instance->settings.firecracker) {
 		return json_pack("{s:s}", "firecracker_version", INSTANCE_API_LEVEL);
@@ -84,26 +68,19 @@ json_t *describe_stop(const struct vm_stop *stop)
 	return object;
 }
 
-int open_statm(void)
-{
-	return open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
-}
-
 uint64_t resident_bytes(struct instance *instance)
 {
+	int fd = atomic_load(&instance->statm_fd);
 	char text[128];
 	uint64_t pages = 0;
 	ssize_t n;
 	char *end;
 
-	if (instance->statm_fd < 0) {
-		instance->statm_fd = open_statm();
-	}
-	if (instance->statm_fd < 0) {
+	if (fd < 0) {
 		return 0;
 	}
 	/* "SIZE RESIDENT SHARED ...", in pages (proc(5)). */
-	n = pread(instance->statm_fd, text, sizeof(text) - 1, 0);
+	n = pread(fd, text, sizeof(text) - 1, 0);
 	if (n <= 0) {
 		return 0;
 	}
@@ -111,6 +88,11 @@ uint64_t resident_bytes(struct instance *instance)
 	(void)strtoull(text, &end, 10);
 	pages = strtoull(end, NULL, 10);
 	return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+int open_statm(void)
+{
+	return open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
 }
 
 static json_t *describe_vcpus(const struct instance *instance)
@@ -142,7 +124,7 @@ static json_t *or_null(json_t *value)
 json_t *answer_vm(struct instance *instance)
 {
 	struct vm_stats stats = { 0 };
-	uint32_t vcpus = instance->config.machine.vcpus;
+	uint32_t vcpus = instance->config->vm.machine.vcpus;
 	uint64_t job = jobs_current(instance->jobs);
 
 	if (instance->vm != NULL) {
@@ -152,10 +134,10 @@ json_t *answer_vm(struct instance *instance)
 	return json_pack(
 		"{s:s, s:s, s:I, s:i, s:i, s:o, s:{s:I, s:I}, s:{s:I, s:I}, s:{s:I, s:I}, s:I, "
 		"s:o, s:o, s:o*}",
-		"id", instance->settings.id, "state", state_names[instance_state(instance)],
+		"id", instance->settings.id, "state", instance_state_name(instance->state),
 		"uptime_ms", (json_int_t)(instance_uptime_ns(instance) / 1000000), "pid",
 		(int)getpid(), "vcpu_count", (int)vcpus, "vcpus", describe_vcpus(instance),
-		"memory", "size_bytes", (json_int_t)instance->config.machine.memory_size,
+		"memory", "size_bytes", (json_int_t)instance->config->vm.machine.memory_size,
 		"resident_bytes", (json_int_t)resident_bytes(instance), "disk", "read_bytes",
 		(json_int_t)stats.disk_read, "written_bytes", (json_int_t)stats.disk_written, "net",
 		"received_bytes", (json_int_t)stats.net_received, "sent_bytes",

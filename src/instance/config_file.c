@@ -7,6 +7,7 @@
  * Main thread. The JSON is a file's or a client's.
  */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "internal.h"
@@ -18,123 +19,95 @@ LOG_DOMAIN("config");
 
 #define CPU_CONFIG_FILE_MAX MIB(1)
 
-/* Takes `value`; false if memory is short. */
-static bool put(json_t *object, const char *key, json_t *value)
-{
-	return json_object_set_new(object, key, value) == 0;
-}
-
-static json_t *or_null(bool has, const struct option_table *table, const void *object,
-		       unsigned int flags)
-{
-	return has ? options_to_json(table, object, flags) : json_null();
-}
-
-/* Firecracker has one always, of no kernel. */
-static json_t *boot_to_json(const struct config_store *store, unsigned int flags)
-{
-	const struct vm_boot_config none = { .kernel = "" };
-
-	if (!store->has_boot && (flags & OPTIONS_JSON_FIRECRACKER) != 0) {
-		return options_to_json(&vm_boot_options, &none, flags);
-	}
-	return or_null(store->has_boot, &vm_boot_options, &store->boot, flags);
-}
-
-static json_t *machine_to_json(const struct config_store *store, unsigned int flags)
-{
-	return options_to_json(&vm_machine_options, &store->machine, flags);
-}
-
-static json_t *cpu_to_json(const struct config_store *store, unsigned int flags)
-{
-	(void)flags;
-	return store->cpu_config != NULL ? json_deep_copy(store->cpu_config) : json_null();
-}
-
-/* Firecracker's list begins with the root drive. */
-static json_t *drives_to_json(const struct config_store *store, unsigned int flags)
-{
-	json_t *list = json_array();
-	int (*append)(json_t *, json_t *) = json_array_append_new;
-
-	for (uint32_t i = 0; i < store->drive_count; i++) {
-		json_t *drive = options_to_json(&block_options, &store->drives[i], flags);
-		bool first = store->drives[i].root && (flags & OPTIONS_JSON_FIRECRACKER) != 0;
-
-		if ((first ? json_array_insert_new(list, 0, drive) : append(list, drive)) != 0) {
-			json_decref(list);
-			return NULL;
-		}
-	}
-	return list;
-}
-
-static json_t *nets_to_json(const struct config_store *store, unsigned int flags)
-{
-	json_t *list = json_array();
-
-	for (uint32_t i = 0; i < store->net_count; i++) {
-		if (json_array_append_new(
-			    list, options_to_json(&vm_net_options, &store->nets[i], flags)) != 0) {
-			json_decref(list);
-			return NULL;
-		}
-	}
-	return list;
-}
-
-static json_t *logger_to_json(const struct config_store *store, unsigned int flags)
-{
-	return or_null(store->has_logger, &logger_settings_options, &store->logger, flags);
-}
-
-static json_t *metrics_to_json(const struct config_store *store, unsigned int flags)
-{
-	return or_null(store->has_metrics, &metrics_settings_options, &store->metrics, flags);
-}
-
-static json_t *entropy_to_json(const struct config_store *store, unsigned int flags)
-{
-	return or_null(store->has_entropy, &entropy_settings_options, &store->entropy, flags);
-}
-
-static json_t *serial_to_json(const struct config_store *store, unsigned int flags)
-{
-	return or_null(store->has_serial, &serial_settings_options, &store->serial, flags);
-}
-
 /* What Firecracker's answer says of a resource, whatever is configured. */
 enum theirs { THEIRS_VALUE, THEIRS_NULL, THEIRS_EMPTY, THEIRS_NO_KEY };
+
+#define AT(member) offsetof(struct vm_config, member)
 
 /* In the order of Firecracker's answer, which is the order they are read in as well, but that a CPU
  * template comes last: of it and machine-config's the later one counts. */
 static const struct resource {
 	const char *key;
-	json_t *(*to_json)(const struct config_store *store, unsigned int flags); /* NULL: later */
-	enum request_type type;
-	bool many;
+	enum request_type type; /* REQUEST_TYPES: later */
 	enum theirs theirs;
+	size_t part;  /* offset in the configuration; of lists: of the first one */
+	size_t has;   /* offset of a bool that says whether there is one; 0: there is, or a list */
+	size_t count; /* of lists: offset of how many there are; 0: no list */
 } resources[] = {
-	{ .key = "balloon", .theirs = THEIRS_NULL },
-	{ "drives", drives_to_json, REQUEST_PUT_DRIVE, true, THEIRS_VALUE },
-	{ "boot-source", boot_to_json, REQUEST_PUT_BOOT_SOURCE, false, THEIRS_VALUE },
-	{ "cpu-config", cpu_to_json, REQUEST_PUT_CPU_CONFIG, false, THEIRS_NULL },
-	{ "logger", logger_to_json, REQUEST_PUT_LOGGER, false, THEIRS_NULL },
-	{ "machine-config", machine_to_json, REQUEST_PUT_MACHINE_CONFIG, false, THEIRS_VALUE },
-	{ "metrics", metrics_to_json, REQUEST_PUT_METRICS, false, THEIRS_NULL },
-	{ .key = "mmds-config", .theirs = THEIRS_NULL },
-	{ "network-interfaces", nets_to_json, REQUEST_PUT_NET, true, THEIRS_VALUE },
-	{ .key = "vsock", .theirs = THEIRS_NULL },
-	{ "entropy", entropy_to_json, REQUEST_PUT_ENTROPY, false, THEIRS_VALUE },
-	{ .key = "pmem", .theirs = THEIRS_EMPTY },
-	{ .key = "memory-hotplug", .theirs = THEIRS_NULL },
-	{ "serial", serial_to_json, REQUEST_PUT_SERIAL, false, THEIRS_NO_KEY },
+	{ "balloon", REQUEST_TYPES, THEIRS_NULL },
+	{ "drives", REQUEST_PUT_DISK, THEIRS_VALUE, AT(disks), .count = AT(disk_count) },
+	{ "boot-source", REQUEST_PUT_BOOT_SOURCE, THEIRS_VALUE, AT(boot) },
+	{ "cpu-config", REQUEST_PUT_CPU_CONFIG, THEIRS_NULL },
+	{ "logger", REQUEST_PUT_LOGGER, THEIRS_NULL, AT(logger), AT(has_logger) },
+	{ "machine-config", REQUEST_PUT_MACHINE_CONFIG, THEIRS_VALUE, AT(machine) },
+	{ "metrics", REQUEST_PUT_METRICS, THEIRS_NULL, AT(metrics), AT(has_metrics) },
+	{ "mmds-config", REQUEST_TYPES, THEIRS_NULL },
+	{ "network-interfaces", REQUEST_PUT_NET, THEIRS_VALUE, AT(nets), .count = AT(net_count) },
+	{ "vsock", REQUEST_TYPES, THEIRS_NULL },
+	{ "entropy", REQUEST_PUT_ENTROPY, THEIRS_VALUE, AT(entropy_settings), AT(entropy) },
+	{ "pmem", REQUEST_TYPES, THEIRS_EMPTY },
+	{ "memory-hotplug", REQUEST_TYPES, THEIRS_NULL },
+	{ "serial", REQUEST_PUT_SERIAL, THEIRS_NO_KEY, AT(serial), AT(has_serial) },
 };
 
-json_t *config_store_machine_to_json(const struct config_store *store, bool firecracker)
+static json_t *list_to_json(const struct resource *resource, const struct vm_config *vm,
+			    unsigned int flags)
 {
-	return machine_to_json(store, firecracker ? OPTIONS_JSON_FIRECRACKER : 0);
+	const struct request_info *info = &request_infos[resource->type];
+	const char *part = (const char *)vm + resource->part;
+	uint32_t count;
+	json_t *list = json_array();
+
+	memcpy(&count, (const char *)vm + resource->count, sizeof(count));
+	for (uint32_t i = 0; i < count; i++) {
+		if (json_array_append_new(
+			    list, options_to_json(info->body, part + i * info->size, flags)) != 0) {
+			json_decref(list);
+			return NULL;
+		}
+	}
+	return list;
+}
+
+static json_t *boot_to_json(const struct vm_config *vm, unsigned int flags)
+{
+	/* Firecracker has one always, of no kernel. */
+	const struct vm_boot_config none = { .kernel = "" };
+
+	if (vm->boot.kernel != NULL) {
+		return options_to_json(&vm_boot_options, &vm->boot, flags);
+	}
+	return (flags & OPTIONS_JSON_FIRECRACKER) != 0
+		       ? options_to_json(&vm_boot_options, &none, flags)
+		       : json_null();
+}
+
+static json_t *resource_to_json(const struct resource *resource, const struct vm_config *vm,
+				unsigned int flags)
+{
+	const char *base = (const char *)vm;
+
+	switch (resource->type) {
+	case REQUEST_PUT_BOOT_SOURCE:
+		return boot_to_json(vm, flags);
+	case REQUEST_PUT_CPU_CONFIG:
+		return vm->cpu_config != NULL ? json_deep_copy(vm->cpu_config) : json_null();
+	default:
+		break;
+	}
+	if (resource->count != 0) {
+		return list_to_json(resource, vm, flags);
+	}
+	return resource->has == 0 || *(const bool *)(base + resource->has)
+		       ? options_to_json(request_infos[resource->type].body, base + resource->part,
+					 flags)
+		       : json_null();
+}
+
+json_t *config_machine_to_json(const struct vm_config *vm, bool firecracker)
+{
+	return options_to_json(&vm_machine_options, &vm->machine,
+			       firecracker ? OPTIONS_JSON_FIRECRACKER : 0);
 }
 
 bool config_absolute_paths(json_t *config, const char *directory)
@@ -142,12 +115,14 @@ bool config_absolute_paths(json_t *config, const char *directory)
 	bool ok = true;
 
 	for (size_t i = 0; i < ARRAY_SIZE(resources); i++) {
-		const struct option_table *table = request_infos[resources[i].type].body;
 		json_t *value = json_object_get(config, resources[i].key);
+		const struct option_table *table;
 
-		if (resources[i].to_json == NULL || table == NULL) {
+		if (resources[i].type == REQUEST_TYPES ||
+		    request_infos[resources[i].type].body == NULL) {
 			continue;
 		}
+		table = request_infos[resources[i].type].body;
 		for (size_t k = 0; k < json_array_size(value); k++) {
 			ok = ok &&
 			     options_absolute_paths(table, json_array_get(value, k), directory);
@@ -159,7 +134,7 @@ bool config_absolute_paths(json_t *config, const char *directory)
 	return ok;
 }
 
-static json_t *theirs_to_json(const struct resource *resource, const struct config_store *store)
+static json_t *theirs_to_json(const struct resource *resource, const struct vm_config *vm)
 {
 	switch (resource->theirs) {
 	case THEIRS_NULL:
@@ -167,11 +142,11 @@ static json_t *theirs_to_json(const struct resource *resource, const struct conf
 	case THEIRS_EMPTY:
 		return json_array();
 	default:
-		return resource->to_json(store, OPTIONS_JSON_FIRECRACKER);
+		return resource_to_json(resource, vm, OPTIONS_JSON_FIRECRACKER);
 	}
 }
 
-json_t *config_store_to_json(const struct config_store *store, bool firecracker)
+json_t *config_to_json(const struct vm_config *vm, bool firecracker)
 {
 	auto_json json_t *all = json_object();
 	bool ok = all != NULL;
@@ -180,9 +155,9 @@ json_t *config_store_to_json(const struct config_store *store, bool firecracker)
 		const struct resource *resource = &resources[i];
 
 		if (firecracker && resource->theirs != THEIRS_NO_KEY) {
-			ok = put(all, resource->key, theirs_to_json(resource, store));
-		} else if (!firecracker && resource->to_json != NULL) {
-			ok = put(all, resource->key, resource->to_json(store, 0));
+			ok = json_put(all, resource->key, theirs_to_json(resource, vm));
+		} else if (!firecracker && resource->type != REQUEST_TYPES) {
+			ok = json_put(all, resource->key, resource_to_json(resource, vm, 0));
 		}
 	}
 	return ok ? take_ptr(all) : NULL;
@@ -211,7 +186,7 @@ static int check_keys(const json_t *config, struct error *e)
 
 		if (resource == NULL) {
 			log_warn("config file: '%.60s' is no resource: ignored", key);
-		} else if (resource->to_json == NULL && !json_is_null(value) &&
+		} else if (resource->type == REQUEST_TYPES && !json_is_null(value) &&
 			   !(json_is_array(value) && json_array_size(value) == 0)) {
 			return error_set(e, ERROR_NOT_SUPPORTED, EOPNOTSUPP,
 					 "'%s' is a resource that this version does not have", key);
@@ -220,47 +195,28 @@ static int check_keys(const json_t *config, struct error *e)
 	return 0;
 }
 
-/* The second of two would replace the first. */
-static int check_new(const struct config_store *store, enum request_type type, const json_t *body,
-		     struct error *e)
-{
-	bool drive = type == REQUEST_PUT_DRIVE;
-	const char *id = json_string_value(json_object_get(body, drive ? "drive_id" : "iface_id"));
-
-	if (id != NULL &&
-	    (drive ? config_store_find_drive(store, id) : config_store_find_net(store, id)) >= 0) {
-		return error_set(e, ERROR_CONFIG, EEXIST, "'%.64s' is there twice", id);
-	}
-	return 0;
-}
-
-static int put_body(struct config_store *store, const struct instance_settings *settings,
+static int put_body(struct config *draft, const struct instance_settings *settings,
 		    enum request_type type, const json_t *body, struct error *e)
 {
 	const struct request_info *info = &request_infos[type];
-	union {
-		struct vm_boot_config boot;
-		struct vm_machine_config machine;
-		struct block_config drive;
-		struct vm_net_config net;
-		struct serial_settings serial;
-		struct entropy_settings entropy;
-		struct logger_settings logger;
-		struct metrics_settings metrics;
-	} object;
-	struct request request = { .type = type, .json = body };
+	auto_free void *object = NULL;
+	/* The second of two would replace the first. */
+	struct request request = { .type = type, .json = body, .add = true };
 	int r = 0;
 
-	memset(&object, 0, sizeof(object));
 	if (info->body != NULL) {
-		r = options_from_json(info->body, &object, body,
-				      settings->firecracker ? OPTIONS_JSON_FIRECRACKER : 0, e);
-		request.object = &object;
+		object = calloc(1, info->size);
+		r = object != NULL
+			    ? options_from_json(
+				      info->body, object, body,
+				      settings->firecracker ? OPTIONS_JSON_FIRECRACKER : 0, e)
+			    : error_set(e, ERROR_NO_MEMORY, ENOMEM, "out of memory");
+		request.object = object;
 	}
-	return r == 0 ? config_store_put(store, settings, &request, e) : r;
+	return r == 0 ? config_put(draft, settings, &request, e) : r;
 }
 
-static int put_list(struct config_store *store, const struct instance_settings *settings,
+static int put_list(struct config *draft, const struct instance_settings *settings,
 		    const struct resource *resource, const json_t *list, struct error *e)
 {
 	int r = 0;
@@ -269,12 +225,7 @@ static int put_list(struct config_store *store, const struct instance_settings *
 		return error_set(e, ERROR_JSON, EINVAL, "%s: not an array", resource->key);
 	}
 	for (size_t i = 0; r == 0 && i < json_array_size(list); i++) {
-		const json_t *body = json_array_get(list, i);
-
-		r = check_new(store, resource->type, body, e);
-		if (r == 0) {
-			r = put_body(store, settings, resource->type, body, e);
-		}
+		r = put_body(draft, settings, resource->type, json_array_get(list, i), e);
 		if (r < 0) {
 			(void)error_prefix(e, "%s/%zu", resource->key, i);
 		}
@@ -283,7 +234,7 @@ static int put_list(struct config_store *store, const struct instance_settings *
 }
 
 /* In Firecracker's config files this is the path of a file. */
-static int put_cpu_config(struct config_store *store, const struct instance_settings *settings,
+static int put_cpu_config(struct config *draft, const struct instance_settings *settings,
 			  const json_t *value, struct error *e)
 {
 	auto_json json_t *file = NULL;
@@ -291,32 +242,32 @@ static int put_cpu_config(struct config_store *store, const struct instance_sett
 	int r;
 
 	if (path == NULL) {
-		return put_body(store, settings, REQUEST_PUT_CPU_CONFIG, value, e);
+		return put_body(draft, settings, REQUEST_PUT_CPU_CONFIG, value, e);
 	}
 	r = json_read_file(&file, path, CPU_CONFIG_FILE_MAX, e);
-	return r == 0 ? put_body(store, settings, REQUEST_PUT_CPU_CONFIG, file, e) : r;
+	return r == 0 ? put_body(draft, settings, REQUEST_PUT_CPU_CONFIG, file, e) : r;
 }
 
-static int read_resource(struct config_store *store, const struct instance_settings *settings,
+static int read_resource(struct config *draft, const struct instance_settings *settings,
 			 const struct resource *resource, const json_t *config, struct error *e)
 {
 	const json_t *value = json_object_get(config, resource->key);
 	int r;
 
-	if (value == NULL || json_is_null(value) || resource->to_json == NULL) {
+	if (value == NULL || json_is_null(value) || resource->type == REQUEST_TYPES) {
 		return 0;
 	}
-	if (resource->many) {
-		return put_list(store, settings, resource, value, e);
+	if (resource->count != 0) {
+		return put_list(draft, settings, resource, value, e);
 	}
 	r = resource->type == REQUEST_PUT_CPU_CONFIG
-		    ? put_cpu_config(store, settings, value, e)
-		    : put_body(store, settings, resource->type, value, e);
+		    ? put_cpu_config(draft, settings, value, e)
+		    : put_body(draft, settings, resource->type, value, e);
 	return r < 0 ? error_prefix(e, "%s", resource->key) : 0;
 }
 
-int config_store_read(struct config_store *store, const struct instance_settings *settings,
-		      const json_t *config, struct error *e)
+int config_read(struct config *draft, const struct instance_settings *settings,
+		const json_t *config, struct error *e)
 {
 	int r;
 
@@ -327,7 +278,7 @@ int config_store_read(struct config_store *store, const struct instance_settings
 	for (int last = 0; last <= 1; last++) {
 		for (size_t i = 0; r == 0 && i < ARRAY_SIZE(resources); i++) {
 			if ((resources[i].type == REQUEST_PUT_CPU_CONFIG) == (last == 1)) {
-				r = read_resource(store, settings, &resources[i], config, e);
+				r = read_resource(draft, settings, &resources[i], config, e);
 			}
 		}
 	}

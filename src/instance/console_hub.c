@@ -262,7 +262,7 @@ void console_hub_stats(struct console_hub *hub, struct console_hub_stats *stats)
 					     .clients = hub->client_count };
 }
 
-void console_hub_destroy(struct console_hub *hub, int timeout_ms)
+void console_hub_close(struct console_hub *hub, int timeout_ms)
 {
 	if (hub == NULL) {
 		return;
@@ -275,6 +275,14 @@ void console_hub_destroy(struct console_hub *hub, int timeout_ms)
 	loop_post_cancel(hub->config.loop, &hub->input_post);
 	loop_timer_cancel(&hub->log.timer);
 	close_fd(&hub->log.fd);
+}
+
+void console_hub_destroy(struct console_hub *hub, int timeout_ms)
+{
+	if (hub == NULL) {
+		return;
+	}
+	console_hub_close(hub, timeout_ms);
 	(void)munmap(hub->mapping, MAPPING_SIZE);
 	(void)pthread_mutex_destroy(&hub->lock);
 	free(hub);

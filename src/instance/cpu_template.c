@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "internal.h"
+#include "vmm/text.h"
 
 /* Where in the JSON: "/cpuid_modifiers/0/modifiers/1". */
 struct place {
@@ -51,24 +52,12 @@ static struct place inside(const struct place *outer, const char *key, size_t in
 static int check_object(const json_t *value, const char *const *keys, const struct place *place,
 			struct error *e)
 {
-	/* The iteration does not change the object, its type just does not say so. */
-	json_t *object = (json_t *)(uintptr_t)value;
+	const char *unknown = json_unknown_key(value, keys);
 
 	if (!json_is_object(value)) {
 		return refuse(place, e, "not an object");
 	}
-	for (void *i = json_object_iter(object); i != NULL; i = json_object_iter_next(object, i)) {
-		const char *key = json_object_iter_key(i);
-		size_t k = 0;
-
-		while (keys[k] != NULL && strcmp(keys[k], key) != 0) {
-			k++;
-		}
-		if (keys[k] == NULL) {
-			return refuse(place, e, "unknown key '%.60s'", key);
-		}
-	}
-	return 0;
+	return unknown != NULL ? refuse(place, e, "unknown key '%.60s'", unknown) : 0;
 }
 
 /* An array of at most `max` values, also absent or null: *ret is NULL then. */
@@ -100,13 +89,9 @@ static const char *get_text(const json_t *object, const char *key)
 	return text != NULL && strlen(text) == json_string_length(value) ? text : NULL;
 }
 
-static int digit_value(char c)
+static int too_large(const struct place *place, const char *key, const char *text, struct error *e)
 {
-	if (c >= '0' && c <= '9') {
-		return c - '0';
-	}
-	c |= 0x20;
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : 99;
+	return refuse(place, e, "'%s': \"%.40s\" does not fit into 32 bits", key, text);
 }
 
 /* "0x1f" or "0b101". */
@@ -124,20 +109,15 @@ static int get_u32(const json_t *object, const char *key, const struct place *pl
 	if (base == 0 || text[2] == '\0') {
 		return refuse(place, e, "'%s': \"%.40s\" does not begin with 0x or 0b", key, text);
 	}
-	for (const char *p = text + 2; *p != '\0'; p++) {
-		unsigned int digit = (unsigned int)digit_value(*p);
-
-		if (digit >= base) {
-			return refuse(place, e, "'%s': \"%.40s\" is not a number", key, text);
-		}
-		n = n * base + digit;
-		if (n > UINT32_MAX) {
-			return refuse(place, e, "'%s': \"%.40s\" does not fit into 32 bits", key,
-				      text);
-		}
+	switch (text_to_number(text + 2, strlen(text + 2), base, &n)) {
+	case -EINVAL:
+		return refuse(place, e, "'%s': \"%.40s\" is not a number", key, text);
+	case 0:
+		*ret = (uint32_t)n;
+		return n <= UINT32_MAX ? 0 : too_large(place, key, text, e);
+	default:
+		return too_large(place, key, text, e);
 	}
-	*ret = (uint32_t)n;
-	return 0;
 }
 
 static int get_flags(const json_t *object, const struct place *place, uint32_t *ret,
@@ -282,6 +262,7 @@ static int read_capability(struct cpu_template *template, const json_t *json,
 	const char *text = json_string_value(json);
 	const char *digits = text;
 	uint64_t n = 0;
+	int r;
 
 	if (text == NULL || strlen(text) != json_string_length(json)) {
 		return refuse(place, e, "not a string such as \"171\" or \"!171\"");
@@ -289,18 +270,12 @@ static int read_capability(struct cpu_template *template, const json_t *json,
 	modifier->removed = digits[0] == '!';
 	digits += modifier->removed ? 1 : 0;
 	digits += digits[0] == '+' ? 1 : 0;
-	if (digits[0] == '\0') {
+	r = text_to_number(digits, strlen(digits), 10, &n);
+	if (r == -EINVAL) {
 		return refuse(place, e, "\"%.40s\" is not the number of a capability", text);
 	}
-	for (; *digits != '\0'; digits++) {
-		if (*digits < '0' || *digits > '9') {
-			return refuse(place, e, "\"%.40s\" is not the number of a capability",
-				      text);
-		}
-		n = n * 10 + (uint64_t)(*digits - '0');
-		if (n > UINT32_MAX) {
-			return refuse(place, e, "\"%.40s\" does not fit into 32 bits", text);
-		}
+	if (r < 0 || n > UINT32_MAX) {
+		return refuse(place, e, "\"%.40s\" does not fit into 32 bits", text);
 	}
 	modifier->number = (uint32_t)n;
 	template->capability_count++;
@@ -325,40 +300,34 @@ static int read_template(struct cpu_template *template, const json_t *json, stru
 {
 	static const char *const keys[] = { "kvm_capabilities", "cpuid_modifiers", "msr_modifiers",
 					    "reg_modifiers",	"vcpu_features",   NULL };
+	static const struct {
+		const char *key;
+		size_t max;
+		int (*read)(struct cpu_template *template, const json_t *json,
+			    const struct place *place, struct error *e);
+	} lists[] = {
+		{ "kvm_capabilities", CPU_TEMPLATE_CAPABILITY_MAX, read_capability },
+		{ "cpuid_modifiers", CPU_TEMPLATE_CPUID_MAX, read_leaf },
+		{ "msr_modifiers", CPU_TEMPLATE_MSR_MAX, read_msr },
+	};
 	const struct place top = { "" };
-	const json_t *list = NULL;
 	int r = check_object(json, keys, &top, e);
 
-	if (r == 0) {
-		r = get_array(json, "kvm_capabilities", CPU_TEMPLATE_CAPABILITY_MAX, &top, &list,
-			      e);
-	}
-	for (size_t i = 0; r == 0 && i < json_array_size(list); i++) {
-		struct place here = inside(&top, "kvm_capabilities", i);
-
-		r = read_capability(template, json_array_get(list, i), &here, e);
-	}
 	if (r == 0) {
 		r = check_empty(json, "reg_modifiers", "that is for other processors than x86", e);
 	}
 	if (r == 0) {
 		r = check_empty(json, "vcpu_features", "that is for other processors than x86", e);
 	}
-	if (r == 0) {
-		r = get_array(json, "cpuid_modifiers", CPU_TEMPLATE_CPUID_MAX, &top, &list, e);
-	}
-	for (size_t i = 0; r == 0 && i < json_array_size(list); i++) {
-		struct place here = inside(&top, "cpuid_modifiers", i);
+	for (size_t k = 0; r == 0 && k < ARRAY_SIZE(lists); k++) {
+		const json_t *list = NULL;
 
-		r = read_leaf(template, json_array_get(list, i), &here, e);
-	}
-	if (r == 0) {
-		r = get_array(json, "msr_modifiers", CPU_TEMPLATE_MSR_MAX, &top, &list, e);
-	}
-	for (size_t i = 0; r == 0 && i < json_array_size(list); i++) {
-		struct place here = inside(&top, "msr_modifiers", i);
+		r = get_array(json, lists[k].key, lists[k].max, &top, &list, e);
+		for (size_t i = 0; r == 0 && i < json_array_size(list); i++) {
+			struct place here = inside(&top, lists[k].key, i);
 
-		r = read_msr(template, json_array_get(list, i), &here, e);
+			r = lists[k].read(template, json_array_get(list, i), &here, e);
+		}
 	}
 	return r;
 }

@@ -18,11 +18,19 @@
 
 #include "run_directory_internal.h"
 #include "vmm/cleanup.h"
+#include "vmm/text.h"
 #include "vmm/vm_config.h"
 
-#define FILE_NAME "vm.json"
-#define NEW_NAME  "vm.json.new"
-#define NO_STATE  "VMM_STATE_DIR may name another place"
+#define DEFINITION "vm.json"
+#define PARKED	   "parked.json"
+#define LOCK	   "park.lock"
+#define NO_STATE   "VMM_STATE_DIR may name another place"
+
+struct file {
+	const char *name, *new_name;
+};
+static const struct file definition_file = { DEFINITION, DEFINITION ".new" };
+static const struct file parked_file = { PARKED, PARKED ".new" };
 
 static int set_root(char *buf, size_t size, const char *path, const char *below, struct error *e)
 {
@@ -124,63 +132,54 @@ static int place_open(struct place *place, const char *name, bool create, struct
 	return r;
 }
 
-static int open_file(const struct place *place, int *ret, size_t *size, struct error *e)
+static int open_file(const struct place *place, const struct file *file, int *ret, size_t *size,
+		     struct error *e)
 {
-	auto_close int fd = openat(place->fd, FILE_NAME,
+	auto_close int fd = openat(place->fd, file->name,
 				   O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	struct stat st;
 
 	if (fd < 0 || fstat(fd, &st) < 0) {
 		return error_set_sys(e, errno == ENOENT ? ERROR_NOT_FOUND : ERROR_CONFIG, errno,
-				     "open '%s/" FILE_NAME "'", place->path);
+				     "open '%s/%s'", place->path, file->name);
 	}
 	if (!S_ISREG(st.st_mode) || st.st_uid != geteuid() ||
 	    (st.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
 		(void)error_set(e, ERROR_CONFIG, EPERM,
-				"'%s/" FILE_NAME "' is not a file that only we can change",
-				place->path);
+				"'%s/%s' is not a file that only we can change", place->path,
+				file->name);
 		return error_hint(e,
 				  "ls -l '%s' shows who may; a definition names files that are "
 				  "opened with your rights",
 				  place->path);
 	}
 	if (st.st_size > (off_t)DEFINITION_MAX) {
-		return error_set(e, ERROR_CONFIG, EFBIG, "'%s/" FILE_NAME "' has %lld bytes",
-				 place->path, (long long)st.st_size);
+		return error_set(e, ERROR_CONFIG, EFBIG, "'%s/%s' has %lld bytes", place->path,
+				 file->name, (long long)st.st_size);
 	}
 	*size = (size_t)st.st_size;
 	*ret = take_fd(&fd);
 	return 0;
 }
 
-/* *ret is malloc'ed. What grows or shrinks meanwhile is cut. */
-static int read_text(const struct place *place, char **ret, size_t *len, struct error *e)
+/* *ret is malloc'ed. */
+static int read_text(const struct place *place, const struct file *file, char **ret, size_t *len,
+		     struct error *e)
 {
 	auto_close int fd = -1;
-	size_t size = 0, done = 0;
-	int r = open_file(place, &fd, &size, e);
-	char *text = r == 0 ? malloc(size + 1) : NULL;
+	size_t size = 0;
+	int r = open_file(place, file, &fd, &size, e);
+	ssize_t n = r == 0 ? read_whole(fd, size, DEFINITION_MAX, ret) : 0;
 
-	if (r < 0) {
-		return r;
+	if (n < 0) {
+		return error_set_sys(e, n == -ENOMEM ? ERROR_NO_MEMORY : ERROR_CONFIG, (int)-n,
+				     "read '%s/%s'", place->path, file->name);
 	}
-	if (text == NULL) {
-		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "out of memory");
-	}
-	while (done < size) {
-		ssize_t n = read(fd, text + done, size - done);
-
-		if (n == 0 || (n < 0 && errno != EINTR)) {
-			break;
-		}
-		done += n > 0 ? (size_t)n : 0;
-	}
-	*ret = text;
-	*len = done;
-	return 0;
+	*len = MIN((size_t)n, (size_t)DEFINITION_MAX); /* what it has grown by meanwhile is cut */
+	return r;
 }
 
-int definition_read(const char *name, json_t **ret, struct error *e)
+static int read_json(const char *name, const struct file *file, json_t **ret, struct error *e)
 {
 	auto_free char *text = NULL;
 	struct place place;
@@ -189,7 +188,7 @@ int definition_read(const char *name, json_t **ret, struct error *e)
 	int r = place_open(&place, name, false, e);
 
 	if (r == 0) {
-		r = read_text(&place, &text, &len, e);
+		r = read_text(&place, file, &text, &len, e);
 	}
 	if (r == 0) {
 		r = json_parse(&root, text, len, e);
@@ -198,7 +197,7 @@ int definition_read(const char *name, json_t **ret, struct error *e)
 			r = error_set(e, ERROR_JSON, EINVAL, "not an object");
 		}
 		if (r < 0) {
-			(void)error_prefix(e, "'%s/" FILE_NAME "'", place.path);
+			(void)error_prefix(e, "'%s/%s'", place.path, file->name);
 			(void)error_hint(e, "vmm rm %s removes it", name);
 		}
 	}
@@ -209,56 +208,60 @@ int definition_read(const char *name, json_t **ret, struct error *e)
 	return r;
 }
 
+int definition_read(const char *name, json_t **ret, struct error *e)
+{
+	return read_json(name, &definition_file, ret, e);
+}
+
 bool definition_exists(const char *name)
 {
 	struct place place;
 	bool there = place_open(&place, name, false, NULL) == 0 &&
-		     faccessat(place.fd, FILE_NAME, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+		     faccessat(place.fd, DEFINITION, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 
 	place_close(&place);
 	return there;
 }
 
-static bool is_same(const struct place *place, const char *text, size_t len)
+static bool is_same(const struct place *place, const struct file *file, const char *text,
+		    size_t len)
 {
 	char *old = NULL;
 	size_t old_len = 0;
-	bool same = read_text(place, &old, &old_len, NULL) == 0 && old_len == len &&
+	bool same = read_text(place, file, &old, &old_len, NULL) == 0 && old_len == len &&
 		    memcmp(old, text, len) == 0;
 
 	free(old);
 	return same;
 }
 
-static int write_new(const struct place *place, const char *text, size_t len)
+static int write_new(const struct place *place, const struct file *file, const char *text,
+		     size_t len)
 {
 	auto_close int fd = -1;
+	int r;
 
-	if (unlinkat(place->fd, NEW_NAME, 0) < 0 && errno != ENOENT) {
+	if (unlinkat(place->fd, file->new_name, 0) < 0 && errno != ENOENT) {
 		return -errno;
 	}
-	fd = openat(place->fd, NEW_NAME, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+	fd = openat(place->fd, file->new_name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
 		    0600);
 	if (fd < 0) {
 		return -errno;
 	}
-	while (len > 0) {
-		ssize_t n = write(fd, text, len);
-
-		if (n < 0 && errno != EINTR) {
-			return -errno;
-		}
-		text += n > 0 ? n : 0;
-		len -= n > 0 ? (size_t)n : 0;
+	r = write_all(fd, text, len);
+	if (r < 0) {
+		return r;
 	}
-	if (fsync(fd) < 0 || renameat(place->fd, NEW_NAME, place->fd, FILE_NAME) < 0 ||
+	if (fsync(fd) < 0 || renameat(place->fd, file->new_name, place->fd, file->name) < 0 ||
 	    fsync(place->fd) < 0 || fsync(place->root_fd) < 0) {
 		return -errno;
 	}
 	return 0;
 }
 
-int definition_write(const char *name, const char *text, size_t len, struct error *e)
+static int write_file(const char *name, const struct file *file, const char *text, size_t len,
+		      struct error *e)
 {
 	struct place place;
 	int r = place_open(&place, name, true, e);
@@ -266,12 +269,12 @@ int definition_write(const char *name, const char *text, size_t len, struct erro
 	if (r < 0) {
 		return r;
 	}
-	if (!is_same(&place, text, len)) {
-		r = write_new(&place, text, len);
+	if (!is_same(&place, file, text, len)) {
+		r = write_new(&place, file, text, len);
 		if (r < 0) {
-			(void)unlinkat(place.fd, NEW_NAME, 0);
-			(void)error_set_sys(e, ERROR_CONFIG, -r, "write '%s/" FILE_NAME "'",
-					    place.path);
+			(void)unlinkat(place.fd, file->new_name, 0);
+			(void)error_set_sys(e, ERROR_CONFIG, -r, "write '%s/%s'", place.path,
+					    file->name);
 			(void)error_hint(e, NO_STATE);
 		}
 	}
@@ -279,7 +282,12 @@ int definition_write(const char *name, const char *text, size_t len, struct erro
 	return r;
 }
 
-int definition_remove(const char *name, struct error *e)
+int definition_write(const char *name, const char *text, size_t len, struct error *e)
+{
+	return write_file(name, &definition_file, text, len, e);
+}
+
+static int remove_file(const char *name, const struct file *file, struct error *e)
 {
 	struct error why = { 0 };
 	struct place place;
@@ -289,10 +297,11 @@ int definition_remove(const char *name, struct error *e)
 		return 0;
 	}
 	if (r == 0) {
-		(void)unlinkat(place.fd, NEW_NAME, 0);
-		if (unlinkat(place.fd, FILE_NAME, 0) < 0 && errno != ENOENT) {
-			r = error_set_sys(&why, ERROR_CONFIG, errno, "remove '%s/" FILE_NAME "'",
-					  place.path);
+		(void)unlinkat(place.fd, file->new_name, 0);
+		if ((unlinkat(place.fd, file->name, 0) < 0 && errno != ENOENT) ||
+		    fsync(place.fd) < 0) {
+			r = error_set_sys(&why, ERROR_CONFIG, errno, "remove '%s/%s'", place.path,
+					  file->name);
 		}
 		/* Only if nobody has put anything there. */
 		(void)unlinkat(place.root_fd, name, AT_REMOVEDIR);
@@ -307,12 +316,79 @@ int definition_remove(const char *name, struct error *e)
 	return r;
 }
 
+int definition_remove(const char *name, struct error *e)
+{
+	return remove_file(name, &definition_file, e);
+}
+
+/* --- of a VM that is parked -------------------------------------------------------------------- */
+
+int parked_write(const char *name, const char *text, size_t len, struct error *e)
+{
+	return write_file(name, &parked_file, text, len, e);
+}
+
+int parked_read(const char *name, json_t **ret, struct error *e)
+{
+	return read_json(name, &parked_file, ret, e);
+}
+
+int parked_remove(const char *name, struct error *e)
+{
+	struct place place;
+
+	if (place_open(&place, name, false, NULL) == 0) {
+		(void)unlinkat(place.fd, LOCK, 0);
+	}
+	place_close(&place);
+	return remove_file(name, &parked_file, e);
+}
+
+int parked_directory(const char *name, char *buf, size_t size, struct error *e)
+{
+	struct place place;
+	int r = place_open(&place, name, false, e);
+
+	if (r == 0) {
+		(void)snprintf(buf, size, "%s/parked", place.path);
+	}
+	place_close(&place);
+	return r;
+}
+
+/* Of this process alone: a child that it makes does not have it (fcntl(2), F_SETLK). */
+int parked_lock(const char *name, int *ret, struct error *e)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	auto_close int fd = -1;
+	struct place place;
+	int r = place_open(&place, name, true, e);
+
+	if (r == 0) {
+		fd = openat(place.fd, LOCK, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+		if (fd < 0) {
+			r = error_set_sys(e, ERROR_CONFIG, errno, "open '%s/" LOCK "'", place.path);
+		}
+	}
+	place_close(&place);
+	if (r < 0) {
+		return r;
+	}
+	if (fcntl(fd, F_SETLK, &lock) < 0) {
+		(void)error_set(e, ERROR_BUSY, EBUSY, "somebody else parks or unparks VM '%s'",
+				name);
+		return error_hint(e, "wait until that is over");
+	}
+	*ret = take_fd(&fd);
+	return 0;
+}
+
 static bool is_defined(int root_fd, struct run_entry *entry)
 {
-	char path[sizeof(entry->name) + sizeof("/" FILE_NAME)];
+	char path[sizeof(entry->name) + sizeof("/" DEFINITION)];
 	struct stat st;
 
-	(void)snprintf(path, sizeof(path), "%s/" FILE_NAME, entry->name);
+	(void)snprintf(path, sizeof(path), "%s/" DEFINITION, entry->name);
 	return fstatat(root_fd, path, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode);
 }
 

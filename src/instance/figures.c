@@ -2,8 +2,7 @@
 /*
  * Figures in two forms. For GET /metrics: Prometheus text. For the metrics file: one JSON object a
  * line with all of Firecracker's groups and fields (figures_keys.c), those that we have no figure for
- * 0; and, but under its name, what we have besides. At the start, each minute, when asked and at the end. The devices' figures have one source,
- * vm_write_metrics(): the groups of disks and cards are made from its text.
+ * 0; and, but under its name, what we have besides. At the start, each minute, when asked and at the end.
  *
  * In the file, as in Firecracker's, counters say what came since the line before; one that is lost
  * takes nothing with it, the next one covers both. Prometheus gets totals. A file that takes nothing
@@ -17,25 +16,16 @@
 #include "vmm/cleanup.h"
 #include "vmm/log.h"
 
+#define GROUP_NAME_SIZE 80
+
 #define PERIOD_NS (60 * 1000000000ULL)
-
-/* Takes `value`; false if memory is short. */
-static bool put(json_t *object, const char *key, json_t *value)
-{
-	return json_object_set_new(object, key, value) == 0;
-}
-
-static bool put_number(json_t *object, const char *key, uint64_t value)
-{
-	return put(object, key, json_integer((json_int_t)MIN(value, (uint64_t)INT64_MAX)));
-}
 
 /* The group of that name, made if it is not there; borrowed. */
 static json_t *group(json_t *all, const char *name)
 {
 	json_t *found = json_object_get(all, name);
 
-	if (found == NULL && put(all, name, json_object())) {
+	if (found == NULL && json_put(all, name, json_object())) {
 		found = json_object_get(all, name);
 	}
 	return found;
@@ -51,7 +41,7 @@ static void set_number(const struct instance *instance, json_t *object, const ch
 		       uint64_t value)
 {
 	if (known(instance, object, key)) {
-		(void)put_number(object, key, value);
+		(void)json_put_number(object, key, value);
 	}
 }
 
@@ -76,7 +66,7 @@ static const struct counted {
 	{ "get_api_requests", "vm", REQUEST_GET_VM },
 	{ "put_api_requests", "actions", REQUEST_PUT_ACTION },
 	{ "put_api_requests", "boot_source", REQUEST_PUT_BOOT_SOURCE },
-	{ "put_api_requests", "drive", REQUEST_PUT_DRIVE },
+	{ "put_api_requests", "drive", REQUEST_PUT_DISK },
 	{ "put_api_requests", "logger", REQUEST_PUT_LOGGER },
 	{ "put_api_requests", "machine_cfg", REQUEST_PUT_MACHINE_CONFIG },
 	{ "put_api_requests", "cpu_cfg", REQUEST_PUT_CPU_CONFIG },
@@ -84,7 +74,7 @@ static const struct counted {
 	{ "put_api_requests", "network", REQUEST_PUT_NET },
 	{ "put_api_requests", "serial", REQUEST_PUT_SERIAL },
 	{ "put_api_requests", "entropy", REQUEST_PUT_ENTROPY },
-	{ "patch_api_requests", "drive", REQUEST_PATCH_DRIVE },
+	{ "patch_api_requests", "drive", REQUEST_PATCH_DISK },
 	{ "patch_api_requests", "network", REQUEST_PATCH_NET },
 	{ "patch_api_requests", "machine_cfg", REQUEST_PATCH_MACHINE_CONFIG },
 	{ "patch_api_requests", "vm", REQUEST_PATCH_VM },
@@ -108,135 +98,73 @@ static void put_requests(const struct instance *instance, json_t *all)
 
 /* --- the machine ------------------------------------------------------------------------------- */
 
-/* Firecracker's names of what it counts as well; the others keep ours. */
-static const struct {
-	const char *ours, *theirs;
-} names[] = {
-	{ "reads", "read_count" },
-	{ "writes", "write_count" },
-	{ "written_bytes", "write_bytes" },
-	{ "flushes", "flush_count" },
-	{ "errors", "execute_fails" },
-	{ "malformed", "invalid_reqs_count" },
-	{ "rx_frames", "rx_packets_count" },
-	{ "rx_frames", "rx_count" },
-	{ "rx_bytes", "rx_bytes_count" },
-	{ "rx_errors", "rx_fails" },
-	{ "tx_frames", "tx_packets_count" },
-	{ "tx_frames", "tx_count" },
-	{ "tx_bytes", "tx_bytes_count" },
-	{ "tx_errors", "tx_fails" },
-	{ "tx_invalid", "tx_malformed_frames" },
-	{ "rx_no_room", "no_rx_avail_buffer" },
-	{ "requests", "entropy_event_count" },
-	{ "bytes", "entropy_bytes" },
+/* Under Firecracker's names what it counts as well; the others keep ours. */
+static void add_figure(const struct instance *instance, json_t *place,
+		       const struct vm_figure *figure)
+{
+	const char *name = figure->theirs;
+	size_t len;
+
+	if (name == NULL) {
+		add_number(instance, place, figure->name, figure->value);
+		return;
+	}
+	for (; *name != '\0'; name += len + (name[len] == ' ')) {
+		char key[64];
+
+		len = strcspn(name, " ");
+		(void)snprintf(key, sizeof(key), "%.*s", (int)len, name);
+		add_number(instance, place, key, figure->value);
+	}
+}
+
+static void group_name(char name[GROUP_NAME_SIZE], const char *of, const char *id)
+{
+	(void)snprintf(name, GROUP_NAME_SIZE, "%s_%s", of, id);
+}
+
+struct visit {
+	const struct instance *instance;
+	json_t *all;
 };
 
-static void add_figure(const struct instance *instance, json_t *place, const char *ours, uint64_t n)
+/* The reads of drive "rootfs" belong to "block_rootfs" and to "block". */
+static void visit_figure(void *arg, const struct vm_figure *figure)
 {
-	bool theirs = false;
+	const struct visit *visit = arg;
+	char name[GROUP_NAME_SIZE];
 
-	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
-		if (strcmp(names[i].ours, ours) == 0) {
-			add_number(instance, place, names[i].theirs, n);
-			theirs = true;
-		}
-	}
-	if (!theirs) {
-		add_number(instance, place, ours, n);
-	}
-}
-
-/* The API's id of the device that the guest calls "vdb", of the card "net1". */
-static const char *device_id(const struct instance *instance, const char *device)
-{
-	const struct config_store *store = &instance->config;
-
-	for (uint32_t i = 0; i < store->drive_count; i++) {
-		const char name[] = { 'v', 'd', (char)('a' + instance->drive_places[i]), '\0' };
-
-		if (strcmp(device, name) == 0) {
-			return store->drives[i].id;
-		}
-	}
-	for (uint32_t i = 0; i < store->net_count; i++) {
-		const char name[] = { 'n', 'e', 't', (char)('0' + i), '\0' };
-
-		if (strcmp(device, name) == 0) {
-			return store->nets[i].id;
-		}
-	}
-	return device;
-}
-
-/*
- * A line such as
- *	vmm_disk_reads_total{device="vda"} 12
- * adds 12 to "read_count" of "block_rootfs" and of "block".
- */
-static void put_sample(const struct instance *instance, json_t *all, char *line)
-{
-	static const struct {
-		const char *prefix, *group;
-		bool each; /* has a group of its own besides */
-	} kinds[] = { { "vmm_disk_", "block", true },
-		      { "vmm_net_", "net", true },
-		      { "vmm_entropy_", "entropy", false } };
-	static const char label[] = "{device=\"";
-	char *device = strstr(line, label);
-	char *value = strstr(line, "\"} ");
-	uint64_t n;
-
-	if (device == NULL || value == NULL || value < device + strlen(label)) {
+	if (figure->group == NULL) {
 		return;
 	}
-	*device = *value = '\0';
-	device += strlen(label);
-	n = strtoull(value + strlen("\"} "), NULL, 10);
-	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
-		size_t skip = strlen(kinds[i].prefix);
-		char name[80], *end = strstr(line, "_total");
-		if (end == NULL || strncmp(line, kinds[i].prefix, skip) != 0) {
-			continue;
-		}
-		*end = '\0';
-		add_figure(instance, group(all, kinds[i].group), line + skip, n);
-		if (kinds[i].each) {
-			(void)snprintf(name, sizeof(name), "%s_%s", kinds[i].group,
-				       device_id(instance, device));
-			add_figure(instance, group(all, name), line + skip, n);
-		}
-		return;
+	add_figure(visit->instance, group(visit->all, figure->group), figure);
+	if (figure->each) {
+		group_name(name, figure->group, figure->id);
+		add_figure(visit->instance, group(visit->all, name), figure);
 	}
 }
 
 /* "block_rootfs" has the fields of "block". Before there are figures. */
 static void copy_group(json_t *all, const char *of, const char *id)
 {
-	char name[80];
+	char name[GROUP_NAME_SIZE];
 
-	(void)snprintf(name, sizeof(name), "%s_%s", of, id);
-	(void)put(all, name, json_deep_copy(json_object_get(all, of)));
+	group_name(name, of, id);
+	(void)json_put(all, name, json_deep_copy(json_object_get(all, of)));
 }
 
 static void put_devices(const struct instance *instance, json_t *all)
 {
-	const struct config_store *store = &instance->config;
-	struct metrics_text text = { 0 };
-	char *rest;
+	const struct vm_config *vm = &instance->config->vm;
+	struct visit visit = { instance, all };
 
-	for (uint32_t i = 0; i < store->drive_count; i++) {
-		copy_group(all, "block", store->drives[i].id);
+	for (uint32_t i = 0; i < vm->disk_count; i++) {
+		copy_group(all, "block", vm->disks[i].id);
 	}
-	for (uint32_t i = 0; i < store->net_count; i++) {
-		copy_group(all, "net", store->nets[i].id);
+	for (uint32_t i = 0; i < vm->net_count; i++) {
+		copy_group(all, "net", vm->nets[i].id);
 	}
-	vm_write_metrics(instance->vm, &text);
-	rest = text.data;
-	while (rest != NULL) {
-		put_sample(instance, all, strsep(&rest, "\n"));
-	}
-	free(text.data);
+	vm_visit_figures(instance->vm, visit_figure, &visit);
 }
 
 static void add_exits(const struct instance *instance, json_t *sum,
@@ -276,7 +204,7 @@ static void put_vcpus(const struct instance *instance, json_t *all)
 /* Counters since the VM was made. */
 static json_t *totals(const struct instance *instance)
 {
-	const struct request_count *updates = &instance->counts[REQUEST_PATCH_DRIVE];
+	const struct request_count *updates = &instance->counts[REQUEST_PATCH_DISK];
 	const struct log_counts lines = log_counts();
 	json_t *all = figures_zeroes();
 	struct vm_stats stats = { 0 };
@@ -330,19 +258,19 @@ static void put_moment(struct instance *instance, json_t *all)
 {
 	json_t *vmm = group(all, "vmm");
 
-	if (instance->config.metrics.emit_id) {
-		(void)put(all, "id", json_string(instance->settings.id));
+	if (instance->config->vm.metrics.emit_id) {
+		(void)json_put(all, "id", json_string(instance->settings.id));
 	}
-	(void)put_number(all, "utc_timestamp_ms", event_time_ms());
-	(void)put_number(group(all, "api_server"), "process_startup_time_us",
-			 instance->settings.startup_us);
-	(void)put_number(group(all, "api_server"), "process_startup_time_cpu_us",
-			 instance->settings.startup_cpu_us);
+	(void)json_put_number(all, "utc_timestamp_ms", event_time_ms());
+	(void)json_put_number(group(all, "api_server"), "process_startup_time_us",
+			      instance->settings.startup_us);
+	(void)json_put_number(group(all, "api_server"), "process_startup_time_cpu_us",
+			      instance->settings.startup_cpu_us);
 	if (instance->settings.firecracker) {
 		return;
 	}
-	(void)put_number(vmm, "uptime_ms", instance_uptime_ns(instance) / 1000000);
-	(void)put_number(vmm, "resident_bytes", resident_bytes(instance));
+	(void)json_put_number(vmm, "uptime_ms", instance_uptime_ns(instance) / 1000000);
+	(void)json_put_number(vmm, "resident_bytes", resident_bytes(instance));
 }
 
 void figures_flush(struct instance *instance)
@@ -389,36 +317,29 @@ void figures_end(struct instance *instance)
 
 /* --- Prometheus -------------------------------------------------------------------------------- */
 
-static void write_number(struct metrics_text *text, const char *name, enum metric_type type,
-			 const char *help, uint64_t value)
-{
-	metrics_begin(text, name, type, help);
-	metrics_sample(text, NULL, NULL, value);
-}
-
 void instance_write_metrics(struct instance *instance, struct metrics_text *text)
 {
 	metrics_begin(text, "vmm_info", METRIC_GAUGE, "The program, always 1");
 	metrics_sample(text, "version", VMM_VERSION, 1);
 	metrics_begin(text, "vmm_state", METRIC_GAUGE, "1 for the state that the VM is in");
-	for (int state = INSTANCE_NOT_STARTED; state <= INSTANCE_ENDED; state++) {
+	for (int state = INSTANCE_NOT_STARTED; state < INSTANCE_STATES; state++) {
 		metrics_sample(text, "state", instance_state_name((enum instance_state)state),
 			       instance_state(instance) == (enum instance_state)state);
 	}
 	metrics_begin(text, "vmm_uptime_seconds", METRIC_GAUGE, "Since the VM first ran");
 	metrics_sample_seconds(text, NULL, NULL, instance_uptime_ns(instance));
-	write_number(text, "vmm_memory_bytes", METRIC_GAUGE, "Memory of the guest",
-		     instance->config.machine.memory_size);
-	write_number(text, "vmm_resident_bytes", METRIC_GAUGE,
-		     "Memory of the process that is resident, the guest's included",
-		     resident_bytes(instance));
-	write_number(text, "vmm_events_total", METRIC_COUNTER, "Events in the log",
-		     instance->events.last);
-	write_number(text, "vmm_metrics_lines_lost_total", METRIC_COUNTER,
-		     "Lines that the metrics file has not taken", instance->metrics.lost);
-	write_number(text, "vmm_serial_output_lost_bytes_total", METRIC_COUNTER,
-		     "Output of the serial port beyond its limit, or not taken by its file",
-		     atomic_load(&instance->serial.lost_bytes));
+	metrics_number(text, "vmm_memory_bytes", METRIC_GAUGE, "Memory of the guest",
+		       instance->config->vm.machine.memory_size);
+	metrics_number(text, "vmm_resident_bytes", METRIC_GAUGE,
+		       "Memory of the process that is resident, the guest's included",
+		       resident_bytes(instance));
+	metrics_number(text, "vmm_events_total", METRIC_COUNTER, "Events in the log",
+		       instance->events.last);
+	metrics_number(text, "vmm_metrics_lines_lost_total", METRIC_COUNTER,
+		       "Lines that the metrics file has not taken", instance->metrics.lost);
+	metrics_number(text, "vmm_serial_output_lost_bytes_total", METRIC_COUNTER,
+		       "Output of the serial port beyond its limit, or not taken by its file",
+		       atomic_load(&instance->serial.lost_bytes));
 	if (instance->vm != NULL) {
 		vm_write_metrics(instance->vm, text);
 	}

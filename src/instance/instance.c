@@ -3,8 +3,7 @@
  * The life of an instance, and which handler a request gets: one table before the start, one after.
  * What is in neither table at the time is refused before anything was looked at.
  *
- * Main thread; the one other thread, that of a start, is start.c's. Requests are a client's. Saved:
- * nothing here.
+ * Main thread; other threads are start.c's. Requests are a client's. Saved: nothing here.
  */
 #include "vmm/instance.h"
 
@@ -16,11 +15,9 @@
 #include "internal.h"
 #include "vmm/cleanup.h"
 #include "vmm/log.h"
+#include "vmm/text.h"
 
 LOG_DOMAIN("instance");
-
-typedef int handler(struct instance *instance, const struct request *request, json_t **reply,
-		    struct error *e);
 
 /* --- what the VM tells ------------------------------------------------------------------------- */
 
@@ -28,17 +25,30 @@ static void stopped(struct vm_host *host, const struct vm_stop *stop)
 {
 	struct instance *instance = container_of(host, struct instance, vm_host);
 
+	struct error e = { 0 };
+
 	instance->stop = stop;
 	instance->ended_ns = loop_now_ns();
-	instance->state = INSTANCE_ENDED;
+	instance_enter(instance, INSTANCE_ENDED);
 	event_log_add(&instance->events, "stopped", describe_stop(stop));
 	figures_end(instance);
+	(void)instance_has_ended(&e);
+	changes_fail(instance, &e);
+	plug_fail(instance, &e);
+	control_stopped(instance);
 	instance->host->ended(instance->host, stop);
 }
 
 static void was_reset(struct vm_host *host)
 {
 	event_log_add_reset(&container_of(host, struct instance, vm_host)->events);
+}
+
+static int enter_job(struct job_spawner *spawner, struct error *e)
+{
+	const struct instance *instance = container_of(spawner, struct instance, spawner);
+
+	return sandbox_enter_thread(instance->settings.sandbox, SANDBOX_ROLE_JOB, e);
 }
 
 static bool may_restart(struct vm_host *host, struct error *why)
@@ -50,11 +60,13 @@ static bool may_restart(struct vm_host *host, struct error *why)
 
 struct instance_boot instance_boot(const struct instance *instance)
 {
-	const struct config_store *store = &instance->config;
+	const struct vm_config *vm = &instance->config->vm;
 
-	return (struct instance_boot){ .initrd = store->boot.initrd != NULL,
-				       .disks = store->drive_count,
-				       .serial_elsewhere = store->serial.output_path != NULL };
+	return (struct instance_boot){ .initrd = vm->boot.initrd != NULL,
+				       .disks = vm->disk_count,
+				       .serial_elsewhere = vm->serial.output_path != NULL,
+				       .console = vm->console,
+				       .debug_exit = vm->debug_exit };
 }
 
 /* --- life -------------------------------------------------------------------------------------- */
@@ -85,56 +97,78 @@ int instance_create(struct instance **ret, const struct instance_settings *setti
 		.stopped = stopped,
 		.was_reset = was_reset,
 		.may_restart = host->may_restart != NULL ? may_restart : NULL,
-		.start_threads = instance_start_threads,
+		.begin = instance_begin,
+		.device_gone = plug_gone,
+		.patience_ns = settings->patience_ns,
 	};
-	/* Who is in a hurry opens it when somebody asks. */
-	instance->statm_fd = settings->files_at_start ? -1 : open_statm();
-	r = config_store_init(&instance->config, settings, e);
+	instance->spawner.spawn = control_spawn;
+	spare_init(instance);
+	instance->spawner.enter = enter_job;
+	/* Who is in a hurry opens it when the VM runs. */
+	atomic_init(&instance->pagemap_fd, -1);
+	atomic_init(&instance->statm_fd, settings->files_at_start ? -1 : open_statm());
+	instance->config = config_create(&instance->settings, e);
+	r = instance->config != NULL ? 0 : -EINVAL;
 	if (r == 0) {
 		r = jobs_create(&instance->jobs, host->loop, &instance->events, e);
 	}
 	if (r < 0) {
-		instance_destroy(instance);
+		(void)instance_destroy(instance);
 		return r;
 	}
 	*ret = instance;
 	return 0;
 }
 
-void instance_destroy(struct instance *instance)
+/* Nobody waits for it any more, and no thread works for it. */
+static bool end(struct instance *instance)
+{
+	struct error e = { 0 };
+
+	if (!instance->ending) {
+		instance->ending = true;
+		(void)error_set(&e, ERROR_CANCELLED, ECANCELED, "the instance ends");
+		changes_fail(instance, &e);
+		plug_fail(instance, &e);
+		control_stopped(instance);
+		jobs_end(instance->jobs);
+		if (instance->vm != NULL && instance->state != INSTANCE_ENDED) {
+			figures_end(instance);
+		}
+	}
+	return instance_abandon_start(instance) && instance_destroy_vm(instance);
+}
+
+static void close_atomic(_Atomic int *fd)
+{
+	int value = atomic_load(fd);
+
+	close_fd(&value);
+}
+
+bool instance_destroy(struct instance *instance)
 {
 	if (instance == NULL) {
-		return;
+		return true;
 	}
-	jobs_end(instance->jobs);
-	instance_abandon_start(instance);
-	if (instance->state == INSTANCE_RUNNING || instance->state == INSTANCE_PAUSED) {
-		figures_end(instance);
+	if (!end(instance)) {
+		return false;
 	}
-	vm_destroy(instance->vm);
+	spare_end(instance);
 	jobs_destroy(instance->jobs);
 	json_decref(instance->metrics_before);
+	snapshot_parent_set(instance, NULL, NULL, NULL);
 	event_log_finish(&instance->events);
-	if (instance->config.log_fd >= 0) {
+	if (instance->config != NULL && instance->config->log_fd >= 0) {
 		log_leave(instance->settings.firecracker ? STDOUT_FILENO : STDERR_FILENO);
 		instance_style_log(&instance->settings, NULL);
 	}
-	config_store_finish(&instance->config);
+	config_drop(instance->config, NULL);
 	(void)pthread_mutex_destroy(&instance->serial.lock);
-	close_fd(&instance->statm_fd);
+	close_atomic(&instance->statm_fd);
+	close_atomic(&instance->pagemap_fd);
 	free(instance);
-}
-
-enum instance_state instance_state(const struct instance *instance)
-{
-	enum instance_state state = instance->state;
-
-	/* The VM has stopped, and its word is on the way. */
-	if ((state == INSTANCE_RUNNING || state == INSTANCE_PAUSED) &&
-	    vm_state(instance->vm) == VM_STOPPED) {
-		return INSTANCE_ENDED;
-	}
-	return state;
+	return true;
 }
 
 bool instance_is_firecracker(const struct instance *instance)
@@ -173,48 +207,35 @@ uint64_t instance_uptime_ns(const struct instance *instance)
 
 /* --- requests at any time ---------------------------------------------------------------------- */
 
-static int give(json_t *value, json_t **reply, struct error *e)
+static json_t *get_config(struct instance *instance)
 {
-	if (value == NULL) {
-		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "answer: out of memory");
-	}
-	*reply = value;
-	return 0;
+	return config_to_json(&instance->config->vm, instance->settings.firecracker);
 }
 
-static int get_instance(struct instance *instance, const struct request *request, json_t **reply,
-			struct error *e)
+static json_t *get_machine(struct instance *instance)
 {
-	(void)request;
-	return give(answer_instance(instance), reply, e);
+	return config_machine_to_json(&instance->config->vm, instance->settings.firecracker);
 }
 
-static int get_version(struct instance *instance, const struct request *request, json_t **reply,
-		       struct error *e)
+static json_t *get_jobs(struct instance *instance)
 {
-	(void)request;
-	return give(answer_version(instance), reply, e);
+	return jobs_describe_all(instance->jobs);
 }
 
-static int get_vm(struct instance *instance, const struct request *request, json_t **reply,
-		  struct error *e)
-{
-	(void)request;
-	return give(answer_vm(instance), reply, e);
-}
-
-static int get_config(struct instance *instance, const struct request *request, json_t **reply,
-		      struct error *e)
-{
-	(void)request;
-	return give(config_store_to_json(&instance->config, instance->settings.firecracker), reply,
-		    e);
-}
+/* Requests that read, but for those with an id. NULL if memory is short. */
+static json_t *(*const readers[REQUEST_TYPES])(struct instance *instance) = {
+	[REQUEST_GET_INSTANCE] = answer_instance,
+	[REQUEST_GET_VERSION] = answer_version,
+	[REQUEST_GET_VM] = answer_vm,
+	[REQUEST_GET_VM_CONFIG] = get_config,
+	[REQUEST_GET_MACHINE_CONFIG] = get_machine,
+	[REQUEST_GET_JOBS] = get_jobs,
+};
 
 int instance_describe(struct instance *instance, json_t **ret, struct error *e)
 {
 	auto_free char *directory = getcwd(NULL, 0);
-	json_t *config = config_store_to_json(&instance->config, false);
+	json_t *config = config_to_json(&instance->config->vm, false);
 
 	if (config != NULL && directory != NULL && config_absolute_paths(config, directory)) {
 		*ret = config;
@@ -223,21 +244,6 @@ int instance_describe(struct instance *instance, json_t **ret, struct error *e)
 	json_decref(config);
 	return directory == NULL ? error_set_sys(e, ERROR_CONFIG, errno, "the working directory")
 				 : error_set(e, ERROR_NO_MEMORY, ENOMEM, "out of memory");
-}
-
-static int get_machine(struct instance *instance, const struct request *request, json_t **reply,
-		       struct error *e)
-{
-	(void)request;
-	return give(config_store_machine_to_json(&instance->config, instance->settings.firecracker),
-		    reply, e);
-}
-
-static int get_jobs(struct instance *instance, const struct request *request, json_t **reply,
-		    struct error *e)
-{
-	(void)request;
-	return give(jobs_describe_all(instance->jobs), reply, e);
 }
 
 static int unknown_job(const char *id, struct error *e)
@@ -251,47 +257,32 @@ static uint64_t job_number(const char *id)
 {
 	uint64_t n = 0;
 
-	if (id == NULL || id[0] == '0' || strlen(id) > 18) {
-		return 0;
-	}
-	for (; *id != '\0'; id++) {
-		if (*id < '0' || *id > '9') {
-			return 0;
-		}
-		n = n * 10 + (uint64_t)(*id - '0');
-	}
-	return n;
+	return id != NULL && id[0] != '0' && text_to_number(id, strlen(id), 10, &n) == 0 ? n : 0;
 }
 
-static int get_job(struct instance *instance, const struct request *request, json_t **reply,
-		   struct error *e)
+static int get_job(struct instance *instance, const char *id, json_t **reply, struct error *e)
 {
-	json_t *job = jobs_describe(instance->jobs, job_number(request->id));
-
-	if (job == NULL) {
-		return unknown_job(request->id != NULL ? request->id : "", e);
-	}
-	*reply = job;
-	return 0;
+	*reply = jobs_describe(instance->jobs, job_number(id));
+	return *reply != NULL ? 0 : unknown_job(id != NULL ? id : "", e);
 }
 
-static int delete_job(struct instance *instance, const struct request *request, json_t **reply,
-		      struct error *e)
+static int delete_job(struct instance *instance, const struct asked *asked, struct error *e)
 {
-	uint64_t id = job_number(request->id);
+	const char *id = asked->request->id;
+	uint64_t number = job_number(id);
 
-	(void)reply;
-	if (id == 0) {
-		return unknown_job(request->id != NULL ? request->id : "", e);
-	}
-	return jobs_cancel(instance->jobs, id, e);
+	return number != 0 ? jobs_cancel(instance->jobs, number, e)
+			   : unknown_job(id != NULL ? id : "", e);
 }
 
-static int patch_console(struct instance *instance, const struct request *request, json_t **reply,
-			 struct error *e)
+static int read_out(struct instance *instance, const struct request *request, json_t **reply,
+		    struct error *e)
 {
-	(void)reply;
-	return control_patch_console(instance, request, e);
+	if (request->type == REQUEST_GET_JOB) {
+		return get_job(instance, request->id, reply, e);
+	}
+	*reply = readers[request->type](instance);
+	return *reply != NULL ? 0 : error_set(e, ERROR_NO_MEMORY, ENOMEM, "answer: out of memory");
 }
 
 /* --- requests before the start ----------------------------------------------------------------- */
@@ -321,30 +312,31 @@ static void use_outputs(struct instance *instance)
 		[LOGGER_ERROR] = LOG_ERROR, [LOGGER_WARNING] = LOG_WARN, [LOGGER_INFO] = LOG_INFO,
 		[LOGGER_DEBUG] = LOG_DEBUG, [LOGGER_TRACE] = LOG_TRACE,	 [LOGGER_OFF] = LOG_OFF,
 	};
-	const struct config_store *store = &instance->config;
+	const struct config *config = instance->config;
+	const struct logger_settings *logger = &config->vm.logger;
 
-	instance->metrics.fd = store->metrics_fd;
-	if (!store->has_logger) {
+	instance->metrics.fd = config->metrics_fd;
+	if (!config->vm.has_logger) {
 		return;
 	}
-	instance_style_log(&instance->settings, &store->logger);
-	if (store->log_fd >= 0) {
-		log_init(levels[store->logger.level], store->log_fd);
+	instance_style_log(&instance->settings, logger);
+	if (config->log_fd >= 0) {
+		log_init(levels[logger->level], config->log_fd);
 	} else {
-		log_set_level(levels[store->logger.level]);
+		log_set_level(levels[logger->level]);
 	}
 }
 
 void instance_reopen_outputs(struct instance *instance)
 {
-	const struct config_store *store = &instance->config;
+	const struct config *config = instance->config;
 	const struct {
 		int fd;
 		const char *what, *path;
 	} outputs[] = {
-		{ store->log_fd, "logger", store->logger.path },
-		{ store->metrics_fd, "metrics", store->metrics.path },
-		{ store->serial_fd, "serial", store->serial.output_path },
+		{ config->log_fd, "logger", config->vm.logger.path },
+		{ config->metrics_fd, "metrics", config->vm.metrics.path },
+		{ config->serial_fd, "serial", config->vm.serial.output_path },
 	};
 	struct error e = { 0 };
 	bool opened = true;
@@ -361,125 +353,121 @@ void instance_reopen_outputs(struct instance *instance)
 	}
 }
 
-static int configure(struct instance *instance, const struct request *request, json_t **reply,
-		     struct error *e)
+/* The draft takes its place, if it is good. `what` names the event; NULL: it is none. */
+static int conclude(struct instance *instance, struct config *draft, const char *what, int r)
 {
-	int r = config_store_put(&instance->config, &instance->settings, request, e);
-
-	(void)reply;
 	if (r < 0) {
+		config_drop(draft, instance->config);
 		return r;
 	}
-	if (request->type == REQUEST_PUT_LOGGER || request->type == REQUEST_PUT_METRICS) {
-		use_outputs(instance);
-	}
-	if (!instance->settings.files_at_start) {
-		event_log_add(&instance->events, "configured",
-			      json_pack("{s:s}", "request", request_infos[request->type].name));
+	config_commit(&instance->config, draft);
+	use_outputs(instance);
+	if (what != NULL) {
+		event_log_add(&instance->events, "configured", json_pack("{s:s}", "request", what));
 	}
 	return 0;
+}
+
+static int configure(struct instance *instance, const struct asked *asked, struct error *e)
+{
+	const struct request *request = asked->request;
+	const struct instance_settings *settings = &instance->settings;
+	const char *what = settings->files_at_start ? NULL : request_infos[request->type].name;
+	struct config *draft = config_draft(instance->config, e);
+
+	return draft != NULL
+		       ? conclude(instance, draft, what, config_put(draft, settings, request, e))
+		       : -ENOMEM;
+}
+
+/* A fresh draft, if it is the time for that. NULL with `e`. */
+static struct config *begin_anew(struct instance *instance, struct error *e)
+{
+	if (instance->state != INSTANCE_NOT_STARTED) {
+		(void)instance_wrong_state(instance, e);
+		return NULL;
+	}
+	return config_create(&instance->settings, e);
+}
+
+/* Of a fresh one that is filled, with `r` saying whether it is good. */
+static int conclude_anew(struct instance *instance, struct config *draft, const char *what, int r,
+			 struct error *e)
+{
+	if (r == 0) {
+		r = config_keep_outputs(draft, instance->config, e);
+	}
+	return conclude(instance, draft, what, r);
 }
 
 int instance_apply_config(struct instance *instance, const json_t *config, struct error *e)
 {
-	struct config_store next, before;
-	int r;
+	struct config *draft = begin_anew(instance, e);
 
-	if (instance->state != INSTANCE_NOT_STARTED) {
+	if (draft == NULL) {
+		return -EINVAL;
+	}
+	draft->vm.logger.show_level = instance->config->vm.logger.show_level;
+	draft->vm.logger.show_origin = instance->config->vm.logger.show_origin;
+	return conclude_anew(instance, draft, "ApplyConfig",
+			     config_read(draft, &instance->settings, config, e), e);
+}
+
+int instance_take_config(struct instance *instance, const struct vm_config *config, struct error *e)
+{
+	struct config *draft = begin_anew(instance, e);
+
+	return draft != NULL ? conclude_anew(instance, draft, NULL,
+					     config_take(draft, &instance->settings, config, e), e)
+			     : -EINVAL;
+}
+
+static int action_before(struct instance *instance, const struct asked *asked, struct error *e)
+{
+	const struct action *action = asked->request->object;
+
+	if (action_check(action, e) < 0) {
+		return -EINVAL;
+	}
+	if (action->type != ACTION_INSTANCE_START) {
 		return instance_wrong_state(instance, e);
 	}
-	r = config_store_init(&next, &instance->settings, e);
-	next.logger.show_level = instance->config.logger.show_level;
-	next.logger.show_origin = instance->config.logger.show_origin;
-	if (r == 0) {
-		r = config_store_read(&next, &instance->settings, config, e);
-	}
-	if (r < 0) {
-		config_store_finish(&next);
-		return r;
-	}
-	before = instance->config;
-	config_store_keep_outputs(&next, &before);
-	instance->config = next;
-	use_outputs(instance);
-	config_store_finish(&before);
-	event_log_add(&instance->events, "configured",
-		      json_pack("{s:s}", "request", "ApplyConfig"));
-	return 0;
-}
-
-static int action_before(struct instance *instance, const struct request *request, json_t **reply,
-			 struct error *e)
-{
-	const struct action *action = request->object;
-
-	(void)reply;
-	if (action->type == ACTION_INSTANCE_START) {
-		return instance_start_now(instance, e);
-	}
-	return instance_wrong_state(instance, e);
-}
-
-/* --- requests after the start ------------------------------------------------------------------ */
-
-static int action_after(struct instance *instance, const struct request *request, json_t **reply,
-			struct error *e)
-{
-	(void)reply;
-	return control_action(instance, request, e);
-}
-
-static int patch_drive(struct instance *instance, const struct request *request, json_t **reply,
-		       struct error *e)
-{
-	(void)reply;
-	return control_patch_drive(instance, request, e);
-}
-
-static int patch_net(struct instance *instance, const struct request *request, json_t **reply,
-		     struct error *e)
-{
-	(void)reply;
-	return control_patch_net(instance, request, e);
-}
-
-static int patch_vm(struct instance *instance, const struct request *request, json_t **reply,
-		    struct error *e)
-{
-	(void)reply;
-	return control_patch_vm(instance, request, e);
+	return asked->call != NULL ? instance_start_async(instance, action->paused, asked->call, e)
+				   : instance_start_now(instance, action->paused, e);
 }
 
 /* --- dispatch ---------------------------------------------------------------------------------- */
 
-#define AT_ANY_TIME                                                                 \
-	[REQUEST_GET_INSTANCE] = get_instance, [REQUEST_GET_VERSION] = get_version, \
-	[REQUEST_GET_VM] = get_vm, [REQUEST_GET_VM_CONFIG] = get_config,            \
-	[REQUEST_GET_MACHINE_CONFIG] = get_machine, [REQUEST_GET_JOBS] = get_jobs,  \
-	[REQUEST_GET_JOB] = get_job, [REQUEST_DELETE_JOB] = delete_job,             \
-	[REQUEST_PATCH_CONSOLE] = patch_console
+#define AT_ANY_TIME \
+	[REQUEST_DELETE_JOB] = delete_job, [REQUEST_PATCH_CONSOLE] = control_patch_console
 
-static handler *const at_any_time[REQUEST_TYPES] = { AT_ANY_TIME };
-static handler *const before_start[REQUEST_TYPES] = {
+static instance_handler *const at_any_time[REQUEST_TYPES] = { AT_ANY_TIME };
+static instance_handler *const before_start[REQUEST_TYPES] = {
 	AT_ANY_TIME,
 	[REQUEST_PUT_BOOT_SOURCE] = configure,
 	[REQUEST_PUT_MACHINE_CONFIG] = configure,
 	[REQUEST_PATCH_MACHINE_CONFIG] = configure,
 	[REQUEST_PUT_CPU_CONFIG] = configure,
-	[REQUEST_PUT_DRIVE] = configure,
+	[REQUEST_PUT_DISK] = configure,
 	[REQUEST_PUT_NET] = configure,
 	[REQUEST_PUT_SERIAL] = configure,
 	[REQUEST_PUT_ENTROPY] = configure,
 	[REQUEST_PUT_LOGGER] = configure,
 	[REQUEST_PUT_METRICS] = configure,
 	[REQUEST_PUT_ACTION] = action_before,
+	[REQUEST_PUT_SNAPSHOT_LOAD] = instance_load,
 };
-static handler *const after_start[REQUEST_TYPES] = {
+static instance_handler *const after_start[REQUEST_TYPES] = {
 	AT_ANY_TIME,
-	[REQUEST_PATCH_DRIVE] = patch_drive,
-	[REQUEST_PATCH_NET] = patch_net,
-	[REQUEST_PATCH_VM] = patch_vm,
-	[REQUEST_PUT_ACTION] = action_after,
+	[REQUEST_PUT_DISK] = plug_add,
+	[REQUEST_PUT_NET] = plug_add,
+	[REQUEST_DELETE_DISK] = plug_remove,
+	[REQUEST_DELETE_NET] = plug_remove,
+	[REQUEST_PATCH_DISK] = control_patch_disk,
+	[REQUEST_PATCH_NET] = control_patch_net,
+	[REQUEST_PATCH_VM] = control_patch_vm,
+	[REQUEST_PUT_SNAPSHOT] = snapshot_create,
+	[REQUEST_PUT_ACTION] = control_action,
 };
 
 int instance_wrong_state(struct instance *instance, struct error *e)
@@ -501,16 +489,15 @@ int instance_wrong_state(struct instance *instance, struct error *e)
 	}
 }
 
-static handler *find_handler(const struct instance *instance, enum request_type type)
+static instance_handler *find_handler(const struct instance *instance, enum request_type type)
 {
-	switch (instance->state) {
-	case INSTANCE_NOT_STARTED:
-		return before_start[type];
-	case INSTANCE_STARTING:
-		return at_any_time[type];
-	default:
-		return after_start[type];
-	}
+	static instance_handler *const *const tables[] = {
+		[STAGE_BEFORE] = before_start,
+		[STAGE_BETWEEN] = at_any_time,
+		[STAGE_AFTER] = after_start,
+	};
+
+	return tables[instance_states[instance->state].stage][type];
 }
 
 /* A door that left out what the table of requests promises. */
@@ -527,11 +514,11 @@ static int check_complete(const struct request *request, struct error *e)
 	return 0;
 }
 
-int instance_request_now(struct instance *instance, const struct request *request, json_t **reply,
-			 struct error *e)
+/* As a handler. */
+static int make_request(struct instance *instance, const struct request *request, json_t **reply,
+			struct instance_call *call, struct error *e)
 {
-	json_t *value = NULL;
-	handler *handle;
+	instance_handler *handle = NULL;
 	int r;
 
 	if ((unsigned int)request->type >= REQUEST_TYPES) {
@@ -539,13 +526,28 @@ int instance_request_now(struct instance *instance, const struct request *reques
 				 (int)request->type);
 	}
 	instance->counts[request->type].made++;
-	handle = find_handler(instance, request->type);
-	r = handle == NULL ? instance_wrong_state(instance, e) : check_complete(request, e);
-	if (r == 0) {
-		r = handle(instance, request, &value, e);
+	if (request_infos[request->type].replies) {
+		r = read_out(instance, request, reply, e);
+	} else {
+		handle = find_handler(instance, request->type);
+		r = handle == NULL ? instance_wrong_state(instance, e) : check_complete(request, e);
+	}
+	if (r == 0 && handle != NULL) {
+		r = handle(instance, &(struct asked){ request, call }, e);
 	}
 	if (r < 0) {
 		instance->counts[request->type].failed++;
+	}
+	return r;
+}
+
+int instance_request_now(struct instance *instance, const struct request *request, json_t **reply,
+			 struct error *e)
+{
+	json_t *value = NULL;
+	int r = make_request(instance, request, &value, NULL, e);
+
+	if (r < 0) {
 		return r;
 	}
 	if (reply != NULL) {
@@ -556,14 +558,6 @@ int instance_request_now(struct instance *instance, const struct request *reques
 	return 0;
 }
 
-static bool starts(const struct instance *instance, const struct request *request)
-{
-	const struct action *action = request->object;
-
-	return request->type == REQUEST_PUT_ACTION && action != NULL &&
-	       action->type == ACTION_INSTANCE_START && instance->state == INSTANCE_NOT_STARTED;
-}
-
 void instance_request(struct instance *instance, const struct request *request,
 		      struct instance_call *call)
 {
@@ -571,18 +565,20 @@ void instance_request(struct instance *instance, const struct request *request,
 	json_t *reply = NULL;
 	int r;
 
-	if (starts(instance, request)) {
-		instance->counts[REQUEST_PUT_ACTION].made++;
-		instance_start_async(instance, call);
-		return;
+	spare_begin(instance);
+	r = make_request(instance, request, &reply, call, &e);
+
+	if (r != CHANGE_PENDING) {
+		call->done(call, reply, r < 0 ? &e : NULL);
 	}
-	r = instance_request_now(instance, request, &reply, &e);
-	call->done(call, reply, r < 0 ? &e : NULL);
 }
 
 void instance_forget(struct instance *instance, const struct instance_call *call)
 {
 	if (instance->start_call == call) {
 		instance->start_call = NULL;
+	} else if (!changes_forget(instance, call)) {
+		control_forget(instance, call);
+		plug_forget(instance, call);
 	}
 }

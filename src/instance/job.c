@@ -6,18 +6,20 @@
  * loop, which only then reads the result. Main's cancellation is one flag. A job's record stays at
  * its place in `list` until JOBS_KEPT later ones have begun.
  *
- * The worker may be started while main goes on: `lock` guards what says how far that is. A job that
- * is started in that moment waits for the worker.
+ * A thread that a spawner has started waits until main has heard of it (`go`). Before that main cannot wait for its end, and
+ * what jobs work on may be destroyed: then the thread finds itself cancelled, and has touched nothing.
  */
 #include "vmm/job.h"
 
 #include <errno.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "vmm/cleanup.h"
+#include "vmm/log.h"
 #include "vmm/worker.h"
 
 enum job_state { JOB_NONE, JOB_RUNNING, JOB_DONE, JOB_FAILED, JOB_CANCELLED };
@@ -44,20 +46,17 @@ struct job {
 struct jobs {
 	struct loop *loop;
 	struct event_log *events;
-	uint64_t last; /* id of the newest */
+	struct job_spawner *spawner; /* NULL: main starts threads */
+	uint64_t last;		     /* id of the newest */
 	struct job list[JOBS_KEPT];
 	struct job *running; /* NULL: none */
-	pthread_t thread;    /* of that one, if `has_thread` */
-	bool has_thread;
-	struct loop_post over; /* to main */
-	bool worker_expected;  /* main cannot start threads */
-
-	pthread_mutex_t lock;
-	struct worker worker;
-	struct loop_post work; /* to the worker */
-	bool worker_runs;      /* until jobs_end() */
-	bool work_waits;       /* for the worker to be there */
 	bool ended;
+
+	/* Of the one that runs. */
+	pthread_t thread;
+	bool has_thread;       /* that main knows of */
+	sem_t go;	       /* to it */
+	struct loop_post post; /* to main */
 };
 
 static struct job *find(struct jobs *jobs, uint64_t id)
@@ -72,12 +71,6 @@ static uint64_t elapsed_ns(const struct job *job)
 	return (job->state == JOB_RUNNING ? loop_now_ns() : job->ended_ns) - job->started_ns;
 }
 
-static bool set_number(json_t *object, const char *key, uint64_t value)
-{
-	return json_object_set_new(object, key, json_integer((json_int_t)MIN(value, INT64_MAX))) ==
-	       0;
-}
-
 static bool describe_progress(const struct job *job, json_t *object)
 {
 	uint64_t ns = elapsed_ns(job);
@@ -86,12 +79,12 @@ static bool describe_progress(const struct job *job, json_t *object)
 	uint64_t rate = ns == 0 ? 0 : (uint64_t)((double)done * 1e9 / (double)ns);
 	bool ok = json_object_set_new(object, "phase", json_string(atomic_load(&job->phase))) == 0;
 
-	ok = ok && set_number(object, "bytes_done", done) &&
-	     set_number(object, "bytes_total", total) &&
-	     set_number(object, "bytes_per_second", rate) &&
-	     set_number(object, "elapsed_ms", ns / 1000000);
+	ok = ok && json_put_number(object, "bytes_done", done) &&
+	     json_put_number(object, "bytes_total", total) &&
+	     json_put_number(object, "bytes_per_second", rate) &&
+	     json_put_number(object, "elapsed_ms", ns / 1000000);
 	if (ok && job->state == JOB_RUNNING && rate != 0 && total > done) {
-		ok = set_number(object, "seconds_left", (total - done) / rate);
+		ok = json_put_number(object, "seconds_left", (total - done) / rate);
 	}
 	return ok;
 }
@@ -103,10 +96,12 @@ static json_t *describe(const struct job *job)
 	bool ok = object != NULL && describe_progress(job, object);
 
 	if (ok && job->state == JOB_FAILED) {
+		const char *hint = job->error.hint[0] != '\0' ? job->error.hint : NULL;
+
 		ok = json_object_set_new(object, "error",
-					 json_pack("{s:s, s:s}", "code",
+					 json_pack("{s:s, s:s, s:s*}", "code",
 						   error_code_name(job->error.code), "message",
-						   job->error.msg)) == 0;
+						   job->error.msg, "hint", hint)) == 0;
 	}
 	if (!ok) {
 		json_decref(object);
@@ -122,7 +117,7 @@ static void add_event(struct jobs *jobs, const struct job *job)
 				job->ops->kind, "state", state_names[job->state]));
 }
 
-/* Its result is there. */
+/* Its result is there, or its thread is about to end. */
 static void finish(struct jobs *jobs)
 {
 	struct job *job = jobs->running;
@@ -130,6 +125,8 @@ static void finish(struct jobs *jobs)
 	if (jobs->has_thread) {
 		(void)pthread_join(jobs->thread, NULL);
 		jobs->has_thread = false;
+		/* The thread has posted, and will not again. */
+		loop_post_cancel(jobs->loop, &jobs->post);
 	}
 	jobs->running = NULL;
 	job->ended_ns = loop_now_ns();
@@ -140,7 +137,7 @@ static void finish(struct jobs *jobs)
 	} else {
 		job->state = JOB_FAILED;
 	}
-	job->ops->ended(job->arg);
+	job->ops->ended(job->arg, job->result, &job->error);
 	job->arg = NULL;
 	add_event(jobs, job);
 }
@@ -150,19 +147,65 @@ static void job_over(void *arg)
 	finish(arg);
 }
 
-static void do_work(void *arg)
+static int work(struct jobs *jobs, struct job *job)
 {
-	struct jobs *jobs = arg;
-	struct job *job = jobs->running;
+	int r = jobs->spawner != NULL ? jobs->spawner->enter(jobs->spawner, &job->error) : 0;
 
-	job->result = job->ops->run(job, job->arg, &job->error);
-	loop_post(jobs->loop, &jobs->over);
+	if (r < 0) {
+		return r;
+	}
+	return job_cancel_wanted(job) ? -ECANCELED : job->ops->run(job, job->arg, &job->error);
 }
 
 static void *run(void *arg)
 {
-	do_work(arg);
+	struct jobs *jobs = arg;
+
+	while (sem_wait(&jobs->go) != 0) {
+		VMM_BUG_ON(errno != EINTR);
+	}
+	(void)pthread_setname_np(pthread_self(), "job");
+	log_name_thread("job");
+	jobs->running->result = work(jobs, jobs->running);
+	loop_post(jobs->loop, &jobs->post);
 	return NULL;
+}
+
+static int start_thread(void *arg, struct error *e)
+{
+	struct jobs *jobs = arg;
+	pthread_attr_t attr;
+	int r = pthread_attr_init(&attr);
+
+	if (r == 0) {
+		(void)pthread_attr_setstacksize(&attr, WORKER_STACK_SIZE);
+		r = pthread_create(&jobs->thread, &attr, run, jobs);
+		(void)pthread_attr_destroy(&attr);
+	}
+	return r == 0 ? 0 : error_set_sys(e, ERROR_INTERNAL, r, "start a thread");
+}
+
+static void let_go(struct jobs *jobs)
+{
+	jobs->has_thread = true;
+	(void)sem_post(&jobs->go);
+}
+
+/* The spawner has done what it could. */
+static void told(void *arg, const struct error *failure)
+{
+	struct jobs *jobs = arg;
+	struct job *job = jobs->running;
+
+	if (failure != NULL) {
+		job->error = *failure;
+		job->result = failure->sys != 0 ? -failure->sys : -EIO;
+	} else {
+		let_go(jobs);
+	}
+	if (failure != NULL || jobs->ended) {
+		finish(jobs);
+	}
 }
 
 int jobs_create(struct jobs **ret, struct loop *loop, struct event_log *events, struct error *e)
@@ -174,16 +217,15 @@ int jobs_create(struct jobs **ret, struct loop *loop, struct event_log *events, 
 	}
 	jobs->loop = loop;
 	jobs->events = events;
-	jobs->over = (struct loop_post){ .run = job_over, .arg = jobs };
-	jobs->work = (struct loop_post){ .run = do_work, .arg = jobs };
-	(void)pthread_mutex_init(&jobs->lock, NULL);
+	jobs->post = (struct loop_post){ .run = job_over, .arg = jobs };
+	VMM_BUG_ON(sem_init(&jobs->go, 0, 0) != 0);
 	*ret = jobs;
 	return 0;
 }
 
-static void nothing(void *arg)
+void jobs_spawn_by(struct jobs *jobs, struct job_spawner *spawner)
 {
-	(void)arg;
+	jobs->spawner = spawner;
 }
 
 static void cancel(struct job *job)
@@ -195,33 +237,15 @@ static void cancel(struct job *job)
 
 void jobs_end(struct jobs *jobs)
 {
-	bool never_begun;
-
 	if (jobs == NULL) {
 		return;
 	}
+	jobs->ended = true;
 	if (jobs->running != NULL) {
 		cancel(jobs->running);
-	}
-	{
-		SCOPED_LOCK(&jobs->lock);
-		jobs->ended = true;
-		never_begun = jobs->work_waits;
-		jobs->work_waits = false;
-	}
-	if (jobs->worker_runs) {
-		/* Behind the job, if there is one. */
-		(void)worker_call(&jobs->worker, nothing, NULL);
-		worker_finish(&jobs->worker);
-		jobs->worker_runs = false;
-	}
-	if (jobs->running != NULL) {
-		if (never_begun) {
-			jobs->running->result = -ECANCELED;
+		if (jobs->has_thread) {
+			finish(jobs);
 		}
-		finish(jobs);
-		/* Its thread has ended: it has been posted, and will not be again. */
-		loop_post_cancel(jobs->loop, &jobs->over);
 	}
 }
 
@@ -231,59 +255,22 @@ void jobs_destroy(struct jobs *jobs)
 		return;
 	}
 	jobs_end(jobs);
-	(void)pthread_mutex_destroy(&jobs->lock);
+	(void)sem_destroy(&jobs->go);
 	free(jobs);
 }
 
-void jobs_expect_worker(struct jobs *jobs, bool expected)
-{
-	jobs->worker_expected = expected;
-}
-
-int jobs_start_worker(struct jobs *jobs, const char *name, int (*enter)(void *arg, struct error *e),
-		      void *arg, struct error *e)
+static int begin(struct jobs *jobs, struct error *e)
 {
 	int r;
 
-	SCOPED_LOCK(&jobs->lock);
-	if (jobs->ended || jobs->worker_runs) {
-		return 0;
-	}
-	r = worker_init(&jobs->worker, name, e);
-	if (r == 0) {
-		r = worker_start(&jobs->worker, enter, arg, e);
-	}
-	if (r < 0) {
-		worker_finish(&jobs->worker);
+	if (jobs->spawner == NULL) {
+		r = start_thread(jobs, e);
+		if (r == 0) {
+			let_go(jobs);
+		}
 		return r;
 	}
-	jobs->worker_runs = true;
-	if (jobs->work_waits) {
-		jobs->work_waits = false;
-		loop_post(&jobs->worker.loop, &jobs->work);
-	}
-	return 0;
-}
-
-/* 0, or an errno. */
-static int begin(struct jobs *jobs)
-{
-	int r;
-
-	{
-		SCOPED_LOCK(&jobs->lock);
-		if (jobs->worker_runs) {
-			loop_post(&jobs->worker.loop, &jobs->work);
-			return 0;
-		}
-		if (jobs->worker_expected) {
-			jobs->work_waits = true;
-			return 0;
-		}
-	}
-	r = pthread_create(&jobs->thread, NULL, run, jobs);
-	jobs->has_thread = r == 0;
-	return r;
+	return jobs->spawner->spawn(jobs->spawner, start_thread, told, jobs, e);
 }
 
 int jobs_start(struct jobs *jobs, const struct job_ops *ops, void *arg, uint64_t *id,
@@ -309,11 +296,11 @@ int jobs_start(struct jobs *jobs, const struct job_ops *ops, void *arg, uint64_t
 	job->state = JOB_RUNNING;
 	job->id = number;
 	jobs->running = job;
-	r = begin(jobs);
-	if (r != 0) {
+	r = begin(jobs, e);
+	if (r < 0) {
 		memset(job, 0, sizeof(*job));
 		jobs->running = NULL;
-		return error_set_sys(e, ERROR_INTERNAL, r, "%s: start a thread", ops->kind);
+		return error_prefix(e, "%s", ops->kind);
 	}
 	jobs->last = number;
 	*id = number;

@@ -6,133 +6,24 @@
  */
 #include "vmm/request.h"
 
-static const struct option serial_options[] = {
-	{ .verbatim = true,
-	  .type = OPTION_STRING,
-	  .offset = offsetof(struct serial_settings, output_path),
-	  .file = true,
-	  .json = "serial_out_path",
-	  .help = "file or FIFO that gets the serial port's output instead of the console" },
-	{ .type = OPTION_OBJECT,
-	  .object = &token_bucket_options,
-	  .offset = offsetof(struct serial_settings, limiter),
-	  .present = offsetof(struct serial_settings, has_limiter) + 1,
-	  .json = "rate_limiter",
-	  .help = "bytes of output; what is beyond is dropped" },
-};
-const struct option_table serial_settings_options = {
-	.name = "serial",
-	.options = serial_options,
-	.count = ARRAY_SIZE(serial_options),
-};
-
-static const struct option entropy_options[] = {
-	{ .type = OPTION_OBJECT,
-	  .object = &rate_limit_options,
-	  .offset = offsetof(struct entropy_settings, limiter),
-	  .present = offsetof(struct entropy_settings, has_limiter) + 1,
-	  .json = "rate_limiter",
-	  .help = "how fast the guest gets random numbers" },
-};
-const struct option_table entropy_settings_options = {
-	.name = "entropy",
-	.options = entropy_options,
-	.count = ARRAY_SIZE(entropy_options),
-};
-
-/* The first spelling of each is the one that is shown. */
-const struct option_value logger_levels[] = {
-	{ "Error", LOGGER_ERROR },  { "Warning", LOGGER_WARNING },
-	{ "Info", LOGGER_INFO },    { "Debug", LOGGER_DEBUG },
-	{ "Trace", LOGGER_TRACE },  { "Off", LOGGER_OFF },
-	{ "Warn", LOGGER_WARNING }, { NULL, 0 },
-};
-
-static const struct option logger_options[] = {
-	{ .name = "log-path",
-	  .type = OPTION_STRING,
-	  .offset = offsetof(struct logger_settings, path),
-	  .argument = "FILE",
-	  .file = true,
-	  .json = "log_path",
-	  .help = "file or FIFO for messages, in place of standard error" },
-	{ .name = "level",
-	  .type = OPTION_ENUM,
-	  .offset = offsetof(struct logger_settings, level),
-	  .values = logger_levels,
-	  .any_case = true,
-	  .argument = "LEVEL",
-	  .fallback = "Info",
-	  .json = "level",
-	  .help = "which messages are written: Off, Error, Warning, Info, Debug or Trace" },
-	{ .name = "show-level",
-	  .type = OPTION_FLAG,
-	  .offset = offsetof(struct logger_settings, show_level),
-	  .json = "show_level",
-	  .help = "lines of a log file say their level; vmm's own always do" },
-	{ .name = "show-log-origin",
-	  .type = OPTION_FLAG,
-	  .offset = offsetof(struct logger_settings, show_origin),
-	  .json = "show_log_origin",
-	  .help = "lines of a log file say which file and line they come from" },
-	{ .name = "module",
-	  .verbatim = true,
-	  .type = OPTION_STRING,
-	  .offset = offsetof(struct logger_settings, module),
-	  .argument = "NAME",
-	  .json = "module",
-	  .help = "only lines of parts whose name begins so: vmm::virtio, "
-		  "firecracker::api_server" },
-};
-const struct option_table logger_settings_options = {
-	.name = "logger",
-	.options = logger_options,
-	.count = ARRAY_SIZE(logger_options),
-};
-
-static const struct option metrics_options[] = {
-	{ .name = "metrics-path",
-	  .type = OPTION_STRING,
-	  .offset = offsetof(struct metrics_settings, path),
-	  .argument = "FILE",
-	  .file = true,
-	  .json = "metrics_path",
-	  .json_required = true,
-	  .help = "file or FIFO that gets a JSON object with all figures each minute" },
-	{ .type = OPTION_FLAG,
-	  .offset = offsetof(struct metrics_settings, emit_id),
-	  .json = "emit_id",
-	  .help = "begin each object with the id of the instance" },
-};
-const struct option_table metrics_settings_options = {
-	.name = "metrics",
-	.options = metrics_options,
-	.count = ARRAY_SIZE(metrics_options),
-	.open = true,
-};
-
-static const struct option drive_update_list[] = {
+static const struct option disk_update_list[] = {
 	{ .type = OPTION_STRING,
-	  .offset = offsetof(struct drive_update, id),
+	  .offset = offsetof(struct disk_update, id),
 	  .json = "drive_id",
 	  .json_required = true,
 	  .help = "the drive" },
 	{ .type = OPTION_STRING,
-	  .offset = offsetof(struct drive_update, path),
+	  .offset = offsetof(struct disk_update, path),
 	  .json = "path_on_host",
 	  .help = "another file or block device to put behind it" },
 	{ .type = OPTION_OBJECT,
 	  .object = &rate_limit_options,
-	  .offset = offsetof(struct drive_update, limiter),
-	  .present = offsetof(struct drive_update, has_limiter) + 1,
+	  .offset = offsetof(struct disk_update, limiter),
+	  .present = offsetof(struct disk_update, has_limiter) + 1,
 	  .json = "rate_limiter",
 	  .help = "new limits; a bucket that is not given stays as it is" },
 };
-const struct option_table drive_update_options = {
-	.name = "drive-update",
-	.options = drive_update_list,
-	.count = ARRAY_SIZE(drive_update_list),
-};
+const struct option_table disk_update_options = OPTION_TABLE("drive-update", disk_update_list);
 
 static const struct option net_update_list[] = {
 	{ .type = OPTION_STRING,
@@ -153,11 +44,26 @@ static const struct option net_update_list[] = {
 	  .json = "tx_rate_limiter",
 	  .help = "new limits of what the guest sends; a bucket that is not given stays" },
 };
-const struct option_table net_update_options = {
-	.name = "net-update",
-	.options = net_update_list,
-	.count = ARRAY_SIZE(net_update_list),
+const struct option_table net_update_options = OPTION_TABLE("net-update", net_update_list);
+
+static const struct option device_removal_list[] = {
+	{ .name = "timeout",
+	  .type = OPTION_DURATION,
+	  .offset = offsetof(struct device_removal, timeout_ns),
+	  .min = 1,
+	  .max = 86400000000000,
+	  .unit = "up to a day",
+	  .argument = "TIME",
+	  .fallback = "10s",
+	  .help = "how long the guest has to give it back; it may do so later as well" },
+	{ .name = "force",
+	  .type = OPTION_FLAG,
+	  .offset = offsetof(struct device_removal, force),
+	  .careful = true,
+	  .help = "take it away at once, whatever the guest does with it" },
 };
+const struct option_table device_removal_options =
+	OPTION_TABLE("device-removal", device_removal_list);
 
 static const struct option_value vm_states[] = {
 	{ "Paused", VM_WANTED_PAUSED },
@@ -172,11 +78,7 @@ static const struct option vm_update_list[] = {
 	  .json_required = true,
 	  .help = "what the VM shall be; being it already is no error" },
 };
-const struct option_table vm_update_options = {
-	.name = "vm-update",
-	.options = vm_update_list,
-	.count = ARRAY_SIZE(vm_update_list),
-};
+const struct option_table vm_update_options = OPTION_TABLE("vm-update", vm_update_list);
 
 static const struct option_value action_types[] = {
 	{ "InstanceStart", ACTION_INSTANCE_START },
@@ -194,12 +96,13 @@ static const struct option action_list[] = {
 	  .json = "action_type",
 	  .json_required = true,
 	  .help = "what to do" },
+	{ .type = OPTION_FLAG,
+	  .offset = offsetof(struct action, paused),
+	  .ours = true,
+	  .json = "paused",
+	  .help = "InstanceStart: the VM is paused before its first instruction" },
 };
-const struct option_table action_options = {
-	.name = "action",
-	.options = action_list,
-	.count = ARRAY_SIZE(action_list),
-};
+const struct option_table action_options = OPTION_TABLE("action", action_list);
 
 static const struct option console_update_list[] = {
 	{ .type = OPTION_U32,
@@ -217,112 +120,330 @@ static const struct option console_update_list[] = {
 	  .json_required = true,
 	  .help = "its height" },
 };
-const struct option_table console_update_options = {
-	.name = "console-update",
-	.options = console_update_list,
-	.count = ARRAY_SIZE(console_update_list),
+const struct option_table console_update_options =
+	OPTION_TABLE("console-update", console_update_list);
+
+static const struct option_value snapshot_types[] = {
+	{ "Full", SNAPSHOT_FULL },
+	{ "Diff", SNAPSHOT_DIFF },
+	{ NULL, 0 },
 };
+static const struct option disk_copy_list[] = {
+	{ .type = OPTION_STRING,
+	  .offset = offsetof(struct disk_copy_request, id),
+	  .json = "drive_id",
+	  .json_required = true,
+	  .help = "the drive" },
+	{ .type = OPTION_STRING,
+	  .offset = offsetof(struct disk_copy_request, path),
+	  .file = true,
+	  .json = "path_on_host",
+	  .json_required = true,
+	  .help = "the new file" },
+	{ .type = OPTION_FLAG,
+	  .offset = offsetof(struct disk_copy_request, reflink),
+	  .json = "reflink",
+	  .help = "fail rather than copy every byte while the VM stands still" },
+};
+const struct option_table disk_copy_options = OPTION_TABLE("disk-copy", disk_copy_list);
+
+static const struct option snapshot_request_list[] = {
+	{ .type = OPTION_ENUM,
+	  .offset = offsetof(struct snapshot_request, type),
+	  .values = snapshot_types,
+	  .fallback = "Full",
+	  .json = "snapshot_type",
+	  .help = "all memory, or what was written since the last snapshot" },
+	{ .type = OPTION_STRING,
+	  .offset = offsetof(struct snapshot_request, state_path),
+	  .file = true,
+	  .json = "snapshot_path",
+	  .help = "file for the state of the VM, which must be paused" },
+	{ .type = OPTION_STRING,
+	  .offset = offsetof(struct snapshot_request, memory_path),
+	  .file = true,
+	  .json = "mem_file_path",
+	  .help = "file for its memory" },
+	{ .type = OPTION_STRING,
+	  .offset = offsetof(struct snapshot_request, directory),
+	  .file = true,
+	  .ours = true,
+	  .json = "directory",
+	  .help = "directory for both, instead of two files; a VM that runs is paused meanwhile" },
+	{ .type = OPTION_FLAG,
+	  .offset = offsetof(struct snapshot_request, live),
+	  .ours = true,
+	  .json = "live",
+	  .help = "a VM that runs goes on while its memory is written" },
+	{ .type = OPTION_FLAG,
+	  .offset = offsetof(struct snapshot_request, compress),
+	  .ours = true,
+	  .json = "compress",
+	  .help = "memory is stored compressed (zstd): a restore unpacks it first" },
+	{ .type = OPTION_FLAG,
+	  .offset = offsetof(struct snapshot_request, with_disks),
+	  .ours = true,
+	  .json = "with_disks",
+	  .help = "the directory gets a copy of each drive that is written, disk-ID, of that "
+		  "moment" },
+	{ .type = OPTION_OBJECTS,
+	  .object = &disk_copy_options,
+	  .offset = offsetof(struct snapshot_request, copies),
+	  .ours = true,
+	  .json = "drive_copies",
+	  .help = "files of drives that are copied as they are in the snapshot" },
+	{ .type = OPTION_FLAG,
+	  .offset = offsetof(struct snapshot_request, background),
+	  .ours = true,
+	  .json = "background",
+	  .help = "answer when it has begun, with the number of its job" },
+};
+const struct option_table snapshot_request_options =
+	OPTION_TABLE("snapshot-create", snapshot_request_list);
+
+static const struct option net_override_list[] = {
+	{ .type = OPTION_STRING,
+	  .offset = offsetof(struct net_override, id),
+	  .json = "iface_id",
+	  .json_required = true,
+	  .help = "the network card" },
+	{ .type = OPTION_STRING,
+	  .offset = offsetof(struct net_override, tap),
+	  .json = "host_dev_name",
+	  .json_required = true,
+	  .help = "the tap that it is connected to now" },
+};
+const struct option_table net_override_options = OPTION_TABLE("net-override", net_override_list);
+
+static const struct option disk_override_list[] = {
+	{ .type = OPTION_STRING,
+	  .offset = offsetof(struct disk_override, id),
+	  .json = "drive_id",
+	  .json_required = true,
+	  .help = "the drive" },
+	{ .type = OPTION_STRING,
+	  .offset = offsetof(struct disk_override, path),
+	  .file = true,
+	  .json = "path_on_host",
+	  .help = "the file or block device that is behind it now" },
+	{ .type = OPTION_STRING,
+	  .offset = offsetof(struct disk_override, overlay),
+	  .file = true,
+	  .json = "overlay",
+	  .help = "the overlay that is over it now" },
+};
+const struct option_table disk_override_options = OPTION_TABLE("disk-override", disk_override_list);
+
+#define IN(member) .offset = offsetof(struct snapshot_load_request, member)
+static const struct option_value backends[] = {
+	{ "File", SNAPSHOT_BACKEND_FILE },
+	{ "Uffd", SNAPSHOT_BACKEND_UFFD },
+	{ NULL, 0 },
+};
+static const struct option backend_list[] = {
+	{ .type = OPTION_STRING,
+	  .offset = offsetof(struct snapshot_load_request, backend.path) -
+		    offsetof(struct snapshot_load_request, backend),
+	  .file = true,
+	  .json = "backend_path",
+	  .json_required = true,
+	  .help = "the memory file; of Uffd: the socket of who serves its pages" },
+	{ .type = OPTION_ENUM,
+	  .offset = offsetof(struct snapshot_load_request, backend.type) -
+		    offsetof(struct snapshot_load_request, backend),
+	  .values = backends,
+	  .json = "backend_type",
+	  .json_required = true,
+	  .help = "where the memory comes from" },
+};
+static const struct option_table backend_options = OPTION_TABLE("mem-backend", backend_list);
+
+static const struct option_value clocks[] = {
+	{ "resume", SNAPSHOT_CLOCK_RESUME },
+	{ "step", SNAPSHOT_CLOCK_STEP },
+	{ NULL, 0 },
+};
+static const struct option_value memories[] = {
+	{ "map", SNAPSHOT_MEMORY_MAP },
+	{ "verify", SNAPSHOT_MEMORY_VERIFY },
+	{ "read", SNAPSHOT_MEMORY_READ },
+	{ "lazy", SNAPSHOT_MEMORY_LAZY },
+	{ NULL, 0 },
+};
+static const struct option_value huge_pages[] = {
+	{ "Snapshot", SNAPSHOT_HUGE_PAGES_AS_SAVED },
+	{ "None", SNAPSHOT_HUGE_PAGES(VM_HUGE_PAGES_NONE) },
+	{ "Transparent", SNAPSHOT_HUGE_PAGES(VM_HUGE_PAGES_TRANSPARENT) },
+	{ "2M", SNAPSHOT_HUGE_PAGES(VM_HUGE_PAGES_2M) },
+	{ NULL, 0 },
+};
+static const struct option_value changed_disks[] = {
+	{ "refuse", CHANGED_DISKS_REFUSE },
+	{ "accept", CHANGED_DISKS_ACCEPT },
+	{ NULL, 0 },
+};
+static const struct option snapshot_load_list[] = {
+	{ .type = OPTION_STRING,
+	  IN(state_path),
+	  .file = true,
+	  .json = "snapshot_path",
+	  .help = "file with the state of the VM" },
+	{ .type = OPTION_STRING,
+	  IN(memory_path),
+	  .file = true,
+	  .deprecated = true,
+	  .json = "mem_file_path",
+	  .help = "file with its memory" },
+	{ .type = OPTION_OBJECT,
+	  .object = &backend_options,
+	  IN(backend),
+	  .present = offsetof(struct snapshot_load_request, has_backend) + 1,
+	  .json = "mem_backend",
+	  .help = "where its memory comes from" },
+	{ .type = OPTION_FLAG,
+	  IN(enable_diff),
+	  .deprecated = true,
+	  .json = "enable_diff_snapshots",
+	  .help = "track_dirty_pages, as it was called" },
+	{ .type = OPTION_FLAG,
+	  IN(track_dirty_pages),
+	  .json = "track_dirty_pages",
+	  .help = "note which pages the guest writes, for incremental snapshots" },
+	{ .type = OPTION_FLAG,
+	  IN(resume),
+	  .json = "resume_vm",
+	  .help = "the VM runs at once; else it is paused" },
+	{ .type = OPTION_OBJECTS,
+	  .object = &net_override_options,
+	  IN(nets),
+	  .json = "network_overrides",
+	  .help = "network cards that are connected to other taps now" },
+	{ .type = OPTION_FLAG,
+	  IN(clock_realtime),
+	  .json = "clock_realtime",
+	  .help = "the same as clock step" },
+	{ .type = OPTION_ENUM,
+	  IN(huge_pages),
+	  .values = huge_pages,
+	  .fallback = "Snapshot",
+	  .json = "huge_pages",
+	  .help = "pages of guest memory; Snapshot: as the machine had them" },
+	{ .name = "clock",
+	  .type = OPTION_ENUM,
+	  IN(clock),
+	  .values = clocks,
+	  .fallback = "resume",
+	  .ours = true,
+	  .json = "clock",
+	  .help = "the guest's clocks go on where they were, or step over the time between" },
+	{ .name = "memory-mode",
+	  .type = OPTION_ENUM,
+	  IN(memory),
+	  .values = memories,
+	  .argument = "map|verify|read|lazy",
+	  .fallback = "map",
+	  .ours = true,
+	  .json = "memory_mode",
+	  .help = "map: pages come from the file as they are needed, unchecked; verify: all are "
+		  "checked first; read: all are read and checked, and the file is not needed any "
+		  "more; lazy: they are read and checked as they are needed, the rest meanwhile" },
+	{ .name = "changed-disks",
+	  .type = OPTION_ENUM,
+	  IN(changed_disks),
+	  .values = changed_disks,
+	  .argument = "refuse|accept",
+	  .fallback = "refuse",
+	  .ours = true,
+	  .json = "changed_disks",
+	  .help = "what becomes of a directory's VM whose disks have changed since" },
+	{ .name = "disks-to",
+	  .type = OPTION_STRING,
+	  IN(disks_to),
+	  .file = true,
+	  .ours = true,
+	  .argument = "FOLDER",
+	  .json = "disks_to",
+	  .help = "each disk that the snapshot's directory has a copy of is copied to "
+		  "FOLDER/ID.img, "
+		  "which the VM has then" },
+	{ .type = OPTION_STRING,
+	  IN(directory),
+	  .file = true,
+	  .ours = true,
+	  .json = "directory",
+	  .help = "directory of a snapshot, instead of two files" },
+	{ .type = OPTION_OBJECTS,
+	  .object = &disk_override_options,
+	  IN(disks),
+	  .ours = true,
+	  .json = "drive_overrides",
+	  .help = "drives that have other files behind them now" },
+};
+#undef IN
+const struct option_table snapshot_load_options = OPTION_TABLE("snapshot-load", snapshot_load_list);
 
 #define BODY(table_, type_) .body = &(table_), .size = sizeof(type_)
-#define ANY_TIME	    .before_start = true, .after_start = true
+#define BEFORE		    .before_start = true
+#define AFTER		    .after_start = true
+#define REPLY		    .replies = true, BEFORE, AFTER
+#define REMOVAL \
+	BODY(device_removal_options, struct device_removal), .query = true, .has_id = true, AFTER
+#define REQUEST(type_, name_, help_, ...) \
+	[REQUEST_##type_] = { .name = (name_), .help = (help_), __VA_ARGS__ }
 
 const struct request_info request_infos[REQUEST_TYPES] = {
-	[REQUEST_GET_INSTANCE] = { .name = "GetInstance",
-				   .help = "Id, state and version of the instance.",
-				   .replies = true,
-				   ANY_TIME },
-	[REQUEST_GET_VERSION] = { .name = "GetVersion",
-				  .help = "Which API is spoken, and by which program.",
-				  .replies = true,
-				  ANY_TIME },
-	[REQUEST_GET_VM] = { .name = "GetVm",
-			     .help = "State, uptime, vCPUs, memory, the current job, how it ended.",
-			     .replies = true,
-			     ANY_TIME },
-	[REQUEST_GET_VM_CONFIG] = { .name = "GetVmConfig",
-				    .help = "All that is configured; a config file accepts it.",
-				    .replies = true,
-				    ANY_TIME },
-	[REQUEST_GET_MACHINE_CONFIG] = { .name = "GetMachineConfig",
-					 .help = "Processors, memory and what a reboot does.",
-					 .replies = true,
-					 ANY_TIME },
-	[REQUEST_GET_JOBS] = { .name = "GetJobs",
-			       .help = "The jobs that run or ran lately, the oldest first.",
-			       .replies = true,
-			       ANY_TIME },
-	[REQUEST_GET_JOB] = { .name = "GetJob",
-			      .help = "One job: how far it is, or how it ended.",
-			      .has_id = true,
-			      .replies = true,
-			      ANY_TIME },
-	[REQUEST_PUT_BOOT_SOURCE] = { .name = "PutBootSource",
-				      .help = "Names kernel, initrd and command line.",
-				      BODY(vm_boot_options, struct vm_boot_config),
-				      .before_start = true },
-	[REQUEST_PUT_MACHINE_CONFIG] = { .name = "PutMachineConfig",
-					 .help = "Sets the machine; what is not named gets its "
-						 "default.",
-					 BODY(vm_machine_options, struct vm_machine_config),
-					 .before_start = true },
-	[REQUEST_PATCH_MACHINE_CONFIG] = { .name = "PatchMachineConfig",
-					   .help = "Changes of the machine what is named.",
-					   BODY(vm_machine_options, struct vm_machine_config),
-					   .patch = true,
-					   .before_start = true },
-	[REQUEST_PUT_CPU_CONFIG] = { .name = "PutCpuConfig",
-				     .help = "Sets a CPU template: CPUID and MSRs, bit by bit.",
-				     .before_start = true },
-	[REQUEST_PUT_DRIVE] = { .name = "PutDrive",
-				.help = "Adds a drive, or replaces the one of that id.",
-				BODY(block_options, struct block_config),
-				.has_id = true,
-				.before_start = true },
-	[REQUEST_PUT_NET] = { .name = "PutNetworkInterface",
-			      .help = "Adds a network card, or replaces the one of that id.",
-			      BODY(vm_net_options, struct vm_net_config),
-			      .has_id = true,
-			      .before_start = true },
-	[REQUEST_PUT_SERIAL] = { .name = "PutSerial",
-				 .help = "Says where the serial port's output goes and how fast.",
-				 BODY(serial_settings_options, struct serial_settings),
-				 .before_start = true },
-	[REQUEST_PUT_ENTROPY] = { .name = "PutEntropy",
-				  .help = "Adds a source of random numbers.",
-				  BODY(entropy_settings_options, struct entropy_settings),
-				  .before_start = true },
-	[REQUEST_PUT_LOGGER] = { .name = "PutLogger",
-				 .help = "Says where messages go and which are written.",
-				 BODY(logger_settings_options, struct logger_settings),
-				 .before_start = true },
-	[REQUEST_PUT_METRICS] = { .name = "PutMetrics",
-				  .help = "Names a file that gets all figures each minute; once.",
-				  BODY(metrics_settings_options, struct metrics_settings),
-				  .before_start = true },
-	[REQUEST_PATCH_DRIVE] = { .name = "PatchDrive",
-				  .help = "Puts another file behind a drive, or limits it.",
-				  BODY(drive_update_options, struct drive_update),
-				  .has_id = true,
-				  .after_start = true },
-	[REQUEST_PATCH_NET] = { .name = "PatchNetworkInterface",
-				.help = "Limits a network card.",
-				BODY(net_update_options, struct net_update),
-				.has_id = true,
-				.after_start = true },
-	[REQUEST_PATCH_VM] = { .name = "PatchVm",
-			       .help = "Pauses or resumes the VM.",
-			       BODY(vm_update_options, struct vm_update),
-			       .after_start = true },
-	[REQUEST_PUT_ACTION] = { .name = "PutAction",
-				 .help = "Starts the VM, presses its buttons, resets or stops it.",
-				 BODY(action_options, struct action),
-				 ANY_TIME },
-	[REQUEST_PATCH_CONSOLE] = { .name = "PatchConsole",
-				    .help = "Tells the guest the size of the console's window.",
-				    BODY(console_update_options, struct console_update),
-				    ANY_TIME },
-	[REQUEST_DELETE_JOB] = { .name = "DeleteJob",
-				 .help = "Cancels a job.",
-				 .has_id = true,
-				 ANY_TIME },
+	REQUEST(GET_INSTANCE, "GetInstance", "Id, state and version of the instance.", REPLY),
+	REQUEST(GET_VERSION, "GetVersion", "Which API is spoken, and by which program.", REPLY),
+	REQUEST(GET_VM, "GetVm", "State, uptime, vCPUs, memory, the current job, how it ended.",
+		REPLY),
+	REQUEST(GET_VM_CONFIG, "GetVmConfig", "All that is configured; a config file accepts it.",
+		REPLY),
+	REQUEST(GET_MACHINE_CONFIG, "GetMachineConfig",
+		"Processors, memory and what a reboot does.", REPLY),
+	REQUEST(GET_JOBS, "GetJobs", "The jobs that run or ran lately, the oldest first.", REPLY),
+	REQUEST(GET_JOB, "GetJob", "One job: how far it is, or how it ended.", .has_id = true,
+		REPLY),
+	REQUEST(PUT_BOOT_SOURCE, "PutBootSource", "Names kernel, initrd and command line.",
+		BODY(vm_boot_options, struct vm_boot_config), BEFORE),
+	REQUEST(PUT_MACHINE_CONFIG, "PutMachineConfig",
+		"Sets the machine; what is not named gets its default.",
+		BODY(vm_machine_options, struct vm_machine_config), BEFORE),
+	REQUEST(PATCH_MACHINE_CONFIG, "PatchMachineConfig", "Changes of the machine what is named.",
+		BODY(vm_machine_options, struct vm_machine_config), .patch = true, BEFORE),
+	REQUEST(PUT_CPU_CONFIG, "PutCpuConfig", "Sets a CPU template: CPUID and MSRs, bit by bit.",
+		BEFORE),
+	REQUEST(PUT_DISK, "PutDrive",
+		"Adds a drive; before the start it replaces the one of that id.",
+		BODY(block_options, struct block_config), .has_id = true, BEFORE, AFTER),
+	REQUEST(PUT_NET, "PutNetworkInterface",
+		"Adds a network card; before the start it replaces the one of that id.",
+		BODY(vm_net_options, struct vm_net_config), .has_id = true, BEFORE, AFTER),
+	REQUEST(DELETE_DISK, "DeleteDrive", "Asks the guest to give a drive back, and removes it.",
+		REMOVAL),
+	REQUEST(DELETE_NET, "DeleteNetworkInterface",
+		"Asks the guest to give a network card back, and removes it.", REMOVAL),
+	REQUEST(PUT_SERIAL, "PutSerial", "Says where the serial port's output goes and how fast.",
+		BODY(serial_settings_options, struct serial_settings), BEFORE),
+	REQUEST(PUT_ENTROPY, "PutEntropy", "Adds a source of random numbers.",
+		BODY(entropy_settings_options, struct entropy_settings), BEFORE),
+	REQUEST(PUT_LOGGER, "PutLogger", "Says where messages go and which are written.",
+		BODY(logger_settings_options, struct logger_settings), BEFORE),
+	REQUEST(PUT_METRICS, "PutMetrics", "Names a file that gets all figures each minute; once.",
+		BODY(metrics_settings_options, struct metrics_settings), BEFORE),
+	REQUEST(PATCH_DISK, "PatchDrive", "Puts another file behind a drive, or limits it.",
+		BODY(disk_update_options, struct disk_update), .has_id = true, AFTER),
+	REQUEST(PATCH_NET, "PatchNetworkInterface", "Limits a network card.",
+		BODY(net_update_options, struct net_update), .has_id = true, AFTER),
+	REQUEST(PATCH_VM, "PatchVm", "Pauses or resumes the VM.",
+		BODY(vm_update_options, struct vm_update), AFTER),
+	REQUEST(PUT_SNAPSHOT, "CreateSnapshot", "Writes a snapshot of the VM.",
+		BODY(snapshot_request_options, struct snapshot_request), AFTER),
+	REQUEST(PUT_SNAPSHOT_LOAD, "LoadSnapshot",
+		"Loads a snapshot, instead of configuring and starting a VM.",
+		BODY(snapshot_load_options, struct snapshot_load_request), BEFORE),
+	REQUEST(PUT_ACTION, "PutAction", "Starts the VM, presses its buttons, resets or stops it.",
+		BODY(action_options, struct action), BEFORE, AFTER),
+	REQUEST(PATCH_CONSOLE, "PatchConsole", "Tells the guest the size of the console's window.",
+		BODY(console_update_options, struct console_update), BEFORE, AFTER),
+	REQUEST(DELETE_JOB, "DeleteJob", "Cancels a job.", .has_id = true, BEFORE, AFTER),
 };

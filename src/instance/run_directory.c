@@ -27,10 +27,18 @@
 
 #define AUTOMATIC_NAMES 10000
 
-static const char *const sockets[] = { RUN_API_SOCKET, "console.sock" };
-static const char *const files[] = { "console.log", "vmm.log", RUN_EXIT_FILE };
-/* Nobody looks at it before the end: it need not go before the start. */
-static const char *const late_files[] = { "events.json" };
+/* Nobody looks at what is late before the end: it need not go before the start. */
+static const struct content {
+	const char *name;
+	bool socket, late;
+} contents[] = {
+	{ RUN_API_SOCKET, .socket = true },
+	{ "console.sock", .socket = true },
+	{ "console.log" },
+	{ "vmm.log" },
+	{ RUN_EXIT_FILE },
+	{ "events.json", .late = true },
+};
 
 int run_directory_root(char *buf, size_t size, struct error *e)
 {
@@ -234,11 +242,10 @@ static int write_pid(int fd, const char *shown, struct error *e)
 
 static int remove_remains(const struct run_directory *dir, struct error *e)
 {
-	for (size_t i = 0; i < ARRAY_SIZE(sockets) + ARRAY_SIZE(files); i++) {
-		const char *name =
-			i < ARRAY_SIZE(sockets) ? sockets[i] : files[i - ARRAY_SIZE(sockets)];
+	for (size_t i = 0; i < ARRAY_SIZE(contents); i++) {
+		const char *name = contents[i].name;
 
-		if (unlinkat(dir->fd, name, 0) < 0 && errno != ENOENT) {
+		if (!contents[i].late && unlinkat(dir->fd, name, 0) < 0 && errno != ENOENT) {
 			(void)error_set_sys(e, ERROR_CONFIG, errno, "remove '%s/%s'", dir->path,
 					    name);
 			return error_hint(e, "an earlier VM cannot have left it: look at it");
@@ -343,11 +350,11 @@ static int claim_any(struct run_directory *ret, int root_fd, const char *root, b
 	return error_hint(e, "vmm ps -a lists them, vmm rm removes what ended ones left");
 }
 
-int run_directory_claim(struct run_directory *dir, const char *name, struct error *e)
+static int claim(struct run_directory *dir, const char *name, bool undefined, struct error *e)
 {
 	char root[RUN_DIRECTORY_PATH_SIZE];
 	auto_close int root_fd = -1;
-	int r = name != NULL ? vm_name_validate(name, e) : 0;
+	int r = vm_name_validate(name, e);
 
 	if (r == 0) {
 		r = run_root_open(true, root, &root_fd, e);
@@ -356,16 +363,17 @@ int run_directory_claim(struct run_directory *dir, const char *name, struct erro
 		return r;
 	}
 	return name != NULL ? claim_name(dir, root_fd, root, name, e)
-			    : claim_any(dir, root_fd, root, false, e);
+			    : claim_any(dir, root_fd, root, undefined, e);
+}
+
+int run_directory_claim(struct run_directory *dir, const char *name, struct error *e)
+{
+	return claim(dir, name, false, e);
 }
 
 int run_directory_claim_undefined(struct run_directory *dir, struct error *e)
 {
-	char root[RUN_DIRECTORY_PATH_SIZE];
-	auto_close int root_fd = -1;
-	int r = run_root_open(true, root, &root_fd, e);
-
-	return r == 0 ? claim_any(dir, root_fd, root, true, e) : r;
+	return claim(dir, NULL, true, e);
 }
 
 int run_directory_listen(const struct run_directory *dir, const char *file, int *ret,
@@ -405,18 +413,14 @@ void run_directory_finish(struct run_directory *dir)
 	if (dir->path[0] == '\0') {
 		return;
 	}
-	for (size_t i = 0; i < ARRAY_SIZE(sockets); i++) {
-		(void)unlinkat(dir->fd, sockets[i], 0);
+	for (size_t i = 0; i < ARRAY_SIZE(contents); i++) {
+		if (contents[i].socket || !dir->keep) {
+			(void)unlinkat(dir->fd, contents[i].name, 0);
+		}
 	}
 	if (!dir->keep) {
 		char itself[sizeof(dir->name) + 3];
 
-		for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
-			(void)unlinkat(dir->fd, files[i], 0);
-		}
-		for (size_t i = 0; i < ARRAY_SIZE(late_files); i++) {
-			(void)unlinkat(dir->fd, late_files[i], 0);
-		}
 		/* From here on the next one may have the directory: it is only removed if it is
 		 * empty. */
 		(void)unlinkat(dir->fd, RUN_LOCK_FILE, 0);

@@ -19,12 +19,12 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "run_directory_internal.h"
 #include "vmm/cleanup.h"
 #include "vmm/definition_store.h"
+#include "vmm/loop.h"
 #include "vmm/vm_config.h"
 
 #define CONNECT_SECONDS 5
@@ -182,21 +182,13 @@ int run_directory_process(int dir_fd, int *pidfd, pid_t *pid, struct error *e)
 	return 0;
 }
 
-static int64_t now_ms(void)
-{
-	struct timespec now;
-
-	(void)clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 int run_directory_wait(int dir_fd, int timeout_ms, struct error *e)
 {
-	int64_t end = now_ms() + timeout_ms;
+	int64_t end = loop_now_ms() + timeout_ms;
 
 	while (run_is_alive(dir_fd)) {
 		struct pollfd process = { .fd = -1, .events = POLLIN };
-		int64_t left = timeout_ms < 0 ? INT32_MAX : end - now_ms();
+		int64_t left = timeout_ms < 0 ? INT32_MAX : end - loop_now_ms();
 		bool known;
 		pid_t pid;
 

@@ -58,17 +58,17 @@ static void input_ready(struct console_channel *channel)
 	}
 }
 
-struct console_channel *serial_file_init(struct serial_file *file, const struct config_store *store,
+struct console_channel *serial_file_init(struct serial_file *file, const struct config *config,
 					 struct console_channel *inner)
 {
 	const struct rate_limit_config limiter = {
-		.bandwidth = store->serial.limiter,
-		.has_bandwidth = store->has_serial && store->serial.has_limiter,
+		.bandwidth = config->vm.serial.limiter,
+		.has_bandwidth = config->vm.has_serial && config->vm.serial.has_limiter,
 	};
 
 	file->channel = (struct console_channel){ .output = output, .input_ready = input_ready };
 	file->inner = inner;
-	file->fd = store->serial_fd;
+	file->fd = config->serial_fd;
 	rate_limit_init(&file->limiter, &limiter);
 	if (file->fd < 0 && !rate_limit_active(&file->limiter)) {
 		return inner;

@@ -5,7 +5,7 @@
  *	console=ttyS0		messages and /dev/console go to the serial port; without it a stock kernel is mute
  *	console=hvc0		instead, if that is the console which the user sees; silent until its driver is loaded
  *	panic=-1		reboot at once after a panic, so that the VMM sees the end; the default waits for ever
- *	pci=off			there is none, and looking for one takes hundreds of exits
+ *	pci=off			where there is none: looking for one takes hundreds of exits
  *	root=/dev/vda rw|ro	the first disk; Linux mounts read-only unless told otherwise; root=PARTUUID=... names a partition
  *	quiet			only if asked for: each character on the serial port is an exit
  *
@@ -170,7 +170,9 @@ static int add_our_words(struct line *line, const struct cmdline_request *reques
 		add(line, "console=hvc0");
 	}
 	add(line, "panic=-1");
-	add(line, "pci=off");
+	if (!request->pci) {
+		add(line, "pci=off");
+	}
 	if (request->quiet) {
 		add(line, "quiet");
 	}

@@ -27,7 +27,7 @@ static int check_segment(const struct source *src, unsigned int index,
 {
 	uint64_t gpa = seg->gpa;
 	uint64_t memsz = seg->memsz;
-	uint64_t low_end = memmap_low_end(mem);
+	uint64_t low_end = arch_low_end(mem);
 	uint64_t end;
 
 	if (!range_within(seg->offset, seg->filesz, file_size)) {
@@ -52,7 +52,7 @@ static int check_segment(const struct source *src, unsigned int index,
 		return error_hint(e, "boot structures are there: link the kernel to 0x%x or higher",
 				  PLATFORM_KERNEL_MIN);
 	}
-	if (guest_memory_translate(mem, seg->gpa, seg->memsz) == NULL) {
+	if (guest_memory_read_pointer(mem, seg->gpa, seg->memsz) == NULL) {
 		source_error(src, e,
 			     "ELF segment %u (0x%" PRIx64 "-0x%" PRIx64
 			     ") is outside RAM (0-0x%" PRIx64 ")",

@@ -60,7 +60,7 @@ static int too_large(const struct source *src, uint64_t size, const struct guest
 			     " bytes) into RAM of "
 			     "%" PRIu64 " below 0x%" PRIx64,
 			     size, kernel_size, mem->size,
-			     MIN(kernel->initrd_end, memmap_low_end(mem)));
+			     MIN(kernel->initrd_end, arch_low_end(mem)));
 	}
 	if (size > PLATFORM_RAM_LOW_END || mib > PLATFORM_RAM_LOW_END >> 20 ||
 	    mib << 20 > kernel->initrd_end) {
@@ -76,7 +76,7 @@ static int too_large(const struct source *src, uint64_t size, const struct guest
 int initrd_load(const struct loader_image *images, uint32_t count, struct guest_memory *mem,
 		const struct kernel *kernel, struct initrd *initrd, struct error *e)
 {
-	gpa_t end = MIN(kernel->initrd_end, memmap_low_end(mem));
+	gpa_t end = MIN(kernel->initrd_end, arch_low_end(mem));
 	struct pile pile = { 0 };
 	gpa_t gpa = 0, at;
 	int r = 0;

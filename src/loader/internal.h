@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What the files of src/loader share. A load goes: source (the file) -> detect -> bzimage or elf
- * (the kernel into RAM) -> initrd -> command line, memory map and boot_params or start_info -> long
- * mode tables. Nothing is kept between two loads.
+ * What the files of src/loader share. A load goes: source (the file) -> detect -> elf or an image of
+ * the architecture's (the kernel into RAM) -> initrd -> command line -> the architecture's boot data.
+ * Nothing is kept between two loads.
  */
 #ifndef VMM_LOADER_INTERNAL_H
 #define VMM_LOADER_INTERNAL_H
-
-#include <asm/bootparam.h>
 
 #include "vmm/error.h"
 #include "vmm/guest_memory.h"
@@ -54,6 +52,8 @@ int detect_image(const struct source *src, enum image_format *format, struct err
 /* What is wrong with a kernel has been said: the cure, unless whoever found it knew a better one. */
 int detect_hint(struct error *e);
 
+#define KERNEL_HEADER_MAX 128
+
 /* A kernel in RAM, as the later steps need it. */
 struct kernel {
 	enum boot_protocol protocol;
@@ -65,8 +65,9 @@ struct kernel {
 	enum loader_answer reads_acpi, knows_device_words;
 	bool is_linux;
 	bool look_for_words; /* asked for */
+	/* What the architecture keeps of the image for its boot data; x86: the setup header. */
 	bool has_header;
-	struct setup_header header; /* as in the file, zero-extended; if has_header */
+	uint8_t header[KERNEL_HEADER_MAX];
 };
 
 /* elf.c */
@@ -113,25 +114,6 @@ void traits_read(const struct guest_memory *mem, const struct elf_image *elf,
 int elf_load(const struct source *src, struct guest_memory *mem, struct kernel *kernel,
 	     struct error *e);
 
-/* bzimage.c */
-struct bzimage {
-	struct setup_header header;
-	uint64_t code_offset, code_size;       /* the protected-mode part in the file */
-	uint64_t payload_offset, payload_size; /* in the file; size 0: none */
-	gpa_t load;			       /* where the protected-mode part goes */
-	uint64_t init_size;
-};
-
-int bzimage_parse(struct bzimage *bz, const struct source *src, struct error *e);
-int bzimage_load(const struct source *src, struct guest_memory *mem, struct kernel *kernel,
-		 struct error *e);
-
-/* unpack.c: the payload of a bzImage, unpacked here. */
-/* False if the packing is left to the guest; then nothing was done. */
-bool unpack_supported(const struct bzimage *bz, const struct source *src);
-int unpack_load(const struct bzimage *bz, const struct source *src, struct guest_memory *mem,
-		struct kernel *kernel, struct error *e);
-
 /* Takes the unpacked bytes in order. */
 struct unpack_sink {
 	int (*write)(struct unpack_sink *sink, const uint8_t *data, size_t len, struct error *e);
@@ -174,31 +156,17 @@ struct initrd {
 int initrd_load(const struct loader_image *images, uint32_t count, struct guest_memory *mem,
 		const struct kernel *kernel, struct initrd *initrd, struct error *e);
 
-/* memmap.c: the memory map that E820 and PVH share; types are those of the ACPI specification §15.
+/*
+ * What each architecture has in a folder of its own, here x86/: its image formats beside ELF, and what
+ * a kernel finds in RAM when it starts; fills entry->info and what else the vCPU needs.
  */
-#define MEMMAP_RAM	   1
-#define MEMMAP_RESERVED	   2
-#define MEMMAP_ENTRIES_MAX 4
-
-struct memmap_entry {
-	gpa_t base;
-	uint64_t size;
-	uint32_t type;
-};
-
-uint32_t memmap_build(const struct guest_memory *mem, struct memmap_entry *entries);
-/* First address beyond the RAM that starts at 0. */
-gpa_t memmap_low_end(const struct guest_memory *mem);
-
-/* boot_params.c, pvh.c: each writes its structure and fills entry->info. */
-int boot_params_write(struct guest_memory *mem, const struct kernel *kernel,
-		      const struct initrd *initrd, gpa_t rsdp, struct boot_entry *entry,
-		      struct error *e);
-int pvh_write(struct guest_memory *mem, const struct initrd *initrd, gpa_t rsdp,
-	      struct boot_entry *entry, struct error *e);
-
-/* longmode.c: page tables and GDT. */
-int longmode_write(struct guest_memory *mem, struct boot_entry *entry, struct error *e);
+int arch_load_image(const struct source *src, enum image_format format, struct guest_memory *mem,
+		    struct kernel *kernel, struct error *e);
+int arch_write_boot_data(struct guest_memory *mem, const struct kernel *kernel,
+			 const struct initrd *initrd, gpa_t rsdp, struct boot_entry *entry,
+			 struct error *e);
+/* First address beyond the RAM that starts where RAM does. */
+gpa_t arch_low_end(const struct guest_memory *mem);
 
 /* cmdline.c: copies the complete command line to where both protocols find it. */
 int cmdline_write(struct guest_memory *mem, const struct kernel *kernel, const char *cmdline,

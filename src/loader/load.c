@@ -16,14 +16,8 @@ static int load_kernel(const struct source *src, struct guest_memory *mem, struc
 	if (r != 0) {
 		return r;
 	}
-	switch (format) {
-	case IMAGE_BZIMAGE:
-		return bzimage_load(src, mem, kernel, e);
-	case IMAGE_ELF:
-		return elf_load(src, mem, kernel, e);
-	default:
-		return source_error(src, e, "it is packed twice");
-	}
+	return format == IMAGE_ELF ? elf_load(src, mem, kernel, e)
+				   : arch_load_image(src, format, mem, kernel, e);
 }
 
 int loader_check_kernel(const struct loader_image *kernel, struct error *e)
@@ -59,7 +53,7 @@ int loader_load(struct guest_memory *mem, const struct loader_request *request,
 	struct source src;
 	int r;
 
-	if (memmap_low_end(mem) < PLATFORM_MEMORY_MIN) {
+	if (arch_low_end(mem) < PLATFORM_MEMORY_MIN) {
 		return error_set(e, ERROR_INTERNAL, 0, "no RAM at address 0");
 	}
 	kernel.look_for_words = request->acpi_off;
@@ -84,14 +78,7 @@ int loader_load(struct guest_memory *mem, const struct loader_request *request,
 	}
 	result.protocol = kernel.protocol;
 	result.entry = kernel.entry;
-	if (kernel.protocol == BOOT_PVH) {
-		r = pvh_write(mem, &initrd, request->rsdp, &result, e);
-	} else {
-		r = boot_params_write(mem, &kernel, &initrd, request->rsdp, &result, e);
-		if (r == 0) {
-			r = longmode_write(mem, &result, e);
-		}
-	}
+	r = arch_write_boot_data(mem, &kernel, &initrd, request->rsdp, &result, e);
 	if (r == 0) {
 		*entry = result;
 	}

@@ -166,7 +166,7 @@ int source_read(const struct source *src, uint64_t offset, void *buf, uint64_t l
 int source_load(const struct source *src, uint64_t offset, struct guest_memory *mem, gpa_t gpa,
 		uint64_t len, struct error *e)
 {
-	uint8_t *host = guest_memory_translate(mem, gpa, len);
+	uint8_t *host = guest_memory_write_pointer(mem, gpa, len);
 	int r;
 
 	if (host == NULL) {
@@ -174,7 +174,7 @@ int source_load(const struct source *src, uint64_t offset, struct guest_memory *
 				    len, gpa);
 	}
 	r = source_read(src, offset, host, len, e);
-	guest_memory_mark_dirty(mem, host, len);
+	guest_memory_written(mem, host, len);
 	return r;
 }
 
@@ -182,18 +182,18 @@ int memory_write_sparse(struct guest_memory *mem, gpa_t gpa, const uint8_t *data
 			struct error *e)
 {
 	static const uint8_t zeroes[PAGE_SIZE_4K];
-	uint8_t *host = guest_memory_translate(mem, gpa, len);
+	uint8_t *host = guest_memory_write_pointer(mem, gpa, len);
 	uint64_t n;
 
 	if (host == NULL) {
 		return error_set(e, ERROR_INTERNAL, 0,
 				 "0x%" PRIx64 " bytes at 0x%" PRIx64 " are outside RAM", len, gpa);
 	}
-	guest_memory_mark_dirty(mem, host, len);
 	for (; len != 0; gpa += n, host += n, data += n, len -= n) {
 		n = MIN(len, PAGE_SIZE_4K - gpa % PAGE_SIZE_4K);
 		if (memcmp(data, zeroes, n) != 0) {
 			memcpy(host, data, n);
+			guest_memory_written(mem, host, n);
 		}
 	}
 	return 0;

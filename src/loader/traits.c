@@ -22,7 +22,7 @@ static bool has_string(const struct guest_memory *mem, const struct elf_image *e
 
 	for (uint32_t i = 0; i < elf->segment_count; i++) {
 		const struct elf_segment *seg = &elf->segments[i];
-		const uint8_t *host = guest_memory_translate(mem, seg->gpa, seg->filesz);
+		const uint8_t *host = guest_memory_read_pointer(mem, seg->gpa, seg->filesz);
 
 		if (host != NULL && memmem(host, seg->filesz, string, len) != NULL) {
 			return true;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What all network back ends share: names, addresses, passed descriptors. Main thread, but for
- * netdev_set_offloads(). Names and descriptors come from the user; nothing here sees a frame.
+ * netdev_set_offloads() and netdev_attach_queue(). Names and descriptors come from the user; nothing here sees a frame.
  * Nothing is saved.
  */
 #include "vmm/netdev.h"
@@ -39,11 +39,37 @@ struct netdev *netdev_new(const struct netdev_ops *ops, struct error *e, const c
 
 void netdev_destroy(struct netdev *netdev)
 {
-	if (netdev == NULL) {
-		return;
+	while (netdev != NULL) {
+		struct netdev *more = netdev->more;
+
+		close_fd(&netdev->fd);
+		free(netdev);
+		netdev = more;
 	}
-	close_fd(&netdev->fd);
-	free(netdev);
+}
+
+uint32_t netdev_count(const struct netdev *netdev)
+{
+	uint32_t count = 0;
+
+	for (; netdev != NULL; netdev = netdev->more) {
+		count++;
+	}
+	return count;
+}
+
+int netdev_attach_queue(struct netdev *netdev, bool attach)
+{
+	int r;
+
+	if (attach == !netdev->detached) {
+		return 0;
+	}
+	r = netdev->ops->attach_queue(netdev, attach);
+	if (r == 0) {
+		netdev->detached = !attach;
+	}
+	return r;
 }
 
 int netdev_set_mtu(struct netdev *netdev, uint32_t mtu, struct error *e)

@@ -71,11 +71,31 @@ static int tap_set_offloads(struct netdev *netdev, uint32_t offloads)
 	return 0;
 }
 
+/* A queue that is detached is as one of an interface that nobody sends to. */
+static int tap_attach_queue(struct netdev *netdev, bool attach)
+{
+	struct ifreq ifr = { .ifr_flags = attach ? IFF_ATTACH_QUEUE : IFF_DETACH_QUEUE };
+
+	if (ioctl(netdev->fd, TUNSETQUEUE, &ifr) != 0) {
+		return errno == EBADFD ? -ENODEV : -errno;
+	}
+	return 0;
+}
+
 static const struct syscall_rule tap_rules[] = {
 	SYSCALL("readv"),
 	SYSCALL("writev"),
 	SYSCALL_IOCTL(TUNSETOFFLOAD),
+	SYSCALL_IOCTL(TUNSETQUEUE),
 };
+
+static const struct syscall_rule open_rules[] = {
+	SYSCALL_IOCTL(SIOCGIFMTU),
+	SYSCALL_IOCTL(TUNSETIFF),
+	SYSCALL_IOCTL(TUNSETVNETHDRSZ),
+	SYSCALL("poll"),
+};
+const struct syscall_list netdev_open_syscalls = SYSCALL_LIST(open_rules);
 
 const struct netdev_ops netdev_tap_ops = {
 	.kind = "tap",
@@ -83,6 +103,7 @@ const struct netdev_ops netdev_tap_ops = {
 	.receive = tap_receive,
 	.send = tap_send,
 	.set_offloads = tap_set_offloads,
+	.attach_queue = tap_attach_queue,
 };
 
 /* Common end of both ways to a tap: `netdev->fd` is attached to an interface. */
@@ -102,24 +123,32 @@ static int tap_prepare(struct netdev *netdev, struct error *e)
 	return 0;
 }
 
-/* Asks the kernel of the interface `name` in our network namespace; negative errno. */
-static int ask(const char *name, unsigned long request, struct ifreq *ifr)
+int netdev_open_query(void)
 {
-	auto_close int sock = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	int sock = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 
-	if (sock < 0) {
-		return -errno;
+	return sock >= 0 ? sock : -errno;
+}
+
+/* Asks the kernel of the interface `name` in our network namespace; negative errno. By that socket or,
+ * if there is none, by one of its own. */
+static int ask(int query, const char *name, unsigned long request, struct ifreq *ifr)
+{
+	auto_close int own = query < 0 ? netdev_open_query() : -1;
+
+	if (query < 0 && own < 0) {
+		return own;
 	}
 	*ifr = (struct ifreq){ 0 };
 	memcpy(ifr->ifr_name, name, strlen(name));
-	return ioctl(sock, request, ifr) == 0 ? 0 : -errno;
+	return ioctl(query < 0 ? own : query, request, ifr) == 0 ? 0 : -errno;
 }
 
 /* *mtu is 0 if there is no such interface. */
-static int look_up(const char *name, uint32_t *mtu, struct error *e)
+static int look_up(int query, const char *name, uint32_t *mtu, struct error *e)
 {
 	struct ifreq ifr = { 0 };
-	int r = ask(name, SIOCGIFMTU, &ifr);
+	int r = ask(query, name, SIOCGIFMTU, &ifr);
 
 	if (r < 0 && r != -ENODEV) {
 		return error_set_sys(e, ERROR_NET, -r, "tap '%s'", name);
@@ -182,30 +211,41 @@ static int attach_error(int sys, const char *name, struct error *e)
 	}
 }
 
-static int attach(int fd, const char *name, struct error *e)
+static int set_interface(int fd, const char *name, bool several)
 {
 	struct ifreq ifr = { .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR };
 
-	memcpy(ifr.ifr_name, name, strlen(name));
-	if (ioctl(fd, TUNSETIFF, &ifr) == 0) {
-		return 0;
+	if (several) {
+		ifr.ifr_flags = (short)(ifr.ifr_flags | IFF_MULTI_QUEUE);
 	}
-	if (errno == EINVAL) {
-		/* An interface that was made for several queues wants to be asked for one of them.
-		 */
-		ifr.ifr_flags = (short)(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE);
-		if (ioctl(fd, TUNSETIFF, &ifr) == 0) {
+	memcpy(ifr.ifr_name, name, strlen(name));
+	return ioctl(fd, TUNSETIFF, &ifr) == 0 ? 0 : -errno;
+}
+
+static int attach(int fd, const char *name, bool several, struct error *e)
+{
+	int r = set_interface(fd, name, several);
+
+	/* An interface has to be asked for as it was made, for one queue or for one of several. */
+	if (r == -EINVAL && set_interface(fd, name, !several) == 0) {
+		if (!several) {
 			return 0;
 		}
+		(void)error_set(e, ERROR_NET, EINVAL, "tap '%s' was made for one queue", name);
+		return error_hint(e,
+				  "make it for several: sudo ip tuntap del %s mode tap; sudo ip "
+				  "tuntap add %s mode tap user $USER vnet_hdr multi_queue",
+				  name, name);
 	}
-	return attach_error(errno, name, e);
+	return r == 0 ? 0 : attach_error(-r, name, e);
 }
 
 /* Opens the interface, or makes it: TUNSETIFF does either. */
-static int claim(int *ret, const char *name, bool *made, uint32_t *mtu, struct error *e)
+static int claim(int *ret, const char *name, bool several, int query, bool *made, uint32_t *mtu,
+		 struct error *e)
 {
 	auto_close int fd = -1;
-	int r = look_up(name, mtu, e);
+	int r = look_up(query, name, mtu, e);
 
 	if (r < 0) {
 		return r;
@@ -213,13 +253,13 @@ static int claim(int *ret, const char *name, bool *made, uint32_t *mtu, struct e
 	*made = *mtu == 0;
 	r = open_tun(&fd, name, e);
 	if (r == 0) {
-		r = attach(fd, name, e);
+		r = attach(fd, name, several, e);
 	}
 	if (*made && (r == -EPERM || r == -EACCES)) {
 		return missing(name, e);
 	}
 	if (r == 0 && *made) {
-		r = look_up(name, mtu, e);
+		r = look_up(query, name, mtu, e);
 	}
 	if (r == 0) {
 		*ret = take_fd(&fd);
@@ -227,16 +267,62 @@ static int claim(int *ret, const char *name, bool *made, uint32_t *mtu, struct e
 	return r;
 }
 
-int netdev_claim_tap(int *ret, const char *name, struct error *e)
+int netdev_claim_tap(int *ret, const char *name, bool several, struct error *e)
 {
 	uint32_t mtu;
 	bool made;
 	int r = netdev_check_name(name, e);
 
-	return r == 0 ? claim(ret, name, &made, &mtu, e) : r;
+	return r == 0 ? claim(ret, name, several, -1, &made, &mtu, e) : r;
 }
 
-int netdev_open_tap(struct netdev **ret, const char *name, struct error *e)
+/* One more queue, which gives no frames yet. */
+static int open_queue(struct netdev **ret, const struct netdev *first, struct error *e)
+{
+	struct netdev *netdev = netdev_new(&netdev_tap_ops, e, "%s", first->name);
+	int r = netdev != NULL ? open_tun(&netdev->fd, first->name, e) : -ENOMEM;
+
+	if (r == 0) {
+		r = attach(netdev->fd, first->name, true, e);
+	}
+	if (r == 0) {
+		r = tap_prepare(netdev, e);
+	}
+	if (r == 0) {
+		r = netdev_attach_queue(netdev, false);
+		if (r < 0) {
+			(void)error_set_sys(e, ERROR_NET, -r, "tap '%s': detach a queue",
+					    first->name);
+		}
+	}
+	if (r < 0) {
+		netdev_destroy(netdev);
+		return r;
+	}
+	*ret = netdev;
+	return 0;
+}
+
+int netdev_add_queues(struct netdev *first, uint32_t count, struct error *e)
+{
+	struct netdev *last = first;
+
+	for (uint32_t i = netdev_count(first); i < count; i++) {
+		int r;
+
+		while (last->more != NULL) {
+			last = last->more;
+		}
+		r = open_queue(&last->more, first, e);
+		if (r < 0) {
+			return error_prefix(e, "queue %u", i + 1);
+		}
+	}
+	return 0;
+}
+
+int netdev_open_tap_by(int query, struct netdev **ret, const char *name, bool several,
+		       struct error *e)
 {
 	struct netdev *netdev;
 	int r;
@@ -249,7 +335,7 @@ int netdev_open_tap(struct netdev **ret, const char *name, struct error *e)
 	if (netdev == NULL) {
 		return -ENOMEM;
 	}
-	r = claim(&netdev->fd, name, &netdev->made, &netdev->mtu_max, e);
+	r = claim(&netdev->fd, name, several, query, &netdev->made, &netdev->mtu_max, e);
 	if (r == 0) {
 		r = tap_prepare(netdev, e);
 	}
@@ -259,6 +345,11 @@ int netdev_open_tap(struct netdev **ret, const char *name, struct error *e)
 	}
 	*ret = netdev;
 	return 0;
+}
+
+int netdev_open_tap(struct netdev **ret, const char *name, bool several, struct error *e)
+{
+	return netdev_open_tap_by(-1, ret, name, several, e);
 }
 
 /* The descriptor is a tap's, and set up in the way that we need. */
@@ -297,9 +388,9 @@ static uint32_t adopted_mtu(int fd, const char *name)
 {
 	struct ifreq by_name = { 0 }, by_fd = { 0 };
 
-	if (ioctl(fd, SIOCGIFHWADDR, &by_fd) != 0 || ask(name, SIOCGIFHWADDR, &by_name) != 0 ||
+	if (ioctl(fd, SIOCGIFHWADDR, &by_fd) != 0 || ask(-1, name, SIOCGIFHWADDR, &by_name) != 0 ||
 	    memcmp(by_fd.ifr_hwaddr.sa_data, by_name.ifr_hwaddr.sa_data, NETDEV_MAC_SIZE) != 0 ||
-	    ask(name, SIOCGIFMTU, &by_name) != 0 || by_name.ifr_mtu < 0) {
+	    ask(-1, name, SIOCGIFMTU, &by_name) != 0 || by_name.ifr_mtu < 0) {
 		return 0;
 	}
 	return (uint32_t)by_name.ifr_mtu;

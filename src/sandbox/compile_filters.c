@@ -37,7 +37,8 @@ static void add_rule(scmp_filter_ctx ctx, const char *role, const struct syscall
 	if (number == __NR_SCMP_ERROR) {
 		die(role, rule->name, "no such system call");
 	}
-	r = seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, number, rule->checked ? 1 : 0, &compare);
+	r = seccomp_rule_add_array(ctx, rule->absent ? SCMP_ACT_ERRNO(ENOSYS) : SCMP_ACT_ALLOW,
+				   number, rule->checked ? 1 : 0, &compare);
 	/* Two lists of one role may name the same call: the union has it once. */
 	if (r < 0 && r != -EEXIST) {
 		die(role, rule->name, strerror(-r));

@@ -12,6 +12,7 @@
 #include "vmm/log.h"
 #include "vmm/netdev.h"
 #include "vmm/notify.h"
+#include "vmm/pager.h"
 #include "vmm/run_directory.h"
 #include "vmm/run_syscalls.h"
 #include "vmm/virtio_blk.h"
@@ -26,6 +27,13 @@ const struct policy sandbox_policies[SANDBOX_ROLES] = {
 				  &run_output_syscalls, &worker_syscalls, &instance_main_syscalls,
 				  &console_hub_main_syscalls, &http_server_syscalls, &api_syscalls,
 				  &run_directory_syscalls, &notify_syscalls } },
+	[SANDBOX_ROLE_MACHINE] = { { &log_syscalls, &worker_syscalls, &vm_machine_syscalls,
+				     &arch_machine_syscalls, &virtio_blk_ops.syscalls,
+				     &virtio_net_ops.syscalls, &netdev_tap_ops.syscalls,
+				     &netdev_socket_ops.syscalls, &netdev_open_syscalls,
+				     &virtio_console_ops.syscalls, &run_output_syscalls,
+				     &console_hub_output_syscalls, &virtio_entropy_ops.syscalls,
+				     &job_syscalls, &snapshot_job_syscalls } },
 	[SANDBOX_ROLE_VCPU] = { { &log_syscalls, &vcpu_syscalls, &run_output_syscalls,
 				  &console_hub_output_syscalls, &instance_serial_syscalls } },
 	[SANDBOX_ROLE_BLOCK] = { { &log_syscalls, &worker_syscalls, &virtio_blk_ops.syscalls } },
@@ -35,5 +43,8 @@ const struct policy sandbox_policies[SANDBOX_ROLES] = {
 				     &run_output_syscalls, &console_hub_output_syscalls } },
 	[SANDBOX_ROLE_ENTROPY] = { { &log_syscalls, &worker_syscalls,
 				     &virtio_entropy_ops.syscalls } },
-	[SANDBOX_ROLE_JOB] = { { &log_syscalls, &worker_syscalls, &job_syscalls } },
+	[SANDBOX_ROLE_JOB] = { { &log_syscalls, &worker_syscalls, &job_syscalls,
+				 &snapshot_job_syscalls } },
+	[SANDBOX_ROLE_PAGER] = { { &log_syscalls, &worker_syscalls, &pager_syscalls,
+				   &snapshot_pager_syscalls } },
 };

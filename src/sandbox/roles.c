@@ -3,10 +3,11 @@
 #include "vmm/sandbox.h"
 
 static const char *const names[SANDBOX_ROLES] = {
-	[SANDBOX_ROLE_MAIN] = "main",	    [SANDBOX_ROLE_VCPU] = "vcpu",
-	[SANDBOX_ROLE_BLOCK] = "block",	    [SANDBOX_ROLE_NET] = "net",
-	[SANDBOX_ROLE_CONSOLE] = "console", [SANDBOX_ROLE_ENTROPY] = "entropy",
-	[SANDBOX_ROLE_JOB] = "job",
+	[SANDBOX_ROLE_MAIN] = "main",	    [SANDBOX_ROLE_MACHINE] = "machine",
+	[SANDBOX_ROLE_VCPU] = "vcpu",	    [SANDBOX_ROLE_BLOCK] = "block",
+	[SANDBOX_ROLE_NET] = "net",	    [SANDBOX_ROLE_CONSOLE] = "console",
+	[SANDBOX_ROLE_ENTROPY] = "entropy", [SANDBOX_ROLE_JOB] = "job",
+	[SANDBOX_ROLE_PAGER] = "pager",
 };
 
 const char *sandbox_role_name(enum sandbox_role role)

@@ -4,14 +4,9 @@
  * does not read ACPI, or is told "acpi=off", finds its processors and interrupts in an MP table, its
  * devices in words of its command line, and has a PIT: see `legacy` in vmm/loader.h.
  *
- * Words that ask Linux to do without APICs are left out. The machine has no PICs as far as
- * hardware-reduced ACPI is concerned, so Linux would have no interrupts at all, and stand still
- * without a word. Who writes them (they are in the default of firectl) means an old Firecracker,
- * where they did no harm. Nothing is left out of --cmdline-only.
- *
- * A Linux that is told to do without kvm-clock measures the TSC. On Intel's processors it asks CPUID,
- * elsewhere it measures by the PM timer, and gives up if an exit takes 40 us, as under nested or
- * emulated virtualisation; then it has no clock at all and stands still. So it is told the rate.
+ * Words with which Linux would stand still on this machine are left out (arch_fatal_words[]): who
+ * writes them (they are in the default of firectl) means an old Firecracker, where they did no harm.
+ * Nothing is left out of --cmdline-only.
  *
  * Runs before the guest; the guest controls nothing here.
  */
@@ -22,27 +17,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "arch.h"
 #include "vmm/cleanup.h"
 #include "vmm/log.h"
-#include "vmm/mptable.h"
-#include "x86/reset_vector.h"
 
 LOG_DOMAIN("vm");
 
 #define DEVICE_WORD "virtio_mmio.device="
-#define CLOCK_WORD  "tsc_early_khz="
-
-static const struct {
-	const char *word, *instead;
-} no_interrupts[] = {
-	{ "noapic", "" },
-	{ "nolapic", "" },
-	{ "disableapic", "" },
-	{ "acpi=noirq", "" },
-	{ "pci=noacpi", "" },
-	{ "nosmp", "; maxcpus=1 starts one processor" },
-	{ "maxcpus=0", "; maxcpus=1 starts one processor" },
-};
+#define NO_PCI	    "pci=off"
 
 void boot_init(struct boot *boot)
 {
@@ -67,11 +49,11 @@ int boot_open(struct boot *boot, const char *kernel, char *const initrds[VM_INIT
 
 static void leave_out_words(struct boot *boot)
 {
-	for (size_t i = 0; i < ARRAY_SIZE(no_interrupts); i++) {
-		if (cmdline_remove_word(boot->cmdline, no_interrupts[i].word)) {
+	for (const struct arch_word *word = arch_fatal_words; word->word != NULL; word++) {
+		if (cmdline_remove_word(boot->cmdline, word->word)) {
 			log_warn("kernel command line: %s is left out: this machine's interrupts "
 				 "come by local and I/O APIC only%s",
-				 no_interrupts[i].word, no_interrupts[i].instead);
+				 word->word, word->instead);
 		}
 	}
 }
@@ -86,6 +68,7 @@ int boot_build_cmdline(struct boot *boot, const struct vm_config *config, bool h
 		.image = boot->image_cmdline,
 		.serial = !hvc,
 		.hvc = hvc,
+		.pci = vm_config_has_pci(config),
 		.root_disk = root,
 		.root_partuuid = root ? config->disks[0].partuuid : NULL,
 		.root_read_only = root && config->disks[0].read_only,
@@ -105,6 +88,11 @@ int boot_build_cmdline(struct boot *boot, const struct vm_config *config, bool h
 	boot->whole = request.only != NULL;
 	if (!boot->whole) {
 		leave_out_words(boot);
+	}
+	if (request.pci && cmdline_has_word(boot->cmdline, NO_PCI)) {
+		log_warn("kernel command line: " NO_PCI ": this machine's disks, network cards and "
+			 "virtio console are on PCI, and Linux will not look there; leave the word "
+			 "out, or use --transport mmio");
 	}
 	shrunk = realloc(boot->cmdline, strlen(boot->cmdline) + 1);
 	if (shrunk != NULL) {
@@ -127,27 +115,15 @@ static int with_words(const struct boot *boot, const char *words, char **ret, st
 	return cmdline_insert(boot->cmdline, words, *ret, size, e);
 }
 
-static bool wants_clock(const struct boot *boot)
+int boot_tell_clock(struct boot *boot, const struct vcpu *vcpu, struct error *e)
 {
-	return !boot->whole && !cmdline_has_prefix(boot->cmdline, CLOCK_WORD) &&
-	       (cmdline_has_word(boot->cmdline, "no-kvmclock") ||
-		cmdline_has_word(boot->cmdline, "nopv"));
-}
-
-int boot_tell_clock(struct boot *boot, int vcpu_fd, struct error *e)
-{
-	char word[sizeof(CLOCK_WORD) + 16];
+	char word[64];
 	char *line;
-	int r, khz;
+	int r;
 
-	if (!wants_clock(boot)) {
+	if (boot->whole || !arch_clock_word(vcpu, boot->cmdline, word, sizeof(word))) {
 		return 0;
 	}
-	khz = kvm_ioctl(vcpu_fd, KVM_GET_TSC_KHZ, NULL);
-	if (khz <= 0) {
-		return 0;
-	}
-	(void)snprintf(word, sizeof(word), CLOCK_WORD "%d", khz);
 	r = with_words(boot, word, &line, e);
 	if (r == 0) {
 		free(boot->cmdline);
@@ -157,13 +133,13 @@ int boot_tell_clock(struct boot *boot, int vcpu_fd, struct error *e)
 	return r;
 }
 
-int boot_add_devices(struct boot *boot, const struct machine *machine, struct error *e)
+int boot_add_devices(struct boot *boot, struct machine *machine, struct error *e)
 {
 	auto_free char *words = NULL;
 
 	int r;
 
-	if (boot->whole || machine->device_count == 0 ||
+	if (boot->whole || !machine_needs_words(machine) ||
 	    cmdline_has_prefix(boot->cmdline, DEVICE_WORD)) {
 		return 0;
 	}
@@ -179,24 +155,24 @@ int boot_add_devices(struct boot *boot, const struct machine *machine, struct er
 int boot_load(struct boot *boot, struct machine *machine, struct guest_memory *mem, uint32_t vcpus,
 	      struct error *e)
 {
-	int r = machine_write_acpi(machine, vcpus, &boot->load.rsdp, e);
+	int r = arch_write_firmware(machine, vcpus, &boot->load.rsdp, e);
 
 	if (r == 0) {
-		r = reset_vector_write(mem, e);
+		r = machine_write_generation(machine, e);
 	}
 	if (r == 0) {
 		r = loader_load(mem, &boot->load, &boot->entry, e);
 	}
-	return r == 0 && boot->entry.legacy ? mptable_write(mem, vcpus, e) : r;
+	return r == 0 && boot->entry.legacy ? arch_write_legacy(mem, vcpus, e) : r;
 }
 
-void boot_warn(const struct boot *boot, const struct machine *machine)
+void boot_warn(const struct boot *boot, struct machine *machine)
 {
 	const struct boot_entry *entry = &boot->entry;
 	bool by_word = entry->knows_device_words == LOADER_YES ||
 		       cmdline_has_prefix(boot->cmdline, DEVICE_WORD);
 
-	if (!entry->legacy || machine->device_count == 0 || by_word) {
+	if (!entry->legacy || !machine_needs_words(machine) || by_word) {
 		return;
 	}
 	if (boot->load.acpi_off) {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Opening KVM, and what it can do. Required capabilities are refused by name with what they are
- * needed for; optional ones are remembered in struct kvm, and each user of one degrades.
+ * needed for; optional ones are remembered in struct kvm, and each user of one degrades. Those of one
+ * architecture are its own tables.
  *
  * Main thread only. Nothing here is saved; the guest controls nothing here.
  */
@@ -13,30 +14,23 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "arch.h"
 #include "kvm_cure.h"
 #include "vmm/cleanup.h"
-#include "vmm/platform.h"
 #include "vmm/vm_config.h"
 
 #define KVM_DEVICE "/dev/kvm"
 
-struct capability {
-	int number;
-	const char *name;
-	const char *purpose;
-};
-
 /* In the order in which Linux got them: the newest, KVM_CAP_IMMEDIATE_EXIT, is of 4.13. */
-static const struct capability required[] = {
+static const struct kvm_capability everywhere[] = {
 	{ KVM_CAP_IRQCHIP, "KVM_CAP_IRQCHIP", "interrupt controllers" },
 	{ KVM_CAP_USER_MEMORY, "KVM_CAP_USER_MEMORY", "guest memory" },
-	{ KVM_CAP_EXT_CPUID, "KVM_CAP_EXT_CPUID", "CPU identification" },
 	{ KVM_CAP_MP_STATE, "KVM_CAP_MP_STATE", "vCPU reset" },
 	{ KVM_CAP_IRQFD, "KVM_CAP_IRQFD", "device interrupts" },
-	{ KVM_CAP_PIT2, "KVM_CAP_PIT2", "the timer" },
 	{ KVM_CAP_IOEVENTFD, "KVM_CAP_IOEVENTFD", "device doorbells" },
 	{ KVM_CAP_IMMEDIATE_EXIT, "KVM_CAP_IMMEDIATE_EXIT", "stopping vCPUs" },
 };
+static const struct kvm_capabilities required = { everywhere, ARRAY_SIZE(everywhere) };
 
 int kvm_ioctl(int fd, unsigned long request, void *arg)
 {
@@ -103,20 +97,33 @@ static int check_added(int fd, const struct cpu_template *cpu, struct error *e)
 	return 0;
 }
 
-static int check_required(int fd, const struct cpu_template *cpu, struct error *e)
+static int check_required(int fd, const struct kvm_capabilities *capabilities,
+			  const struct cpu_template *cpu, struct error *e)
 {
-	for (size_t i = 0; i < ARRAY_SIZE(required); i++) {
-		if (is_excused(cpu, (uint32_t)required[i].number)) {
+	for (size_t i = 0; i < capabilities->count; i++) {
+		const struct kvm_capability *capability = &capabilities->list[i];
+
+		if (is_excused(cpu, (uint32_t)capability->number)) {
 			continue;
 		}
-		if (!has_capability(fd, required[i].number)) {
+		if (!has_capability(fd, capability->number)) {
 			(void)error_set(e, ERROR_KVM_UNAVAILABLE, ENOTSUP,
 					KVM_DEVICE ": %s is missing, which %s need",
-					required[i].name, required[i].purpose);
+					capability->name, capability->text);
 			return error_hint(e, "use a kernel of version 4.13 or newer");
 		}
 	}
 	return 0;
+}
+
+static uint32_t find_optional(int fd)
+{
+	uint32_t found = 0;
+
+	for (size_t i = 0; i < arch_optional.count; i++) {
+		found |= has_capability(fd, arch_optional.list[i].number) ? 1U << i : 0;
+	}
+	return found;
 }
 
 int kvm_open(struct kvm *kvm, const struct cpu_template *cpu, struct error *e)
@@ -144,7 +151,10 @@ int kvm_open(struct kvm *kvm, const struct cpu_template *cpu, struct error *e)
 		(void)error_hint(e, "use a kernel of version 4.13 or newer");
 		goto fail;
 	}
-	r = check_required(kvm->fd, cpu, e);
+	r = check_required(kvm->fd, &required, cpu, e);
+	if (r == 0) {
+		r = check_required(kvm->fd, &arch_required, cpu, e);
+	}
 	if (r == 0) {
 		r = check_added(kvm->fd, cpu, e);
 	}
@@ -158,12 +168,7 @@ int kvm_open(struct kvm *kvm, const struct cpu_template *cpu, struct error *e)
 		goto fail;
 	}
 	kvm->vcpu_mmap_size = r;
-	kvm->has_xcrs = has_capability(kvm->fd, KVM_CAP_XCRS);
-	kvm->has_vcpu_events = has_capability(kvm->fd, KVM_CAP_VCPU_EVENTS);
-	kvm->has_debugregs = has_capability(kvm->fd, KVM_CAP_DEBUGREGS);
-	kvm->has_tsc_deadline = has_capability(kvm->fd, KVM_CAP_TSC_DEADLINE_TIMER);
-	kvm->has_kvmclock_ctrl = has_capability(kvm->fd, KVM_CAP_KVMCLOCK_CTRL);
-	kvm->has_tsc_control = has_capability(kvm->fd, KVM_CAP_TSC_CONTROL);
+	kvm->optional = find_optional(kvm->fd);
 	return 0;
 fail:
 	kvm_close(kvm);
@@ -172,7 +177,6 @@ fail:
 
 int kvm_create_vm(struct kvm *kvm, struct error *e)
 {
-	uint64_t identity_map = PLATFORM_KVM_IDENTITY_MAP;
 	int r;
 
 	kvm->vm_fd = kvm_ioctl(kvm->fd, KVM_CREATE_VM, NULL);
@@ -181,53 +185,31 @@ int kvm_create_vm(struct kvm *kvm, struct error *e)
 		kvm->vm_fd = -1;
 		return r;
 	}
-	/* Only Intel CPUs without unrestricted guest mode use these pages; the others ignore them.
-	 */
-	r = kvm_ioctl(kvm->vm_fd, KVM_SET_IDENTITY_MAP_ADDR, &identity_map);
-	if (r < 0 && r != -EINVAL && r != -ENOTTY) {
-		return error_set_sys(e, ERROR_KVM, -r, "KVM_SET_IDENTITY_MAP_ADDR");
-	}
-	r = kvm_ioctl(kvm->vm_fd, KVM_SET_TSS_ADDR, (void *)(uintptr_t)PLATFORM_KVM_TSS);
-	if (r < 0 && r != -EINVAL && r != -ENOTTY) {
-		return error_set_sys(e, ERROR_KVM, -r, "KVM_SET_TSS_ADDR");
-	}
-	r = kvm_ioctl(kvm->vm_fd, KVM_CHECK_EXTENSION, (void *)(uintptr_t)KVM_CAP_XSAVE2);
-	kvm->has_xsave2 = r > 0;
-	kvm->xsave_size =
-		r > (int)sizeof(struct kvm_xsave) ? (uint32_t)r : sizeof(struct kvm_xsave);
-	return 0;
+	return arch_vm_init(kvm, e);
 }
 
 void kvm_close(struct kvm *kvm)
 {
+	memslots_unregister(kvm);
+	free(take_ptr(kvm->host));
 	close_fd(&kvm->vm_fd);
 	close_fd(&kvm->fd);
 }
 
 void kvm_describe_missing(const struct kvm *kvm, char *buf, size_t size)
 {
-	const struct {
-		bool present;
-		const char *text;
-	} optional[] = {
-		{ kvm->has_tsc_deadline,
-		  "TSC deadline timer: guests use the slower periodic timer" },
-		{ kvm->has_xcrs, "XCRS: AVX state cannot be saved" },
-		{ kvm->has_vcpu_events, "VCPU_EVENTS: pending interrupts are lost in snapshots" },
-		{ kvm->has_kvmclock_ctrl,
-		  "KVMCLOCK_CTRL: guests may report lock-ups after a pause" },
-		{ kvm->has_tsc_control,
-		  "TSC scaling: snapshots move only between hosts of one frequency" },
-	};
 	size_t used = 0;
 
 	if (size > 0) {
 		buf[0] = '\0';
 	}
-	for (size_t i = 0; i < ARRAY_SIZE(optional); i++) {
-		if (!optional[i].present && used < size) {
-			used += (size_t)snprintf(buf + used, size - used, "%s%s",
-						 used > 0 ? "; " : "", optional[i].text);
+	for (uint32_t i = 0; i < arch_optional.count; i++) {
+		const struct kvm_capability *capability = &arch_optional.list[i];
+
+		if (capability->text != NULL && !kvm_has(kvm, i) && used < size) {
+			used += (size_t)snprintf(buf + used, size - used, "%s%s: %s",
+						 used > 0 ? "; " : "", capability->name,
+						 capability->text);
 		}
 	}
 }

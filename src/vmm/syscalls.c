@@ -1,24 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The system calls of vCPU threads and of main's life cycle. A file of its own because the filter
- * compiler links it without the rest of the room.
+ * The system calls of vCPU threads, of the machine thread, and of what main does with a VM. A file
+ * of its own because the filter compiler links it without the rest of the room.
  */
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <linux/kvm.h>
+#include <linux/seccomp.h>
+#include <linux/userfaultfd.h>
+#include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 
 #include "vmm/vm_syscalls.h"
 
 /* What O_TMPFILE is besides O_DIRECTORY. */
 #define TMPFILE_BIT (O_TMPFILE & ~O_DIRECTORY)
 
+/* What pthread_create() asks for. */
+#define THREAD_FLAGS                                                                        \
+	(CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SYSVSEM | CLONE_SIGHAND | CLONE_THREAD | \
+	 CLONE_SETTLS | CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID)
+
 static const struct syscall_rule vcpu_rules[] = {
 	SYSCALL_IOCTL(KVM_RUN),
-	SYSCALL_IOCTL(KVM_GET_REGS),
 	/* Level lines of the ISA devices. */
 	SYSCALL_IOCTL(KVM_IRQ_LINE),
+	/* Messages of PCI functions, as the guest writes them, and doorbells in BARs that move. */
+	SYSCALL_IOCTL(KVM_SET_GSI_ROUTING),
+	SYSCALL_IOCTL(KVM_IOEVENTFD),
 	/* irqfds, posts to main, console output. */
 	SYSCALL("write"),
 	SYSCALL("futex"),
@@ -35,26 +46,38 @@ static const struct syscall_rule vcpu_rules[] = {
 const struct syscall_list vcpu_syscalls = SYSCALL_LIST(vcpu_rules);
 
 static const struct syscall_rule main_rules[] = {
-	/* Parking, resetting and interrupting vCPUs. */
+	/* Input for the ISA devices raises their lines. */
+	SYSCALL_IOCTL(KVM_IRQ_LINE),
+	/* The heap. */
+	SYSCALL_IF_MASKED("mmap", 2, PROT_EXEC, 0),
+	SYSCALL_IF_MASKED("mprotect", 2, PROT_EXEC, 0),
+	SYSCALL("mremap"),
+	SYSCALL("brk"),
+};
+const struct syscall_list vm_main_syscalls = SYSCALL_LIST(main_rules);
+
+static const struct syscall_rule machine_rules[] = {
+	/* Parking and interrupting vCPUs; their registers: arch_machine_syscalls. */
 	SYSCALL("tgkill"),
 	SYSCALL("getpid"),
 	SYSCALL("gettid"),
-	SYSCALL_IOCTL(KVM_GET_REGS),
-	SYSCALL_IOCTL(KVM_GET_SREGS),
-	SYSCALL_IOCTL(KVM_SET_SREGS),
-	SYSCALL_IOCTL(KVM_SET_REGS),
-	SYSCALL_IOCTL(KVM_SET_XSAVE),
-	SYSCALL_IOCTL(KVM_SET_XCRS),
-	SYSCALL_IOCTL(KVM_SET_DEBUGREGS),
-	SYSCALL_IOCTL(KVM_SET_LAPIC),
-	SYSCALL_IOCTL(KVM_SET_MSRS),
-	SYSCALL_IOCTL(KVM_SET_VCPU_EVENTS),
-	SYSCALL_IOCTL(KVM_SET_MP_STATE),
-	SYSCALL_IOCTL(KVM_SET_IRQCHIP),
-	SYSCALL_IOCTL(KVM_SET_PIT2),
-	SYSCALL_IOCTL(KVM_KVMCLOCK_CTRL),
 	SYSCALL_IOCTL(KVM_IRQ_LINE),
-	/* Emptying RAM and loading the kernel again. */
+	/* A machine reset takes BARs away; a load puts messages and BARs back. */
+	SYSCALL_IOCTL(KVM_SET_GSI_ROUTING),
+	SYSCALL_IOCTL(KVM_IOEVENTFD),
+	/* Which pages the guest writes. */
+	SYSCALL_IOCTL(KVM_SET_USER_MEMORY_REGION),
+	SYSCALL_IOCTL(KVM_GET_DIRTY_LOG),
+	SYSCALL_IOCTL(KVM_CLEAR_DIRTY_LOG),
+	SYSCALL_IOCTL(KVM_CHECK_EXTENSION),
+	SYSCALL_IOCTL(KVM_ENABLE_CAP),
+	/* A device that comes: its interrupts, and the loops of its workers. */
+	SYSCALL_IOCTL(KVM_IRQFD),
+	SYSCALL("epoll_create1"),
+	/* A copy's generation (generation.c). */
+	SYSCALL("getrandom"),
+	/* Emptying RAM, which nobody outside fills any more, and loading the kernel again. */
+	SYSCALL_IOCTL(UFFDIO_UNREGISTER),
 	SYSCALL("fallocate"),
 	SYSCALL("pread64"),
 	SYSCALL("newfstatat"),
@@ -83,10 +106,24 @@ static const struct syscall_rule main_rules[] = {
 	SYSCALL_IF("io_uring_register", 1, 2 /* IORING_REGISTER_FILES */),
 	SYSCALL_IF("io_uring_register", 1, 4 /* IORING_REGISTER_EVENTFD */),
 	SYSCALL_IF("io_uring_register", 1, 11 /* IORING_REGISTER_RESTRICTIONS */),
-	/* The end: disks are unlocked and closed. */
+	/* The end: disks are unlocked and closed (src/block/aio.c), overlays with the time that they had (cow_file.c). */
+	SYSCALL_IF("utimensat", 1, 0), /* no path */
 	SYSCALL_IF("fcntl", 1, F_OFD_SETLK),
 	SYSCALL("close"),
-	/* Closing disks (src/block/aio.c). */
 	SYSCALL("io_destroy"),
+	/*
+	 * Threads, never a process or a namespace: the flags of clone3 are in memory, where no filter
+	 * looks, so there is none, and the C library falls back to clone.
+	 */
+	SYSCALL_ABSENT("clone3"),
+	SYSCALL_IF("clone", 0, THREAD_FLAGS),
+	/* What a new thread begins with, as far as its own filter: capabilities can only go. */
+	SYSCALL("set_robust_list"),
+	SYSCALL("rseq"),
+	SYSCALL_IF("prctl", 0, PR_SET_NAME),
+	SYSCALL_IF("prctl", 0, PR_CAP_AMBIENT),
+	SYSCALL_IF("prctl", 0, PR_SET_NO_NEW_PRIVS),
+	SYSCALL("capset"),
+	SYSCALL_IF("seccomp", 0, SECCOMP_SET_MODE_FILTER),
 };
-const struct syscall_list vm_main_syscalls = SYSCALL_LIST(main_rules);
+const struct syscall_list vm_machine_syscalls = SYSCALL_LIST(machine_rules);

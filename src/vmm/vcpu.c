@@ -19,6 +19,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 
+#include "arch.h"
 #include "vmm/cleanup.h"
 #include "vmm/log.h"
 
@@ -30,17 +31,6 @@ static _Thread_local const struct vcpu *current;
 const struct vcpu *vcpu_current(void)
 {
 	return current;
-}
-
-bool vcpu_address(const struct vcpu *vcpu, uint64_t *ret)
-{
-	struct kvm_regs regs;
-
-	if (kvm_ioctl(vcpu->fd, KVM_GET_REGS, &regs) < 0) {
-		return false;
-	}
-	*ret = regs.rip;
-	return true;
 }
 
 static void ignore_signal(int number)
@@ -83,24 +73,10 @@ static int create_vcpu(struct vcpus *all, struct vcpu *vcpu, struct error *e)
 
 static int set_up(struct vcpu *vcpu, struct error *e)
 {
-	struct vcpus *all = vcpu->all;
-	const struct cpu_template *cpu = all->cpu_template;
-	int r = cpuid_apply(&all->cpuid, cpu, vcpu->fd, vcpu->index, e);
+	int r = arch_vcpu_init(vcpu, e);
 
 	if (r == 0) {
-		r = vcpu_set_power_on(vcpu->fd, e);
-	}
-	if (r == 0 && cpu != NULL) {
-		r = template_msrs_init(&vcpu->template_msrs, cpu, vcpu->fd, e);
-	}
-	if (r == 0) {
-		r = template_msrs_write(&vcpu->template_msrs, vcpu->fd, e);
-	}
-	if (r == 0) {
-		r = vcpu_state_get(&vcpu->power_on, all->kvm, &all->msrs, vcpu->fd, e);
-	}
-	if (r == 0) {
-		r = sandbox_enter_thread(all->sandbox, SANDBOX_ROLE_VCPU, e);
+		r = sandbox_enter_thread(vcpu->all->sandbox, SANDBOX_ROLE_VCPU, e);
 	}
 	return r < 0 ? error_prefix(e, "vCPU %u", vcpu->index) : 0;
 }
@@ -116,11 +92,8 @@ static void announce(struct vcpus *all, bool *what)
 /* On the thread of vCPU 0. */
 static int identify(struct vcpus *all, struct error *e)
 {
-	int r = cpuid_prepare(&all->cpuid, all->kvm->fd, all->count, all->threads, e);
+	int r = arch_vcpus_identify(all, e);
 
-	if (r == 0) {
-		r = msr_list_read(&all->msrs, all->kvm->fd, e);
-	}
 	announce(all, &all->identified);
 	return r;
 }
@@ -331,7 +304,8 @@ int vcpus_wait_ready(struct vcpus *all, struct error *e)
 static void move_gate(struct vcpus *all, enum gate_position position)
 {
 	(void)pthread_mutex_lock(&all->lock);
-	if (atomic_load_explicit(&all->wanted, memory_order_relaxed) != GATE_QUIT) {
+	if (atomic_load_explicit(&all->wanted, memory_order_relaxed) != GATE_QUIT &&
+	    !(all->closed && position == GATE_OPEN)) {
 		atomic_store_explicit(&all->wanted, position, memory_order_release);
 	}
 	(void)pthread_cond_broadcast(&all->moved);
@@ -360,6 +334,21 @@ void vcpus_want_hold(struct vcpus *all)
 	move_gate(all, GATE_HOLD);
 }
 
+void vcpus_close(struct vcpus *all)
+{
+	bool created;
+
+	(void)pthread_mutex_lock(&all->lock);
+	all->closed = true;
+	created = all->created;
+	(void)pthread_mutex_unlock(&all->lock);
+	move_gate(all, GATE_HOLD);
+	/* Threads that are still being started look at the gate first. */
+	if (created) {
+		interrupt_all(all);
+	}
+}
+
 void vcpus_hold(struct vcpus *all)
 {
 	move_gate(all, GATE_HOLD);
@@ -367,24 +356,18 @@ void vcpus_hold(struct vcpus *all)
 	wait_until_parked(all);
 }
 
-/* Without this a guest that was paused for long takes the gap for a lock-up of its own. */
 void vcpus_excuse_pause(struct vcpus *all)
 {
-	for (uint32_t i = 0; all->kvm->has_kvmclock_ctrl && i < all->count; i++) {
-		/* Refused, rightly, for a vCPU whose guest has not set up its clock. */
-		(void)kvm_ioctl(all->list[i].fd, KVM_KVMCLOCK_CTRL, NULL);
+	for (uint32_t i = 0; i < all->count; i++) {
+		arch_vcpu_excuse_pause(&all->list[i]);
 	}
 }
 
 int vcpus_reset(struct vcpus *all, struct error *e)
 {
 	for (uint32_t i = 0; i < all->count; i++) {
-		struct vcpu *vcpu = &all->list[i];
-		int r = vcpu_state_set(&vcpu->power_on, all->kvm, vcpu->fd, true, e);
+		int r = arch_vcpu_reset(&all->list[i], e);
 
-		if (r == 0) {
-			r = template_msrs_write(&vcpu->template_msrs, vcpu->fd, e);
-		}
 		if (r < 0) {
 			return error_prefix(e, "reset vCPU %u", i);
 		}
@@ -397,8 +380,7 @@ static void finish_vcpu(struct vcpus *all, struct vcpu *vcpu)
 	if (vcpu->thread_started) {
 		(void)pthread_join(vcpu->thread, NULL);
 	}
-	vcpu_state_finish(&vcpu->power_on);
-	template_msrs_finish(&vcpu->template_msrs);
+	arch_vcpu_finish(vcpu);
 	if (vcpu->run != NULL) {
 		(void)munmap(vcpu->run, (size_t)all->kvm->vcpu_mmap_size);
 	}
@@ -415,6 +397,7 @@ void vcpus_finish(struct vcpus *all)
 	for (uint32_t i = 0; i < all->count; i++) {
 		finish_vcpu(all, &all->list[i]);
 	}
+	arch_vcpus_finish(all);
 	(void)pthread_cond_destroy(&all->arrived);
 	(void)pthread_cond_destroy(&all->moved);
 	(void)pthread_mutex_destroy(&all->lock);

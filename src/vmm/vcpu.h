@@ -3,10 +3,10 @@
  * vCPU threads and the gate that holds them. Private to src/vmm.
  *
  * A vCPU's thread sets its vCPU up, enters its sandbox, and then lives between two places: in KVM_RUN (the gate is open) or
- * parked at the gate. Main moves the gate: vcpus_hold() signals all threads first and then waits for all, so the time does not
- * grow with their number.
+ * parked at the gate. The machine thread moves the gate (vm_internal.h): vcpus_hold() signals all threads first and then waits
+ * for all, so the time does not grow with their number. It waits as well for one that waits for a device's worker.
  *
- *	GATE_HOLD  threads park; a parked vCPU has no I/O half done, its state may be read and written by main
+ *	GATE_HOLD  threads park; a parked vCPU has no I/O half done, its state may be read and written
  *	GATE_OPEN  threads run guest code
  *	GATE_QUIT  threads return; final
  *
@@ -23,24 +23,23 @@
 #include "vmm/metrics.h"
 #include "vmm/power.h"
 #include "vmm/sandbox.h"
-#include "x86/cpu_template.h"
-#include "x86/cpuid.h"
-#include "x86/vcpu_state.h"
+#include "vmm/vm_config.h"
 
 enum gate_position { GATE_HOLD, GATE_OPEN, GATE_QUIT };
 
 struct vcpus;
+struct arch_vcpu;
+struct arch_vcpus;
 
 struct vcpu {
 	struct vcpus *all;
-	uint32_t index; /* also the APIC id */
+	uint32_t index; /* also what the guest knows it by */
 	int fd;
 	struct kvm_run *run;
 	pthread_t thread;
 	bool thread_started;
-	struct vcpu_state power_on; /* for machine reset */
-	struct template_msrs template_msrs;
-	struct error error; /* set-up or run failure; read by main once the thread is parked */
+	struct arch_vcpu *arch; /* how the architecture resets it */
+	struct error error; /* set-up or run failure; read by others once the thread is parked */
 	_Atomic uint64_t exits_io, exits_mmio, exits_other;
 	_Atomic uint64_t exits_io_out, exits_mmio_write; /* of those */
 };
@@ -56,8 +55,7 @@ struct vcpus {
 	/* How vCPUs look: set before vcpus_init(). */
 	uint32_t threads;			 /* of a core */
 	const struct cpu_template *cpu_template; /* NULL: none; borrowed until vcpus_finish() */
-	struct cpuid cpuid;
-	struct msr_list msrs;
+	struct arch_vcpus *arch;		 /* and what KVM has of them */
 	uint32_t count;
 	struct vcpu *list;
 
@@ -66,8 +64,9 @@ struct vcpus {
 	pthread_cond_t arrived; /* a thread has parked */
 	_Atomic int wanted;	/* enum gate_position */
 	uint32_t parked;
+	bool closed;	 /* the gate opens no more */
 	bool created;	 /* the vCPUs exist */
-	bool identified; /* `cpuid` and `msrs` are filled, or vCPU 0 has an error */
+	bool identified; /* `arch` is filled, or vCPU 0 has an error */
 };
 
 /* Starts the thread of vCPU 0; only /dev/kvm is open yet. Main's `power`, `failed`, buses and
@@ -82,6 +81,8 @@ void vcpus_release(struct vcpus *all);
 void vcpus_hold(struct vcpus *all);
 /* Any thread: running vCPUs park at their next exit; does not wait, does not interrupt. */
 void vcpus_want_hold(struct vcpus *all);
+/* Any thread, between vcpus_init() and vcpus_finish(): running vCPUs are interrupted and park, and no release lets them go. */
+void vcpus_close(struct vcpus *all);
 /* After a pause that the guest was not told of; all parked. */
 void vcpus_excuse_pause(struct vcpus *all);
 /* Back to power-on; all parked. */
@@ -95,8 +96,12 @@ void vcpus_write_metrics(const struct vcpus *all, struct metrics_text *text);
 
 /* Of the calling thread; NULL: it is no vCPU's. */
 const struct vcpu *vcpu_current(void);
-/* Where it stands; it is parked. False: KVM does not say. */
-bool vcpu_address(const struct vcpu *vcpu, uint64_t *ret);
+/* This thread alone writes it. */
+static inline void vcpu_count(_Atomic uint64_t *counter)
+{
+	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + 1,
+			      memory_order_relaxed);
+}
 
 /* vcpu_exit.c: handles one exit. False if the vCPU has failed and has to park for good. */
 bool vcpu_handle_exit(struct vcpu *vcpu);

@@ -7,18 +7,16 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "vmm/block.h"
+#include "vmm/loader.h"
 #include "vmm/platform.h"
+#include "vmm/virtio_net.h"
 #include "vmm/vm_config.h"
 
 #define MEMORY_HINT_MAX GIB(65536ULL)
 
 #define MADE_ID_MAX 24
 #define LETTERS	    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-
-void vm_config_init(struct vm_config *config)
-{
-	memset(config, 0, offsetof(struct vm_config, disks));
-}
 
 static int check_memory(const struct vm_machine_config *machine, struct error *e)
 {
@@ -132,6 +130,13 @@ int vm_boot_config_validate(const struct vm_boot_config *boot, struct error *e)
 	return 0;
 }
 
+static int too_many_queues(const char *what, uint32_t queues, uint32_t max, struct error *e)
+{
+	(void)error_set(e, ERROR_CONFIG, EINVAL, "%s: %u is not between 1 and %u", what, queues,
+			max);
+	return error_hint(e, "one for each virtual CPU is as many as can be of use");
+}
+
 int vm_net_config_validate(const struct vm_net_config *net, struct error *e)
 {
 	bool tap = net->tap != NULL && net->kind != VM_NET_FD;
@@ -147,6 +152,17 @@ int vm_net_config_validate(const struct vm_net_config *net, struct error *e)
 	}
 	if (tap && netdev_check_name(net->tap, e) < 0) {
 		return error_prefix(e, "--net tap (host_dev_name)");
+	}
+	if (net->queues > VIRTIO_NET_PAIRS_MAX) {
+		return too_many_queues("--net queues (num_queue_pairs)", net->queues,
+				       VIRTIO_NET_PAIRS_MAX, e);
+	}
+	if (fd && net->queues > 1) {
+		(void)error_set(
+			e, ERROR_CONFIG, EINVAL,
+			"--net queues (num_queue_pairs): a descriptor (fd=) is one queue, not %u",
+			net->queues);
+		return error_hint(e, "name a tap, which is opened once for each queue");
 	}
 	if (net->mtu != 0 && (net->mtu < NETDEV_MTU_MIN || net->mtu > NETDEV_MTU_MAX)) {
 		(void)error_set(e, ERROR_CONFIG, EINVAL,
@@ -205,7 +221,7 @@ int vm_id_validate(const char *id, const char *what, struct error *e)
 	return 0;
 }
 
-/* What stands in the API's path: the given one, or one made of the place. */
+/* What clients call it: the given one, or one made of the place. */
 static const char *id_of(const char *id, const char *what, uint32_t index, char buf[MADE_ID_MAX])
 {
 	if (id == NULL) {
@@ -215,38 +231,85 @@ static const char *id_of(const char *id, const char *what, uint32_t index, char 
 	return id;
 }
 
-static int check_disk(const struct vm_config *config, uint32_t index, struct error *e)
+static int twice(const char *what, const char *id, struct error *e)
 {
-	const struct block_config *disk = &config->disks[index];
-	char own[MADE_ID_MAX];
-	char other[MADE_ID_MAX];
+	(void)error_set(e, ERROR_CONFIG, EEXIST, "the id '%.64s' (%s) is there twice", id, what);
+	return error_hint(e, "give each a name of its own");
+}
+
+static int check_disk_alone(const struct block_config *disk, uint32_t index, struct error *e)
+{
 	int r = disk->id != NULL ? vm_id_validate(disk->id, "--disk id (drive_id)", e) : 0;
 
 	if (r < 0) {
 		return r;
+	}
+	if (disk->socket != NULL) {
+		(void)error_set(e, ERROR_NOT_SUPPORTED, EOPNOTSUPP,
+				"socket: this version has no vhost-user disks");
+		return error_hint(e, "give the image's path as path_on_host");
 	}
 	if (disk->path == NULL || disk->path[0] == '\0') {
 		(void)error_set(e, ERROR_CONFIG, EINVAL, "--disk %u (path_on_host): no path given",
 				index + 1);
 		return error_hint(e, "--disk PATH[,ro][,serial=S]");
 	}
-	if (disk->root && index != 0) {
-		(void)error_set(
-			e, ERROR_CONFIG, EINVAL,
-			config->disks[0].root
-				? "'%.64s' and '%.64s' both are root drives (is_root_device)"
-				: "'%.64s' is a root drive (is_root_device) behind '%.64s'",
-			disk->path, config->disks[0].path);
-		return error_hint(e, "the first disk, and only it, can be the root drive");
+	if (disk->overlay != NULL && disk->read_only) {
+		(void)error_set(e, ERROR_CONFIG, EINVAL,
+				"--disk %u: an overlay is for what the guest writes, and ro "
+				"(is_read_only) lets it write nothing",
+				index + 1);
+		return error_hint(e,
+				  "leave out one of them: under an overlay '%.128s' is only read",
+				  disk->path);
+	}
+	return disk->queues > BLOCK_QUEUES_MAX ? too_many_queues("--disk queues (num_queues)",
+								 disk->queues, BLOCK_QUEUES_MAX, e)
+					       : 0;
+}
+
+static int check_disk(const struct vm_config *config, uint32_t index, struct error *e)
+{
+	const struct block_config *disk = &config->disks[index], *first = &config->disks[0];
+	char own[MADE_ID_MAX];
+	char other[MADE_ID_MAX];
+	const char *id = id_of(disk->id, "drive", index, own);
+	int r = check_disk_alone(disk, index, e);
+
+	if (r < 0) {
+		return r;
 	}
 	for (uint32_t i = 0; i < index; i++) {
-		const char *id = id_of(disk->id, "drive", index, own);
-
 		if (strcmp(id, id_of(config->disks[i].id, "drive", i, other)) == 0) {
-			(void)error_set(e, ERROR_CONFIG, EEXIST,
-					"two disks have the id (drive_id) '%.64s'", id);
-			return error_hint(e, "give each a name of its own");
+			return twice("drive_id", id, e);
 		}
+	}
+	if (disk->root && index != 0) {
+		(void)error_set(e, ERROR_CONFIG, EEXIST,
+				first->root ? "'%.64s' is the root drive already (is_root_device)"
+					    : "a root drive (is_root_device) is behind '%.64s'",
+				id_of(first->id, "drive", 0, other));
+		return error_hint(e, "only one disk, the first one, can have the root file system");
+	}
+	return 0;
+}
+
+static int check_net_pair(const struct vm_net_config *net, const struct vm_net_config *other,
+			  const char *other_id, struct error *e)
+{
+	if (net->has_mac && other->has_mac && memcmp(net->mac, other->mac, sizeof(net->mac)) == 0) {
+		(void)error_set(e, ERROR_CONFIG, EEXIST,
+				"'%.64s' has the same address (guest_mac) "
+				"%02x:%02x:%02x:%02x:%02x:%02x",
+				other_id, net->mac[0], net->mac[1], net->mac[2], net->mac[3],
+				net->mac[4], net->mac[5]);
+		return error_hint(e, "leave it out: each card then gets one of its own");
+	}
+	if (net->tap != NULL && other->tap != NULL && strcmp(net->tap, other->tap) == 0) {
+		(void)error_set(e, ERROR_CONFIG, EEXIST,
+				"'%.64s' uses the interface '%s' already (host_dev_name)", other_id,
+				net->tap);
+		return error_hint(e, "give each card a tap of its own");
 	}
 	return 0;
 }
@@ -256,44 +319,53 @@ static int check_net(const struct vm_config *config, uint32_t index, struct erro
 	const struct vm_net_config *net = &config->nets[index];
 	char own[MADE_ID_MAX];
 	char other[MADE_ID_MAX];
+	const char *id = id_of(net->id, "net", index, own);
 	int r = net->id != NULL ? vm_id_validate(net->id, "--net id (iface_id)", e) : 0;
 
 	if (r == 0) {
 		r = vm_net_config_validate(net, e);
 	}
 	for (uint32_t i = 0; r == 0 && i < index; i++) {
-		const struct vm_net_config *before = &config->nets[i];
-		const char *id = id_of(net->id, "net", index, own);
+		const char *other_id = id_of(config->nets[i].id, "net", i, other);
 
-		if (strcmp(id, id_of(before->id, "net", i, other)) == 0) {
-			(void)error_set(e, ERROR_CONFIG, EEXIST,
-					"two network cards have the id (iface_id) '%.64s'", id);
-			r = error_hint(e, "give each a name of its own");
-		} else if (net->has_mac && before->has_mac &&
-			   memcmp(net->mac, before->mac, sizeof(net->mac)) == 0) {
-			(void)error_set(e, ERROR_CONFIG, EEXIST,
-					"two network cards have the address (guest_mac) "
-					"%02x:%02x:%02x:%02x:%02x:%02x",
-					net->mac[0], net->mac[1], net->mac[2], net->mac[3],
-					net->mac[4], net->mac[5]);
-			r = error_hint(e, "leave it out: each card then gets one of its own");
-		}
+		r = strcmp(id, other_id) == 0 ? twice("iface_id", id, e)
+					      : check_net_pair(net, &config->nets[i], other_id, e);
 	}
 	return r;
+}
+
+/* Functions have no interrupt pins: without messages they are of no use. */
+static bool no_pci(const char *words)
+{
+	return words != NULL &&
+	       (cmdline_has_word(words, "pci=off") || cmdline_has_word(words, "pci=nomsi"));
+}
+
+bool vm_config_has_pci(const struct vm_config *config)
+{
+	const struct vm_boot_config *boot = &config->boot;
+
+	if (config->machine.transport == VM_TRANSPORT_AUTO) {
+		return !no_pci(boot->cmdline) && !no_pci(boot->boot_args) &&
+		       !no_pci(boot->cmdline_only);
+	}
+	return config->machine.transport == VM_TRANSPORT_PCI;
 }
 
 static int check_device_count(const struct vm_config *config, struct error *e)
 {
 	uint64_t count = (uint64_t)config->disk_count + config->net_count + config->console +
 			 config->entropy;
+	uint32_t places =
+		vm_config_has_pci(config) ? PLATFORM_VIRTIO_PCI_MAX : PLATFORM_VIRTIO_MMIO_MAX;
 
 	if (config->disk_count > VM_DISKS_MAX || config->net_count > VM_NETS_MAX ||
-	    count > PLATFORM_VIRTIO_MMIO_MAX) {
+	    count > places) {
 		(void)error_set(e, ERROR_CONFIG, ENOSPC,
 				"%u disks and %u network cards: the machine has room for %d disks, "
-				"%d network cards and %d virtio devices (with console and entropy)",
+				"%d network cards and %u virtio devices (with console and entropy)",
 				config->disk_count, config->net_count, VM_DISKS_MAX, VM_NETS_MAX,
-				PLATFORM_VIRTIO_MMIO_MAX);
+				places);
 		return error_hint(e, "leave out a disk or a card");
 	}
 	return 0;
@@ -303,7 +375,7 @@ int vm_config_validate(const struct vm_config *config, struct error *e)
 {
 	int r = vm_name_validate(config->name, e);
 
-	if (r == 0) {
+	if (r == 0 && (!config->unfinished || config->boot.kernel != NULL)) {
 		r = vm_boot_config_validate(&config->boot, e);
 	}
 	if (r == 0) {
@@ -319,4 +391,13 @@ int vm_config_validate(const struct vm_config *config, struct error *e)
 		r = check_net(config, i, e);
 	}
 	return r;
+}
+
+/* Each beyond the first costs a thread, 7 descriptors, 36 KiB and 0.1 ms of the start. */
+#define DEFAULT_QUEUES_MAX 4U
+
+uint32_t vm_default_queues(const struct vm_config *config)
+{
+	return vm_config_has_pci(config) ? MIN(MAX(config->machine.vcpus, 1U), DEFAULT_QUEUES_MAX)
+					 : 1;
 }

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The option tables of a VM's configuration: what is booted, the machine, a network card. Command
- * lines, Firecracker's JSON and its OpenAPI schema are made from them. Tables know syntax;
+ * The option tables of a VM's configuration: what is booted, the machine, a network card, serial port,
+ * entropy device, log, metrics file. Command lines, Firecracker's JSON and its OpenAPI schema are made from them. Tables know syntax;
  * vm_config.c knows what a machine can be, for all doors alike.
  *
  * Defaults are the same behind every door: 2 vCPUs and 512 MiB, transparent huge pages. Under the
  * name `firecracker` they are its own: 1 and 128, which few stock kernels start in, and none.
  */
+#include "vmm/virtio_net.h"
 #include "vmm/vm_config.h"
 
 #define MORE_INITRDS(index, key)                                                \
@@ -58,11 +59,7 @@ static const struct option boot_options[] = {
 	  .help = "kernel command line, whole but for the root= of a root drive",
 	  .json = "boot_args" },
 };
-const struct option_table vm_boot_options = {
-	.name = "boot-source",
-	.options = boot_options,
-	.count = ARRAY_SIZE(boot_options),
-};
+const struct option_table vm_boot_options = OPTION_TABLE("boot-source", boot_options);
 
 static const struct option_value backings[] = {
 	{ "auto", GUEST_MEMORY_AUTO },
@@ -75,6 +72,12 @@ static const struct option_value reboots[] = {
 	{ "auto", VM_ON_REBOOT_AUTO },
 	{ "restart", VM_ON_REBOOT_RESTART },
 	{ "exit", VM_ON_REBOOT_EXIT },
+	{ NULL, 0 },
+};
+static const struct option_value transports[] = {
+	{ "auto", VM_TRANSPORT_AUTO },
+	{ "pci", VM_TRANSPORT_PCI },
+	{ "mmio", VM_TRANSPORT_MMIO },
 	{ NULL, 0 },
 };
 static const struct option_value huge_pages[] = {
@@ -125,7 +128,8 @@ static const struct option machine_options[] = {
 	  .deprecated = true,
 	  .zero = OPTION_ZERO_NOT_THEIRS,
 	  .json = "cpu_template" },
-	{ .type = OPTION_FLAG,
+	{ .name = "track-dirty-pages",
+	  .type = OPTION_FLAG,
 	  .offset = offsetof(struct vm_machine_config, track_dirty_pages),
 	  .help = "note which pages the guest writes, for incremental snapshots",
 	  .json = "track_dirty_pages" },
@@ -156,12 +160,19 @@ static const struct option machine_options[] = {
 		  "again",
 	  .ours = true,
 	  .json = "on_reboot" },
+	{ .name = "transport",
+	  .type = OPTION_ENUM,
+	  .offset = offsetof(struct vm_machine_config, transport),
+	  .values = transports,
+	  .argument = "auto|pci|mmio",
+	  .fallback = "auto",
+	  .theirs = "mmio",
+	  .help = "how the guest finds disks, cards and console; auto: by PCI, unless the command "
+		  "line says pci=off or pci=nomsi",
+	  .ours = true,
+	  .json = "transport" },
 };
-const struct option_table vm_machine_options = {
-	.name = "machine-config",
-	.options = machine_options,
-	.count = ARRAY_SIZE(machine_options),
-};
+const struct option_table vm_machine_options = OPTION_TABLE("machine-config", machine_options);
 
 static const struct option net_options[] = {
 	{ .type = OPTION_STRING,
@@ -196,6 +207,19 @@ static const struct option net_options[] = {
 	  .help = "largest packet that the guest is told of; default: the interface's own",
 	  .zero = OPTION_ZERO_NOT_GIVEN,
 	  .json = "mtu" },
+	{ .name = "queues",
+	  .type = OPTION_U32,
+	  .offset = offsetof(struct vm_net_config, queues),
+	  .min = 1,
+	  .max = VIRTIO_NET_PAIRS_MAX,
+	  .argument = "N",
+	  .unit = "1 to 8",
+	  .help = "pairs of queues of the card, each with two threads of vmm; needs a tap made "
+		  "with "
+		  "multi_queue",
+	  .ours = true,
+	  .zero = OPTION_ZERO_NOT_GIVEN,
+	  .json = "num_queue_pairs" },
 	{ .type = OPTION_OBJECT,
 	  .offset = offsetof(struct vm_net_config, rx),
 	  .present = offsetof(struct vm_net_config, has_rx) + 1,
@@ -209,9 +233,93 @@ static const struct option net_options[] = {
 	  .help = "limits bytes and frames per time from the guest",
 	  .json = "tx_rate_limiter" },
 };
-const struct option_table vm_net_options = {
-	.name = "net",
-	.options = net_options,
-	.count = ARRAY_SIZE(net_options),
-	.keys = true,
+const struct option_table vm_net_options = OPTION_TABLE("net", net_options, .keys = true);
+
+static const struct option serial_options[] = {
+	{ .verbatim = true,
+	  .type = OPTION_STRING,
+	  .offset = offsetof(struct serial_settings, output_path),
+	  .file = true,
+	  .json = "serial_out_path",
+	  .help = "file or FIFO that gets the serial port's output instead of the console" },
+	{ .type = OPTION_OBJECT,
+	  .object = &token_bucket_options,
+	  .offset = offsetof(struct serial_settings, limiter),
+	  .present = offsetof(struct serial_settings, has_limiter) + 1,
+	  .json = "rate_limiter",
+	  .help = "bytes of output; what is beyond is dropped" },
 };
+const struct option_table serial_settings_options = OPTION_TABLE("serial", serial_options);
+
+static const struct option entropy_options[] = {
+	{ .type = OPTION_OBJECT,
+	  .object = &rate_limit_options,
+	  .offset = offsetof(struct entropy_settings, limiter),
+	  .present = offsetof(struct entropy_settings, has_limiter) + 1,
+	  .json = "rate_limiter",
+	  .help = "how fast the guest gets random numbers" },
+};
+const struct option_table entropy_settings_options = OPTION_TABLE("entropy", entropy_options);
+
+/* The first spelling of each is the one that is shown. */
+static const struct option_value logger_levels[] = {
+	{ "Error", LOGGER_ERROR },  { "Warning", LOGGER_WARNING },
+	{ "Info", LOGGER_INFO },    { "Debug", LOGGER_DEBUG },
+	{ "Trace", LOGGER_TRACE },  { "Off", LOGGER_OFF },
+	{ "Warn", LOGGER_WARNING }, { NULL, 0 },
+};
+
+static const struct option logger_options[] = {
+	{ .name = "log-path",
+	  .type = OPTION_STRING,
+	  .offset = offsetof(struct logger_settings, path),
+	  .argument = "FILE",
+	  .file = true,
+	  .json = "log_path",
+	  .help = "file or FIFO for messages, in place of standard error" },
+	{ .name = "level",
+	  .type = OPTION_ENUM,
+	  .offset = offsetof(struct logger_settings, level),
+	  .values = logger_levels,
+	  .any_case = true, /* of those that its clients use */
+	  .argument = "LEVEL",
+	  .fallback = "Info",
+	  .json = "level",
+	  .help = "which messages are written: Off, Error, Warning, Info, Debug or Trace" },
+	{ .name = "show-level",
+	  .type = OPTION_FLAG,
+	  .offset = offsetof(struct logger_settings, show_level),
+	  .json = "show_level",
+	  .help = "lines of a log file say their level; vmm's own always do" },
+	{ .name = "show-log-origin",
+	  .type = OPTION_FLAG,
+	  .offset = offsetof(struct logger_settings, show_origin),
+	  .json = "show_log_origin",
+	  .help = "lines of a log file say which file and line they come from" },
+	{ .name = "module",
+	  .verbatim = true,
+	  .type = OPTION_STRING,
+	  .offset = offsetof(struct logger_settings, module),
+	  .argument = "NAME",
+	  .json = "module",
+	  .help = "only lines of parts whose name begins so: vmm::virtio, "
+		  "firecracker::api_server" },
+};
+const struct option_table logger_settings_options = OPTION_TABLE("logger", logger_options);
+
+static const struct option metrics_options[] = {
+	{ .name = "metrics-path",
+	  .type = OPTION_STRING,
+	  .offset = offsetof(struct metrics_settings, path),
+	  .argument = "FILE",
+	  .file = true,
+	  .json = "metrics_path",
+	  .json_required = true,
+	  .help = "file or FIFO that gets a JSON object with all figures each minute" },
+	{ .type = OPTION_FLAG,
+	  .offset = offsetof(struct metrics_settings, emit_id),
+	  .json = "emit_id",
+	  .help = "begin each object with the id of the instance" },
+};
+const struct option_table metrics_settings_options =
+	OPTION_TABLE("metrics", metrics_options, .open = true);

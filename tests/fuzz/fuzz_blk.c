@@ -178,7 +178,7 @@ static void check(void *arg)
 
 	REQUIRE(rig->fault->block.pending.head == NULL);
 	REQUIRE(rig->fault->block.in_flight == rig->fault->held_count);
-	REQUIRE(!q->running || q->broken || q->in_flight_count == rig->fault->held_count);
+	REQUIRE(!q->running || q->state.broken || q->in_flight_count == rig->fault->held_count);
 }
 
 static void step(struct rig *rig)

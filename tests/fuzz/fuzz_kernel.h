@@ -39,7 +39,7 @@ static inline void fuzz_kernel(const uint8_t *bytes, size_t len)
 	const uint8_t *low;
 	int r;
 
-	if (mem.map == NULL) {
+	if (mem.size == 0) {
 		fuzz_require(guest_memory_init(&mem, FUZZ_RAM, GUEST_MEMORY_ANON, &e) == 0);
 		fd = memfd_create("fuzz", MFD_CLOEXEC);
 	}
@@ -51,7 +51,7 @@ static inline void fuzz_kernel(const uint8_t *bytes, size_t len)
 		fuzz_require(entry.entry == UINT64_MAX);
 		return;
 	}
-	fuzz_require(guest_memory_translate(&mem, entry.entry, 1) != NULL);
+	fuzz_require(guest_memory_read_pointer(&mem, entry.entry, 1) != NULL);
 	fuzz_require(entry.entry >= PLATFORM_KERNEL_MIN);
 	low = mem.regions[0].host + PLATFORM_CMDLINE;
 	fuzz_require(low[0] == 0 &&

@@ -182,7 +182,7 @@ static void type(struct board *b, struct input *in)
 
 	memset(text, len, sizeof(text));
 	VMM_BUG_ON(serial_input(&b->serial, text, len) > len);
-	VMM_BUG_ON(b->serial.fifo_len > SERIAL_FIFO_SIZE);
+	VMM_BUG_ON(b->serial.state.fifo_len > SERIAL_FIFO_SIZE);
 }
 
 static void reset(struct board *b)
@@ -228,10 +228,10 @@ static void step(struct board *b, struct input *in)
 
 static void check_states(const struct board *b)
 {
-	VMM_BUG_ON(serial_state.validate(&b->serial, NULL) != 0);
-	VMM_BUG_ON(rtc_state.validate(&b->rtc, NULL) != 0);
-	VMM_BUG_ON(i8042_state.validate(&b->kbc, NULL) != 0);
-	VMM_BUG_ON(acpi_power_state.validate(&b->pm, NULL) != 0);
+	VMM_BUG_ON(state_validate(&serial_state, &b->serial.state, NULL) != 0);
+	VMM_BUG_ON(state_validate(&rtc_state, &b->rtc.state, NULL) != 0);
+	VMM_BUG_ON(state_validate(&i8042_state, &b->kbc.state, NULL) != 0);
+	VMM_BUG_ON(state_validate(&acpi_power_state, &b->pm.state, NULL) != 0);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

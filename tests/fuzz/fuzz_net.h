@@ -8,7 +8,6 @@
 #include <linux/virtio_net.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -44,7 +43,7 @@ static inline void fuzz_nothing(void *arg)
 /* As fake_driver_sync(), for the workers of this device. */
 static inline void fuzz_sync(struct rig *rig)
 {
-	for (uint32_t i = 0; i < 2 * VIRTIO_NET_QUEUES; i++) {
+	for (uint32_t i = 0; i < 2 * rig->d->dev->queue_count; i++) {
 		worker_call(&rig->d->workers[i / 2], fuzz_nothing, NULL);
 	}
 }
@@ -88,13 +87,13 @@ static inline void fuzz_check_quiet(struct rig *rig)
 	struct virtio_device *dev = rig->d->dev;
 
 	virtio_device_quiesce(dev);
-	for (uint32_t i = 0; i < VIRTIO_NET_QUEUES; i++) {
+	for (uint32_t i = 0; i < rig->d->dev->queue_count; i++) {
 		const struct virtqueue *q = &dev->queues[i].ring;
 
-		REQUIRE(q->broken || q->in_flight_count == 0);
-		REQUIRE(virtqueue_state.validate(q, NULL) == 0);
+		REQUIRE(q->state.broken || q->in_flight_count == 0);
+		REQUIRE(state_validate(&virtqueue_state, q, NULL) == 0);
 	}
-	REQUIRE(virtio_net_ops.state->validate(dev, NULL) == 0);
+	REQUIRE(state_validate(virtio_net_ops.state, dev, NULL) == 0);
 	virtio_device_resume(dev);
 	fuzz_sync(rig);
 }
@@ -103,8 +102,8 @@ static inline void fuzz_mutate(struct rig *rig, uint32_t queue)
 {
 	uint64_t offset = fuzz_take(&rig->in, 2) % 0x800;
 
-	*guest_memory_translate(&rig->d->mem, FAKE_RINGS + queue * FAKE_RING_SPACE + offset, 1) =
-		(uint8_t)fuzz_take(&rig->in, 1);
+	*guest_memory_write_pointer(&rig->d->mem, FAKE_RINGS + queue * FAKE_RING_SPACE + offset,
+				    1) = (uint8_t)fuzz_take(&rig->in, 1);
 	rig->honest = false;
 }
 
@@ -115,13 +114,14 @@ static inline void fuzz_open(struct rig *rig, struct fake_driver *d, const uint8
 	struct virtio_device *dev;
 	struct netdev *netdev;
 
-	if (d->mem.map == NULL) {
+	if (d->mem.size == 0) {
 		log_init(LOG_ERROR, -1);
 		(void)signal(SIGPIPE, SIG_IGN);
 		fake_driver_init(d);
+		fake_driver_unwatch(d);
 	}
 	*rig = (struct rig){ .d = d, .in = { .data = data, .len = size } };
-	REQUIRE(madvise(d->mem.map, d->mem.size, MADV_DONTNEED) == 0);
+	fake_memory_clear(&d->mem);
 	REQUIRE(netdev_open_pair(&netdev, &rig->peer, NULL) == 0);
 	netdev->mtu = 1500;
 	REQUIRE(virtio_net_create(&dev, "net0", netdev, mac, &d->mem, d->workers, NULL) == 0);

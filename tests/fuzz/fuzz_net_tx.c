@@ -116,7 +116,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	fuzz_check_quiet(&rig);
 	check(&rig);
 	if (rig.honest) {
-		const uint8_t *area = guest_memory_translate(&d.mem, FAKE_DATA + 8, AREA);
+		const uint8_t *area = guest_memory_read_pointer(&d.mem, FAKE_DATA + 8, AREA);
 
 		REQUIRE(area[0] == PATTERN && memcmp(area, area + 1, AREA - 1) == 0);
 	}

@@ -260,6 +260,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	check_round_trip(instance);
 	require(instance_state(instance) == INSTANCE_NOT_STARTED);
-	instance_destroy(instance);
+	(void)instance_destroy(instance);
 	return 0;
 }

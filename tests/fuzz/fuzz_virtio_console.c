@@ -8,7 +8,6 @@
  */
 #include <linux/virtio_config.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 
 #include "fuzz_input.h"
 #include "harness/fake_driver.h"
@@ -167,7 +166,7 @@ static void save_and_load(struct rig *rig)
 	for (uint32_t i = 0; i < VIRTIO_CONSOLE_QUEUES; i++) {
 		const struct virtqueue *q = &dev->queues[i].ring;
 
-		REQUIRE(q->broken || q->in_flight_count == 0);
+		REQUIRE(q->state.broken || q->in_flight_count == 0);
 	}
 	REQUIRE(state_save(virtio_console_ops.state, dev, &saved, NULL) == 0);
 	REQUIRE(state_load(virtio_console_ops.state, dev, saved.data, saved.len,
@@ -206,8 +205,8 @@ static void step(struct rig *rig)
 		rig->honest = false;
 	}
 		offset = fuzz_take(&rig->in, 2) % 0x20000;
-		*guest_memory_translate(&rig->d->mem,
-					FAKE_RINGS + offset % 0x600 + (offset & 0x10000), 1) =
+		*guest_memory_write_pointer(&rig->d->mem,
+					    FAKE_RINGS + offset % 0x600 + (offset & 0x10000), 1) =
 			(uint8_t)fuzz_take(&rig->in, 1);
 		break;
 	case 2:
@@ -247,11 +246,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			   .channel = { .output = take_output, .input_ready = ready } };
 	struct virtio_device *dev;
 
-	if (d.mem.map == NULL) {
+	if (d.mem.size == 0) {
 		log_init(LOG_ERROR, -1);
 		fake_driver_init(&d);
+		fake_driver_unwatch(&d);
 	}
-	REQUIRE(madvise(d.mem.map, d.mem.size, MADV_DONTNEED) == 0);
+	fake_memory_clear(&d.mem);
 	(void)pthread_mutex_init(&rig.lock, NULL);
 	REQUIRE(virtio_console_create(&dev, "hvc0", &rig.channel, &d.mem, d.workers, NULL) == 0);
 	fake_driver_attach(&d, dev);

@@ -13,11 +13,11 @@
 #include <linux/virtio_mmio.h>
 #include <linux/virtio_ring.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 
 #include "fuzz_input.h"
 #include "harness/fake_driver.h"
 #include "harness/fake_irq.h"
+#include "harness/virtio_state.h"
 #include "vmm/log.h"
 #include "vmm/virtio_entropy.h"
 
@@ -121,7 +121,7 @@ static void mutate(struct rig *rig)
 {
 	uint64_t offset = fuzz_take(&rig->in, 2) % 0x400;
 
-	*guest_memory_translate(&rig->d->mem, FAKE_RINGS + offset, 1) =
+	*guest_memory_write_pointer(&rig->d->mem, FAKE_RINGS + offset, 1) =
 		(uint8_t)fuzz_take(&rig->in, 1);
 }
 
@@ -129,19 +129,15 @@ static void mutate(struct rig *rig)
 static void save_and_load(struct rig *rig)
 {
 	struct virtio_device *dev = rig->d->dev;
-	struct state_buf device = { 0 }, transport = { 0 };
+	const struct state_entry entry = virtio_entry(dev, NULL, &rig->mmio);
+	struct state_buf saved = { 0 };
 
 	virtio_device_quiesce(dev);
-	REQUIRE(state_save(&virtio_device_state, dev, &device, NULL) == 0);
-	REQUIRE(state_save(&virtio_mmio_state, &rig->mmio, &transport, NULL) == 0);
+	REQUIRE(state_set_save(&entry, 1, &saved, NULL) == 0);
 	virtio_device_reset(dev);
 	virtio_mmio_reset(&rig->mmio);
-	REQUIRE(state_load(&virtio_device_state, dev, device.data, device.len,
-			   virtio_device_state.version, NULL) == 0);
-	REQUIRE(state_load(&virtio_mmio_state, &rig->mmio, transport.data, transport.len,
-			   virtio_mmio_state.version, NULL) == 0);
-	state_buf_finish(&device);
-	state_buf_finish(&transport);
+	REQUIRE(virtio_load(&entry, &saved, NULL) == 0);
+	state_buf_finish(&saved);
 	virtio_device_resume(dev);
 	sync_worker(rig);
 }
@@ -152,14 +148,15 @@ static void check(void *arg)
 	struct rig *rig = arg;
 	struct virtio_device *dev = rig->d->dev;
 	const struct virtqueue *q = &dev->queues[0].ring;
-	uint32_t status = atomic_load(&dev->status);
+	uint32_t status = atomic_load(&dev->state.status);
 
-	REQUIRE(virtio_device_state.validate(dev, NULL) == 0);
-	REQUIRE(virtqueue_state.validate(q, NULL) == 0);
+	REQUIRE(state_validate(&virtio_device_state, dev, NULL) == 0);
+	REQUIRE(state_validate(&virtqueue_state, q, NULL) == 0);
 	REQUIRE((status & VIRTIO_CONFIG_S_NEEDS_RESET) != 0 ||
-		(!q->broken && q->in_flight_count == 0));
+		(!q->state.broken && q->in_flight_count == 0));
 	REQUIRE(!q->running || (status & VIRTIO_CONFIG_S_DRIVER_OK) != 0);
-	REQUIRE(!q->running || q->desc == guest_memory_translate(dev->mem, q->desc_gpa, 16));
+	REQUIRE(!q->running ||
+		q->desc == guest_memory_write_pointer(dev->mem, q->state.desc_gpa, 16));
 }
 
 static void step(struct rig *rig)
@@ -211,11 +208,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct rig rig = { .d = &d, .in = { .data = data, .len = size } };
 	struct virtio_device *dev;
 
-	if (d.mem.map == NULL) {
+	if (d.mem.size == 0) {
 		log_init(LOG_ERROR, -1);
 		fake_driver_init(&d);
+		fake_driver_unwatch(&d);
 	}
-	REQUIRE(madvise(d.mem.map, d.mem.size, MADV_DONTNEED) == 0); /* nothing of the last run */
+	fake_memory_clear(&d.mem); /* nothing of the last run */
 	REQUIRE(virtio_entropy_create(&dev, "rng0", &d.mem, d.workers, NULL) == 0);
 	fake_driver_attach(&d, dev);
 	fake_irq_init_edge(&rig.irq, 5);

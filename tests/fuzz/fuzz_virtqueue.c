@@ -11,7 +11,6 @@
 #include <errno.h>
 #include <linux/virtio_ring.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 
 #include "fuzz_input.h"
 #include "harness/fake_driver.h"
@@ -80,11 +79,11 @@ static void check_chain(const struct rig *rig, const struct held *held)
 	const struct virtqueue_chain *chain = &held->chain;
 	uint64_t total = 0;
 
-	REQUIRE(chain->head < rig->q.size);
-	REQUIRE(chain->out_count + chain->in_count <= rig->q.size);
+	REQUIRE(chain->head < rig->q.state.size);
+	REQUIRE(chain->out_count + chain->in_count <= rig->q.state.size);
 	for (uint32_t i = 0; i < (uint32_t)chain->out_count + chain->in_count; i++) {
 		const struct iovec *v = &held->iov[i];
-		uint64_t offset = (uint64_t)((uint8_t *)v->iov_base - rig->mem->map);
+		uint64_t offset = fake_memory_offset(rig->mem, v->iov_base);
 
 		total += v->iov_len;
 		REQUIRE(v->iov_len != 0 && offset < rig->mem->size);
@@ -122,7 +121,7 @@ static void pop(struct rig *rig, bool back)
 	}
 	r = virtqueue_pop(&rig->q, &held->chain, held->iov, ARRAY_SIZE(held->iov));
 	REQUIRE(r == 0 || r == 1 || r == -EIO);
-	REQUIRE((r == -EIO) == rig->q.broken || !rig->q.running);
+	REQUIRE((r == -EIO) == rig->q.state.broken || !rig->q.running);
 	if (r != 1) {
 		return;
 	}
@@ -143,7 +142,7 @@ static void push(struct rig *rig, uint32_t which, uint32_t written)
 	}
 	held = &rig->held[which % rig->held_count];
 	virtqueue_push(&rig->q, &held->chain, written);
-	rig->pushed += rig->q.running && !rig->q.broken;
+	rig->pushed += rig->q.running && !rig->q.state.broken;
 	*held = rig->held[--rig->held_count];
 	held->chain.iov = held->iov;
 	rig->held[rig->held_count].chain.iov = rig->held[rig->held_count].iov;
@@ -151,12 +150,12 @@ static void push(struct rig *rig, uint32_t which, uint32_t written)
 
 static void publish(struct rig *rig)
 {
-	bool fresh = rig->q.used_next != rig->q.used_published;
+	bool fresh = rig->q.state.used_next != rig->q.used_published;
 	bool interrupt = virtqueue_publish(&rig->q);
 
 	REQUIRE(fresh || !interrupt);
-	if (rig->q.running && !rig->q.broken) {
-		REQUIRE(rig->q.used_next == rig->pushed);
+	if (rig->q.running && !rig->q.state.broken) {
+		REQUIRE(rig->q.state.used_next == rig->pushed);
 		REQUIRE(!fresh || fake_ring_used_idx(&rig->ring) == rig->pushed);
 	}
 }
@@ -174,7 +173,8 @@ static void restart(struct rig *rig)
 static void device_step(struct rig *rig, struct fuzz_input *in, uint8_t op)
 {
 	uint8_t before[16U << SIZE_MAX_LOG];
-	const uint8_t *table = guest_memory_translate(rig->mem, rig->ring.desc_gpa, sizeof(before));
+	const uint8_t *table =
+		guest_memory_read_pointer(rig->mem, rig->ring.desc_gpa, sizeof(before));
 	uint8_t argument = (uint8_t)fuzz_take(in, 1);
 	uint32_t written = 0;
 
@@ -204,8 +204,8 @@ static void device_step(struct rig *rig, struct fuzz_input *in, uint8_t op)
 		}
 		break;
 	}
-	REQUIRE(memcmp(before, table, 16ULL * rig->q.size) == 0);
-	REQUIRE(rig->q.broken || rig->q.in_flight_count == rig->held_count);
+	REQUIRE(memcmp(before, table, 16ULL * rig->q.state.size) == 0);
+	REQUIRE(rig->q.state.broken || rig->q.in_flight_count == rig->held_count);
 }
 
 static void step(struct rig *rig, struct fuzz_input *in)
@@ -235,7 +235,7 @@ static void step(struct rig *rig, struct fuzz_input *in)
 		break;
 	case 6:
 		value = (uint16_t)fuzz_take(in, 2);
-		*guest_memory_translate(rig->mem, FAKE_RINGS + value % 0x400, 1) =
+		*guest_memory_write_pointer(rig->mem, FAKE_RINGS + value % 0x400, 1) =
 			(uint8_t)fuzz_take(in, 1);
 		break;
 	default:
@@ -252,11 +252,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	uint8_t head = (uint8_t)fuzz_take(&in, 1);
 	uint16_t start = (uint16_t)fuzz_take(&in, 2);
 
-	if (mem.map == NULL) {
+	if (mem.size == 0) {
 		fake_memory_init(&mem);
-		REQUIRE(guest_memory_dirty_start(&mem, NULL) == 0);
+		fake_memory_track(&mem);
 	}
-	REQUIRE(madvise(mem.map, mem.size, MADV_DONTNEED) == 0); /* nothing of the last run */
+	fake_memory_clear(&mem); /* nothing of the last run */
 	memset(&rig, 0, sizeof(rig));
 	rig.mem = &mem;
 	rig.features = (uint64_t)(head >> 6 & 1) << VIRTIO_RING_F_EVENT_IDX |
@@ -266,7 +266,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	virtqueue_init(&rig.q, HOLD_MAX);
 	fake_ring_configure(&rig.ring, &rig.q);
 	/* Anywhere in the life of a queue: positions wrap. */
-	rig.q.avail_next = rig.q.used_next = rig.pushed = rig.ring.avail_idx = start;
+	rig.q.state.avail_next = rig.q.state.used_next = rig.pushed = rig.ring.avail_idx = start;
 	fake_ring_publish(&rig.ring);
 	REQUIRE(virtqueue_start(&rig.q, &mem, rig.features));
 	while (in.len != 0) {
@@ -276,7 +276,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		push(&rig, 0, 0);
 	}
 	publish(&rig);
-	REQUIRE(rig.q.broken || rig.q.in_flight_count == 0);
+	REQUIRE(rig.q.state.broken || rig.q.in_flight_count == 0);
 	virtqueue_stop(&rig.q);
 	return 0;
 }

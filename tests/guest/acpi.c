@@ -147,6 +147,21 @@ static void check_table(const struct guest_acpi_header *table)
 	}
 }
 
+/* VMGenID and VMClock: where their nodes say, and nobody has asked the guest to change anything. */
+static void check_generation(void)
+{
+	const uint8_t *page = (const void *)PLATFORM_VMCLOCK;
+	uint64_t guid[2];
+
+	memcpy(guid, (const void *)PLATFORM_VMGENID, sizeof(guid));
+	guest_check(guid[0] != 0 && guid[1] != 0);
+	guest_check(!memcmp(page, "VCLK", 4));
+	guest_check(field(page, 4, 4) == 4096 && field(page, 8, 2) == 1);
+	guest_check(field(page, 12, 4) % 2 == 0); /* no change is under way */
+	guest_check(field(page, 16, 8) != 0 && field(page, 104, 8) != 0);
+	guest_check(field(page, 24, 8) == 0x300);
+}
+
 int test_acpi(void)
 {
 	const struct rsdp *rsdp = find_rsdp();
@@ -179,6 +194,7 @@ int test_acpi(void)
 	guest_check(field(fadt, FADT_SLEEP_CONTROL, 1) == 1);
 	guest_check(field(fadt, FADT_SLEEP_CONTROL + 4, 8) == GUEST_ACPI_SLEEP_CONTROL);
 	guest_check(field(fadt, FADT_SLEEP_STATUS + 4, 8) == GUEST_ACPI_SLEEP_STATUS);
+	check_generation();
 	madt = guest_acpi_table("APIC");
 	guest_require(madt != NULL);
 	guest_check(field(madt, 36, 4) == PLATFORM_LAPIC);

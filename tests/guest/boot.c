@@ -118,6 +118,21 @@ bool guest_initrd(uint64_t *start, uint64_t *size)
 	return *size != 0;
 }
 
+void guest_map(uint64_t address)
+{
+	uint64_t at = address & ~(GIB - 1), *directory;
+
+	guest_require(at < 512 * GIB);
+	if (guest_pdpt[at / GIB]) {
+		return;
+	}
+	directory = guest_alloc(4096, 4096);
+	for (unsigned page = 0; page < 512; page++) {
+		directory[page] = (at + ((uint64_t)page << 21)) | PAGE_FLAGS;
+	}
+	guest_pdpt[at / GIB] = (uint64_t)directory | TABLE_FLAGS;
+}
+
 void guest_map_high_memory(void)
 {
 	struct guest_memory map[32];
@@ -129,16 +144,7 @@ void guest_map_high_memory(void)
 		/* One page directory per GiB; what lies beyond 512 GiB stays unmapped. */
 		for (uint64_t at = map[i].start & ~(GIB - 1); at < end && at < 512 * GIB;
 		     at += GIB) {
-			uint64_t *directory;
-
-			if (guest_pdpt[at / GIB]) {
-				continue;
-			}
-			directory = guest_alloc(4096, 4096);
-			for (unsigned page = 0; page < 512; page++) {
-				directory[page] = (at + ((uint64_t)page << 21)) | PAGE_FLAGS;
-			}
-			guest_pdpt[at / GIB] = (uint64_t)directory | TABLE_FLAGS;
+			guest_map(at);
 		}
 	}
 }

@@ -210,6 +210,8 @@ uint64_t guest_rsdp(void);
 bool guest_initrd(uint64_t *start, uint64_t *size);
 bool guest_booted_by_pvh(void);
 void guest_map_high_memory(void);
+/* The GiB around an address below 512 GiB, one to one. */
+void guest_map(uint64_t address);
 
 /* trap.c */
 typedef uint64_t guest_ring0_fn(uint64_t argument);
@@ -287,7 +289,7 @@ unsigned guest_acpi_cpus(uint8_t *ids, unsigned max);
 /* The tests. */
 typedef int guest_test(void);
 guest_test test_acpi, test_block, test_block_load, test_boot, test_console, test_cpuid, test_exit,
-	test_hostile, test_memory, test_net, test_pit, test_ports, test_powerbutton, test_reboot,
-	test_rng, test_rtc, test_serial, test_smp, test_timer;
+	test_hostile, test_hotplug, test_memory, test_net, test_pit, test_ports, test_powerbutton,
+	test_reboot, test_rng, test_rtc, test_serial, test_smp, test_timer, test_work, test_fill;
 
 #endif

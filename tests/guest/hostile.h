@@ -75,7 +75,14 @@ void hostile_abuse_states(struct hostile *h);
 void hostile_abuse_features(struct hostile *h);
 void hostile_abuse_placement(struct hostile *h);
 void hostile_abuse_queue_registers(struct hostile *h);
-void hostile_abuse_registers(struct hostile *h);
+void hostile_abuse_mmio_registers(struct hostile *h);
+/* hostile_pci.c */
+void hostile_abuse_pci_registers(struct hostile *h);
+void hostile_abuse_config_space(struct hostile *h);
+void hostile_abuse_vectors(struct hostile *h);
+/* BARs that move, an MSI-X table that changes, while a queue runs. Returns how many requests were
+ * answered meanwhile; 0 with one CPU. */
+unsigned hostile_move_concurrently(struct hostile *h, unsigned rounds);
 /* Returns how often the device had to be set up; 0 with one CPU. */
 unsigned hostile_abuse_concurrently(struct hostile *h, unsigned rounds);
 

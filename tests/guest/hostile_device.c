@@ -193,7 +193,7 @@ void hostile_abuse_queue_registers(struct hostile *h)
 	hostile_alive(h, "registers of a running queue");
 }
 
-void hostile_abuse_registers(struct hostile *h)
+void hostile_abuse_mmio_registers(struct hostile *h)
 {
 	static const uint32_t values[] = { 0, 1, 0xffffffff, 0x80000000, 0x5a5a5a5a };
 

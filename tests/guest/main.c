@@ -16,7 +16,9 @@ static const struct {
 	{ "console", test_console },
 	{ "cpuid", test_cpuid },
 	{ "exit", test_exit },
+	{ "fill", test_fill },
 	{ "hostile", test_hostile },
+	{ "hotplug", test_hotplug },
 	{ "memory", test_memory },
 	{ "net", test_net },
 	{ "pit", test_pit },
@@ -28,6 +30,7 @@ static const struct {
 	{ "serial", test_serial },
 	{ "smp", test_smp },
 	{ "timer", test_timer },
+	{ "work", test_work },
 };
 
 void guest_main(void)

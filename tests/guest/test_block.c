@@ -9,6 +9,7 @@
 
 #define BLK_F_RO	   (1ULL << 5)
 #define BLK_F_FLUSH	   (1ULL << 9)
+#define BLK_F_MQ	   (1ULL << 12)
 #define BLK_F_DISCARD	   (1ULL << 13)
 #define BLK_F_WRITE_ZEROES (1ULL << 14)
 
@@ -61,11 +62,11 @@ static void find_disk(unsigned nth)
 
 static uint64_t capacity(void)
 {
-	return guest_read32(disk.base + VIRTIO_CONFIG) |
-	       (uint64_t)guest_read32(disk.base + VIRTIO_CONFIG + 4) << 32;
+	return guest_read32(disk.config) | (uint64_t)guest_read32(disk.config + 4) << 32;
 }
 
-static void submit(struct request *r, uint32_t type, uint64_t sector, uint32_t length)
+static void submit_to(unsigned queue, struct request *r, uint32_t type, uint64_t sector,
+		      uint32_t length)
 {
 	struct virtio_buffer buffers[3] = {
 		{ &r->header, 16, false },
@@ -80,7 +81,12 @@ static void submit(struct request *r, uint32_t type, uint64_t sector, uint32_t l
 	if (!length) {
 		buffers[1] = buffers[2];
 	}
-	guest_require(virtio_add(&disk, 0, buffers, length ? 3 : 2, r));
+	guest_require(virtio_add(&disk, queue, buffers, length ? 3 : 2, r));
+}
+
+static void submit(struct request *r, uint32_t type, uint64_t sector, uint32_t length)
+{
+	submit_to(0, r, type, sector, length);
 }
 
 static uint8_t one(uint32_t type, uint64_t sector, uint32_t length)
@@ -300,13 +306,114 @@ int test_block(void)
 	open_disk(features);
 	transfer(false, 1024, 256, seed);
 	guest_check(capacity() == sectors);
-	guest_printf("kicks %u interrupts %u\n", disk.queue[0].kicks,
-		     guest_irq_count[GUEST_VECTOR_GSI(disk.gsi)]);
+	guest_printf("kicks %u interrupts %u\n", disk.queue[0].kicks, guest_irq_count[disk.vector]);
 	return 0;
 }
 
+/* With requests in flight: takes the disk from them, or the machine. */
+static void leave(const char *how)
+{
+	for (unsigned i = 0; i < DEPTH; i++) {
+		submit(&requests[i], BLK_IN, i * (BLOCK / SECTOR), BLOCK);
+	}
+	virtio_kick(&disk, 0);
+	guest_puts("leaving\n");
+	if (guest_equal(how, "drop")) {
+		virtio_write(&disk, VIRTIO_STATUS, 0);
+		guest_puts("left\n");
+		guest_sleep();
+	} else if (guest_equal(how, "reset")) {
+		guest_out8(GUEST_ACPI_RESET, 1);
+	} else {
+		guest_out8(GUEST_ACPI_SLEEP_CONTROL, GUEST_ACPI_SLEEP_S5);
+	}
+	guest_wait(false);
+}
+
+/* What one CPU does with one queue. */
+struct lane {
+	struct request requests[DEPTH];
+	uint64_t total, blocks, random, done;
+	uint32_t type;
+};
+
+static struct lane lanes[VIRTIO_QUEUES];
+static volatile uint32_t lanes_ready, lanes_go;
+
+static void run_lane(unsigned cpu)
+{
+	struct lane *lane = &lanes[cpu];
+	struct request *idle[DEPTH];
+	unsigned idle_count = DEPTH;
+	uint64_t sent = 0;
+
+	for (unsigned i = 0; i < DEPTH; i++) {
+		idle[i] = &lane->requests[i];
+	}
+	__atomic_fetch_add(&lanes_ready, 1, __ATOMIC_SEQ_CST);
+	guest_require(guest_wait(lanes_go));
+	while (lane->done < lane->total) {
+		struct request *r;
+
+		while (sent < lane->total && idle_count) {
+			lane->random ^= lane->random << 13;
+			lane->random ^= lane->random >> 7;
+			lane->random ^= lane->random << 17;
+			submit_to(cpu, idle[--idle_count], lane->type,
+				  lane->random % lane->blocks * (BLOCK / SECTOR), BLOCK);
+			sent++;
+		}
+		virtio_kick(&disk, cpu);
+		for (r = virtio_take_wait(&disk, cpu, NULL); r; r = virtio_take(&disk, cpu, NULL)) {
+			guest_require(r->status == BLK_OK);
+			idle[idle_count++] = r;
+			lane->done++;
+		}
+	}
+}
+
+/* Each of `count` queues on a CPU of its own, without interrupts; there may be more CPUs. */
+static void run_lanes(unsigned count, uint64_t total, uint32_t type)
+{
+	uint64_t start, done = 0;
+	unsigned others;
+
+	guest_require(count <= VIRTIO_QUEUES);
+	virtio_negotiate(&disk, BLK_F_FLUSH | VIRTIO_F_INDIRECT | (count > 1 ? BLK_F_MQ : 0));
+	for (unsigned i = 0; i < count; i++) {
+		struct lane *lane = &lanes[i];
+
+		virtio_queue(&disk, i, 0);
+		disk.queue[i].avail->flags = 1;
+		lane->total = total;
+		lane->blocks = capacity() / (BLOCK / SECTOR);
+		lane->random = 88172645463325252ULL + i;
+		lane->type = type;
+		for (unsigned j = 0; j < DEPTH; j++) {
+			lane->requests[j].data = guest_alloc(BLOCK, BLOCK);
+		}
+	}
+	virtio_ready(&disk);
+	others = count > 1 ? guest_smp_run(run_lane) : 0;
+	guest_require(others + 1 == count);
+	guest_require(guest_wait(lanes_ready == others));
+	guest_puts("start\n");
+	start = guest_tsc();
+	lanes_go = 1;
+	run_lane(0);
+	guest_require(guest_wait(guest_smp_finished() == others));
+	start = guest_tsc() - start;
+	for (unsigned i = 0; i < count; i++) {
+		done += lanes[i].done;
+	}
+	guest_require(done == count * total);
+	guest_printf("requests %lu cycles %lu kicks %u interrupts %u\n", done, start,
+		     disk.queue[0].kicks, 0);
+}
+
 /* requests=N random reads of 4 KiB (write=1: writes), DEPTH in flight all the time. For
- * measurements. */
+ * measurements. lanes=N: so many by each of N CPUs on a queue of its own. then=drop|reset|acpi: it
+ * does not end, but leaves with requests in flight. */
 int test_block_load(void)
 {
 	uint64_t total = guest_option_number("requests", 10000), start, blocks,
@@ -317,6 +424,10 @@ int test_block_load(void)
 	unsigned idle_count = DEPTH;
 
 	find_disk(0);
+	if (guest_option("lanes")) {
+		run_lanes((unsigned)guest_option_number("lanes", 1), total, type);
+		return 0;
+	}
 	for (unsigned i = 0; i < DEPTH; i++) {
 		idle[i] = &requests[i];
 	}
@@ -343,7 +454,10 @@ int test_block_load(void)
 		}
 	}
 	guest_printf("requests %lu cycles %lu kicks %u interrupts %u\n", done, guest_tsc() - start,
-		     disk.queue[0].kicks, guest_irq_count[GUEST_VECTOR_GSI(disk.gsi)]);
+		     disk.queue[0].kicks, guest_irq_count[disk.vector]);
+	if (guest_option("then")) {
+		leave(guest_option("then"));
+	}
 	return 0;
 }
 

@@ -166,8 +166,7 @@ int test_console(void)
 		virtio_interrupts(&v);
 	}
 	if (v.features & 1) {
-		guest_printf("size %ux%u\n", guest_read16(v.base + VIRTIO_CONFIG),
-			     guest_read16(v.base + VIRTIO_CONFIG + 2));
+		guest_printf("size %ux%u\n", guest_read16(v.config), guest_read16(v.config + 2));
 	}
 	memcpy(out, hello, sizeof(hello));
 	buffer = (struct virtio_buffer){ out, sizeof(hello) - 1, false };
@@ -270,7 +269,7 @@ int test_net(void)
 		virtio_interrupts(&v);
 	}
 	for (unsigned i = 0; i < 6; i++) {
-		mac[i] = guest_read8(v.base + VIRTIO_CONFIG + i);
+		mac[i] = guest_read8(v.config + i);
 	}
 	guest_printf("mac %02x:%02x:%02x:%02x:%02x:%02x\n", mac[0], mac[1], mac[2], mac[3], mac[4],
 		     mac[5]);

@@ -28,7 +28,13 @@ static void abuse_device(struct hostile *h)
 	hostile_abuse_features(h);
 	hostile_abuse_placement(h);
 	hostile_abuse_queue_registers(h);
-	hostile_abuse_registers(h);
+	if (h->v.pci) {
+		hostile_abuse_pci_registers(h);
+		hostile_abuse_config_space(h);
+		hostile_abuse_vectors(h);
+	} else {
+		hostile_abuse_mmio_registers(h);
+	}
 	/* Once more without the event index: the flags of the rings count then. */
 	h->features = VIRTIO_F_INDIRECT;
 	h->ready = false;
@@ -91,6 +97,11 @@ int test_hostile(void)
 		hostile_alive(h, "writing by another CPU");
 		guest_printf("%s: set up %u times under the hand of another CPU\n", h->device,
 			     set_ups);
+		if (h->v.pci && rounds) {
+			guest_printf("%s: %u answers from places that change\n", h->device,
+				     hostile_move_concurrently(h, rounds));
+			hostile_alive(h, "moving");
+		}
 	}
 	return 0;
 }

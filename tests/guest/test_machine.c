@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of the machine itself: ways to end, memory, CPUID, timers, clock, power button, reboot. */
-#include "guest.h"
+#include "pci.h"
 
 #define MIB  (1UL << 20)
 #define SEED 0x5eedUL
@@ -17,21 +17,24 @@ static uint64_t ring0_triple_fault(uint64_t unused)
 	return 0;
 }
 
-/* One instruction that reads the first registers of virtio device 0, for ever: each word is an
- * access of its own, and a machine that stops between two of them must not mix them up. */
+/* One instruction that reads the first registers of the PCI bridge or of virtio device 0, for ever:
+ * each word is an access of its own, and a machine that stops between two of them must not mix them
+ * up. */
 static void read_registers(void)
 {
-	static const uint32_t expected[] = { 0x74726976, 2 };
+	static const uint32_t of_mmio[] = { 0x74726976, 2 }, of_pci[] = { 0x00081b36, 0 };
+	const uint32_t *expected = pci_present() ? of_pci : of_mmio;
 
 	guest_puts("reading\n");
 	for (;;) {
 		uint32_t words[4];
-		const void *from = (const void *)PLATFORM_VIRTIO_MMIO;
+		const void *from = (const void *)(expected == of_pci ? PLATFORM_PCI_ECAM
+								     : PLATFORM_VIRTIO_MMIO);
 		void *to = words;
 		uint64_t count = GUEST_ARRAY_SIZE(words);
 
 		__asm__ volatile("rep movsl" : "+S"(from), "+D"(to), "+c"(count) : : "memory");
-		guest_require(!memcmp(words, expected, sizeof(expected)));
+		guest_require(!memcmp(words, expected, sizeof(of_mmio)));
 	}
 }
 

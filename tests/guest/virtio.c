@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* See virtio.h. Boot CPU only. */
-#include "virtio.h"
+#include "pci.h"
 
 #define MAGIC	0x74726976
 #define NO_NEXT 0xffff
@@ -10,7 +10,45 @@ static void barrier(void)
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 
-bool virtio_find(struct virtio *v, uint32_t id, unsigned nth)
+uint32_t virtio_read(const struct virtio *v, unsigned reg)
+{
+	return v->pci ? virtio_pci_read(v, reg) : guest_read32(v->base + reg);
+}
+
+void virtio_write(const struct virtio *v, unsigned reg, uint32_t value)
+{
+	if (v->pci) {
+		virtio_pci_write(v, reg, value);
+	} else {
+		guest_write32(v->base + reg, value);
+	}
+}
+
+static bool find_on_pci(struct virtio *v, uint32_t id, unsigned nth)
+{
+	unsigned slot = 0;
+
+	for (unsigned devfn = 8; devfn < 256; devfn++) {
+		uint32_t ids = pci_read(devfn, 0, 4);
+
+		if (ids == 0xffffffff && devfn % 8 == 0) {
+			devfn += 7; /* no function 0, no others */
+		}
+		if ((ids & 0xffff) != VIRTIO_VENDOR) {
+			continue;
+		}
+		if ((!id || ids >> 16 == VIRTIO_DEVICE_BASE + id) && !nth--) {
+			memset(v, 0, sizeof(*v));
+			v->slot = slot;
+			virtio_pci_open(v, devfn);
+			return true;
+		}
+		slot++;
+	}
+	return false;
+}
+
+static bool find_on_mmio(struct virtio *v, uint32_t id, unsigned nth)
 {
 	for (unsigned slot = 0; slot < PLATFORM_VIRTIO_MMIO_MAX; slot++) {
 		uint64_t base = platform_virtio_address(slot);
@@ -27,11 +65,18 @@ bool virtio_find(struct virtio *v, uint32_t id, unsigned nth)
 		memset(v, 0, sizeof(*v));
 		v->base = base;
 		v->slot = slot;
+		v->config = base + VIRTIO_CONFIG;
 		v->gsi = (uint8_t)platform_virtio_gsi(slot);
+		v->vector = GUEST_VECTOR_GSI(v->gsi);
 		v->id = found;
 		return true;
 	}
 	return false;
+}
+
+bool virtio_find(struct virtio *v, uint32_t id, unsigned nth)
+{
+	return pci_present() ? find_on_pci(v, id, nth) : find_on_mmio(v, id, nth);
 }
 
 uint64_t virtio_offered(const struct virtio *v)
@@ -123,7 +168,11 @@ void virtio_ready(struct virtio *v)
 void virtio_interrupts(struct virtio *v)
 {
 	v->interrupts = true;
-	guest_ioapic_route(v->gsi);
+	if (v->pci) {
+		virtio_pci_interrupts(v);
+	} else {
+		guest_ioapic_route(v->gsi);
+	}
 	guest_irq_enable();
 }
 
@@ -236,7 +285,7 @@ void *virtio_take(struct virtio *v, unsigned queue, uint32_t *length)
 
 static void acknowledge(struct virtio *v)
 {
-	uint32_t status = virtio_read(v, VIRTIO_INTERRUPT_STATUS);
+	uint32_t status = v->pci ? 0 : virtio_read(v, VIRTIO_INTERRUPT_STATUS);
 
 	if (status) {
 		virtio_write(v, VIRTIO_INTERRUPT_ACK, status);
@@ -246,7 +295,7 @@ static void acknowledge(struct virtio *v)
 void *virtio_take_within(struct virtio *v, unsigned queue, uint32_t *length, uint64_t cycles)
 {
 	struct virtq *q = &v->queue[queue];
-	volatile uint32_t *count = &guest_irq_count[GUEST_VECTOR_GSI(v->gsi)];
+	volatile uint32_t *count = &guest_irq_count[v->vector];
 	uint64_t start = guest_tsc();
 	void *token;
 

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A virtio driver over MMIO (virtio 1.2, 4.2.2) for the test guests: split rings, indirect
- * descriptors, event index. */
+/*
+ * A virtio driver for the test guests: split rings, indirect descriptors, event index. Over PCI where
+ * there is a bus, over MMIO (virtio 1.2, 4.2.2) else. Registers have the names and numbers of MMIO;
+ * over PCI those that mean the same are read and written.
+ */
 #ifndef GUEST_VIRTIO_H
 #define GUEST_VIRTIO_H
 
@@ -83,8 +86,15 @@ struct virtq {
 
 struct virtio {
 	uint64_t base;
+	uint64_t config; /* device configuration */
 	unsigned slot, gsi;
+	unsigned vector; /* of its interrupts */
 	uint32_t id;
+	/* Over PCI. */
+	bool pci;
+	unsigned devfn, access, msix, vectors; /* access, msix: capabilities */
+	uint64_t common, isr, notify, table, pending;
+	uint32_t notify_multiplier;
 	uint64_t features; /* negotiated */
 	bool interrupts;
 	uint32_t interrupts_seen;
@@ -97,15 +107,8 @@ struct virtio_buffer {
 	bool device_writes;
 };
 
-static inline uint32_t virtio_read(const struct virtio *v, unsigned reg)
-{
-	return guest_read32(v->base + reg);
-}
-
-static inline void virtio_write(const struct virtio *v, unsigned reg, uint32_t value)
-{
-	guest_write32(v->base + reg, value);
-}
+uint32_t virtio_read(const struct virtio *v, unsigned reg);
+void virtio_write(const struct virtio *v, unsigned reg, uint32_t value);
 
 /* The nth device with this id (0 for any). */
 bool virtio_find(struct virtio *v, uint32_t id, unsigned nth);

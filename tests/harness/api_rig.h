@@ -60,7 +60,8 @@ static inline void rig_setup(void)
 	const struct instance_settings settings = { .id = "rig",
 						    .firecracker = RIG_FIRECRACKER,
 						    .sandbox = SANDBOX_OFF,
-						    .debug_exit = rig_debug_exit };
+						    .debug_exit = rig_debug_exit,
+						    .patience_ns = 200 * 1000000000ULL };
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	struct error e = { 0 };
 
@@ -87,9 +88,10 @@ static inline void rig_teardown(void)
 
 	api_destroy(rig_api);
 	rig_api = NULL;
-	instance_destroy(rig_instance);
+	ck_assert(instance_destroy(rig_instance));
 	loop_finish(&rig_loop);
-	while (dir != NULL && (entry = readdir(dir)) != NULL) {
+	ck_assert_ptr_nonnull(dir);
+	while ((entry = readdir(dir)) != NULL) {
 		(void)unlinkat(dirfd(dir), entry->d_name, 0);
 	}
 	(void)closedir(dir);

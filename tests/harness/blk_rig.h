@@ -70,6 +70,14 @@ static inline void teardown(void)
 	fake_driver_finish(&d);
 }
 
+static inline struct virtio_blk_counters counters(void)
+{
+	struct virtio_blk_counters c;
+
+	virtio_blk_read_counters(dev, &c);
+	return c;
+}
+
 static inline void put_header(uint64_t at, uint32_t type, uint64_t sector)
 {
 	uint8_t header[16] = { 0 };

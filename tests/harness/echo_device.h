@@ -32,6 +32,7 @@ struct echo {
 	uint32_t resets, activations;
 	_Atomic bool wrong_thread;
 	_Atomic bool endless; /* the driver adds again whatever it gets back */
+	_Atomic bool secret;  /* says that it has written nothing */
 	struct fake_ring *ring;
 };
 
@@ -94,7 +95,7 @@ static inline void echo_process(struct virtio_device *dev, struct virtio_queue *
 	struct iovec iov[64];
 
 	check_thread(queue);
-	ck_assert((atomic_load(&dev->status) & DRIVER_OK) != 0);
+	ck_assert((atomic_load(&dev->state.status) & DRIVER_OK) != 0);
 	atomic_fetch_add(&echo->processed[queue->index], 1);
 	virtio_queue_begin(queue);
 	do {
@@ -108,7 +109,11 @@ static inline void echo_process(struct virtio_device *dev, struct virtio_queue *
 				memcpy(buf, iov[0].iov_base, n);
 				memcpy(iov[chain.out_count].iov_base, buf, n);
 			}
-			virtqueue_push(&queue->ring, &chain, (uint32_t)n);
+			if (atomic_load(&echo->secret)) {
+				virtqueue_push_exact(&queue->ring, &chain, 0);
+			} else {
+				virtqueue_push(&queue->ring, &chain, (uint32_t)n);
+			}
 			if (atomic_load(&echo->endless)) {
 				fake_ring_offer(echo->ring, chain.head);
 				fake_ring_publish(echo->ring);
@@ -130,15 +135,13 @@ static inline bool echo_features_valid(const struct virtio_device *dev, uint64_t
 	return (features & FEATURE_B) == 0 || (features & FEATURE_A) != 0;
 }
 
-static const uint16_t sizes[] = { 64, 32 };
-static const char *const names[] = { "echo0", "echo1" };
+static const struct virtio_queue_type queues[] = { { 64, "echo0" }, { 32, "echo1" } };
 
 static const struct virtio_ops echo_ops = {
 	.name = "virtio-echo",
 	.id = 42,
-	.queue_count = 2,
-	.queue_sizes = sizes,
-	.queue_names = names,
+	.queue_types = queues,
+	.queue_type_count = 2,
 	.features_valid = echo_features_valid,
 	.config_read = echo_config_read,
 	.config_write = echo_config_write,
@@ -161,7 +164,7 @@ static inline void setup(void)
 	echo = calloc(1, sizeof(*echo));
 	ck_assert_ptr_nonnull(echo);
 	check_ok(virtio_device_init(&echo->dev, &echo_ops, "echo0", &d.mem, FEATURE_A | FEATURE_B,
-				    CONFIG_SIZE, d.workers, &e),
+				    CONFIG_SIZE, 2, d.workers, &e),
 		 &e);
 	fake_driver_attach(&d, &echo->dev);
 }
@@ -173,7 +176,7 @@ static inline void teardown(void)
 
 static inline uint32_t status(void)
 {
-	return atomic_load(&echo->dev.status);
+	return atomic_load(&echo->dev.state.status);
 }
 
 static inline uint16_t add(uint32_t queue, uint64_t from, uint64_t to)

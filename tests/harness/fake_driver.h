@@ -7,25 +7,36 @@
  *	struct fake_driver d;
  *	fake_driver_init(&d);				memory and running workers
  *	my_device_create(&dev, "vda", ..., &d.mem, d.workers, ...);
- *	fake_driver_attach(&d, dev);			counting transport
+ *	fake_driver_attach(&d, dev);			counting transport, or PCI
  *	fake_driver_start(&d, my_features, 256);	all the way to DRIVER_OK
  *	head = fake_ring_add(&d.rings[0], bufs, 3);	makes a chain available
  *	fake_driver_kick(&d, 0);			and waits until the worker has looked
  *	ck_assert(fake_ring_used(&d.rings[0], &id, &len));
  *	fake_driver_finish(&d);				resets and destroys the device
  *
+ * The driver watches what is written to its memory: a page in which bytes have changed that the
+ * driver has not written must be marked dirty (vmm/guest_memory.h), at the latest when the device
+ * has been reset. Whoever breaks that rule ends the test program with the page's address. A test's
+ * own writes therefore go through the functions below.
+ *
  * Memory map: FAKE_LOW_SIZE at 0 and FAKE_HIGH_SIZE at FAKE_HIGH_START, adjacent in the host but
  * not in the guest. Queue n has its rings in the 64 KiB at FAKE_RINGS + n * 64 KiB; FAKE_TABLES is
- * for indirect tables; tests own the rest, from FAKE_DATA on.
+ * for indirect tables; tests own the rest, from FAKE_DATA on. Queues from FAKE_QUEUES on have rings,
+ * of at most 256 entries, and tables at the end of high memory, 64 KiB each.
+ *
+ * With VMM_TEST_TRANSPORT=pci in the environment fake_driver_attach() is fake_driver_attach_pci(), so
+ * that the same tests run through the registers of the PCI transport.
  */
 #ifndef TESTS_FAKE_DRIVER_H
 #define TESTS_FAKE_DRIVER_H
 
 #include <stdatomic.h>
 
+#include "fake_msi.h"
 #include "vmm/guest_memory.h"
 #include "vmm/virtio.h"
 #include "vmm/virtio_mmio.h"
+#include "vmm/virtio_pci.h"
 #include "vmm/virtqueue.h"
 #include "vmm/worker.h"
 
@@ -42,9 +53,21 @@
 #define FAKE_WAIT_MS 200000
 #define FAKE_WAIT_NS (FAKE_WAIT_MS * UINT64_C(1000000))
 
+#define FAKE_MEMORY_SIZE (FAKE_LOW_SIZE + FAKE_HIGH_SIZE)
+#define FAKE_LOW_PAGES	 (FAKE_LOW_SIZE / PAGE_SIZE_4K)
+#define FAKE_PAGES	 (FAKE_MEMORY_SIZE / PAGE_SIZE_4K)
+
 /* Guest memory with the map above; finish with fake_memory_finish() only. */
 void fake_memory_init(struct guest_memory *mem);
 void fake_memory_finish(struct guest_memory *mem);
+/* All of it zeroes again; not while it is watched. */
+void fake_memory_clear(struct guest_memory *mem);
+/* Where a byte is, in the order of the host: low memory, then high memory. */
+uint64_t fake_memory_offset(const struct guest_memory *mem, const void *host);
+/* Dirty tracking from here on, with nothing dirty yet; what was marked since the last time, for
+ * region 0 (bit n: page n), and how many pages that are. */
+void fake_memory_track(struct guest_memory *mem);
+uint64_t fake_memory_dirty(struct guest_memory *mem, uint64_t bitmap[FAKE_LOW_PAGES / 64]);
 
 /* One buffer of a chain. */
 struct fake_buf {
@@ -61,11 +84,13 @@ struct fake_ring {
 	uint16_t used_seen;  /* next used element to look at */
 	uint16_t next_desc;  /* where fake_ring_add() builds the next chain, round and round */
 	uint64_t next_table; /* where fake_ring_add_indirect() builds the next table */
-	uint64_t tables_gpa; /* start of this ring's tables */
+	uint64_t tables_gpa, tables_size; /* for this ring's tables */
 };
 
 /* Lays the three areas out at `gpa` (64 KiB are enough for 1024 entries) and clears them. */
 void fake_ring_init(struct fake_ring *ring, struct guest_memory *mem, uint16_t size, uint64_t gpa);
+/* Where queue `index` of a driver has its ring. */
+uint64_t fake_ring_place(uint32_t index);
 /* Writes the ring's settings into a queue, as a transport would. */
 void fake_ring_configure(const struct fake_ring *ring, struct virtqueue *q);
 
@@ -97,23 +122,50 @@ uint16_t fake_ring_add_indirect(struct fake_ring *ring, const struct fake_buf *b
 /* The next used element, if there is one. */
 bool fake_ring_used(struct fake_ring *ring, uint32_t *id, uint32_t *len);
 
-#define FAKE_QUEUES VIRTIO_QUEUES_MAX
+/* Workers that a driver has unless it is asked for more. */
+#define FAKE_QUEUES 4
 
 struct fake_driver {
 	struct guest_memory mem;
-	struct worker workers[FAKE_QUEUES];
+	struct worker workers[VIRTIO_QUEUES_MAX];
+	uint32_t worker_count;
 	struct virtio_device *dev;
 	struct virtio_mmio *mmio; /* set after attach: everything goes through the registers */
-	struct fake_ring rings[FAKE_QUEUES];
-	_Atomic uint32_t queue_interrupts[FAKE_QUEUES];
+	struct virtio_pci *pci;	  /* the same, by fake_driver_attach_pci() */
+	struct virtio_pci pci_function;
+	struct pci_bus pci_bus; /* the function is FAKE_DEVFN on it */
+	struct bus pci_ports, pci_mmio;
+	struct fake_msi msi;
+	struct fake_ring rings[VIRTIO_QUEUES_MAX];
+	_Atomic uint32_t queue_interrupts[VIRTIO_QUEUES_MAX];
 	_Atomic uint32_t config_interrupts;
+	bool watched;
 };
 
 void fake_driver_init(struct fake_driver *d);
+void fake_driver_init_queues(struct fake_driver *d, uint32_t workers);
 /* Resets and destroys the attached device, ends the workers, frees the memory. */
 void fake_driver_finish(struct fake_driver *d);
+/* Leaves dirty tracking to the test, or makes it faster: nobody watches any more. */
+void fake_driver_unwatch(struct fake_driver *d);
+/* Pages that the device has changed and not marked yet; 0 if it is at rest and does as it should. */
+uint64_t fake_driver_unmarked(struct fake_driver *d);
 /* Takes the device over and becomes its transport. */
 void fake_driver_attach(struct fake_driver *d, struct virtio_device *dev);
+/*
+ * Takes the device over, behind the PCI transport: found and enabled, MSI-X on, each event with a
+ * vector of its own, queues first. Interrupts are counted as ever, kicks are doorbells.
+ */
+#define FAKE_DEVFN	  PCI_DEVFN(3, 0)
+#define FAKE_PCI_APERTURE GIB(16)
+void fake_driver_attach_pci(struct fake_driver *d, struct virtio_device *dev);
+/* Its BAR and its configuration space. */
+uint64_t fake_pci_read(struct fake_driver *d, uint64_t offset, unsigned int size);
+void fake_pci_write(struct fake_driver *d, uint64_t offset, unsigned int size, uint64_t value);
+uint32_t fake_config_read(struct fake_driver *d, uint32_t reg, unsigned int size);
+void fake_config_write(struct fake_driver *d, uint32_t reg, unsigned int size, uint32_t value);
+/* Message `data` for a vector, which is unmasked. */
+void fake_pci_open_vector(struct fake_driver *d, uint32_t vector, uint32_t data);
 
 uint32_t fake_driver_status(struct fake_driver *d);
 void fake_driver_set_status(struct fake_driver *d, uint32_t status);

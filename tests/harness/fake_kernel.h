@@ -78,7 +78,7 @@ static inline int fake_guest_load(struct fake_guest *g, const void *kernel, size
 
 static inline uint8_t *fake_guest_at(struct fake_guest *g, gpa_t gpa, uint64_t len)
 {
-	uint8_t *host = guest_memory_translate(&g->mem, gpa, len);
+	uint8_t *host = guest_memory_write_pointer(&g->mem, gpa, len);
 
 	ck_assert_ptr_nonnull(host);
 	return host;

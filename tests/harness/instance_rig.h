@@ -8,6 +8,7 @@
 
 #include <dirent.h>
 #include <elf.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -15,6 +16,8 @@
 #include "harness/check_main.h"
 #include "vmm/instance.h"
 #include "vmm/options_json.h"
+
+#define RIG_PATIENCE_NS (200 * 1000000000ULL)
 
 struct rig {
 	char directory[64];
@@ -90,7 +93,9 @@ static void rig_create(void)
 static void rig_setup(void)
 {
 	memset(&rig, 0, sizeof(rig));
-	rig.settings = (struct instance_settings){ .id = "test", .sandbox = SANDBOX_OFF };
+	rig.settings = (struct instance_settings){ .id = "test",
+						   .sandbox = SANDBOX_OFF,
+						   .patience_ns = RIG_PATIENCE_NS };
 	(void)snprintf(rig.directory, sizeof(rig.directory), "/tmp/vmm-test-instance-XXXXXX");
 	ck_assert_ptr_nonnull(mkdtemp(rig.directory));
 	ck_assert_int_eq(chdir(rig.directory), 0);
@@ -115,7 +120,7 @@ static void rig_empty_directory(const char *path)
 
 static void rig_teardown(void)
 {
-	instance_destroy(rig.instance);
+	ck_assert(instance_destroy(rig.instance));
 	rig.instance = NULL;
 	loop_finish(&rig.loop);
 	rig_empty_directory(rig.directory);
@@ -131,6 +136,44 @@ union rig_object {
 	uint8_t bytes[2048];
 };
 
+/* A call that waits for its answer. */
+struct rig_call {
+	struct instance_call base;
+	unsigned done;
+	json_t *reply;
+	bool failed;
+	struct error failure;
+};
+
+static inline void rig_done(struct instance_call *base, json_t *reply, const struct error *failure)
+{
+	struct rig_call *call = container_of(base, struct rig_call, base);
+
+	call->done++;
+	call->reply = reply;
+	call->failed = failure != NULL;
+	call->failure = failure != NULL ? *failure : (struct error){ 0 };
+}
+
+/* Runs the loop until it is answered. `reply` may be NULL. */
+static inline int rig_wait(struct rig_call *call, json_t **reply)
+{
+	uint64_t deadline = loop_now_ns() + RIG_PATIENCE_NS;
+
+	while (call->done == 0) {
+		ck_assert_msg(loop_now_ns() < deadline, "no answer");
+		ck_assert_int_eq(loop_step(&rig.loop, 10), 0);
+	}
+	ck_assert_uint_eq(call->done, 1);
+	rig.e = call->failure;
+	if (reply != NULL) {
+		*reply = call->reply;
+	} else {
+		json_decref(call->reply);
+	}
+	return call->failed ? -EINVAL : 0;
+}
+
 static int rig_request(enum request_type type, const char *id, const json_t *json, json_t **reply)
 {
 	const struct request_info *info = &request_infos[type];
@@ -142,13 +185,19 @@ static int rig_request(enum request_type type, const char *id, const json_t *jso
 	rig.e = (struct error){ 0 };
 	if (info->body != NULL) {
 		ck_assert_uint_le(info->size, sizeof(object));
-		r = options_from_json(info->body, &object, json,
-				      info->patch ? OPTIONS_JSON_PATCH : 0, &rig.e);
+		r = info->query ? options_defaults(info->body, &object, &rig.e)
+				: options_from_json(info->body, &object, json,
+						    info->patch ? OPTIONS_JSON_PATCH : 0, &rig.e);
 		request.object = &object;
 	}
-	r = r == 0 ? instance_request_now(rig.instance, &request, reply, &rig.e) : r;
-	/* What a request lends is gone when it has been made. */
-	memset(&object, 0x5a, sizeof(object));
+	if (r == 0) {
+		struct rig_call call = { .base.done = rig_done };
+
+		instance_request(rig.instance, &request, &call.base);
+		/* What a request lends is gone when it has been made. */
+		memset(&object, 0x5a, sizeof(object));
+		r = rig_wait(&call, reply);
+	}
 	return r;
 }
 
@@ -201,7 +250,7 @@ static char *rig_text(enum request_type type)
 	return text;
 }
 
-static void rig_expect(enum request_type type, const char *expected)
+static inline void rig_expect(enum request_type type, const char *expected)
 {
 	char *text = rig_text(type);
 

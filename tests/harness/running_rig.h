@@ -57,7 +57,7 @@ static inline void setup(void)
 	screen.channel = (struct console_channel){ screen_output, screen_ready, NULL };
 	(void)pthread_mutex_init(&screen.lock, NULL);
 	rig.host.serial = &screen.channel;
-	instance_destroy(rig.instance);
+	ck_assert(instance_destroy(rig.instance));
 	rig.settings.debug_exit = true;
 	check_ok(instance_create(&rig.instance, &rig.settings, &rig.host, &rig.e), &rig.e);
 }
@@ -92,35 +92,25 @@ static inline void step(void)
 
 static inline void start_now(void)
 {
-	check_ok(instance_start_now(rig.instance, &rig.e), &rig.e);
+	check_ok(instance_start_now(rig.instance, false, &rig.e), &rig.e);
 	ck_assert_int_eq(instance_state(rig.instance), INSTANCE_RUNNING);
 	ck_assert_ptr_nonnull(instance_vm(rig.instance));
 	ck_assert_uint_eq(rig.started, 1);
 }
 
-/* A call that waits for its answer. */
-struct waiting {
-	struct instance_call call;
-	unsigned done;
-	struct error failure; /* code ERROR_NONE: success */
-};
-
-static inline void done(struct instance_call *call, json_t *reply, const struct error *failure)
+/* Without waiting for its answer. */
+static inline void request_action(struct rig_call *call, enum action_type type)
 {
-	struct waiting *waiting = container_of(call, struct waiting, call);
-
-	json_decref(reply);
-	waiting->done++;
-	waiting->failure = failure != NULL ? *failure : (struct error){ 0 };
-}
-
-static inline void start_by_request(struct waiting *waiting)
-{
-	const struct action action = { .type = ACTION_INSTANCE_START };
+	const struct action action = { .type = type };
 	const struct request request = { .type = REQUEST_PUT_ACTION, .object = &action };
 
-	*waiting = (struct waiting){ .call.done = done };
-	instance_request(rig.instance, &request, &waiting->call);
+	*call = (struct rig_call){ .base.done = rig_done };
+	instance_request(rig.instance, &request, &call->base);
+}
+
+static inline void start_by_request(struct rig_call *waiting)
+{
+	request_action(waiting, ACTION_INSTANCE_START);
 }
 
 static inline void check_state(const char *vm_state, const char *instance_state)

@@ -37,15 +37,16 @@ static inline void check_state_round_trip(const struct state_desc *desc, const v
 }
 
 /* A member of a hostile state must be refused by validate(); the message names `text`. */
-#define check_state_refused(desc, object, member, value, text)            \
-	do {                                                              \
-		__typeof__(*(object)) hostile_ = *(object);               \
-		struct error refused_ = { 0 };                            \
-                                                                          \
-		hostile_.member = (value);                                \
-		ck_assert_msg((desc)->validate(&hostile_, &refused_) < 0, \
-			      "validate() took " #member " = " #value);   \
-		check_error(&refused_, ERROR_STATE, (text));              \
+#define check_state_refused(desc, object, member, value, text)                                  \
+	do {                                                                                    \
+		__typeof__(*(object)) hostile_ = *(object);                                     \
+		struct error refused_ = { 0 };                                                  \
+                                                                                                \
+		hostile_.member = (value);                                                      \
+		ck_assert_msg((desc)->validate((uint8_t *)&hostile_ + (desc)->inside, (object), \
+					       &refused_) < 0,                                  \
+			      "validate() took " #member " = " #value);                         \
+		check_error(&refused_, ERROR_STATE, (text));                                    \
 	} while (0)
 
 #endif

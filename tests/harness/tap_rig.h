@@ -121,8 +121,9 @@ static inline int interface_index(const char *name)
 	return ifr.ifr_ifindex;
 }
 
-/* ip link del */
-static inline void delete_interface(const char *name)
+/* What the kernel answers to a request about an interface. */
+static inline size_t ask_of_link(const char *name, uint16_t type, uint16_t flags, uint8_t *answer,
+				 size_t size)
 {
 	auto_close int sock = socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE);
 	struct {
@@ -130,16 +131,58 @@ static inline void delete_interface(const char *name)
 		struct ifinfomsg info;
 	} request = {
 		.header = { .nlmsg_len = sizeof(request),
-			    .nlmsg_type = RTM_DELLINK,
-			    .nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK },
+			    .nlmsg_type = type,
+			    .nlmsg_flags = NLM_F_REQUEST | flags },
 		.info = { .ifi_index = interface_index(name) },
 	};
+	ssize_t n;
+
+	ck_assert_int_eq(send(sock, &request, sizeof(request), 0), sizeof(request));
+	n = recv(sock, answer, size, 0);
+	ck_assert_int_ge(n, (ssize_t)NLMSG_HDRLEN);
+	return (size_t)n;
+}
+
+/* The name of what queues the frames that the host sends on it. */
+static inline void read_qdisc(const char *name, char text[16])
+{
+	static _Alignas(struct nlmsghdr) uint8_t answer[16384];
+	size_t n = ask_of_link(name, RTM_GETLINK, 0, answer, sizeof(answer));
+
+	text[0] = '\0';
+	for (size_t at = NLMSG_LENGTH(sizeof(struct ifinfomsg)); at + RTA_LENGTH(0) <= n;) {
+		const struct rtattr *attribute = (const void *)(answer + at);
+
+		ck_assert_uint_ge(attribute->rta_len, RTA_LENGTH(0));
+		if (attribute->rta_type == IFLA_QDISC) {
+			(void)snprintf(text, 16, "%s", (const char *)RTA_DATA(attribute));
+		}
+		at += RTA_ALIGN(attribute->rta_len);
+	}
+}
+
+/*
+ * An interface that is up gets its carrier when somebody attaches to its tap, and the host's kernel acts on that when it gets
+ * to it: until then it drops, silently, what is sent on it.
+ */
+static inline void wait_for_carrier(const char *name)
+{
+	char qdisc[16];
+
+	do {
+		read_qdisc(name, qdisc);
+	} while (strcmp(qdisc, "noop") == 0);
+	ck_assert_str_ne(qdisc, "");
+}
+
+/* ip link del */
+static inline void delete_interface(const char *name)
+{
 	uint8_t answer[1024];
 	struct nlmsgerr error;
 
-	ck_assert_int_eq(send(sock, &request, sizeof(request), 0), sizeof(request));
-	ck_assert_int_ge(recv(sock, answer, sizeof(answer), 0),
-			 (ssize_t)(NLMSG_HDRLEN + sizeof(error)));
+	ck_assert_uint_ge(ask_of_link(name, RTM_DELLINK, NLM_F_ACK, answer, sizeof(answer)),
+			  NLMSG_HDRLEN + sizeof(error));
 	memcpy(&error, answer + NLMSG_HDRLEN, sizeof(error));
 	ck_assert_int_eq(error.error, 0);
 }

@@ -56,7 +56,7 @@ static inline bool publish(void)
 
 static inline uint8_t *host(uint64_t gpa)
 {
-	return guest_memory_translate(&mem, gpa, 1);
+	return guest_memory_write_pointer(&mem, gpa, 1);
 }
 
 #endif

@@ -69,10 +69,10 @@ START_TEST(test_power_button)
 	/* The interrupt's handler finds the event, once. */
 	ck_assert_uint_eq(in(ACPI_POWER_EVENTS, 4), ACPI_EVENT_POWER_BUTTON);
 	ck_assert_uint_eq(in(ACPI_POWER_EVENTS, 4), 0);
-	/* Pressed twice before the guest looks: one event, two interrupts. */
+	/* Pressed twice before the guest looks: one event, for which the line is raised once. */
 	acpi_power_notify(&pm, ACPI_EVENT_POWER_BUTTON);
 	acpi_power_notify(&pm, ACPI_EVENT_POWER_BUTTON);
-	ck_assert_uint_eq(irq.pulses, 3);
+	ck_assert_uint_eq(irq.pulses, 2);
 	ck_assert_uint_eq(in(ACPI_POWER_EVENTS, 4), ACPI_EVENT_POWER_BUTTON);
 	acpi_power_notify(&pm, ACPI_EVENT_POWER_BUTTON);
 	acpi_power_reset(&pm);
@@ -120,11 +120,39 @@ START_TEST(test_state)
 
 	acpi_power_notify(&pm, ACPI_EVENT_POWER_BUTTON);
 	acpi_power_init(&restored, &irq.line, &power.sink);
-	check_state_round_trip(&acpi_power_state, &pm, &restored);
+	check_state_round_trip(&acpi_power_state, &pm.state, &restored.state);
 	ck_assert_uint_eq(acpi_power_bus_ops.read(&restored, ACPI_POWER_EVENTS, 4),
 			  ACPI_EVENT_POWER_BUTTON);
-	check_state_refused(&acpi_power_state, &pm, events, 2, "events 0x2");
-	check_state_refused(&acpi_power_state, &pm, events, UINT32_MAX, "unknown");
+	check_state_refused(&acpi_power_state, &pm.state, events, 16, "events 0x10");
+	check_state_refused(&acpi_power_state, &pm.state, events, UINT32_MAX, "unknown");
+}
+END_TEST
+
+/* The line is high as long as an event waits, so that a driver that comes late hears of it. */
+START_TEST(test_line_follows_events)
+{
+	fake_irq_init(&irq, 9);
+	acpi_power_notify(&pm, ACPI_EVENT_POWER_BUTTON);
+	ck_assert(atomic_load(&irq.level));
+	acpi_power_notify(&pm, ACPI_EVENT_PCI_HOTPLUG);
+	ck_assert(atomic_load(&irq.level));
+	ck_assert_uint_eq(atomic_load(&irq.edges), 1);
+	ck_assert_uint_eq(in(ACPI_POWER_EVENTS + 1, 1), 0);
+	ck_assert(atomic_load(&irq.level));
+	ck_assert_uint_eq(in(ACPI_POWER_EVENTS, 4),
+			  ACPI_EVENT_POWER_BUTTON | ACPI_EVENT_PCI_HOTPLUG);
+	ck_assert(!atomic_load(&irq.level));
+	acpi_power_notify(&pm, 1U << 7); /* none of ours */
+	ck_assert(!atomic_load(&irq.level));
+	acpi_power_notify(&pm, ACPI_EVENT_PCI_HOTPLUG);
+	ck_assert_uint_eq(atomic_load(&irq.edges), 2);
+	acpi_power_reset(&pm);
+	ck_assert(!atomic_load(&irq.level));
+	pm.state.events = ACPI_EVENT_PCI_HOTPLUG;
+	acpi_power_loaded(&pm);
+	ck_assert(atomic_load(&irq.level));
+	acpi_power_finish(&pm);
+	acpi_power_finish(&pm);
 }
 END_TEST
 
@@ -161,5 +189,5 @@ CHECK_MAIN("acpi_power", CHECK_FIXTURE(setup, NULL);
 	   CHECK_TEST(test_only_type_5_with_enable_powers_off);
 	   CHECK_TEST(test_only_the_reset_value_resets); CHECK_TEST(test_sleep_status_is_quiet);
 	   CHECK_TEST(test_power_button); CHECK_TEST(test_no_width_loses_events);
-	   CHECK_TEST(test_wide_writes_are_split); CHECK_TEST(test_state); CHECK_TEST(test_pvpanic);
-	   CHECK_TEST(test_debug_exit))
+	   CHECK_TEST(test_line_follows_events); CHECK_TEST(test_wide_writes_are_split);
+	   CHECK_TEST(test_state); CHECK_TEST(test_pvpanic); CHECK_TEST(test_debug_exit))

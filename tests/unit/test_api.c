@@ -136,8 +136,15 @@ static const struct {
 	{ "GET", "/balloon", NULL, 400, "not-supported", "no memory balloon device" },
 	{ "PUT", "/vsock", "{\"guest_cid\":3,\"uds_path\":\"v\"}", 400, "not-supported",
 	  "no vsock device" },
-	{ "PUT", "/snapshot/load", "nonsense", 400, "not-supported", "snapshots" },
-	{ "DELETE", "/drives/a", NULL, 400, "not-supported", "cannot be removed" },
+	{ "PUT", "/balloon", "nonsense", 400, "not-supported", "balloon" },
+	{ "DELETE", "/drives/a", NULL, 400, "wrong-state", "before starting" },
+	{ "DELETE", "/network-interfaces/a?force&timeout=5s", NULL, 400, "wrong-state", "before" },
+	{ "DELETE", "/drives/a?force=true&&", NULL, 400, "wrong-state", "before starting" },
+	{ "DELETE", "/drives/a?force=yes", NULL, 400, "http", "'force=yes'" },
+	{ "DELETE", "/drives/a?timeout", NULL, 400, "http", "'timeout'" },
+	{ "DELETE", "/drives/a?timeout=0", NULL, 400, "http", "'timeout=0'" },
+	{ "DELETE", "/drives/a?timeout=2d,force", NULL, 400, "http", "'timeout=2d,force'" },
+	{ "DELETE", "/drives/a?=", NULL, 400, "http", "'='" },
 	{ "GET", "/mmds", NULL, 400, "not-supported", "MMDS" },
 };
 
@@ -305,8 +312,10 @@ static int stay(struct job *job, void *arg, struct error *e)
 	return -ECANCELED;
 }
 
-static void stayed(void *arg)
+static void stayed(void *arg, int result, struct error *failure)
 {
+	(void)result;
+	(void)failure;
 	*(bool *)arg = true;
 }
 

@@ -66,7 +66,7 @@ START_TEST(test_tap_is_held)
 	net_refused("e", "lo", "not a tap");
 	rig_put("PUT", "/network-interfaces/e", "{\"iface_id\":\"e\",\"host_dev_name\":\"t0\"}");
 	ck_assert(exists("t0"));
-	ck_assert_int_lt(netdev_claim_tap(&fd, "t0", &e), 0);
+	ck_assert_int_lt(netdev_claim_tap(&fd, "t0", false, &e), 0);
 	check_error(&e, ERROR_NET, "in use by another program");
 	/* Again, with something else. */
 	rig_put("PUT", "/network-interfaces/e",
@@ -76,7 +76,7 @@ START_TEST(test_tap_is_held)
 	ck_assert(exists("t0"));
 	rig_put("PUT", "/network-interfaces/e", "{\"iface_id\":\"e\",\"host_dev_name\":\"t1\"}");
 	ck_assert(exists("t1") && !exists("t0"));
-	check_ok(netdev_claim_tap(&fd, "t0", &e), &e);
+	check_ok(netdev_claim_tap(&fd, "t0", false, &e), &e);
 	net_refused("f", "t0", "in use by another program");
 	(void)close(fd);
 	rig_put("PUT", "/network-interfaces/f", "{\"iface_id\":\"f\",\"host_dev_name\":\"t0\"}");

@@ -326,7 +326,7 @@ START_TEST(test_T_B4_header_too_short)
 		ck_assert_uint_eq(run_chain(bufs, 2), 1);
 		ck_assert_uint_eq(get8(STATUS), VIRTIO_BLK_S_IOERR);
 	}
-	ck_assert_uint_eq(atomic_load(&virtio_blk_metrics(dev)->malformed), 16);
+	ck_assert_uint_eq(counters().malformed, 16);
 	ck_assert_uint_eq(fake_driver_status(&d), 0xf);
 }
 END_TEST
@@ -601,7 +601,7 @@ END_TEST
 
 START_TEST(test_metrics)
 {
-	const struct virtio_blk_metrics *m = virtio_blk_metrics(dev);
+	struct virtio_blk_counters m;
 	struct virtio_blk_discard_write_zeroes r = range(0, 1, 0);
 
 	start(FEATURES);
@@ -611,15 +611,16 @@ START_TEST(test_metrics)
 	(void)range_request(VIRTIO_BLK_T_DISCARD, &r, 1);
 	(void)request(VIRTIO_BLK_T_IN, SECTORS, 512, true, NULL);
 	(void)request(77, 0, 0, true, NULL);
-	ck_assert_uint_eq(atomic_load(&m->writes), 1);
-	ck_assert_uint_eq(atomic_load(&m->written_bytes), 1024);
-	ck_assert_uint_eq(atomic_load(&m->reads), 1);
-	ck_assert_uint_eq(atomic_load(&m->read_bytes), 512);
-	ck_assert_uint_eq(atomic_load(&m->flushes), 1);
-	ck_assert_uint_eq(atomic_load(&m->discards), 1);
-	ck_assert_uint_eq(atomic_load(&m->errors), 1);
-	ck_assert_uint_eq(atomic_load(&m->unsupported), 1);
-	ck_assert_uint_eq(atomic_load(&m->batches), 6);
+	m = counters();
+	ck_assert_uint_eq(m.writes, 1);
+	ck_assert_uint_eq(m.written_bytes, 1024);
+	ck_assert_uint_eq(m.reads, 1);
+	ck_assert_uint_eq(m.read_bytes, 512);
+	ck_assert_uint_eq(m.flushes, 1);
+	ck_assert_uint_eq(m.discards, 1);
+	ck_assert_uint_eq(m.errors, 1);
+	ck_assert_uint_eq(m.unsupported, 1);
+	ck_assert_uint_eq(m.batches, 6);
 }
 END_TEST
 

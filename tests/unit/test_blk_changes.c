@@ -51,6 +51,14 @@ static void teardown(void)
 	fake_driver_finish(&d);
 }
 
+static struct virtio_blk_counters counters(void)
+{
+	struct virtio_blk_counters c;
+
+	virtio_blk_read_counters(dev, &c);
+	return c;
+}
+
 /* Request number `i` of the test; no kick. */
 static void add(uint32_t i, uint32_t type, uint64_t sector, uint32_t len)
 {
@@ -220,7 +228,7 @@ START_TEST(test_limit_goes_on)
 		ck_assert_uint_eq(status(i), VIRTIO_BLK_S_OK);
 	}
 	ck_assert(!fake_ring_used(&d.rings[0], &id, &len));
-	ck_assert_uint_eq(atomic_load(&virtio_blk_metrics(dev)->reads), 60);
+	ck_assert_uint_eq(counters().reads, 60);
 }
 END_TEST
 
@@ -363,7 +371,7 @@ static const uint64_t sizes[] = { CAPACITY, MIB(2), KIB(64), 512 };
 
 START_TEST(test_replace)
 {
-	uint32_t generation = atomic_load(&dev->config_generation);
+	uint32_t generation = atomic_load(&dev->state.config_generation);
 
 	start();
 	add_reads(0, 1, 512);
@@ -372,7 +380,7 @@ START_TEST(test_replace)
 	make_other(sizes[_i], 0x77);
 	replace();
 	ck_assert_uint_eq(told_capacity(), sizes[_i]);
-	ck_assert_uint_ne(atomic_load(&dev->config_generation), generation);
+	ck_assert_uint_ne(atomic_load(&dev->state.config_generation), generation);
 	ck_assert_uint_eq(atomic_load(&d.config_interrupts), 1);
 	ck_assert_mem_eq(other->block.serial, "serial-of-20-letters", BLOCK_SERIAL_SIZE);
 	add(1, VIRTIO_BLK_T_IN, sizes[_i] / 512 - 1, 512);

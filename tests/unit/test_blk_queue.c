@@ -54,9 +54,9 @@ START_TEST(test_interrupts_per_batch)
 	check_reads(256);
 	/* One, unless this machine was so busy that the batch took long. */
 	ck_assert_uint_le(atomic_load(&d.queue_interrupts[0]), 16);
-	ck_assert_uint_le(atomic_load(&virtio_blk_metrics(dev)->batches), 16);
-	ck_assert_uint_eq(atomic_load(&virtio_blk_metrics(dev)->reads), 256);
-	ck_assert_uint_eq(atomic_load(&virtio_blk_metrics(dev)->read_bytes), 256 * 512);
+	ck_assert_uint_le(counters().batches, 16);
+	ck_assert_uint_eq(counters().reads, 256);
+	ck_assert_uint_eq(counters().read_bytes, 256 * 512);
 }
 END_TEST
 
@@ -279,15 +279,14 @@ static bool is_dirty(const uint64_t *bitmap, uint64_t gpa)
 
 START_TEST(test_everything_written_is_marked_dirty)
 {
-	static uint64_t bitmap[FAKE_LOW_SIZE / 4096 / 64];
+	static uint64_t bitmap[FAKE_LOW_PAGES / 64];
 	const struct fake_buf bufs[] = { { HEADER, 16, false },
 					 { DATA + 0x10000, 8192, true },
 					 { DATA + 0x20000, 1, true } };
-	struct error e = { 0 };
 
 	start(FEATURES);
+	fake_driver_unwatch(&d);
 	for (int failing = 0; failing < 2; failing++) {
-		memset(bitmap, 0, sizeof(bitmap));
 		if (failing != 0) {
 			block_fault_add(fault,
 					&(struct block_fault_rule){ .ops = UINT32_MAX,
@@ -295,10 +294,10 @@ START_TEST(test_everything_written_is_marked_dirty)
 								    .kind = BLOCK_FAULT_SHORT,
 								    .error = EIO });
 		}
-		check_ok(guest_memory_dirty_start(&d.mem, &e), &e);
+		fake_memory_track(&d.mem);
 		put_header(HEADER, VIRTIO_BLK_T_IN, 0);
 		(void)run_chain(bufs, 3);
-		guest_memory_dirty_harvest(&d.mem, 0, bitmap, FAKE_LOW_SIZE / 4096);
+		(void)fake_memory_dirty(&d.mem, bitmap);
 		guest_memory_dirty_stop(&d.mem);
 		ck_assert(is_dirty(bitmap, DATA + 0x10000));
 		ck_assert(is_dirty(bitmap, DATA + 0x11000));

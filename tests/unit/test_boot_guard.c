@@ -26,9 +26,13 @@ static void teardown(void)
 	log_init(LOG_WARN, -1);
 }
 
+static bool pci_unseen;
+
 static bool reset(const char *said, size_t len, uint64_t at, bool initrd, uint32_t disks)
 {
-	const struct boot_facts facts = { .initrd = initrd, .disks = disks };
+	const struct boot_facts facts = { .initrd = initrd,
+					  .disks = disks,
+					  .pci_unseen = pci_unseen };
 
 	return boot_guard_may_restart(&guard, said, len, &facts, at, &e);
 }
@@ -54,7 +58,11 @@ START_TEST(test_cures)
 		bool initrd;
 		uint32_t disks;
 		const char *cure;
+		bool pci_unseen;
 	} rows[] = {
+		{ panic, true, 1, "--transport mmio", true },
+		{ panic, false, 1, "--transport mmio", true },
+		{ panic, false, 0, "--initrd FILE, and --disk IMAGE", true },
 		{ panic, false, 0, "--initrd FILE, and --disk IMAGE" },
 		{ panic, true, 0, "--disk IMAGE" },
 		{ panic, true, 1, "root=" },
@@ -68,6 +76,7 @@ START_TEST(test_cures)
 		size_t len = strlen(rows[i].said);
 
 		setup();
+		pci_unseen = rows[i].pci_unseen;
 		for (uint64_t k = 1; k <= 3; k++) {
 			ck_assert(reset(rows[i].said, len, (100 + k) * S, rows[i].initrd,
 					rows[i].disks) == (k < 3));

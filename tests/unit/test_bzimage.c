@@ -4,7 +4,7 @@
  * here, damaged payloads, and the real kernels of a directory if VMM_TEST_KERNEL_DIR names one
  * (files vmlinuz and vmlinux, as fetch-kernel makes it).
  */
-#include "../../src/loader/internal.h"
+#include "../../src/loader/x86/x86.h"
 #include "harness/check_main.h"
 #include "harness/fake_kernel.h"
 
@@ -52,10 +52,13 @@ START_TEST(test_loads)
 	ck_assert_int_eq(memcmp(&params.hdr, &hdr, sizeof(hdr)), 0);
 	ck_assert_uint_eq(params.sentinel, 0);
 	ck_assert_uint_eq(params.acpi_rsdp_addr, PLATFORM_ACPI);
-	ck_assert_uint_eq(params.e820_entries, 3);
+	ck_assert_uint_eq(params.e820_entries, 4);
 	ck_assert_uint_eq(params.e820_table[1].addr, PLATFORM_EBDA);
 	ck_assert_uint_eq(params.e820_table[1].type, 2);
 	ck_assert_uint_eq(params.e820_table[2].addr + params.e820_table[2].size, RAM);
+	ck_assert_uint_eq(params.e820_table[3].addr, PLATFORM_PCI_ECAM);
+	ck_assert_uint_eq(params.e820_table[3].size, PLATFORM_PCI_ECAM_SIZE);
+	ck_assert_uint_eq(params.e820_table[3].type, 2);
 	ck_assert_str_eq((const char *)fake_guest_at(&guest, PLATFORM_CMDLINE, 32),
 			 "console=ttyS0");
 }

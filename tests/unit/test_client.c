@@ -572,23 +572,22 @@ START_TEST(test_odd_status)
 }
 END_TEST
 
-/* Two VMs of this process: one answers, one listens and never does, and one is not asked. */
+/* Two VMs of this process: one answers, one listens and never does; one is not there, and one is not
+ * asked. */
 START_TEST(test_ask_many)
 {
 	struct run_directory dirs[2] = { 0 };
-	struct vm_status statuses[3] = { 0 };
-	int fds[2], dir_fds[3] = { -1, -1, -1 };
+	struct vm_asked asked[] = {
+		{ .name = "good" }, { .name = "stuck" }, { .name = NULL }, { .name = "none" }
+	};
 	char answer[1000];
-	bool alive;
+	int fds[2];
 
 	(void)snprintf(answer, sizeof(answer), "HTTP/1.1 200 \r\nContent-Length: %zu\r\n\r\n%s",
 		       strlen(VM_ANSWER), VM_ANSWER);
 	for (int i = 0; i < 2; i++) {
-		const char *name = i == 0 ? "good" : "stuck";
-
-		check_ok(run_directory_claim(&dirs[i], name, &e), &e);
+		check_ok(run_directory_claim(&dirs[i], asked[i].name, &e), &e);
 		check_ok(run_directory_listen(&dirs[i], "api.sock", &fds[i], &e), &e);
-		check_ok(run_directory_find(name, &dir_fds[i], &alive, &e), &e);
 	}
 	/* The listening socket must wait for the client. */
 	(void)close(listener);
@@ -597,13 +596,13 @@ START_TEST(test_ask_many)
 	script.answer = answer;
 	ck_assert_int_eq(pthread_create(&thread, NULL, serve, NULL), 0);
 	serving = true;
-	vm_status_ask(statuses, dir_fds, 3, 100);
-	ck_assert_str_eq(statuses[0].state, "running");
-	ck_assert_str_eq(statuses[1].state, "not answering");
-	ck_assert_uint_eq(statuses[1].pid, (uint64_t)getpid());
-	ck_assert_str_eq(statuses[2].state, "");
+	vm_status_ask(asked, ARRAY_SIZE(asked), 100);
+	ck_assert_str_eq(asked[0].status.state, "running");
+	ck_assert_str_eq(asked[1].status.state, "not answering");
+	ck_assert_uint_eq(asked[1].status.pid, (uint64_t)getpid());
+	ck_assert_str_eq(asked[2].status.state, "");
+	ck_assert_str_eq(asked[3].status.state, "ended");
 	for (int i = 0; i < 2; i++) {
-		(void)close(dir_fds[i]);
 		run_directory_finish(&dirs[i]);
 	}
 	(void)close(fds[1]);

@@ -10,6 +10,8 @@ static const struct {
 } lines[] = {
 	{ { 0 }, "panic=-1 pci=off" },
 	{ { .serial = true }, "console=ttyS0 panic=-1 pci=off" },
+	{ { .serial = true, .pci = true }, "console=ttyS0 panic=-1" },
+	{ { .boot_args = "quiet" }, "quiet" },
 	{ { .serial = true, .root_disk = true },
 	  "console=ttyS0 panic=-1 pci=off root=/dev/vda rw" },
 	{ { .root_disk = true, .root_read_only = true }, "panic=-1 pci=off root=/dev/vda ro" },

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ELF kernels: PVH and 64-bit entry, and every header field spoiled (T-K1, T-K2). */
-#include "../../src/loader/internal.h"
+#include "../../src/loader/x86/x86.h"
 #include "harness/check_main.h"
 #include "harness/fake_kernel.h"
 
@@ -39,13 +39,14 @@ START_TEST(test_pvh)
 	ck_assert_str_eq((const char *)fake_guest_at(&g, load_le64(info + 24), 64),
 			 "console=ttyS0");
 	ck_assert_uint_eq(load_le64(info + 32), PLATFORM_ACPI);
-	ck_assert_uint_eq(load_le32(info + 48), 3);
-	map = fake_guest_at(&g, load_le64(info + 40), 3UL * 24);
-	for (int i = 0; i < 3; i++) {
-		static const uint64_t expected[3][3] = {
+	ck_assert_uint_eq(load_le32(info + 48), 4);
+	map = fake_guest_at(&g, load_le64(info + 40), 4UL * 24);
+	for (int i = 0; i < 4; i++) {
+		static const uint64_t expected[4][3] = {
 			{ 0, PLATFORM_EBDA, 1 },
 			{ PLATFORM_EBDA, MIB(1) - PLATFORM_EBDA, 2 },
 			{ MIB(1), RAM - MIB(1), 1 },
+			{ PLATFORM_PCI_ECAM, PLATFORM_PCI_ECAM_SIZE, 2 },
 		};
 
 		ck_assert_uint_eq(load_le64(map + 24UL * i), expected[i][0]);
@@ -92,7 +93,7 @@ START_TEST(test_high_memory_and_reset)
 		check_ok(fake_guest_load(&g, image, sizeof(image)), &g.e);
 		check_segments(&g, image);
 		info = fake_guest_at(&g, g.entry.info, 56);
-		ck_assert_uint_eq(load_le32(info + 48), 4);
+		ck_assert_uint_eq(load_le32(info + 48), 5);
 		last = fake_guest_at(&g, load_le64(info + 40), 4UL * 24) + 48;
 		ck_assert_uint_eq(load_le64(last) + load_le64(last + 8), PLATFORM_RAM_LOW_END);
 		ck_assert_uint_eq(load_le64(last + 24), PLATFORM_RAM_HIGH_START);

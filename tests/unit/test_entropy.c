@@ -57,7 +57,7 @@ static bool random_looking(uint64_t gpa, size_t len)
 START_TEST(test_identity)
 {
 	ck_assert_uint_eq(dev->ops->id, VIRTIO_ID_RNG);
-	ck_assert_uint_eq(dev->ops->queue_count, 1);
+	ck_assert_uint_eq(dev->queue_count, 1);
 	ck_assert_uint_eq(dev->config_size, 0);
 	ck_assert_str_eq(dev->ops->syscalls.rules[0].name, "getrandom");
 }
@@ -131,7 +131,7 @@ START_TEST(test_M2_7_5_1_1_readable)
 	head = fake_ring_add(&d.rings[0], bufs, 1);
 	fake_driver_kick(&d, 0);
 	ck_assert_uint_eq(used_len(head), 0);
-	ck_assert_uint_eq(atomic_load(&dev->status), 0xf);
+	ck_assert_uint_eq(atomic_load(&dev->state.status), 0xf);
 }
 END_TEST
 
@@ -180,7 +180,7 @@ START_TEST(test_broken_and_reset)
 
 	fake_ring_add(&d.rings[0], &outside, 1);
 	fake_driver_kick(&d, 0);
-	ck_assert_uint_eq(atomic_load(&dev->status), 0x4f);
+	ck_assert_uint_eq(atomic_load(&dev->state.status), 0x4f);
 	ck_assert_uint_eq(fake_ring_used_idx(&d.rings[0]), 0);
 	ck_assert(fake_driver_start(&d, 0, VIRTIO_ENTROPY_QUEUE_SIZE));
 	head = fake_ring_add(&d.rings[0], &buf, 1);

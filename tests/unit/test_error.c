@@ -213,6 +213,8 @@ START_TEST(test_code_names)
 	ck_assert_str_eq(error_code_name(ERROR_STATE), "state");
 	ck_assert_str_eq(error_code_name(ERROR_NO_ROUTE), "no-route");
 	ck_assert_str_eq(error_code_name(ERROR_CANCELLED), "cancelled");
+	ck_assert_str_eq(error_code_name(ERROR_SNAPSHOT), "snapshot");
+	ck_assert_str_eq(error_code_name(ERROR_MIGRATION), "migration");
 	ck_assert_str_eq(error_code_name(ERROR_CODES), "unknown");
 	ck_assert_str_eq(error_code_name((enum error_code) - 1), "unknown");
 }

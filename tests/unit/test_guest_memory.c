@@ -1,59 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "harness/check_main.h"
-
-#include <errno.h>
-#include <fcntl.h>
-#include <pthread.h>
-#include <signal.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include "vmm/guest_memory.h"
-#include "vmm/platform.h"
-
-#define LOW   PLATFORM_RAM_LOW_END
-#define HIGH  PLATFORM_RAM_HIGH_START
-#define ABOVE MIB(64) /* RAM above the hole in the two-region machine */
-
-static struct guest_memory small, large;
-static struct error err;
-
-static void setup(void)
-{
-	check_ok(guest_memory_init(&small, MIB(32), GUEST_MEMORY_MEMFD, &err), &err);
-	check_ok(guest_memory_init(&large, LOW + ABOVE, GUEST_MEMORY_ANON, &err), &err);
-}
-
-static void teardown(void)
-{
-	guest_memory_finish(&small);
-	guest_memory_finish(&large);
-}
-
-static struct guest_memory *machine(int which)
-{
-	return which == 0 ? &small : &large;
-}
+#include "harness/memory_rig.h"
 
 START_TEST(test_layout)
 {
 	ck_assert_uint_eq(small.region_count, 1);
 	ck_assert_uint_eq(small.regions[0].gpa, 0);
 	ck_assert_uint_eq(small.regions[0].size, MIB(32));
-	ck_assert_ptr_eq(small.regions[0].host, small.map);
+	ck_assert_uint_eq(small.size, MIB(32));
 	ck_assert_uint_eq(large.region_count, 2);
 	ck_assert_uint_eq(large.regions[0].size, LOW);
 	ck_assert_uint_eq(large.regions[1].gpa, HIGH);
 	ck_assert_uint_eq(large.regions[1].size, ABOVE);
-	ck_assert_uint_eq(large.regions[1].offset, LOW);
-	ck_assert_ptr_eq(large.regions[1].host, large.map + LOW);
-	ck_assert_int_eq(large.fd, -1);
+	ck_assert_uint_eq(large.size, LOW + ABOVE);
 	for (int i = 0; i < 2; i++) {
-		for (uint32_t r = 0; r < machine(i)->region_count; r++) {
-			ck_assert_uint_eq((uintptr_t)machine(i)->regions[r].host % MIB(2),
-					  machine(i)->regions[r].gpa % MIB(2));
+		for (uint32_t n = 0; n < machine(i)->region_count; n++) {
+			const struct guest_region *region = &machine(i)->regions[n];
+
+			ck_assert_uint_eq((uintptr_t)region->host % MIB(2), region->gpa % MIB(2));
+			ck_assert_int_eq(region->kind, GUEST_REGION_RAM);
+			ck_assert_int_eq(region->fd >= 0, i == 0);
+			ck_assert_uint_eq(region->offset, 0);
 		}
 	}
 }
@@ -102,12 +68,13 @@ static const struct {
 START_TEST(test_translate)
 {
 	struct guest_memory *mem = machine(ranges[_i].machine);
-	uint8_t *host = guest_memory_translate(mem, ranges[_i].gpa, ranges[_i].len);
+	const uint8_t *host = guest_memory_read_pointer(mem, ranges[_i].gpa, ranges[_i].len);
 
+	ck_assert_ptr_eq(guest_memory_write_pointer(mem, ranges[_i].gpa, ranges[_i].len), host);
 	if (ranges[_i].region < 0) {
 		ck_assert_ptr_null(host);
 	} else {
-		const struct guest_memory_region *region = &mem->regions[ranges[_i].region];
+		const struct guest_region *region = &mem->regions[ranges[_i].region];
 
 		ck_assert_ptr_eq(host, region->host + (ranges[_i].gpa - region->gpa));
 	}
@@ -124,7 +91,7 @@ START_TEST(test_copy)
 	ck_assert(guest_memory_write(&large, HIGH + ABOVE - sizeof(in), in, sizeof(in)));
 	ck_assert(guest_memory_read(&large, HIGH + ABOVE - sizeof(in), out, sizeof(out)));
 	ck_assert_mem_eq(in, out, sizeof(in));
-	ck_assert_mem_eq(large.map + LOW + ABOVE - sizeof(in), in, sizeof(in));
+	ck_assert_mem_eq(large.regions[1].host + ABOVE - sizeof(in), in, sizeof(in));
 	/* Refused as a whole: neither side changes. */
 	memset(out, 0xaa, sizeof(out));
 	memset(guard, 0xaa, sizeof(guard));
@@ -166,8 +133,8 @@ START_TEST(test_bad_size)
 	for (size_t i = 0; i < ARRAY_SIZE(sizes[_i].text); i++) {
 		check_error(&err, ERROR_CONFIG, sizes[_i].text[i]);
 	}
-	ck_assert_ptr_null(mem.map);
-	ck_assert_int_eq(mem.fd, -1);
+	ck_assert_uint_eq(mem.size, 0);
+	ck_assert_uint_eq(mem.region_count, 0);
 	guest_memory_finish(&mem);
 	ck_assert_int_lt(guest_memory_init(&mem, sizes[_i].size, sizes[_i].backing, NULL), 0);
 }
@@ -181,7 +148,7 @@ START_TEST(test_finish_of_nothing)
 	guest_memory_finish(&mem);
 	guest_memory_finish(&small);
 	guest_memory_finish(&small);
-	ck_assert_ptr_null(guest_memory_translate(&small, 0, 0));
+	ck_assert_ptr_null(guest_memory_read_pointer(&small, 0, 0));
 }
 END_TEST
 
@@ -205,9 +172,10 @@ START_TEST(test_auto)
 	struct guest_memory mem;
 
 	check_ok(guest_memory_init(&mem, MIB(32), GUEST_MEMORY_AUTO, &err), &err);
-	ck_assert(mem.backing == GUEST_MEMORY_MEMFD || mem.backing == GUEST_MEMORY_ANON);
-	ck_assert_int_eq(mem.fd >= 0, mem.backing == GUEST_MEMORY_MEMFD);
-	ck_assert_uint_eq(mem.map[MIB(32) - 1], 0);
+	ck_assert(mem.regions[0].backing == GUEST_MEMORY_MEMFD ||
+		  mem.regions[0].backing == GUEST_MEMORY_ANON);
+	ck_assert_int_eq(mem.regions[0].fd >= 0, mem.regions[0].backing == GUEST_MEMORY_MEMFD);
+	ck_assert_uint_eq(mem.regions[0].host[MIB(32) - 1], 0);
 	guest_memory_finish(&mem);
 }
 END_TEST
@@ -216,55 +184,39 @@ START_TEST(test_memfd)
 {
 	struct stat st;
 	char path[64], name[64] = "";
+	int fd = small.regions[0].fd;
 
-	ck_assert_int_eq(small.backing, GUEST_MEMORY_MEMFD);
-	ck_assert_int_ge(small.fd, 0);
-	ck_assert_int_eq(fcntl(small.fd, F_GETFD), FD_CLOEXEC);
-	ck_assert_int_eq(fcntl(small.fd, F_GET_SEALS) & (F_SEAL_SHRINK | F_SEAL_GROW),
+	ck_assert_int_eq(small.regions[0].backing, GUEST_MEMORY_MEMFD);
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(fcntl(fd, F_GETFD), FD_CLOEXEC);
+	ck_assert_int_eq(fcntl(fd, F_GET_SEALS) & (F_SEAL_SHRINK | F_SEAL_GROW),
 			 F_SEAL_SHRINK | F_SEAL_GROW);
-	ck_assert_int_eq(fstat(small.fd, &st), 0);
+	ck_assert_int_eq(fstat(fd, &st), 0);
 	ck_assert_int_eq(st.st_size, (off_t)MIB(32));
 	ck_assert_int_eq(st.st_blocks, 0);
-	ck_assert_int_eq(ftruncate(small.fd, 4096), -1);
-	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", small.fd);
+	ck_assert_int_eq(ftruncate(fd, 4096), -1);
+	(void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	ck_assert_int_gt(readlink(path, name, sizeof(name) - 1), 0);
 	ck_assert_str_eq(name, "/memfd:vmm-ram (deleted)");
 }
 END_TEST
 
-/* What the map says about the bytes right before and after RAM. */
-static bool guarded(const uint8_t *at)
-{
-	FILE *maps = fopen("/proc/self/maps", "re");
-	char line[512];
-	bool found = false;
-
-	ck_assert_ptr_nonnull(maps);
-	while (fgets(line, sizeof(line), maps) != NULL) {
-		unsigned long start, end;
-		char access[8];
-
-		if (sscanf(line, "%lx-%lx %7s", &start, &end, access) == 3 &&
-		    start <= (uintptr_t)at && (uintptr_t)at < end) {
-			found = strcmp(access, "---p") == 0;
-		}
-	}
-	(void)fclose(maps);
-	return found;
-}
-
 START_TEST(test_guards)
 {
 	struct guest_memory odd;
 
-	ck_assert(guarded(small.map - 1));
-	ck_assert(guarded(small.map + small.size));
-	ck_assert(guarded(large.map - 1));
-	ck_assert(guarded(large.map + large.size));
-	ck_assert(!guarded(small.map));
+	for (int i = 0; i < 2; i++) {
+		for (uint32_t n = 0; n < machine(i)->region_count; n++) {
+			const struct guest_region *region = &machine(i)->regions[n];
+
+			ck_assert(guarded(region->host - 1));
+			ck_assert(guarded(region->host + region->size));
+			ck_assert(!guarded(region->host));
+		}
+	}
 	check_ok(guest_memory_init(&odd, MIB(33) + 4096, GUEST_MEMORY_MEMFD, &err), &err);
-	ck_assert(guarded(odd.map + odd.size));
-	odd.map[odd.size - 1] = 1;
+	ck_assert(guarded(odd.regions[0].host + odd.size));
+	odd.regions[0].host[odd.size - 1] = 1;
 	guest_memory_finish(&odd);
 }
 END_TEST
@@ -312,13 +264,15 @@ static const struct {
 
 static void check_zeroed(struct guest_memory *mem, uint64_t gpa, uint64_t len)
 {
-	memset(mem->map, 0x5a, MIB(32));
+	uint8_t *low = mem->regions[0].host;
+
+	memset(low, 0x5a, MIB(32));
 	ck_assert(guest_memory_zero(mem, gpa, len));
 	for (uint64_t i = 0; i < MIB(32); i++) {
 		uint8_t expected = i >= gpa && i - gpa < len ? 0 : 0x5a;
 
-		if (mem->map[i] != expected) {
-			ck_abort_msg("byte %#llx is %#x", (unsigned long long)i, mem->map[i]);
+		if (low[i] != expected) {
+			ck_abort_msg("byte %#llx is %#x", (unsigned long long)i, low[i]);
 		}
 	}
 }
@@ -328,7 +282,8 @@ START_TEST(test_zero)
 	check_zeroed(&small, zeroed[_i].gpa, zeroed[_i].len);
 	check_zeroed(&large, zeroed[_i].gpa, zeroed[_i].len);
 	ck_assert(!guest_memory_zero(&small, MIB(32) - 1, 2));
-	ck_assert_uint_eq(small.map[0], zeroed[_i].gpa == 0 && zeroed[_i].len != 0 ? 0 : 0x5a);
+	ck_assert_uint_eq(small.regions[0].host[0],
+			  zeroed[_i].gpa == 0 && zeroed[_i].len != 0 ? 0 : 0x5a);
 }
 END_TEST
 
@@ -337,7 +292,7 @@ START_TEST(test_zero_keeps_holes)
 	struct stat st;
 
 	ck_assert(guest_memory_zero(&small, 0, MIB(16)));
-	ck_assert_int_eq(fstat(small.fd, &st), 0);
+	ck_assert_int_eq(fstat(small.regions[0].fd, &st), 0);
 	ck_assert_int_eq(st.st_blocks, 0);
 }
 END_TEST
@@ -347,161 +302,26 @@ START_TEST(test_discard)
 	struct guest_memory *mem = machine(_i);
 	struct stat st;
 
-	mem->map[5] = 1;
-	mem->map[mem->size - 1] = 1;
-	check_ok(guest_memory_discard(mem, &err), &err);
-	ck_assert_uint_eq(mem->map[5], 0);
-	ck_assert_uint_eq(mem->map[mem->size - 1], 0);
-	if (mem->fd >= 0) {
-		check_ok(guest_memory_discard(mem, &err), &err);
-		ck_assert_int_eq(fstat(mem->fd, &st), 0);
-		ck_assert_int_eq(st.st_blocks, 0);
-	}
-}
-END_TEST
+	for (int round = 0; round < 2; round++) {
+		for (uint32_t n = 0; n < mem->region_count; n++) {
+			const struct guest_region *region = &mem->regions[n];
 
-#define LOW_BITS   (LOW / 4096)
-#define ABOVE_BITS (ABOVE / 4096)
-
-static uint64_t count_bits(const uint64_t *bitmap, uint64_t bits)
-{
-	uint64_t n = 0;
-
-	for (uint64_t i = 0; i < bits / 64; i++) {
-		n += (uint64_t)__builtin_popcountll(bitmap[i]);
-	}
-	return n;
-}
-
-static bool bit(const uint64_t *bitmap, uint64_t n)
-{
-	return (bitmap[n / 64] >> (n % 64) & 1) != 0;
-}
-
-/* offset and length -> first and last page */
-static const struct {
-	uint64_t gpa, len, first, pages;
-} marks[] = {
-	{ 0, 0, 0, 0 },
-	{ 0, 1, 0, 1 },
-	{ 4095, 1, 0, 1 },
-	{ 4095, 2, 0, 2 },
-	{ 4096, 4096, 1, 1 },
-	{ 63 * 4096, 2 * 4096, 63, 2 },
-	{ 64 * 4096, 64 * 4096, 64, 64 },
-	{ 65 * 4096, 64 * 4096, 65, 64 },
-	{ 5 * 4096 + 1, 300 * 4096, 5, 301 },
-	{ ABOVE - 1, 1, ABOVE / 4096 - 1, 1 },
-	{ 0, ABOVE, 0, ABOVE / 4096 },
-};
-
-START_TEST(test_dirty)
-{
-	uint64_t *bitmap = calloc(LOW_BITS / 64, sizeof(*bitmap));
-
-	ck_assert_ptr_nonnull(bitmap);
-	for (uint32_t region = 0; region < 2; region++) {
-		uint64_t base = region == 0 ? 0 : HIGH;
-		uint64_t bits = region == 0 ? LOW_BITS : ABOVE_BITS;
-		uint8_t *host = guest_memory_translate(&large, base + marks[_i].gpa, marks[_i].len);
-
-		guest_memory_mark_dirty(&large, host, marks[_i].len); /* off: nothing happens */
-		check_ok(guest_memory_dirty_start(&large, &err), &err);
-		guest_memory_dirty_harvest(&large, region, bitmap, bits);
-		ck_assert_uint_eq(count_bits(bitmap, bits), 0);
-		guest_memory_mark_dirty(&large, host, marks[_i].len);
-		guest_memory_dirty_harvest(&large, 1 - region, bitmap,
-					   region == 0 ? ABOVE_BITS : LOW_BITS);
-		ck_assert_uint_eq(count_bits(bitmap, bits), 0);
-		guest_memory_dirty_harvest(&large, region, bitmap, bits);
-		ck_assert_uint_eq(count_bits(bitmap, bits), marks[_i].pages);
-		for (uint64_t page = 0; page < marks[_i].pages; page++) {
-			ck_assert(bit(bitmap, marks[_i].first + page));
+			region->host[5] = 1;
+			region->host[region->size - 1] = 1;
 		}
-		memset(bitmap, 0, bits / 8);
-		guest_memory_dirty_harvest(&large, region, bitmap, bits);
-		ck_assert_uint_eq(count_bits(bitmap, bits), 0);
-		guest_memory_dirty_stop(&large);
-	}
-	free(bitmap);
-}
-END_TEST
+		check_ok(guest_memory_discard(mem, &err), &err);
+		for (uint32_t n = 0; n < mem->region_count; n++) {
+			const struct guest_region *region = &mem->regions[n];
 
-START_TEST(test_dirty_by_writes)
-{
-	uint64_t bitmap[MIB(32) / 4096 / 64] = { [100] = 1 };
-	uint8_t byte = 1;
-
-	check_ok(guest_memory_dirty_start(&small, &err), &err);
-	ck_assert_int_eq(guest_memory_dirty_start(&small, &err), -EALREADY);
-	ck_assert(guest_memory_write(&small, 7 * 4096, &byte, 1));
-	ck_assert(guest_memory_zero(&small, 9 * 4096, 10));
-	ck_assert(guest_memory_read(&small, 11 * 4096, &byte, 1));
-	ck_assert(!guest_memory_write(&small, MIB(32), &byte, 1));
-	guest_memory_dirty_harvest(&small, 0, bitmap, ARRAY_SIZE(bitmap) * 64);
-	ck_assert_uint_eq(bitmap[0], 1u << 7 | 1u << 9);
-	ck_assert_uint_eq(bitmap[100], 1); /* bits that were there stay */
-	check_ok(guest_memory_discard(&small, &err), &err);
-	guest_memory_dirty_harvest(&small, 0, bitmap, ARRAY_SIZE(bitmap) * 64);
-	ck_assert_uint_eq(count_bits(bitmap, ARRAY_SIZE(bitmap) * 64), MIB(32) / 4096);
-	/* Bits from before a stop are not seen by the next start. */
-	ck_assert(guest_memory_write(&small, 0, &byte, 1));
-	guest_memory_dirty_stop(&small);
-	memset(bitmap, 0, sizeof(bitmap));
-	guest_memory_dirty_harvest(&small, 0, bitmap, ARRAY_SIZE(bitmap) * 64);
-	check_ok(guest_memory_dirty_start(&small, &err), &err);
-	guest_memory_dirty_harvest(&small, 0, bitmap, ARRAY_SIZE(bitmap) * 64);
-	ck_assert_uint_eq(count_bits(bitmap, ARRAY_SIZE(bitmap) * 64), 0);
-}
-END_TEST
-
-#define MARKERS 3
-#define MARKS	4000
-
-static void *marker(void *arg)
-{
-	uint64_t lane = (uint64_t)(uintptr_t)arg;
-
-	/* Lanes share words of the bitmap, never a bit. */
-	for (uint64_t i = 0; i < MARKS; i++) {
-		uint64_t page = i * MARKERS + lane;
-
-		guest_memory_mark_dirty(&large, large.map + page * 4096, 1);
+			ck_assert_uint_eq(region->host[5], 0);
+			ck_assert_uint_eq(region->host[region->size - 1], 0);
+			if (region->fd >= 0) {
+				check_ok(guest_memory_discard(mem, &err), &err);
+				ck_assert_int_eq(fstat(region->fd, &st), 0);
+				ck_assert_int_eq(st.st_blocks, 0);
+			}
+		}
 	}
-	return NULL;
-}
-
-/* Every mark is harvested once, whoever runs at the same time; stopping under the markers is
- * harmless. */
-START_TEST(test_dirty_threads)
-{
-	uint64_t *bitmap = calloc(LOW_BITS / 64, sizeof(*bitmap));
-	pthread_t threads[MARKERS];
-
-	ck_assert_ptr_nonnull(bitmap);
-	check_ok(guest_memory_dirty_start(&large, &err), &err);
-	for (uintptr_t i = 0; i < MARKERS; i++) {
-		ck_assert_int_eq(pthread_create(&threads[i], NULL, marker, (void *)i), 0);
-	}
-	for (int i = 0; i < 20; i++) {
-		guest_memory_dirty_harvest(&large, 0, bitmap, LOW_BITS);
-	}
-	for (int i = 0; i < MARKERS; i++) {
-		ck_assert_int_eq(pthread_join(threads[i], NULL), 0);
-	}
-	guest_memory_dirty_harvest(&large, 0, bitmap, LOW_BITS);
-	ck_assert_uint_eq(count_bits(bitmap, LOW_BITS), MARKERS * MARKS);
-	for (uintptr_t i = 0; i < MARKERS; i++) {
-		ck_assert_int_eq(pthread_create(&threads[i], NULL, marker, (void *)i), 0);
-	}
-	for (int i = 0; i < 50; i++) {
-		guest_memory_dirty_stop(&large);
-		check_ok(guest_memory_dirty_start(&large, &err), &err);
-	}
-	for (int i = 0; i < MARKERS; i++) {
-		ck_assert_int_eq(pthread_join(threads[i], NULL), 0);
-	}
-	free(bitmap);
 }
 END_TEST
 
@@ -519,12 +339,12 @@ START_TEST(test_hugetlb)
 		}
 		CHECK_SKIP("no 2 MiB huge pages are reserved: only the error was tested");
 	}
-	memset(mem.map, 0x5a, mem.size);
+	memset(mem.regions[0].host, 0x5a, mem.size);
 	ck_assert(guest_memory_zero(&mem, MIB(2), MIB(4)));
-	ck_assert_uint_eq(mem.map[MIB(2)], 0);
-	ck_assert_uint_eq(mem.map[MIB(6)], 0x5a);
+	ck_assert_uint_eq(mem.regions[0].host[MIB(2)], 0);
+	ck_assert_uint_eq(mem.regions[0].host[MIB(6)], 0x5a);
 	check_ok(guest_memory_discard(&mem, &err), &err);
-	ck_assert_uint_eq(mem.map[0], 0);
+	ck_assert_uint_eq(mem.regions[0].host[0], 0);
 	guest_memory_finish(&mem);
 }
 END_TEST
@@ -534,6 +354,4 @@ CHECK_MAIN("guest_memory", CHECK_FIXTURE(setup, teardown); CHECK_TEST(test_layou
 	   CHECK_TABLE(test_bad_size, sizes); CHECK_TEST(test_finish_of_nothing);
 	   CHECK_TEST(test_finish_keeps_stdin); CHECK_TEST(test_auto); CHECK_TEST(test_memfd);
 	   CHECK_TEST(test_guards); CHECK_TEST(test_no_leak); CHECK_TABLE(test_zero, zeroed);
-	   CHECK_TEST(test_zero_keeps_holes); CHECK_LOOP(test_discard, 2);
-	   CHECK_TABLE(test_dirty, marks); CHECK_TEST(test_dirty_by_writes);
-	   CHECK_TEST(test_dirty_threads); CHECK_TEST(test_hugetlb))
+	   CHECK_TEST(test_zero_keeps_holes); CHECK_LOOP(test_discard, 2); CHECK_TEST(test_hugetlb))

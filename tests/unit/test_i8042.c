@@ -149,7 +149,7 @@ START_TEST(test_linux_probes_the_keyboard)
 	out(0xf4);
 	expect(0xfa);
 	expect_nothing();
-	ck_assert(kbc.keyboard_scanning);
+	ck_assert(kbc.state.keyboard_scanning);
 }
 END_TEST
 
@@ -174,10 +174,10 @@ START_TEST(test_scan_code_sets)
 		expect(0xfa);
 		out(4);
 		expect(0xfe);
-		ck_assert_uint_eq(kbc.scan_set, 3);
+		ck_assert_uint_eq(kbc.state.scan_set, 3);
 		out(0xf6);
 		expect(0xfa);
-		ck_assert_uint_eq(kbc.scan_set, 2);
+		ck_assert_uint_eq(kbc.state.scan_set, 2);
 	}
 }
 END_TEST
@@ -357,7 +357,7 @@ START_TEST(test_ctrl_alt_del_is_bounded)
 	for (int i = 0; i < I8042_QUEUE_SIZE / 8 + 3; i++) {
 		i8042_ctrl_alt_del(&kbc);
 	}
-	ck_assert_uint_eq(kbc.queue_len, 32);
+	ck_assert_uint_eq(kbc.state.queue_len, 32);
 	for (int i = 0; i < I8042_QUEUE_SIZE / 8; i++) {
 		expect_keys();
 	}
@@ -417,13 +417,13 @@ START_TEST(test_floods_stay_bounded)
 	bind(true);
 	for (unsigned int i = 0; i < 100000; i++) {
 		out((uint8_t)(0xed + i % 19));
-		ck_assert_uint_le(kbc.queue_len, I8042_QUEUE_SIZE);
+		ck_assert_uint_le(kbc.state.queue_len, I8042_QUEUE_SIZE);
 	}
 	for (unsigned int i = 0; i < 100000; i++) {
 		command((uint8_t)(i % 0xf0));
 		out((uint8_t)(i >> 4));
-		ck_assert_uint_le(kbc.queue_len, I8042_QUEUE_SIZE);
-		ck_assert_int_eq(i8042_state.validate(&kbc, NULL), 0);
+		ck_assert_uint_le(kbc.state.queue_len, I8042_QUEUE_SIZE);
+		ck_assert_int_eq(state_validate(&i8042_state, &kbc.state, NULL), 0);
 	}
 }
 END_TEST
@@ -455,7 +455,7 @@ START_TEST(test_reset)
 	i8042_reset(&kbc);
 	ck_assert(!irq.level);
 	ck_assert_uint_eq(status(), 0x14);
-	ck_assert_uint_eq(kbc.pending_command, 0);
+	ck_assert_uint_eq(kbc.state.pending_command, 0);
 	ck_assert_uint_eq(ask(0x20), 0x74);
 }
 END_TEST
@@ -472,7 +472,7 @@ START_TEST(test_state)
 	command(0x60);
 	fake_irq_init(&other, 1);
 	i8042_init(&restored, &other.line, &power.sink);
-	check_state_round_trip(&i8042_state, &kbc, &restored);
+	check_state_round_trip(&i8042_state, &kbc.state, &restored.state);
 	i8042_resume(&restored);
 	ck_assert(other.level);
 	/* The argument of the command in flight is still one. */
@@ -481,12 +481,12 @@ START_TEST(test_state)
 	ck_assert_uint_eq(i8042_data_bus_ops.read(&restored, 0, 1), 0xe0);
 	i8042_finish(&restored);
 
-	check_state_refused(&i8042_state, &kbc, queue_head, 32, "head 32");
-	check_state_refused(&i8042_state, &kbc, queue_len, 33, "length 33");
-	check_state_refused(&i8042_state, &kbc, scan_set, 0, "set 0");
-	check_state_refused(&i8042_state, &kbc, scan_set, 4, "set 4");
-	check_state_refused(&i8042_state, &kbc, pending_command, 0xaa, "0xaa");
-	check_state_refused(&i8042_state, &kbc, keyboard_command, 0xf4, "0xf4");
+	check_state_refused(&i8042_state, &kbc.state, queue_head, 32, "head 32");
+	check_state_refused(&i8042_state, &kbc.state, queue_len, 33, "length 33");
+	check_state_refused(&i8042_state, &kbc.state, scan_set, 0, "set 0");
+	check_state_refused(&i8042_state, &kbc.state, scan_set, 4, "set 4");
+	check_state_refused(&i8042_state, &kbc.state, pending_command, 0xaa, "0xaa");
+	check_state_refused(&i8042_state, &kbc.state, keyboard_command, 0xf4, "0xf4");
 }
 END_TEST
 

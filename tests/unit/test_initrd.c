@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Where an initrd goes, what it never touches, and files that change size (T-K4, T-K5). */
-#include "../../src/loader/internal.h"
+#include "../../src/loader/x86/x86.h"
 #include "harness/check_main.h"
 #include "harness/fake_kernel.h"
 

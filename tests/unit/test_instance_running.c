@@ -16,9 +16,6 @@ START_TEST(test_after_start)
 		{ REQUEST_PUT_MACHINE_CONFIG, "{\"vcpu_count\": 1, \"mem_size_mib\": 64}" },
 		{ REQUEST_PATCH_MACHINE_CONFIG, "{\"vcpu_count\": 1}" },
 		{ REQUEST_PUT_CPU_CONFIG, "{}" },
-		{ REQUEST_PUT_DRIVE, "{\"drive_id\": \"a\", \"path_on_host\": \"disk\", "
-				     "\"is_root_device\": false}" },
-		{ REQUEST_PUT_NET, "{\"iface_id\": \"a\", \"host_dev_name\": \"t\"}" },
 		{ REQUEST_PUT_SERIAL, "{}" },
 		{ REQUEST_PUT_ENTROPY, "{}" },
 		{ REQUEST_PUT_LOGGER, "{\"log_path\": \"new.log\"}" },
@@ -50,37 +47,38 @@ START_TEST(test_patch_drive)
 	json_t *config, *drives;
 
 	put_guest("test=exit mode=spin");
-	rig_ok(REQUEST_PUT_DRIVE, "data",
+	rig_ok(REQUEST_PUT_DISK, "data",
 	       "{\"drive_id\": \"data\", \"path_on_host\": \"disk\", "
 	       "\"is_root_device\": false}");
-	rig_ok(REQUEST_PUT_DRIVE, "root",
+	rig_ok(REQUEST_PUT_DISK, "root",
 	       "{\"drive_id\": \"root\", \"path_on_host\": \"disk2\", "
 	       "\"is_root_device\": true, \"is_read_only\": true}");
 	rig_write_file("other", "", 0, (off_t)MIB(2));
 	start_now();
-	rig_refused(REQUEST_PATCH_DRIVE, "none", "{\"drive_id\": \"none\"}", ERROR_NOT_FOUND,
+	rig_refused(REQUEST_PATCH_DISK, "none", "{\"drive_id\": \"none\"}", ERROR_NOT_FOUND,
 		    "'none'");
-	rig_refused(REQUEST_PATCH_DRIVE, "data", "{\"drive_id\": \"root\"}", ERROR_CONFIG,
+	rig_refused(REQUEST_PATCH_DISK, "data", "{\"drive_id\": \"root\"}", ERROR_CONFIG,
 		    "does not match");
-	rig_refused(REQUEST_PATCH_DRIVE, "data",
+	rig_refused(REQUEST_PATCH_DISK, "data",
 		    "{\"drive_id\": \"data\", \"path_on_host\": \"nowhere\"}", ERROR_DISK,
 		    "nowhere");
-	rig_ok(REQUEST_PATCH_DRIVE, "data", "{\"drive_id\": \"data\"}");
-	rig_ok(REQUEST_PATCH_DRIVE, "data",
+	rig_ok(REQUEST_PATCH_DISK, "data", "{\"drive_id\": \"data\"}");
+	rig_ok(REQUEST_PATCH_DISK, "data",
 	       "{\"drive_id\": \"data\", \"path_on_host\": \"other\", \"rate_limiter\": {\"ops\": "
 	       "{\"size\": 7, \"refill_time\": 100}}}");
-	rig_ok(REQUEST_PATCH_DRIVE, "data",
+	rig_ok(REQUEST_PATCH_DISK, "data",
 	       "{\"drive_id\": \"data\", \"rate_limiter\": {\"bandwidth\": {\"size\": 9, "
 	       "\"refill_time\": 100}}}");
 	config = rig_get(REQUEST_GET_VM_CONFIG, NULL);
+	/* As the machine has them: the root drive is the first one. */
 	drives = json_object_get(config, "drives");
 	ck_assert_str_eq(
-		json_string_value(json_object_get(json_array_get(drives, 0), "path_on_host")),
+		json_string_value(json_object_get(json_array_get(drives, 1), "path_on_host")),
 		"other");
 	ck_assert_uint_eq(
-		json_object_size(json_object_get(json_array_get(drives, 0), "rate_limiter")), 2);
+		json_object_size(json_object_get(json_array_get(drives, 1), "rate_limiter")), 2);
 	ck_assert_str_eq(
-		json_string_value(json_object_get(json_array_get(drives, 1), "path_on_host")),
+		json_string_value(json_object_get(json_array_get(drives, 0), "path_on_host")),
 		"disk2");
 	json_decref(config);
 	rig_refused(REQUEST_PATCH_NET, "eth0", "{\"iface_id\": \"eth0\"}", ERROR_NOT_FOUND,
@@ -97,7 +95,7 @@ static void read_address(const char *identity, char mac[18])
 	const char *line;
 	int pair[2];
 
-	instance_destroy(rig.instance);
+	ck_assert(instance_destroy(rig.instance));
 	rig.settings.identity = identity;
 	rig.started = rig.ended = 0;
 	screen.len = 0;
@@ -218,7 +216,7 @@ START_TEST(test_metrics_file)
 
 	put_guest("test=exit mode=spin");
 	rig_ok(REQUEST_PUT_METRICS, NULL, "{\"metrics_path\": \"metrics\", \"emit_id\": true}");
-	rig_ok(REQUEST_PUT_DRIVE, "data",
+	rig_ok(REQUEST_PUT_DISK, "data",
 	       "{\"drive_id\": \"data\", \"path_on_host\": \"disk\", "
 	       "\"is_root_device\": false}");
 	start_now();

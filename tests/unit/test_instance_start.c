@@ -8,7 +8,7 @@
 /* Whichever way it is started. */
 START_TEST(test_start)
 {
-	struct waiting waiting = { .done = 0 };
+	struct rig_call waiting = { .done = 0 };
 
 	put_guest("test=exit mode=code value=5");
 	if (_i == 0) {
@@ -54,7 +54,7 @@ START_TEST(test_ended)
 	rig_action_refused("Reset", ERROR_WRONG_STATE, "ended");
 	rig_action_refused("InstanceStart", ERROR_WRONG_STATE, "after starting");
 	rig_action("FlushMetrics");
-	ck_assert_int_lt(instance_start_now(rig.instance, &rig.e), 0);
+	ck_assert_int_lt(instance_start_now(rig.instance, false, &rig.e), 0);
 	check_error(&rig.e, ERROR_WRONG_STATE, "after starting");
 }
 END_TEST
@@ -74,7 +74,7 @@ static unsigned entries(const char *path)
 /* A start that fails leaves nothing behind, and works when its cause is gone. */
 START_TEST(test_failed_start)
 {
-	struct waiting waiting;
+	struct rig_call waiting;
 	unsigned descriptors;
 	char *before;
 
@@ -85,7 +85,8 @@ START_TEST(test_failed_start)
 	descriptors = entries("/proc/self/fd");
 	for (unsigned i = 1; i <= 3; i++) {
 		if (_i == 0) {
-			ck_assert_int_lt(instance_start_now(rig.instance, &waiting.failure), 0);
+			ck_assert_int_lt(instance_start_now(rig.instance, false, &waiting.failure),
+					 0);
 		} else {
 			start_by_request(&waiting);
 			step_until(waiting.done != 0);
@@ -122,7 +123,7 @@ START_TEST(test_small_memory)
 
 	put_guest("test=exit mode=code value=5");
 	rig_ok(REQUEST_PUT_MACHINE_CONFIG, NULL, "{\"vcpu_count\": 1, \"mem_size_mib\": 1}");
-	ck_assert_int_lt(instance_start_now(rig.instance, &e), 0);
+	ck_assert_int_lt(instance_start_now(rig.instance, false, &e), 0);
 	ck_assert_msg(strstr(e.msg, "kernel") != NULL, "%s", e.msg);
 	ck_assert_msg(strstr(e.hint, "--memory") != NULL, "%s", e.hint);
 	rig_ok(REQUEST_PUT_MACHINE_CONFIG, NULL, "{\"vcpu_count\": 1, \"mem_size_mib\": 4}");
@@ -136,7 +137,7 @@ END_TEST
 /* What changes the VM is refused while it is being started; what reads is answered. */
 START_TEST(test_busy)
 {
-	struct waiting waiting, second;
+	struct rig_call waiting, second;
 
 	put_guest("test=exit mode=spin");
 	start_by_request(&waiting);
@@ -147,7 +148,7 @@ START_TEST(test_busy)
 	start_by_request(&second);
 	ck_assert_uint_eq(second.done, 1);
 	check_error(&second.failure, ERROR_BUSY, "being started");
-	ck_assert_int_lt(instance_start_now(rig.instance, &rig.e), 0);
+	ck_assert_int_lt(instance_start_now(rig.instance, false, &rig.e), 0);
 	check_error(&rig.e, ERROR_BUSY, "being started");
 	rig_ok(REQUEST_PATCH_CONSOLE, NULL, "{\"columns\": 80, \"rows\": 24}");
 	json_decref(rig_get(REQUEST_GET_VM_CONFIG, NULL));
@@ -161,7 +162,7 @@ END_TEST
  * it. The caller hears of it unless it is gone. */
 START_TEST(test_destroy_while_starting)
 {
-	struct waiting waiting;
+	struct rig_call waiting;
 
 	put_guest("test=exit mode=spin");
 	start_by_request(&waiting);
@@ -171,9 +172,9 @@ START_TEST(test_destroy_while_starting)
 		(void)nanosleep(&moment, NULL);
 	}
 	if (_i / 2 == 1) {
-		instance_forget(rig.instance, &waiting.call);
+		instance_forget(rig.instance, &waiting.base);
 	}
-	instance_destroy(rig.instance);
+	ck_assert(instance_destroy(rig.instance));
 	rig.instance = NULL;
 	ck_assert_uint_eq(waiting.done, _i / 2 == 1 ? 0 : 1);
 	if (waiting.done != 0) {
@@ -186,11 +187,11 @@ END_TEST
 
 START_TEST(test_forgotten)
 {
-	struct waiting waiting;
+	struct rig_call waiting;
 
 	put_guest("test=exit mode=spin");
 	start_by_request(&waiting);
-	instance_forget(rig.instance, &waiting.call);
+	instance_forget(rig.instance, &waiting.base);
 	step_until(rig.started != 0);
 	ck_assert_uint_eq(waiting.done, 0);
 	ck_assert_int_eq(instance_state(rig.instance), INSTANCE_RUNNING);
@@ -262,7 +263,7 @@ START_TEST(test_guest_reboots)
 {
 	/* It counts on its disk. */
 	put_guest("test=reboot mode=reset count=4");
-	rig_ok(REQUEST_PUT_DRIVE, "data",
+	rig_ok(REQUEST_PUT_DISK, "data",
 	       "{\"drive_id\": \"data\", \"path_on_host\": \"disk\", "
 	       "\"is_root_device\": false}");
 	start_now();
@@ -275,7 +276,7 @@ END_TEST
 
 START_TEST(test_reboot_ends)
 {
-	instance_destroy(rig.instance);
+	ck_assert(instance_destroy(rig.instance));
 	rig.settings.on_reboot = VM_ON_REBOOT_EXIT;
 	check_ok(instance_create(&rig.instance, &rig.settings, &rig.host, &rig.e), &rig.e);
 	put_guest("test=exit mode=reset");
@@ -301,6 +302,8 @@ END_TEST
 /* As long as the process lives, one after the other. */
 START_TEST(test_destroy_while_running)
 {
+	struct rig_call stop = { .done = 0 };
+
 	put_guest("test=exit mode=spin");
 	rig_ok(REQUEST_PUT_METRICS, NULL, "{\"metrics_path\": \"metrics\"}");
 	start_now();
@@ -308,10 +311,11 @@ START_TEST(test_destroy_while_running)
 		rig_ok(REQUEST_PATCH_VM, NULL, "{\"state\": \"Paused\"}");
 	}
 	if (_i == 2) {
-		rig_action("Stop");
+		request_action(&stop, ACTION_STOP);
 	}
-	instance_destroy(rig.instance);
+	ck_assert(instance_destroy(rig.instance));
 	rig.instance = NULL;
+	ck_assert_uint_eq(stop.done, _i == 2);
 	step();
 	ck_assert_uint_eq(rig.ended, 0);
 }
@@ -338,9 +342,11 @@ static int job_run(struct job *job, void *arg, struct error *e)
 
 static unsigned jobs_over;
 
-static void job_ended(void *arg)
+static void job_ended(void *arg, int result, struct error *failure)
 {
 	(void)arg;
+	(void)result;
+	(void)failure;
 	jobs_over++;
 }
 
@@ -351,7 +357,7 @@ static void jobs_in_sandbox(bool stray)
 	struct jobs *jobs;
 	uint64_t id = 0;
 
-	instance_destroy(rig.instance);
+	ck_assert(instance_destroy(rig.instance));
 	rig.settings.sandbox = SANDBOX_ON;
 	check_ok(instance_create(&rig.instance, &rig.settings, &rig.host, &rig.e), &rig.e);
 	put_guest("test=exit mode=spin");
@@ -362,7 +368,7 @@ static void jobs_in_sandbox(bool stray)
 		check_ok(jobs_start(jobs, &ops, &stray, &id, &rig.e), &rig.e);
 		step_until(jobs_over == i + 1);
 	}
-	instance_destroy(rig.instance);
+	ck_assert(instance_destroy(rig.instance));
 }
 
 START_TEST(test_jobs_in_sandbox)
@@ -385,9 +391,34 @@ START_TEST(test_jobs_in_sandbox)
 }
 END_TEST
 
+/* --enable-pci is the default until a machine-config says otherwise, under either name. */
+START_TEST(test_enable_pci)
+{
+	static const char *const defaults[] = { "auto", "pci" };
+	json_t *machine;
+
+	ck_assert(instance_destroy(rig.instance));
+	rig.settings.enable_pci = _i == 1;
+	rig_create();
+	for (int i = 0; i < 2; i++) {
+		machine = rig_get(REQUEST_GET_MACHINE_CONFIG, NULL);
+		ck_assert_str_eq(json_string_value(json_object_get(machine, "transport")),
+				 defaults[_i]);
+		json_decref(machine);
+		rig_ok(REQUEST_PUT_MACHINE_CONFIG, NULL,
+		       "{\"vcpu_count\": 1, \"mem_size_mib\": 128}");
+	}
+	rig_ok(REQUEST_PUT_MACHINE_CONFIG, NULL,
+	       "{\"vcpu_count\": 1, \"mem_size_mib\": 128, \"transport\": \"mmio\"}");
+	machine = rig_get(REQUEST_GET_MACHINE_CONFIG, NULL);
+	ck_assert_str_eq(json_string_value(json_object_get(machine, "transport")), "mmio");
+	json_decref(machine);
+}
+END_TEST
+
 CHECK_MAIN("instance_start", skip_without_kvm(); CHECK_FIXTURE(setup, rig_teardown);
-	   CHECK_LOOP(test_start, 2); CHECK_TEST(test_ended); CHECK_LOOP(test_failed_start, 2);
-	   CHECK_TEST(test_busy); CHECK_TEST(test_small_memory);
+	   CHECK_LOOP(test_start, 2); CHECK_LOOP(test_enable_pci, 2); CHECK_TEST(test_ended);
+	   CHECK_LOOP(test_failed_start, 2); CHECK_TEST(test_busy); CHECK_TEST(test_small_memory);
 	   CHECK_LOOP(test_destroy_while_starting, 4); CHECK_TEST(test_forgotten);
 	   CHECK_LOOP(test_pause, 2); CHECK_TEST(test_reset); CHECK_TEST(test_guest_reboots);
 	   CHECK_TEST(test_reboot_ends); CHECK_TEST(test_power_button);

@@ -20,9 +20,6 @@ static struct loop loop;
 static struct event_log event_log;
 static struct jobs *jobs;
 static struct error e;
-/* By the worker. */
-static _Atomic unsigned entered;
-static pthread_t worker_thread, job_thread;
 
 static int run(struct job *job, void *arg, struct error *err)
 {
@@ -49,9 +46,12 @@ static int run(struct job *job, void *arg, struct error *err)
 	return 0;
 }
 
-static void ended(void *arg)
+static void ended(void *arg, int result, struct error *failure)
 {
-	((struct work *)arg)->ended++;
+	struct work *w = arg;
+
+	w->ended++;
+	ck_assert(result < 0 || failure->code == ERROR_NONE);
 }
 
 static void interrupt(void *arg)
@@ -74,7 +74,6 @@ static void work_init(struct work *work, int result)
 static void setup(void)
 {
 	e = (struct error){ 0 };
-	atomic_store(&entered, 0);
 	check_ok(loop_init(&loop, &e), &e);
 	event_log_init(&event_log);
 	check_ok(jobs_create(&jobs, &loop, &event_log, &e), &e);
@@ -269,101 +268,177 @@ START_TEST(test_destroy)
 }
 END_TEST
 
-/* --- the worker -------------------------------------------------------------------------------- */
+/* --- a spawner --------------------------------------------------------------------------------- */
 
-static int enter(void *arg, struct error *err)
+/* What was asked of it waits until the test has it done. */
+static struct spawner {
+	struct job_spawner base;
+	int (*start)(void *arg, struct error *e);
+	void (*told)(void *arg, const struct error *failure);
+	void *arg;
+	bool refuses, cannot_enter;
+	_Atomic unsigned entered;
+} spawner;
+
+static int spawn(struct job_spawner *base, int (*begin)(void *arg, struct error *e),
+		 void (*told)(void *arg, const struct error *failure), void *arg, struct error *err)
 {
-	(void)err;
-	worker_thread = pthread_self();
-	return atomic_fetch_add(&entered, 1) == 0 && arg == jobs ? 0 : -1;
+	ck_assert_ptr_eq(base, &spawner.base);
+	if (spawner.refuses) {
+		return error_set(err, ERROR_BUSY, EBUSY, "not now");
+	}
+	ck_assert_ptr_null(spawner.start);
+	spawner.start = begin;
+	spawner.told = told;
+	spawner.arg = arg;
+	return 0;
 }
 
-static int run_and_tell_thread(struct job *job, void *arg, struct error *err)
+static int enter(struct job_spawner *base, struct error *err)
 {
-	job_thread = pthread_self();
-	return run(job, arg, err);
-}
-static const struct job_ops ops_with_thread = { .kind = "fake",
-						.run = run_and_tell_thread,
-						.ended = ended };
-
-static void start_worker(void)
-{
-	check_ok(jobs_start_worker(jobs, "jobs", enter, jobs, &e), &e);
+	atomic_fetch_add(&container_of(base, struct spawner, base)->entered, 1);
+	return spawner.cannot_enter ? error_set(err, ERROR_SANDBOX, EPERM, "no filter") : 0;
 }
 
-/* There before the job, or only then; no job starts a thread. */
-START_TEST(test_worker)
+static void use_spawner(void)
 {
+	spawner = (struct spawner){ .base = { .spawn = spawn, .enter = enter } };
+	jobs_spawn_by(jobs, &spawner.base);
+}
+
+static void *call_start(void *arg)
+{
+	(void)arg;
+	check_ok(spawner.start(spawner.arg, &e), &e);
+	return NULL;
+}
+
+/* On a thread of its own, as a VM's does it. */
+static void spawner_starts(void)
+{
+	pthread_t thread;
+
+	ck_assert_ptr_nonnull(spawner.start);
+	ck_assert_int_eq(pthread_create(&thread, NULL, call_start, NULL), 0);
+	ck_assert_int_eq(pthread_join(thread, NULL), 0);
+}
+
+static void spawner_tells(const struct error *failure)
+{
+	spawner.start = NULL;
+	spawner.told(spawner.arg, failure);
+}
+
+/* It begins when main has heard of its thread, not before. */
+START_TEST(test_spawner)
+{
+	use_spawner();
 	for (unsigned i = 1; i <= 3; i++) {
 		struct work work;
 		uint64_t id = 0;
 
 		work_init(&work, 0);
-		jobs_expect_worker(jobs, true);
-		if (_i == 0) {
-			start_worker();
-		}
-		check_ok(jobs_start(jobs, &ops_with_thread, &work, &id, &e), &e);
+		check_ok(jobs_start(jobs, &ops, &work, &id, &e), &e);
 		ck_assert_uint_eq(id, i);
 		expect(id, "state", "running");
-		if (_i == 1) {
-			start_worker();
-		}
+		expect(id, "phase", "starting");
+		spawner_starts();
+		ck_assert_int_eq(loop_step(&loop, 10), 0);
+		ck_assert_uint_eq(atomic_load(&spawner.entered), i - 1);
+		ck_assert_int_ne(sem_trywait(&work.told), 0);
+		spawner_tells(NULL);
 		(void)sem_wait(&work.told);
+		ck_assert_uint_eq(work.ended, 0);
 		(void)sem_post(&work.go);
 		wait_for_end(&work);
 		expect(id, "state", "done");
-		ck_assert_uint_eq(atomic_load(&entered), 1);
-		ck_assert(pthread_equal(worker_thread, job_thread));
+		ck_assert_uint_eq(atomic_load(&spawner.entered), i);
 	}
 }
 END_TEST
 
-/* The end finds a job at work, at its end, and one whose worker never came. */
-START_TEST(test_worker_ends)
+/* No thread, or none that may be used: the job has failed, the next one works. */
+START_TEST(test_spawner_fails)
 {
+	struct error why = { 0 };
 	struct work work;
 	uint64_t id = 0;
 
+	use_spawner();
+	work_init(&work, 0);
+	spawner.refuses = true;
+	ck_assert_int_lt(jobs_start(jobs, &ops, &work, &id, &e), 0);
+	check_error(&e, ERROR_BUSY, "fake: not now");
+	ck_assert_uint_eq(jobs_current(jobs), 0);
+	ck_assert_ptr_null(jobs_describe(jobs, 1));
+	ck_assert_uint_eq(work.ended, 0);
+	spawner.refuses = false;
+	check_ok(jobs_start(jobs, &ops, &work, &id, &e), &e);
+	(void)error_set(&why, ERROR_INTERNAL, EAGAIN, "no thread");
+	spawner_tells(&why);
+	ck_assert_uint_eq(work.ended, 1);
+	expect(id, "state", "failed");
+	work_init(&work, 0);
+	spawner.cannot_enter = true;
+	check_ok(jobs_start(jobs, &ops, &work, &id, &e), &e);
+	spawner_starts();
+	spawner_tells(NULL);
+	wait_for_end(&work);
+	expect(id, "state", "failed");
+	ck_assert_int_ne(sem_trywait(&work.told), 0);
+	spawner.cannot_enter = false;
+	work_init(&work, 0);
+	check_ok(jobs_start(jobs, &ops, &work, &id, &e), &e);
+	spawner_starts();
+	spawner_tells(NULL);
+	(void)sem_post(&work.go);
+	wait_for_end(&work);
+	expect(id, "state", "done");
+}
+END_TEST
+
+/* The end finds a job at work, at its end, and one whose thread comes too late, or never, or is there before
+ * main has heard of it. */
+START_TEST(test_spawner_ends)
+{
+	struct error why = { 0 };
+	struct work work;
+	uint64_t id = 0;
+
+	use_spawner();
 	work_init(&work, _i == 0 ? 1 : 0);
-	jobs_expect_worker(jobs, true);
+	check_ok(jobs_start(jobs, &ops, &work, &id, &e), &e);
 	if (_i < 2) {
-		start_worker();
-		(void)start(&ops, &work);
+		spawner_starts();
+		spawner_tells(NULL);
+		(void)sem_wait(&work.told);
 		(void)sem_post(&work.go);
-	} else {
-		check_ok(jobs_start(jobs, &ops, &work, &id, &e), &e);
+	} else if (_i == 4) {
+		spawner_starts();
 	}
 	jobs_end(jobs);
+	ck_assert_uint_eq(work.ended, _i < 2);
+	if (_i == 2) {
+		spawner_starts();
+		spawner_tells(NULL);
+		ck_assert_int_ne(sem_trywait(&work.told), 0);
+	} else if (_i == 4) {
+		spawner_tells(NULL);
+		ck_assert_int_ne(sem_trywait(&work.told), 0);
+	} else if (_i == 3) {
+		(void)error_set(&why, ERROR_CANCELLED, ECANCELED, "the VM ends");
+		spawner_tells(&why);
+	}
 	ck_assert_uint_eq(work.ended, 1);
 	expect(1, "state", _i == 1 ? "done" : "cancelled");
 	ck_assert_int_eq(loop_step(&loop, 0), 0);
 	ck_assert_uint_eq(work.ended, 1);
-	/* Neither a thread nor a job comes after it. */
-	check_ok(jobs_start_worker(jobs, "jobs", enter, jobs, &e), &e);
-	ck_assert_uint_eq(atomic_load(&entered), _i < 2);
 	ck_assert_int_lt(jobs_start(jobs, &ops, &work, &id, &e), 0);
 	check_error(&e, ERROR_CANCELLED, "ends");
 }
 END_TEST
 
-/* The start has failed: main can start threads, and nobody will start a worker. */
-START_TEST(test_worker_not_expected)
-{
-	struct work work;
-
-	work_init(&work, 0);
-	jobs_expect_worker(jobs, true);
-	jobs_expect_worker(jobs, false);
-	(void)start(&ops_with_thread, &work);
-	(void)sem_post(&work.go);
-	wait_for_end(&work);
-	ck_assert_uint_eq(atomic_load(&entered), 0);
-}
-END_TEST
-
 CHECK_MAIN("job", CHECK_FIXTURE(setup, teardown); CHECK_TABLE(test_run, results);
 	   CHECK_LOOP(test_cancel, 2); CHECK_TEST(test_one_at_a_time); CHECK_TEST(test_kept);
-	   CHECK_TEST(test_none); CHECK_LOOP(test_destroy, 2); CHECK_LOOP(test_worker, 2);
-	   CHECK_LOOP(test_worker_ends, 3); CHECK_TEST(test_worker_not_expected))
+	   CHECK_TEST(test_none); CHECK_LOOP(test_destroy, 2); CHECK_TEST(test_spawner);
+	   CHECK_TEST(test_spawner_fails); CHECK_LOOP(test_spawner_ends, 5))

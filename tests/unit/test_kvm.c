@@ -12,6 +12,7 @@
 #include "harness/check_main.h"
 
 #include "../../src/vmm/kvm.h"
+#include "../../src/vmm/x86/caps.h"
 #include "vmm/vm_config.h"
 #include "../../src/vmm/kvm_cure.h"
 
@@ -114,7 +115,8 @@ START_TEST(test_good_host)
 	check_ok(kvm_open(&kvm, NULL, &e), &e);
 	ck_assert_int_ge(kvm.fd, 0);
 	ck_assert_int_eq(kvm.vcpu_mmap_size, 12288);
-	ck_assert(kvm.has_xcrs && kvm.has_tsc_deadline && kvm.has_vcpu_events);
+	ck_assert(kvm_has(&kvm, X86_XCRS) && kvm_has(&kvm, X86_TSC_DEADLINE) &&
+		  kvm_has(&kvm, X86_VCPU_EVENTS));
 	kvm_close(&kvm);
 	ck_assert_int_eq(kvm.fd, -1);
 	kvm_close(&kvm);
@@ -365,8 +367,8 @@ START_TEST(test_create_vm)
 	check_ok(kvm_open(&kvm, NULL, &e), &e);
 	check_ok(kvm_create_vm(&kvm, &e), &e);
 	ck_assert_int_ge(kvm.vm_fd, 0);
-	ck_assert(!kvm.has_xsave2);
-	ck_assert_uint_eq(kvm.xsave_size, 4096);
+	ck_assert(!kvm_has(&kvm, X86_XSAVE2));
+	ck_assert_uint_eq(kvm.fpu_size, 4096);
 	kvm_close(&kvm);
 
 	host.xsave2 = 11008;
@@ -374,8 +376,8 @@ START_TEST(test_create_vm)
 	host.tss_errno = EINVAL;
 	check_ok(kvm_open(&kvm, NULL, &e), &e);
 	check_ok(kvm_create_vm(&kvm, &e), &e);
-	ck_assert(kvm.has_xsave2);
-	ck_assert_uint_eq(kvm.xsave_size, 11008);
+	ck_assert(kvm_has(&kvm, X86_XSAVE2));
+	ck_assert_uint_eq(kvm.fpu_size, 11008);
 }
 END_TEST
 

@@ -99,7 +99,7 @@ END_TEST
 
 START_TEST(test_in_guest_memory)
 {
-	struct guest_memory mem = { .fd = -1 };
+	struct guest_memory mem = { 0 };
 	uint8_t pointer[16];
 
 	check_ok(guest_memory_init(&mem, PLATFORM_MEMORY_MIN, GUEST_MEMORY_ANON, &e), &e);

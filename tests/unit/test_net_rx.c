@@ -466,8 +466,8 @@ START_TEST(test_rx_quiesce)
 		expect_received(3000, true);
 		virtio_device_quiesce(d.dev);
 		ck_assert_uint_eq(d.dev->queues[RX].ring.in_flight_count, 0);
-		ck_assert_uint_eq(d.dev->queues[RX].ring.avail_next,
-				  d.dev->queues[RX].ring.used_next);
+		ck_assert_uint_eq(d.dev->queues[RX].ring.state.avail_next,
+				  d.dev->queues[RX].ring.state.used_next);
 		ck_assert_int_eq(send(peer, wire, HEADER + 3000, 0), HEADER + 3000);
 		virtio_device_resume(d.dev);
 		fake_driver_sync(&d);
@@ -578,16 +578,16 @@ END_TEST
 /* What the device writes is in the dirty bitmap. */
 START_TEST(test_rx_marks_dirty)
 {
-	static uint64_t bitmap[(FAKE_LOW_SIZE / 4096 + 63) / 64];
-	struct error e = { 0 };
+	static uint64_t bitmap[FAKE_LOW_PAGES / 64];
 	uint64_t page = RX_AREA / 4096;
 
 	start(F(MRG_RXBUF));
-	check_ok(guest_memory_dirty_start(&d.mem, &e), &e);
+	fake_driver_unwatch(&d);
+	fake_memory_track(&d.mem);
 	post(4096, 3);
 	make_frame(&(header_t){ 0 }, 5000, 1);
 	peer_send(5000);
-	guest_memory_dirty_harvest(&d.mem, 0, bitmap, FAKE_LOW_SIZE / 4096);
+	(void)fake_memory_dirty(&d.mem, bitmap);
 	ck_assert((bitmap[page / 64] >> page % 64 & 1) != 0);
 	page++;
 	ck_assert((bitmap[page / 64] >> page % 64 & 1) != 0);
@@ -608,13 +608,13 @@ static bool is_dirty(const uint64_t *bitmap, uint64_t gpa)
  * is moved many times. */
 START_TEST(test_rx_marks_dirty_everywhere)
 {
-	static uint64_t bitmap[(FAKE_LOW_SIZE / 4096 + 63) / 64];
+	static uint64_t bitmap[FAKE_LOW_PAGES / 64];
 	const uint64_t readable = FAKE_DATA;
 	uint32_t given = 0, seen = 0;
-	struct error e = { 0 };
 
 	start(F(MRG_RXBUF) | GUEST_OFFLOAD | UINT64_C(1) << 28);
-	check_ok(guest_memory_dirty_start(&d.mem, &e), &e);
+	fake_driver_unwatch(&d);
+	fake_memory_track(&d.mem);
 	for (uint32_t i = 0; i < 600; i++) {
 		uint32_t id, len;
 
@@ -633,7 +633,7 @@ START_TEST(test_rx_marks_dirty_everywhere)
 		peer_send(1500);
 		ck_assert(fake_ring_used(&d.rings[RX], &id, &len));
 		ck_assert_uint_eq(len, HEADER + 1500);
-		guest_memory_dirty_harvest(&d.mem, 0, bitmap, FAKE_LOW_SIZE / 4096);
+		(void)fake_memory_dirty(&d.mem, bitmap);
 		for (uint32_t j = 0; j < 512; j++) {
 			uint64_t at = RX_AREA + j * (2 * PAGE_SIZE_4K);
 
@@ -641,7 +641,6 @@ START_TEST(test_rx_marks_dirty_everywhere)
 			ck_assert(is_dirty(bitmap, at + PAGE_SIZE_4K) == (j == seen % 512));
 		}
 		ck_assert(!is_dirty(bitmap, readable));
-		memset(bitmap, 0, sizeof(bitmap));
 		seen++;
 	}
 	guest_memory_dirty_stop(&d.mem);

@@ -77,8 +77,7 @@ static const struct option option_list[] = {
 	{ .name = "erase", .type = OPTION_FLAG, AT(erase), .careful = true },
 };
 static const struct option_foreign foreign[] = {
-	{ "-smp", NULL },
-	{ "--vcpus", "here it is -c N" },
+	{ "-smp --vcpus", "here it is -c N" },
 	{ "-nographic", "not needed here" },
 	{ "-fda", "there are no floppy disks" },
 	{ NULL, NULL },

@@ -601,9 +601,70 @@ START_TEST(test_schema_object)
 }
 END_TEST
 
-CHECK_MAIN("options_json", CHECK_FIXTURE(setup, NULL); CHECK_TEST(test_defaults);
-	   CHECK_TEST(test_all); CHECK_TEST(test_null); CHECK_TABLE(test_refused, refused);
-	   CHECK_TEST(test_nul_inside); CHECK_TEST(test_long); CHECK_TABLE(test_patch, patches);
-	   CHECK_TEST(test_empty_patch); CHECK_TEST(test_patch_of_a_part); CHECK_TEST(test_clone);
-	   CHECK_TEST(test_clone_alias); CHECK_TEST(test_odd_values_out);
-	   CHECK_TABLE(test_schema, schemas); CHECK_TEST(test_schema_object))
+/* An array of objects: each looked at, all borrowed, and shared by a clone. */
+struct fleet {
+	const json_t *drives;
+};
+static const struct option fleet_list[] = {
+	{ .json = "drives",
+	  .type = OPTION_OBJECTS,
+	  .object = &common_table,
+	  .offset = offsetof(struct fleet, drives) },
+};
+static const struct option_table fleet_table = TABLE("fleet", fleet_list);
+
+static int read_fleet(struct fleet *fleet, json_t **json, const char *text)
+{
+	*json = json_loads(text, 0, NULL);
+	ck_assert_ptr_nonnull(*json);
+	err = (struct error){ 0 };
+	return options_from_json(&fleet_table, fleet, *json, 0, &err);
+}
+
+START_TEST(test_objects)
+{
+	static const struct {
+		const char *text, *says;
+	} bad[] = {
+		{ "{\"drives\": {}}", "/drives: an object is not an array" },
+		{ "{\"drives\": [{\"drive_id\": \"a\"}, 1]}", "/drives/1: 1 is not an object" },
+		{ "{\"drives\": [{}]}", "/drives/0/drive_id: is required" },
+		{ "{\"drives\": [{\"drive_id\": \"a\", \"x\": 1}]}", "unknown key 'x'" },
+	};
+	struct fleet fleet = { 0 }, clone;
+	json_t *json, *written, *schema;
+
+	check_ok(read_fleet(&fleet, &json, "{\"drives\": [{\"drive_id\": \"a\"}]}"), &err);
+	ck_assert_ptr_eq(fleet.drives, json_object_get(json, "drives"));
+	check_ok(options_clone(&fleet_table, &clone, &fleet, sizeof(fleet), &err), &err);
+	json_decref(json);
+	ck_assert_uint_eq(json_array_size(clone.drives), 1);
+	written = options_to_json(&fleet_table, &clone, 0);
+	ck_assert_uint_eq(json_array_size(json_object_get(written, "drives")), 1);
+	json_decref(written);
+	options_release(&fleet_table, &clone);
+	ck_assert_ptr_null(clone.drives);
+	check_ok(read_fleet(&fleet, &json, "{\"drives\": null}"), &err);
+	ck_assert_ptr_null(fleet.drives);
+	json_decref(json);
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		ck_assert_int_lt(read_fleet(&fleet, &json, bad[i].text), 0);
+		check_error(&err, ERROR_JSON, bad[i].says);
+		json_decref(json);
+	}
+	schema = options_schema(&fleet_table, 0);
+	ck_assert_ptr_nonnull(json_object_get(
+		json_object_get(json_object_get(json_object_get(schema, "properties"), "drives"),
+				"items"),
+		"properties"));
+	json_decref(schema);
+}
+END_TEST
+
+CHECK_MAIN("options_json", CHECK_TEST(test_objects); CHECK_FIXTURE(setup, NULL);
+	   CHECK_TEST(test_defaults); CHECK_TEST(test_all); CHECK_TEST(test_null);
+	   CHECK_TABLE(test_refused, refused); CHECK_TEST(test_nul_inside); CHECK_TEST(test_long);
+	   CHECK_TABLE(test_patch, patches); CHECK_TEST(test_empty_patch);
+	   CHECK_TEST(test_patch_of_a_part); CHECK_TEST(test_clone); CHECK_TEST(test_clone_alias);
+	   CHECK_TEST(test_odd_values_out); CHECK_TABLE(test_schema, schemas);
+	   CHECK_TEST(test_schema_object))

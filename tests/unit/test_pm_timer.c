@@ -100,7 +100,8 @@ START_TEST(test_state)
 	host_now = 17;
 	pm_timer_init(&other);
 	other.now = test_now;
-	check_state_round_trip(&pm_timer_state, &timer, &other);
+	check_state_round_trip(&pm_timer_state, &timer.state, &other.state);
+	pm_timer_resume(&other);
 	ck_assert_uint_eq((uint32_t)pm_timer_bus_ops.read(&other, 0, 4), 3 * PM_TIMER_HZ);
 	host_now += SECOND;
 	ck_assert_uint_eq((uint32_t)pm_timer_bus_ops.read(&other, 0, 4), 4 * PM_TIMER_HZ);

@@ -36,7 +36,7 @@ union object {
 	struct entropy_settings entropy;
 	struct logger_settings logger;
 	struct metrics_settings metrics;
-	struct drive_update drive;
+	struct disk_update drive;
 	struct net_update net;
 	struct vm_update vm;
 	struct action action;
@@ -81,13 +81,13 @@ static const struct {
 	{ REQUEST_PUT_METRICS, "{\"metrics_path\": \"/x\", \"emit_id\": true}", NULL },
 	{ REQUEST_PUT_METRICS, "{}", "/metrics_path" },
 	{ REQUEST_PUT_METRICS, "{\"metrics_path\": null}", "/metrics_path" },
-	{ REQUEST_PATCH_DRIVE, "{\"drive_id\": \"a\"}", NULL },
-	{ REQUEST_PATCH_DRIVE,
+	{ REQUEST_PATCH_DISK, "{\"drive_id\": \"a\"}", NULL },
+	{ REQUEST_PATCH_DISK,
 	  "{\"drive_id\": \"a\", \"path_on_host\": \"/x\", \"rate_limiter\": "
 	  "{\"ops\": {\"size\": 0, \"refill_time\": 0}}}",
 	  NULL },
-	{ REQUEST_PATCH_DRIVE, "{\"path_on_host\": \"/x\"}", "/drive_id" },
-	{ REQUEST_PATCH_DRIVE, "{\"drive_id\": \"a\", \"is_read_only\": true}", "is_read_only" },
+	{ REQUEST_PATCH_DISK, "{\"path_on_host\": \"/x\"}", "/drive_id" },
+	{ REQUEST_PATCH_DISK, "{\"drive_id\": \"a\", \"is_read_only\": true}", "is_read_only" },
 	{ REQUEST_PATCH_NET, "{\"iface_id\": \"a\", \"rx_rate_limiter\": {}}", NULL },
 	{ REQUEST_PATCH_NET, "{}", "/iface_id" },
 	{ REQUEST_PATCH_NET, "{\"iface_id\": \"a\", \"host_dev_name\": \"tap1\"}",

@@ -163,7 +163,7 @@ END_TEST
 START_TEST(test_setting_the_time_running)
 {
 	set(HOUR, 0x23);
-	ck_assert_int_eq(rtc.offset, 18 * 3600);
+	ck_assert_int_eq(rtc.state.offset, 18 * 3600);
 	set(CENTURY, 0x21);
 	ck_assert_uint_eq(get(CENTURY), 0x21);
 	ck_assert_uint_eq(get(HOUR), 0x23);
@@ -233,7 +233,7 @@ START_TEST(test_values_that_are_no_time)
 				set(registers[r], values[v]);
 				set(B, modes[m]);
 				set(registers[r], values[v]);
-				ck_assert_int_eq(rtc_state.validate(&rtc, NULL), 0);
+				ck_assert_int_eq(state_validate(&rtc_state, &rtc.state, NULL), 0);
 				/* What comes out is a time again. */
 				set(B, 0x06);
 				ck_assert_uint_lt(get(SEC), 60);
@@ -295,7 +295,7 @@ START_TEST(test_reset_keeps_the_time)
 	set(0x40, 0x77);
 	set(B, 0x72);
 	rtc_reset(&rtc);
-	ck_assert_uint_eq(rtc.index, 0);
+	ck_assert_uint_eq(rtc.state.index, 0);
 	ck_assert_uint_eq(get(B), 0x02);
 	ck_assert_uint_eq(get(HOUR), 0x01);
 	ck_assert_uint_eq(get(0x40), 0x77);
@@ -310,17 +310,17 @@ START_TEST(test_state)
 	set(0x55, 0x99);
 	rtc_init(&restored);
 	restored.now = test_now;
-	check_state_round_trip(&rtc_state, &rtc, &restored);
+	check_state_round_trip(&rtc_state, &rtc.state, &restored.state);
 	ck_assert_uint_eq(rtc_bus_ops.read(&restored, 1, 1), 0x99);
-	ck_assert_int_eq(restored.offset, rtc.offset);
+	ck_assert_int_eq(restored.state.offset, rtc.state.offset);
 	rtc_finish(&restored);
 
-	check_state_refused(&rtc_state, &rtc, index, 0x80, "index 0x80");
-	check_state_refused(&rtc_state, &rtc, offset, INT64_MAX, "offset");
-	check_state_refused(&rtc_state, &rtc, offset, INT64_MIN, "offset");
-	check_state_refused(&rtc_state, &rtc, cmos[A], 0x80, "A 0x80");
-	check_state_refused(&rtc_state, &rtc, cmos[C], 0x01, "C 0x01");
-	check_state_refused(&rtc_state, &rtc, cmos[D], 0x00, "D 0x00");
+	check_state_refused(&rtc_state, &rtc.state, index, 0x80, "index 0x80");
+	check_state_refused(&rtc_state, &rtc.state, offset, INT64_MAX, "offset");
+	check_state_refused(&rtc_state, &rtc.state, offset, INT64_MIN, "offset");
+	check_state_refused(&rtc_state, &rtc.state, cmos[A], 0x80, "A 0x80");
+	check_state_refused(&rtc_state, &rtc.state, cmos[C], 0x01, "C 0x01");
+	check_state_refused(&rtc_state, &rtc.state, cmos[D], 0x00, "D 0x00");
 }
 END_TEST
 

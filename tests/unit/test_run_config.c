@@ -182,6 +182,9 @@ static const struct bad_row {
 	{ "--disk ,ro", "--disk", "", "" },
 	{ "--disk a,rw", "--disk", "rw", "" },
 	{ "--disk a,ro,ro", "--disk", "ro", "" },
+	{ "--disk a,queues=0", "--disk", "1 to 16", "" },
+	{ "--disk a,queues=17", "--disk", "1 to 16", "" },
+	{ "--net tap=t,queues=9", "--net", "1 to 8", "" },
 	{ "--disk a,engine=fast", "--disk", "fast", "uring" },
 	{ "--net tap", "--net", "tap", "" },
 	{ "--net tap=", "--net", "tap", "" },
@@ -193,6 +196,9 @@ static const struct bad_row {
 	{ "--net tap=a,mac=01:00:00:00:00:01", "--net", "01:00:00:00:00:01", "" },
 	{ "--net tap=a,mac=02:00", "--net", "02:00", "" },
 	{ "--net NONE", "--net", "NONE", "" },
+	{ "--no-api --api-sock x", "--no-api", "--api-sock", "" },
+	{ "--no-api --detach", "--no-api", "--detach", "could not be stopped" },
+	{ "--no-api --paused", "--no-api", "--paused", "could let the VM go on" },
 };
 
 START_TEST(test_bad)
@@ -208,11 +214,14 @@ END_TEST
 
 START_TEST(test_disks)
 {
-	check_ok(parse("--disk root.img --disk b.img,ro,serial=X1 --disk=/dev/sdz,engine=sync "
-		       "--disk a,,b"),
+	check_ok(parse("--disk root.img,queues=4 --disk b.img,ro,serial=X1 "
+		       "--disk=/dev/sdz,engine=sync "
+		       "--disk a,,b --disk base,overlay=c,,d.cow,queues=2"),
 		 &e);
-	ck_assert_uint_eq(config.vm.disk_count, 4);
+	ck_assert_uint_eq(config.vm.disk_count, 5);
 	ck_assert_str_eq(config.vm.disks[0].path, "root.img");
+	ck_assert_uint_eq(config.vm.disks[0].queues, 4);
+	ck_assert_uint_eq(config.vm.disks[1].queues, 0); /* whatever suits the machine */
 	ck_assert(!config.vm.disks[0].read_only);
 	ck_assert_ptr_null(config.vm.disks[0].serial);
 	ck_assert_int_eq(config.vm.disks[0].engine, BLOCK_ENGINE_AUTO);
@@ -222,6 +231,26 @@ START_TEST(test_disks)
 	ck_assert_str_eq(config.vm.disks[1].serial, "X1");
 	ck_assert_int_eq(config.vm.disks[2].engine, BLOCK_ENGINE_SYNC);
 	ck_assert_str_eq(config.vm.disks[3].path, "a,b");
+	ck_assert_ptr_null(config.vm.disks[3].overlay);
+	ck_assert_str_eq(config.vm.disks[4].path, "base");
+	ck_assert_str_eq(config.vm.disks[4].overlay, "c,d.cow");
+}
+END_TEST
+
+/* Each has an id, its own or one of its place; the same twice is a wrong command line. */
+START_TEST(test_ids)
+{
+	check_ok(parse("--kernel k --disk a --disk b,id=x --disk c --net tap=t"), &e);
+	ck_assert_str_eq(config.vm.disks[0].id, "drive0");
+	ck_assert_str_eq(config.vm.disks[1].id, "x");
+	ck_assert_str_eq(config.vm.disks[2].id, "drive2");
+	ck_assert_str_eq(config.vm.nets[0].id, "net0");
+	ck_assert(config.vm.disks[0].root && !config.vm.disks[1].root);
+	check_ok(run_config_check(&config, &e), &e);
+	run_config_finish(&config);
+	check_ok(parse("--kernel k --disk a,id=x --disk b,id=x"), &e);
+	ck_assert_int_lt(run_config_check(&config, &e), 0);
+	check_error(&e, ERROR_USAGE, "'x' (drive_id) is there twice");
 }
 END_TEST
 
@@ -277,7 +306,7 @@ START_TEST(test_many)
 	check_ok(parse(line), &e);
 	ck_assert_int_eq((int)(config.vm.disk_count + config.vm.net_count), many[_i].max);
 	run_config_finish(&config);
-	ck_assert_uint_eq(config.string_count, 0);
+	ck_assert_ptr_null(config.vm.texts);
 	(void)snprintf(line + strlen(line), sizeof(line) - strlen(line), "%s", many[_i].word);
 	ck_assert_int_lt(parse(line), 0);
 	check_error(&e, ERROR_USAGE, "more than");
@@ -307,5 +336,5 @@ CHECK_MAIN("run_config", CHECK_FIXTURE(setup, teardown); CHECK_TEST(test_default
 	   CHECK_TEST(test_strings); CHECK_TABLE(test_numbers, numbers);
 	   CHECK_TABLE(test_cpus, cpus); CHECK_TEST(test_choices); CHECK_TEST(test_flags);
 	   CHECK_TABLE(test_bad, bad); CHECK_TEST(test_disks); CHECK_TEST(test_nets);
-	   CHECK_TABLE(test_many, many); CHECK_TEST(test_initrds);
+	   CHECK_TEST(test_ids); CHECK_TABLE(test_many, many); CHECK_TEST(test_initrds);
 	   CHECK_TEST(test_help_names_every_flag))

@@ -9,9 +9,11 @@
 #include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/futex.h>
+#include <linux/if_tun.h>
 #include <linux/io_uring.h>
 #include <linux/kvm.h>
 #include <linux/seccomp.h>
+#include <sched.h>
 #include <signal.h>
 #include <stddef.h>
 #include <sys/ioctl.h>
@@ -177,8 +179,8 @@ START_TEST(test_forbidden)
 	char name[64];
 	struct end end;
 
-	if (a.role == SANDBOX_ROLE_MAIN && a.call == call_io_uring_setup) {
-		return; /* see test_only_main_opens */
+	if (a.role == SANDBOX_ROLE_MACHINE && a.call == call_io_uring_setup) {
+		return; /* see test_only_machine_opens */
 	}
 	if (SANITIZED) {
 		CHECK_SKIP("built with a sanitizer");
@@ -349,7 +351,9 @@ static bool allows_data(enum sandbox_role role, const struct seccomp_data *data)
 
 	ck_assert_msg(answer == SECCOMP_RET_ALLOW || answer == SECCOMP_RET_TRAP ||
 			      answer == SECCOMP_RET_KILL_THREAD ||
-			      answer == SECCOMP_RET_KILL_PROCESS,
+			      answer == SECCOMP_RET_KILL_PROCESS ||
+			      (answer == SECCOMP_RET_ERRNO && role == SANDBOX_ROLE_MACHINE &&
+			       data->nr == SYS_clone3),
 		      "answer 0x%x", answer);
 	return answer == SECCOMP_RET_ALLOW;
 }
@@ -447,6 +451,12 @@ static const long never[] = {
 	SYS_fanotify_init,
 };
 
+/* What a new thread begins with, on the thread that starts it alone: it can give up what it has not. */
+static bool needed_by_machine(enum sandbox_role role, int number)
+{
+	return role == SANDBOX_ROLE_MACHINE && number == SYS_capset;
+}
+
 /* What the API and the VM's directory need, on main alone: taking connections, answering, removing
  * sockets at the end. */
 static bool needed_by_main(enum sandbox_role role, int number)
@@ -456,12 +466,22 @@ static bool needed_by_main(enum sandbox_role role, int number)
 		number == SYS_recvfrom || number == SYS_sendmsg);
 }
 
+/* A snapshot's files take the places of others, and those of one that has failed go; the machine thread
+ * starts the job. */
+static bool needed_by_snapshots(enum sandbox_role role, int number)
+{
+	return (role == SANDBOX_ROLE_JOB || role == SANDBOX_ROLE_MACHINE) &&
+	       (number == SYS_unlinkat || number == SYS_renameat2);
+}
+
 START_TEST(test_never)
 {
 	static const uint64_t args[] = { 0, 1, 2, 4, 0xffffffff, ~0ULL };
 
 	for (size_t i = 0; i < ARRAY_SIZE(never); i++) {
-		if (needed_by_main((enum sandbox_role)_i, never[i])) {
+		if (needed_by_main((enum sandbox_role)_i, never[i]) ||
+		    needed_by_machine((enum sandbox_role)_i, never[i]) ||
+		    needed_by_snapshots((enum sandbox_role)_i, never[i])) {
 			continue;
 		}
 		for (size_t k = 0; k < ARRAY_SIZE(args); k++) {
@@ -494,16 +514,24 @@ START_TEST(test_no_addresses)
 }
 END_TEST
 
-/* Main opens another file behind a disk, which neither makes nor cuts one, and makes its ring. */
-START_TEST(test_only_main_opens)
+/* The machine thread opens another file behind a disk, which neither makes nor cuts one, and makes its
+ * ring. Main, which hears clients, may do neither, nor touch a vCPU. */
+START_TEST(test_only_machine_opens)
 {
 	static const uint64_t making[] = { O_CREAT, O_TRUNC, O_TMPFILE };
 	static const uint64_t opcodes[] = { 2, 4, 11 }; /* files, eventfd, restrictions */
 	enum sandbox_role role = (enum sandbox_role)_i;
-	bool main = role == SANDBOX_ROLE_MAIN;
+	bool machine = role == SANDBOX_ROLE_MACHINE;
 
-	ck_assert_int_eq(allows(role, AUDIT_ARCH_X86_64, SYS_openat, 0, O_RDWR | O_CLOEXEC), main);
-	ck_assert_int_eq(allows(role, AUDIT_ARCH_X86_64, SYS_io_uring_setup, 0, 0), main);
+	ck_assert_int_eq(allows(role, AUDIT_ARCH_X86_64, SYS_openat, 0, O_RDWR | O_CLOEXEC),
+			 machine);
+	ck_assert_int_eq(allows(role, AUDIT_ARCH_X86_64, SYS_openat, 0, O_RDONLY | O_CLOEXEC),
+			 machine);
+	ck_assert_int_eq(allows(role, AUDIT_ARCH_X86_64, SYS_io_uring_setup, 0, 0), machine);
+	ck_assert_int_eq(allows(role, AUDIT_ARCH_X86_64, SYS_ioctl, KVM_SET_REGS, 0), machine);
+	ck_assert_int_eq(allows(role, AUDIT_ARCH_X86_64, SYS_ioctl, KVM_GET_REGS, 0), machine);
+	ck_assert_int_eq(allows(role, AUDIT_ARCH_X86_64, SYS_tgkill, 0, 0),
+			 machine || role == SANDBOX_ROLE_MAIN || role == SANDBOX_ROLE_PAGER);
 	for (size_t i = 0; i < ARRAY_SIZE(making); i++) {
 		ck_assert(!allows(role, AUDIT_ARCH_X86_64, SYS_openat, 0, O_RDWR | making[i]));
 		ck_assert(!allows(role, AUDIT_ARCH_X86_64, SYS_openat, 0, making[i]));
@@ -515,8 +543,44 @@ START_TEST(test_only_main_opens)
 			known |= opcode == opcodes[i];
 		}
 		ck_assert_int_eq(allows(role, AUDIT_ARCH_X86_64, SYS_io_uring_register, opcode, 0),
-				 (main && known) || (role == SANDBOX_ROLE_BLOCK && opcode == 12));
+				 (machine && known) ||
+					 (opcode == 12 && (machine || role == SANDBOX_ROLE_BLOCK)));
 	}
+}
+END_TEST
+
+static bool allows_first(enum sandbox_role role, long number, uint64_t arg)
+{
+	return allows_data(role, &(struct seccomp_data){ .nr = (int)number,
+							 .arch = AUDIT_ARCH_X86_64,
+							 .args = { arg } });
+}
+
+/* The machine thread makes threads, and neither a process nor a namespace; nobody else makes any. */
+START_TEST(test_only_machine_spawns)
+{
+	const uint64_t thread = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SYSVSEM | CLONE_SIGHAND |
+				CLONE_THREAD | CLONE_SETTLS | CLONE_PARENT_SETTID |
+				CLONE_CHILD_CLEARTID;
+	const struct seccomp_data clone3 = { .nr = SYS_clone3, .arch = AUDIT_ARCH_X86_64 };
+	enum sandbox_role role = (enum sandbox_role)_i;
+	bool machine = role == SANDBOX_ROLE_MACHINE;
+	unsigned int options = 0;
+
+	ck_assert_int_eq(allows_first(role, SYS_clone, thread), machine);
+	for (unsigned int bit = 0; bit < 64; bit++) {
+		ck_assert_msg(!allows_first(role, SYS_clone, thread ^ 1ULL << bit), "bit %u", bit);
+	}
+	ck_assert_int_eq(run_program(&sandbox_filters[role], &clone3) ==
+				 (SECCOMP_RET_ERRNO | ENOSYS),
+			 machine);
+	ck_assert_int_eq(allows_first(role, SYS_seccomp, SECCOMP_SET_MODE_FILTER), machine);
+	ck_assert(!allows_first(role, SYS_seccomp, SECCOMP_SET_MODE_STRICT));
+	ck_assert(!allows_first(role, SYS_seccomp, SECCOMP_GET_NOTIF_SIZES));
+	for (uint64_t option = 0; option < 128; option++) {
+		options += allows_first(role, SYS_prctl, option);
+	}
+	ck_assert_uint_le(options, machine ? 3 : 1);
 }
 END_TEST
 
@@ -542,15 +606,27 @@ START_TEST(test_ioctls)
 {
 	enum sandbox_role role = (enum sandbox_role)_i;
 	static const unsigned long creating[] = {
-		KVM_CREATE_VM,	     KVM_CREATE_VCPU, KVM_SET_USER_MEMORY_REGION,
-		KVM_CREATE_DEVICE,   KVM_IRQFD,	      KVM_IOEVENTFD,
-		KVM_SET_GSI_ROUTING, TIOCSTI,	      TIOCSCTTY,
+		KVM_CREATE_VM,	       KVM_CREATE_VCPU,		  KVM_CREATE_DEVICE, TIOCSTI,
+		KVM_ASSIGN_PCI_DEVICE, KVM_SET_IDENTITY_MAP_ADDR, TIOCSCTTY,
 	};
+	/* What a disk or card that comes while the guest runs is made with. */
+	static const unsigned long plugging[] = { KVM_SET_USER_MEMORY_REGION, KVM_IRQFD, TUNSETIFF,
+						  TUNSETVNETHDRSZ, SIOCGIFMTU };
+	/* Interrupts and doorbells of PCI functions move with their registers. */
+	static const unsigned long moving[] = { KVM_IOEVENTFD, KVM_SET_GSI_ROUTING };
 	size_t count = 0;
 
 	for (size_t i = 0; i < ARRAY_SIZE(creating); i++) {
 		ck_assert_msg(!allows(role, AUDIT_ARCH_X86_64, SYS_ioctl, creating[i], 0),
 			      "role %s: ioctl 0x%lx", sandbox_role_name(role), creating[i]);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(moving); i++) {
+		ck_assert_int_eq(allows(role, AUDIT_ARCH_X86_64, SYS_ioctl, moving[i], 0),
+				 role == SANDBOX_ROLE_VCPU || role == SANDBOX_ROLE_MACHINE);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(plugging); i++) {
+		ck_assert_int_eq(allows(role, AUDIT_ARCH_X86_64, SYS_ioctl, plugging[i], 0),
+				 role == SANDBOX_ROLE_MACHINE);
 	}
 	/* All of KVM's with every size, and all terminal requests. */
 	for (uint64_t nr = 0; nr < 256; nr++) {
@@ -589,7 +665,9 @@ START_TEST(test_size)
 	ck_assert(allows(role, AUDIT_ARCH_X86_64, SYS_exit_group, 0, 0));
 	ck_assert(allows(role, AUDIT_ARCH_X86_64, SYS_write, 0, 0));
 	ck_assert(allows(role, AUDIT_ARCH_X86_64, SYS_futex, 0, 0));
-	ck_assert_msg(allowed <= 50, "role %s allows %zu calls", sandbox_role_name(role), allowed);
+	/* That of the machine thread has those of all whose threads it starts. */
+	ck_assert_msg(allowed <= (role == SANDBOX_ROLE_MACHINE ? 65 : 45),
+		      "role %s allows %zu calls", sandbox_role_name(role), allowed);
 	ck_assert_str_ne(sandbox_role_name(role), "unknown");
 }
 END_TEST
@@ -598,7 +676,8 @@ CHECK_MAIN("sandbox", CHECK_LOOP(test_forbidden, SANDBOX_ROLES *ARRAY_SIZE(forbi
 	   CHECK_LOOP(test_log_mode, SANDBOX_ROLES *ARRAY_SIZE(forbidden)); CHECK_TEST(test_off);
 	   CHECK_LOOP(test_allowed, SANDBOX_ROLES); CHECK_TEST(test_status);
 	   CHECK_LOOP(test_never, SANDBOX_ROLES); CHECK_LOOP(test_no_addresses, SANDBOX_ROLES);
-	   CHECK_LOOP(test_only_main_opens, SANDBOX_ROLES);
+	   CHECK_LOOP(test_only_machine_opens, SANDBOX_ROLES);
+	   CHECK_LOOP(test_only_machine_spawns, SANDBOX_ROLES);
 	   CHECK_LOOP(test_foreign_architectures, SANDBOX_ROLES);
 	   CHECK_LOOP(test_ioctls, SANDBOX_ROLES);
 	   CHECK_LOOP(test_no_executable_memory, SANDBOX_ROLES);

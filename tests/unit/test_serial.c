@@ -300,22 +300,22 @@ START_TEST(test_state_round_trip)
 	out(SCR, 0x42);
 	fake_irq_init(&other, 4);
 	serial_init(&restored, &other.line, &host.channel);
-	check_state_round_trip(&serial_state, &serial, &restored);
+	check_state_round_trip(&serial_state, &serial.state, &restored.state);
 	serial_resume(&restored);
 	ck_assert(other.level);
 	ck_assert_uint_eq(host.ready, 1);
-	ck_assert_uint_eq(restored.fifo_len, 8);
+	ck_assert_uint_eq(restored.state.fifo_len, 8);
 	ck_assert_uint_eq(serial_bus_ops.read(&restored, DATA, 1), '2');
 	/* What is held is part of it. */
 	serial_bus_ops.write(&serial, IER, 1, 0x02);
 	serial_bus_ops.write(&serial, FCR, 1, 0x83);
-	ck_assert_uint_eq(serial.held_len, 8);
-	check_state_round_trip(&serial_state, &serial, &restored);
+	ck_assert_uint_eq(serial.state.held_len, 8);
+	check_state_round_trip(&serial_state, &serial.state, &restored.state);
 	serial_resume(&restored);
-	ck_assert_uint_eq(restored.fifo_len, 0);
+	ck_assert_uint_eq(restored.state.fifo_len, 0);
 	serial_bus_ops.write(&restored, IER, 1, 0x03);
-	ck_assert_uint_eq(restored.fifo_len, 8);
-	restored.fifo_len = 0;
+	ck_assert_uint_eq(restored.state.fifo_len, 8);
+	restored.state.fifo_len = 0;
 	ck_assert_uint_eq(serial_bus_ops.read(&restored, IIR, 1), 0xc2);
 	ck_assert(!other.level);
 	serial_finish(&restored);
@@ -326,17 +326,18 @@ START_TEST(test_hostile_state_is_refused)
 {
 	open_port(0x03);
 	(void)type("ab");
-	check_state_refused(&serial_state, &serial, fifo_head, 16, "FIFO head 16");
-	check_state_refused(&serial_state, &serial, fifo_len, 17, "length 17");
-	check_state_refused(&serial_state, &serial, fifo_len, 255, "length 255");
-	check_state_refused(&serial_state, &serial, held_len, 15, "15 bytes held and 2 received");
-	check_state_refused(&serial_state, &serial, held_len, 255, "255 bytes held");
-	check_state_refused(&serial_state, &serial, fcr, 0, "FIFO off");
-	check_state_refused(&serial_state, &serial, fcr, 0xff, "FCR 0xff");
-	check_state_refused(&serial_state, &serial, ier, 0x10, "IER 0x10");
-	check_state_refused(&serial_state, &serial, mcr, 0x20, "MCR 0x20");
-	check_state_refused(&serial_state, &serial, lsr, 0x60, "LSR 0x60");
-	check_state_refused(&serial_state, &serial, msr, 0x40, "MSR 0x40");
+	check_state_refused(&serial_state, &serial.state, fifo_head, 16, "FIFO head 16");
+	check_state_refused(&serial_state, &serial.state, fifo_len, 17, "length 17");
+	check_state_refused(&serial_state, &serial.state, fifo_len, 255, "length 255");
+	check_state_refused(&serial_state, &serial.state, held_len, 15,
+			    "15 bytes held and 2 received");
+	check_state_refused(&serial_state, &serial.state, held_len, 255, "255 bytes held");
+	check_state_refused(&serial_state, &serial.state, fcr, 0, "FIFO off");
+	check_state_refused(&serial_state, &serial.state, fcr, 0xff, "FCR 0xff");
+	check_state_refused(&serial_state, &serial.state, ier, 0x10, "IER 0x10");
+	check_state_refused(&serial_state, &serial.state, mcr, 0x20, "MCR 0x20");
+	check_state_refused(&serial_state, &serial.state, lsr, 0x60, "LSR 0x60");
+	check_state_refused(&serial_state, &serial.state, msr, 0x40, "MSR 0x40");
 }
 END_TEST
 

@@ -337,7 +337,7 @@ START_TEST(test_floods_stay_bounded)
 		out(DATA, (uint8_t)i);
 	}
 	ck_assert_uint_eq(host.output_total, 1000000);
-	ck_assert_uint_eq(serial.fifo_len, SERIAL_FIFO_SIZE);
+	ck_assert_uint_eq(serial.state.fifo_len, SERIAL_FIFO_SIZE);
 }
 END_TEST
 

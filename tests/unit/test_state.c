@@ -2,7 +2,7 @@
 #include "harness/check_main.h"
 
 #include "vmm/bytes.h"
-#include "vmm/state.h"
+#include "vmm/state_set.h"
 
 struct inner {
 	uint16_t index;
@@ -23,10 +23,11 @@ struct outer {
 	uint32_t young;
 };
 
-static int inner_validate(const void *object, struct error *e)
+static int inner_validate(const void *object, const void *owner, struct error *e)
 {
 	const struct inner *inner = object;
 
+	(void)owner;
 	return inner->index < 1000 ? 0 : error_set(e, ERROR_STATE, 0, "index %u", inner->index);
 }
 
@@ -37,10 +38,11 @@ static const struct state_field inner_fields[] = {
 static const struct state_desc inner_state =
 	STATE_DESC("inner", 1, struct inner, inner_fields, .validate = inner_validate);
 
-static int outer_validate(const void *object, struct error *e)
+static int outer_validate(const void *object, const void *owner, struct error *e)
 {
 	const struct outer *outer = object;
 
+	(void)owner;
 	return outer->u8 != 0xee ? 0 : error_set(e, ERROR_STATE, 0, "u8 is 0xee");
 }
 
@@ -385,8 +387,9 @@ struct lists {
 static const struct state_field item_v1_fields[] = { STATE_FIELD(1, struct item, value, 1) };
 static const struct state_desc item_v1 = STATE_DESC("item", 1, struct item, item_v1_fields);
 
-static void item_post_load(void *object)
+static void item_post_load(void *object, void *owner)
 {
+	(void)owner;
 	((struct item *)object)->value |= 1ULL << 63;
 }
 static const struct state_field item_fields[] = {
@@ -396,10 +399,11 @@ static const struct state_field item_fields[] = {
 static const struct state_desc item_state =
 	STATE_DESC("item", 2, struct item, item_fields, .post_load = item_post_load);
 
-static void lists_post_load(void *object)
+static void lists_post_load(void *object, void *owner)
 {
 	struct lists *lists = object;
 
+	(void)owner;
 	/* After the nested ones. */
 	lists->sum = lists->numbers[0] + (uint32_t)(lists->items[0].value >> 63);
 	lists->loads++;
@@ -516,10 +520,135 @@ START_TEST(test_lists_damage)
 }
 END_TEST
 
+/* ---- sets ---- */
+
+static struct outer set_objects[2];
+static struct item set_item;
+static const struct state_entry set_entries[] = {
+	{ "one", "outer", 1, { { &outer_state, &set_objects[0] } } },
+	{ "two", "pair", 2, { { &outer_state, &set_objects[1] }, { &item_state, &set_item } } },
+};
+
+static void fill_set(void)
+{
+	fill(&set_objects[0]);
+	fill(&set_objects[1]);
+	set_objects[1].u32 = 7;
+	set_item = (struct item){ .value = 5, .added = 6 };
+	buf.len = 0;
+	check_ok(state_set_save(set_entries, 2, &buf, &err), &err);
+}
+
+static int read_set(struct state_reading *reading, const uint8_t *data, size_t len)
+{
+	err = (struct error){ 0 };
+	return state_set_read(set_entries, 2, data, len, reading, &err);
+}
+
+/* What was read takes the place of what is there, and gives it back; in any order. */
+START_TEST(test_set)
+{
+	struct state_reading reading;
+	uint8_t turned[1024];
+	size_t first;
+
+	fill_set();
+	first = 4 + load_le32(buf.data);
+	ck_assert_uint_le(buf.len, sizeof(turned));
+	memcpy(turned, buf.data + first, buf.len - first);
+	memcpy(turned + buf.len - first, buf.data, first);
+	set_objects[0].u32 = 1;
+	set_objects[1].u32 = 2;
+	set_item.value = 3;
+	check_ok(read_set(&reading, turned, buf.len), &err);
+	ck_assert_uint_eq(set_objects[0].u32, 1);
+	state_set_exchange(&reading);
+	ck_assert_uint_eq(set_objects[0].u32, 0xc4c3c2c1);
+	ck_assert_uint_eq(set_objects[1].u32, 7);
+	ck_assert_uint_eq(set_item.value, 5 | 1ULL << 63);
+	state_set_exchange(&reading);
+	ck_assert_uint_eq(set_objects[0].u32, 1);
+	ck_assert_uint_eq(set_objects[1].u32, 2);
+	ck_assert_uint_eq(set_item.value, 3 | 1ULL << 63);
+	state_set_finish(&reading);
+	state_set_finish(&reading);
+}
+END_TEST
+
+/* Bytes of the good set that become others: of the ids, kinds, names and counts of the two entries. */
+#define DAMAGE(from, to, message)                   \
+	{                                           \
+		from, to, sizeof(from) - 1, message \
+	}
+static const struct {
+	const char *from, *to;
+	size_t len;
+	const char *message;
+} set_damages[] = {
+	DAMAGE("\003\0one", "\003\0onf", "a outer 'onf', which is not here"),
+	DAMAGE("\003\0one", "\003\0two", "a outer 'two', which is not here"),
+	DAMAGE("\003\0one\005\0outer", "\003\0two\004\0pairx", "pair 'two': the saved state has"),
+	DAMAGE("\003\0one", "\003\0on\n", "damaged"),
+	DAMAGE("\003\0one", "\003\377one", "damaged"),
+	DAMAGE("\004\0pair\002", "\004\0pair\001",
+	       "the saved state has 1 tables of it, here are 2"),
+	DAMAGE("\004\0item", "\004\0itex", "a table 'itex' where 'item' is expected"),
+	DAMAGE("\004\0item\002", "\004\0item\011", "state of version 9"),
+	DAMAGE("\004\0item\002", "\377\0item\002", "damaged"),
+};
+#undef DAMAGE
+
+START_TEST(test_set_damage)
+{
+	struct state_reading reading;
+	struct outer before;
+	size_t len;
+	uint8_t *at;
+
+	fill_set();
+	before = set_objects[0];
+	len = set_damages[_i].len;
+	at = memmem(buf.data, buf.len, set_damages[_i].from, len);
+	ck_assert_ptr_nonnull(at);
+	memcpy(at, set_damages[_i].to, len);
+	ck_assert_int_lt(read_set(&reading, buf.data, buf.len), 0);
+	check_error(&err, ERROR_STATE, set_damages[_i].message);
+	ck_assert_mem_eq(&before, &set_objects[0], sizeof(before));
+	ck_assert_ptr_null(reading.decoded);
+}
+END_TEST
+
+START_TEST(test_set_twice_and_missing)
+{
+	struct state_reading reading;
+	size_t first;
+	uint8_t *copy;
+
+	fill_set();
+	first = 4 + load_le32(buf.data);
+	ck_assert_int_lt(read_set(&reading, buf.data, first), 0);
+	check_error(&err, ERROR_STATE, "the saved state has no pair 'two'");
+	copy = state_buf_grow(&buf, first);
+	memcpy(copy, buf.data, first);
+	ck_assert_int_lt(read_set(&reading, buf.data, buf.len), 0);
+	check_error(&err, ERROR_STATE, "has outer 'one' twice");
+	/* On the heap and exactly as long, so that the sanitizer sees a read behind the end. */
+	for (size_t len = 0; len < buf.len - first; len++) {
+		copy = malloc(len + 1);
+		ck_assert_ptr_nonnull(copy);
+		memcpy(copy, buf.data, len);
+		ck_assert_int_lt(read_set(&reading, copy, len), 0);
+		ck_assert_int_eq(err.code, ERROR_STATE);
+		free(copy);
+	}
+}
+END_TEST
+
 CHECK_MAIN("state", CHECK_FIXTURE(setup, teardown); CHECK_TEST(test_golden); CHECK_TEST(test_load);
 	   CHECK_TEST(test_absent_keeps); CHECK_TEST(test_versions);
 	   CHECK_TABLE(test_damage, damages); CHECK_TEST(test_truncated); CHECK_TEST(test_twice);
 	   CHECK_TEST(test_validate); CHECK_TEST(test_every_byte); CHECK_TEST(test_failed_sticks);
 	   CHECK_TEST(test_tables_are_good); CHECK_TABLE(test_bad_table, bad_tables);
 	   CHECK_TEST(test_lists); CHECK_TEST(test_growth);
-	   CHECK_TABLE(test_lists_damage, lists_damages))
+	   CHECK_TABLE(test_lists_damage, lists_damages); CHECK_TEST(test_set);
+	   CHECK_TABLE(test_set_damage, set_damages); CHECK_TEST(test_set_twice_and_missing))

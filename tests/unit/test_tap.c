@@ -32,7 +32,7 @@ START_TEST(test_names)
 		check_ok(netdev_check_name(names[_i].name, &e), &e);
 		return;
 	}
-	ck_assert_int_lt(netdev_open_tap(&netdev, names[_i].name, &e), 0);
+	ck_assert_int_lt(netdev_open_tap(&netdev, names[_i].name, false, &e), 0);
 	check_error(&e, ERROR_NET, names[_i].why);
 	ck_assert_ptr_null(netdev);
 }
@@ -208,7 +208,7 @@ static void expect_tap_refused(const char *name, int sys, const char *text, cons
 	struct netdev *netdev = NULL;
 	struct error e = { 0 };
 
-	ck_assert_int_eq(netdev_open_tap(&netdev, name, &e), -sys);
+	ck_assert_int_eq(netdev_open_tap(&netdev, name, false, &e), -sys);
 	check_error(&e, ERROR_NET, text);
 	check_error(&e, ERROR_NET, hint);
 	ck_assert_ptr_null(netdev);
@@ -223,7 +223,7 @@ START_TEST(test_tap_made)
 	int fd = -1;
 
 	NEEDS_NAMESPACE();
-	check_ok(netdev_open_tap(&netdev, TAP, &e), &e);
+	check_ok(netdev_open_tap(&netdev, TAP, false, &e), &e);
 	ck_assert(netdev->made && !netdev->link_up);
 	ck_assert_uint_eq(netdev->mtu_max, 1500);
 	ck_assert_int_eq(interface_ioctl(TAP, SIOCGIFFLAGS, &ifr), 0);
@@ -232,7 +232,7 @@ START_TEST(test_tap_made)
 	netdev_destroy(netdev);
 	ck_assert_int_lt(interface_ioctl(TAP, SIOCGIFFLAGS, &ifr), 0);
 	/* As a descriptor that becomes a back end later. */
-	check_ok(netdev_claim_tap(&fd, TAP, &e), &e);
+	check_ok(netdev_claim_tap(&fd, TAP, false, &e), &e);
 	expect_tap_refused(TAP, EBUSY, "in use by another program", "of its own");
 	check_ok(netdev_open_fd(&netdev, fd, &e), &e);
 	ck_assert_str_eq(netdev->name, TAP);
@@ -240,7 +240,7 @@ START_TEST(test_tap_made)
 	ck_assert_int_lt(interface_ioctl(TAP, SIOCGIFFLAGS, &ifr), 0);
 	/* One that was there stays. */
 	make_tap(TAP, IFF_TAP | IFF_NO_PI);
-	check_ok(netdev_open_tap(&netdev, TAP, &e), &e);
+	check_ok(netdev_open_tap(&netdev, TAP, false, &e), &e);
 	ck_assert(!netdev->made);
 	netdev_destroy(netdev);
 	ck_assert_int_eq(interface_ioctl(TAP, SIOCGIFFLAGS, &ifr), 0);
@@ -257,7 +257,7 @@ START_TEST(test_mtu_of_tap)
 	NEEDS_NAMESPACE();
 	make_tap(TAP, IFF_TAP | IFF_NO_PI);
 	ck_assert_int_eq(interface_ioctl(TAP, SIOCSIFMTU, &ifr), 0);
-	check_ok(netdev_open_tap(&netdev, TAP, &e), &e);
+	check_ok(netdev_open_tap(&netdev, TAP, false, &e), &e);
 	ck_assert_uint_eq(netdev->mtu_max, 9000);
 	netdev_destroy(netdev);
 	fd = new_tap(TAP, IFF_TAP | IFF_NO_PI | IFF_VNET_HDR);
@@ -283,10 +283,10 @@ START_TEST(test_tap_in_use)
 
 	NEEDS_NAMESPACE();
 	make_tap(TAP, IFF_TAP | IFF_NO_PI);
-	check_ok(netdev_open_tap(&netdev, TAP, &e), &e);
+	check_ok(netdev_open_tap(&netdev, TAP, false, &e), &e);
 	expect_tap_refused(TAP, EBUSY, "in use by another program", "of its own");
 	netdev_destroy(netdev);
-	check_ok(netdev_open_tap(&netdev, TAP, &e), &e);
+	check_ok(netdev_open_tap(&netdev, TAP, false, &e), &e);
 	netdev_destroy(netdev);
 }
 END_TEST
@@ -307,7 +307,7 @@ START_TEST(test_tap_of_several_queues)
 
 	NEEDS_NAMESPACE();
 	make_tap(TAP, IFF_TAP | IFF_NO_PI | IFF_MULTI_QUEUE);
-	check_ok(netdev_open_tap(&netdev, TAP, &e), &e);
+	check_ok(netdev_open_tap(&netdev, TAP, false, &e), &e);
 	netdev_destroy(netdev);
 }
 END_TEST
@@ -360,7 +360,7 @@ START_TEST(test_no_permission_on_tap)
 	expect_tap_refused("other0", EPERM, "belongs to another user", "user $USER vnet_hdr");
 	expect_tap_refused("none0", ENODEV, "no such interface, and we may not make one",
 			   "ip tuntap add none0 mode tap user $USER");
-	check_ok(netdev_open_tap(&netdev, "mine0", &e), &e);
+	check_ok(netdev_open_tap(&netdev, "mine0", false, &e), &e);
 	netdev_destroy(netdev);
 	ck_assert_int_eq(seteuid(0), 0);
 }

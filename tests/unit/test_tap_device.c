@@ -36,8 +36,11 @@ static void device_open(bool up)
 		set_up(TAP, true);
 	}
 	fake_driver_init(&d);
-	check_ok(netdev_open_tap(&netdev, TAP, &e), &e);
+	check_ok(netdev_open_tap(&netdev, TAP, false, &e), &e);
 	ck_assert_int_eq(netdev->link_up, up);
+	if (up) {
+		wait_for_carrier(TAP);
+	}
 	check_ok(virtio_net_create(&dev, "net0", netdev, mac, &d.mem, d.workers, &e), &e);
 	fake_driver_attach(&d, dev);
 	packet = socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK, htons(ETH_P_ALL));
@@ -420,8 +423,44 @@ START_TEST(test_tap_deleted)
 }
 END_TEST
 
+/* The host sees one frame, from the card; a link that is down takes none, and the next one all the same. */
+START_TEST(test_announcement)
+{
+	uint8_t frame[1000], own[60] = { 0 };
+	struct pollfd readable = { .events = POLLIN };
+	uint16_t protocol;
+	socklen_t len = sizeof(int);
+	int down;
+
+	NEEDS_NAMESPACE();
+	device_open(_i == 0);
+	readable.fd = packet;
+	device_start(F(MRG_RXBUF) | F(STATUS), 10);
+	virtio_net_announce(d.dev);
+	if (_i == 1) {
+		set_up(TAP, true);
+		expect_link(VIRTIO_NET_S_LINK_UP);
+		/* That it was down. */
+		ck_assert_int_eq(getsockopt(packet, SOL_SOCKET, SO_ERROR, &down, &len), 0);
+		virtio_net_announce(d.dev);
+	}
+	ck_assert_int_eq(host_receive(ETH_P_RARP, frame, sizeof(frame)), 10 + 60);
+	ck_assert_mem_eq(frame + 10 + 6, mac, sizeof(mac));
+	/* No other one is on its way, or it would come before this. */
+	ethernet(own, TEST_PROTO);
+	transmit(&(struct virtio_net_hdr_v1){ 0 }, own, sizeof(own));
+	do {
+		ck_assert_int_eq(poll(&readable, 1, FAKE_WAIT_MS), 1);
+		ck_assert_int_ge(recv(packet, frame, sizeof(frame), 0), 24);
+		protocol = (uint16_t)(frame[10 + 12] << 8 | frame[10 + 13]);
+		ck_assert_uint_ne(protocol, ETH_P_RARP);
+	} while (protocol != TEST_PROTO);
+	device_close();
+}
+END_TEST
+
 CHECK_MAIN("tap_device", CHECK_FIXTURE(setup, NULL); CHECK_TEST(test_frames_both_ways);
 	   CHECK_TEST(test_segmentation_by_host);
 	   CHECK_TEST(test_offloads_are_what_the_driver_took);
 	   CHECK_TEST(test_kernel_refuses_frames); CHECK_TEST(test_link_down_and_up);
-	   CHECK_LOOP(test_tap_deleted, 3))
+	   CHECK_LOOP(test_tap_deleted, 3); CHECK_LOOP(test_announcement, 2))

@@ -163,11 +163,11 @@ START_TEST(test_resize)
 	expect_config(100, 40);
 	/* The first size is told as a change: Linux looks at no other. */
 	ck_assert_uint_eq(atomic_load(&d.config_interrupts), 1);
-	generation = atomic_load(&d.dev->config_generation);
+	generation = atomic_load(&d.dev->state.config_generation);
 	virtio_console_resize(d.dev, 132, 43);
 	expect_config(132, 43);
 	ck_assert_uint_eq(atomic_load(&d.config_interrupts), 2);
-	ck_assert_uint_ne(atomic_load(&d.dev->config_generation), generation);
+	ck_assert_uint_ne(atomic_load(&d.dev->state.config_generation), generation);
 	virtio_console_resize(d.dev, 132, 43);
 	ck_assert_uint_eq(atomic_load(&d.config_interrupts), 2);
 	/* The window is the host's: it survives the guest's reset. */

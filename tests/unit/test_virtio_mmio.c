@@ -61,13 +61,13 @@ static void sink_destroy(struct virtio_device *dev)
 	free(sink_of(dev));
 }
 
-static const uint16_t sizes[] = { 64, 16 };
+static const struct virtio_queue_type queues[] = { { 64, "a" }, { 16, "b" } };
 
 static const struct virtio_ops sink_ops = {
 	.name = "virtio-sink",
 	.id = 0x2a,
-	.queue_count = 2,
-	.queue_sizes = sizes,
+	.queue_types = queues,
+	.queue_type_count = 2,
 	.config_read = sink_config_read,
 	.config_write = sink_config_write,
 	.queue_process = sink_process,
@@ -86,7 +86,7 @@ static void setup(void)
 	fake_driver_init(&d);
 	sink = calloc(1, sizeof(*sink));
 	ck_assert_ptr_nonnull(sink);
-	check_ok(virtio_device_init(&sink->dev, &sink_ops, "sink0", &d.mem, 1, CONFIG_SIZE,
+	check_ok(virtio_device_init(&sink->dev, &sink_ops, "sink0", &d.mem, 1, CONFIG_SIZE, 2,
 				    d.workers, &e),
 		 &e);
 	fake_driver_attach(&d, &sink->dev);
@@ -191,9 +191,9 @@ START_TEST(test_widths)
 	}
 	/* No such write did anything. */
 	ck_assert_uint_eq(rd32(VIRTIO_MMIO_STATUS), 0xb);
-	ck_assert_uint_eq(mmio.queue_sel | mmio.device_features_sel, 0);
-	ck_assert_uint_eq(sink->dev.queues[0].ring.size, 64);
-	ck_assert_uint_eq(sink->dev.queues[0].ring.desc_gpa, 0);
+	ck_assert_uint_eq(mmio.state.queue_sel | mmio.state.device_features_sel, 0);
+	ck_assert_uint_eq(sink->dev.queues[0].ring.state.size, 64);
+	ck_assert_uint_eq(sink->dev.queues[0].ring.state.desc_gpa, 0);
 }
 END_TEST
 
@@ -228,12 +228,12 @@ START_TEST(test_feature_selectors)
 		wr32(VIRTIO_MMIO_DRIVER_FEATURES_SEL, selectors[i]);
 		wr32(VIRTIO_MMIO_DRIVER_FEATURES, 0xffffffff);
 	}
-	ck_assert_uint_eq(sink->dev.features, 0);
+	ck_assert_uint_eq(sink->dev.state.features, 0);
 	wr32(VIRTIO_MMIO_DRIVER_FEATURES_SEL, 1);
 	wr32(VIRTIO_MMIO_DRIVER_FEATURES, 1);
 	wr32(VIRTIO_MMIO_DRIVER_FEATURES_SEL, 0);
 	wr32(VIRTIO_MMIO_DRIVER_FEATURES, 1);
-	ck_assert_uint_eq(sink->dev.features, VERSION_1 | 1);
+	ck_assert_uint_eq(sink->dev.state.features, VERSION_1 | 1);
 }
 END_TEST
 
@@ -256,7 +256,7 @@ START_TEST(test_queue_selector)
 	}
 	wr32(VIRTIO_MMIO_QUEUE_SEL, 1);
 	ck_assert_uint_eq(rd32(VIRTIO_MMIO_QUEUE_NUM_MAX), 16);
-	ck_assert_uint_eq(sink->dev.queues[0].ring.size, 64);
+	ck_assert_uint_eq(sink->dev.queues[0].ring.state.size, 64);
 }
 END_TEST
 
@@ -272,11 +272,11 @@ START_TEST(test_queue_registers)
 	wr32(VIRTIO_MMIO_QUEUE_AVAIL_HIGH, 0x44444444);
 	wr32(VIRTIO_MMIO_QUEUE_USED_HIGH, 0x55555555);
 	wr32(VIRTIO_MMIO_QUEUE_USED_LOW, 0x66666660);
-	ck_assert_uint_eq(ring->size, 8);
-	ck_assert_uint_eq(ring->desc_gpa, 0x1111111122222220);
-	ck_assert_uint_eq(ring->avail_gpa, 0x4444444433333330);
-	ck_assert_uint_eq(ring->used_gpa, 0x5555555566666660);
-	ck_assert_uint_eq(sink->dev.queues[0].ring.desc_gpa, 0);
+	ck_assert_uint_eq(ring->state.size, 8);
+	ck_assert_uint_eq(ring->state.desc_gpa, 0x1111111122222220);
+	ck_assert_uint_eq(ring->state.avail_gpa, 0x4444444433333330);
+	ck_assert_uint_eq(ring->state.used_gpa, 0x5555555566666660);
+	ck_assert_uint_eq(sink->dev.queues[0].ring.state.desc_gpa, 0);
 }
 END_TEST
 
@@ -293,7 +293,7 @@ static const struct {
 START_TEST(test_queue_num)
 {
 	wr32(VIRTIO_MMIO_QUEUE_NUM, queue_nums[_i].written);
-	ck_assert_uint_eq(sink->dev.queues[0].ring.size, queue_nums[_i].kept);
+	ck_assert_uint_eq(sink->dev.queues[0].ring.state.size, queue_nums[_i].kept);
 }
 END_TEST
 
@@ -313,12 +313,12 @@ START_TEST(test_queue_ready)
 	/* A ready queue keeps its settings. */
 	wr32(VIRTIO_MMIO_QUEUE_NUM, 8);
 	wr32(VIRTIO_MMIO_QUEUE_DESC_LOW, 0x1000);
-	ck_assert_uint_eq(sink->dev.queues[0].ring.size, 64);
-	ck_assert_uint_eq(sink->dev.queues[0].ring.desc_gpa, 0);
+	ck_assert_uint_eq(sink->dev.queues[0].ring.state.size, 64);
+	ck_assert_uint_eq(sink->dev.queues[0].ring.state.desc_gpa, 0);
 	wr32(VIRTIO_MMIO_QUEUE_READY, 0);
 	ck_assert_uint_eq(rd32(VIRTIO_MMIO_QUEUE_READY), 0);
 	wr32(VIRTIO_MMIO_QUEUE_NUM, 8);
-	ck_assert_uint_eq(sink->dev.queues[0].ring.size, 8);
+	ck_assert_uint_eq(sink->dev.queues[0].ring.state.size, 8);
 }
 END_TEST
 
@@ -345,10 +345,10 @@ START_TEST(test_frozen_after_driver_ok)
 			wr32(offset, 0xfffffff0);
 		}
 		ck_assert_uint_eq(rd32(VIRTIO_MMIO_QUEUE_READY), 1);
-		ck_assert_uint_eq(ring->size, before.size);
-		ck_assert_uint_eq(ring->desc_gpa, before.desc_gpa);
-		ck_assert_uint_eq(ring->avail_gpa, before.avail_gpa);
-		ck_assert_uint_eq(ring->used_gpa, before.used_gpa);
+		ck_assert_uint_eq(ring->state.size, before.state.size);
+		ck_assert_uint_eq(ring->state.desc_gpa, before.state.desc_gpa);
+		ck_assert_uint_eq(ring->state.avail_gpa, before.state.avail_gpa);
+		ck_assert_uint_eq(ring->state.used_gpa, before.state.used_gpa);
 		fake_ring_add(&d.rings[sel], &buf, 1);
 		fake_driver_kick(&d, sel);
 		ck_assert(fake_ring_used(&d.rings[sel], &id, &len));
@@ -540,15 +540,17 @@ START_TEST(test_selectors_saved_and_reset)
 	wr32(VIRTIO_MMIO_DRIVER_FEATURES_SEL, 7);
 	check_ok(state_save(&virtio_mmio_state, &mmio, &saved, &e), &e);
 	virtio_mmio_reset(&mmio);
-	ck_assert_uint_eq(mmio.queue_sel | mmio.device_features_sel | mmio.driver_features_sel, 0);
+	ck_assert_uint_eq(mmio.state.queue_sel | mmio.state.device_features_sel |
+				  mmio.state.driver_features_sel,
+			  0);
 	ck_assert_uint_eq(rd32(VIRTIO_MMIO_QUEUE_NUM_MAX), 64);
 	check_ok(state_load(&virtio_mmio_state, &mmio, saved.data, saved.len,
 			    virtio_mmio_state.version, &e),
 		 &e);
 	state_buf_finish(&saved);
-	ck_assert_uint_eq(mmio.queue_sel, 0xffffffff);
+	ck_assert_uint_eq(mmio.state.queue_sel, 0xffffffff);
 	ck_assert_uint_eq(rd32(VIRTIO_MMIO_DEVICE_FEATURES), 1);
-	ck_assert_uint_eq(mmio.driver_features_sel, 7);
+	ck_assert_uint_eq(mmio.state.driver_features_sel, 7);
 }
 END_TEST
 

@@ -53,9 +53,9 @@ START_TEST(test_start_place)
 {
 	virtqueue_init(&q, 1024);
 	virtqueue_set_size(&q, places[_i].size);
-	q.desc_gpa = places[_i].desc;
-	q.avail_gpa = places[_i].avail;
-	q.used_gpa = places[_i].used;
+	q.state.desc_gpa = places[_i].desc;
+	q.state.avail_gpa = places[_i].avail;
+	q.state.used_gpa = places[_i].used;
 	ck_assert_int_eq(virtqueue_start(&q, &mem, EVENT_IDX), places[_i].good);
 	ck_assert_int_eq(q.running, places[_i].good);
 	ck_assert_int_eq(pop(), 0);
@@ -66,11 +66,11 @@ START_TEST(test_start_size_above_ours)
 {
 	virtqueue_init(&q, 64);
 	virtqueue_set_size(&q, 128);
-	ck_assert_uint_eq(q.size, 0);
-	q.size = 128; /* as from a saved state of another machine */
-	q.desc_gpa = 0x1000;
-	q.avail_gpa = 0x2000;
-	q.used_gpa = 0x3000;
+	ck_assert_uint_eq(q.state.size, 0);
+	q.state.size = 128; /* as from a saved state of another machine */
+	q.state.desc_gpa = 0x1000;
+	q.state.avail_gpa = 0x2000;
+	q.state.used_gpa = 0x3000;
 	ck_assert(!virtqueue_start(&q, &mem, 0));
 }
 END_TEST
@@ -81,9 +81,11 @@ START_TEST(test_reset_values)
 	virtqueue_stop(&q);
 	virtqueue_reset(&q);
 	ck_assert_uint_eq(q.size_max, VIRTQUEUE_SIZE_MAX);
-	ck_assert_uint_eq(q.size, VIRTQUEUE_SIZE_MAX);
-	ck_assert(!q.ready && !q.running && !q.broken);
-	ck_assert_uint_eq(q.desc_gpa | q.avail_gpa | q.used_gpa | q.avail_next | q.used_next, 0);
+	ck_assert_uint_eq(q.state.size, VIRTQUEUE_SIZE_MAX);
+	ck_assert(!q.state.ready && !q.running && !q.state.broken);
+	ck_assert_uint_eq(q.state.desc_gpa | q.state.avail_gpa | q.state.used_gpa |
+				  q.state.avail_next | q.state.used_next,
+			  0);
 }
 END_TEST
 
@@ -318,7 +320,7 @@ static void check_broken(const char *name)
 	ck_assert(virtqueue_has_work(&q));
 	ck_assert_msg(pop() == -EIO, "%s", name);
 	ck_assert_msg(pop() == -EIO, "%s, again", name);
-	ck_assert(q.broken);
+	ck_assert(q.state.broken);
 	ck_assert(!virtqueue_has_work(&q));
 	ck_assert(!virtqueue_publish(&q));
 	virtqueue_suppress_kicks(&q, true);

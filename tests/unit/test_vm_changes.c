@@ -35,26 +35,27 @@ START_TEST(test_replace_disk)
 	make_other(MIB(16));
 	use_disk();
 	config.disks[0].engine = engines[_i % 2];
+	config.disks[0].queues = _i < 4 ? 1 : 3;
 	use_guest("test=block-load write=1 requests=1000000000");
 	start();
 	expect("start");
-	wait_for_exits(exits() + 20);
-	check_ok(vm_replace_disk(vm, 0, disk_path, &e), &e);
+	wait_for_progress(progress() + 20);
+	check_ok(do_replace_disk(vm, "vda", disk_path, &e), &e);
 	before = holdings();
 	for (int i = 0; i < 30; i++) {
-		if (_i / 2 == 1) {
-			check_ok(vm_pause(vm, &e), &e);
+		if (_i / 2 % 2 == 1) {
+			check_ok(do_pause(vm, &e), &e);
 		}
-		check_ok(vm_replace_disk(vm, 0, paths[i % 3], &e), &e);
-		if (_i / 2 == 1) {
-			check_ok(vm_resume(vm, &e), &e);
+		check_ok(do_replace_disk(vm, "vda", paths[i % 3], &e), &e);
+		if (_i / 2 % 2 == 1) {
+			check_ok(do_resume(vm, &e), &e);
 		}
-		wait_for_exits(exits() + 20);
+		wait_for_progress(progress() + 20);
 		ck_assert_int_eq(stops, 0);
 	}
 	check_nothing_kept(before, "replaced disks");
 	/* After a reset the machine has the disk that it was given last. */
-	check_ok(vm_reset(vm, &e), &e);
+	check_ok(do_reset(vm, &e), &e);
 	expect_times("start", 2);
 	vm_stop(vm);
 	expect_stop(VM_STOP_REQUESTED, 0);
@@ -73,27 +74,27 @@ START_TEST(test_replace_disk_refused)
 	use_disk();
 	use_guest("test=block-load requests=1000000000");
 	create();
-	ck_assert_int_lt(vm_replace_disk(vm, 0, disk_path, &e), 0);
+	ck_assert_int_lt(do_replace_disk(vm, "vda", disk_path, &e), 0);
 	check_error(&e, ERROR_CONFIG, "does not run");
-	check_ok(vm_start(vm, &e), &e);
+	check_ok(do_start(vm, &e), &e);
 	expect("start");
 	before = holdings();
-	ck_assert_int_lt(vm_replace_disk(vm, 0, "/nowhere/disk", &e), 0);
+	ck_assert_int_lt(do_replace_disk(vm, "vda", "/nowhere/disk", &e), 0);
 	check_error(&e, ERROR_DISK, "replace disk vda: open '/nowhere/disk'");
-	ck_assert_int_lt(vm_replace_disk(vm, 0, other_path, &e), 0);
+	ck_assert_int_lt(do_replace_disk(vm, "vda", other_path, &e), 0);
 	check_error(&e, ERROR_DISK_LOCKED, other_path);
-	ck_assert_int_lt(vm_replace_disk(vm, 0, "/tmp", &e), 0);
+	ck_assert_int_lt(do_replace_disk(vm, "vda", "/tmp", &e), 0);
 	check_error(&e, ERROR_DISK, "is a directory");
-	ck_assert_int_lt(vm_replace_disk(vm, 1, disk_path, &e), 0);
-	check_error(&e, ERROR_CONFIG, "disk 1: the VM has 1");
-	ck_assert_int_lt(vm_limit_disk(vm, 1, &(struct rate_limit_config){ 0 }, &e), 0);
-	ck_assert_int_lt(vm_limit_net(vm, 0, NULL, NULL, &e), 0);
-	check_error(&e, ERROR_CONFIG, "network card 0: the VM has 0");
+	ck_assert_int_lt(do_replace_disk(vm, "vdb", disk_path, &e), 0);
+	check_error(&e, ERROR_NOT_FOUND, "the VM has no disk 'vdb'");
+	ck_assert_int_lt(do_limit_disk(vm, "vdb", &(struct rate_limit_config){ 0 }, &e), 0);
+	ck_assert_int_lt(do_limit_net(vm, "net0", NULL, NULL, &e), 0);
+	check_error(&e, ERROR_NOT_FOUND, "the VM has no net 'net0'");
 	check_nothing_kept(before, "refusals");
-	wait_for_exits(exits() + 20);
+	wait_for_progress(progress() + 20);
 	vm_stop(vm);
 	expect_stop(VM_STOP_REQUESTED, 0);
-	ck_assert_int_lt(vm_replace_disk(vm, 0, disk_path, &e), 0);
+	ck_assert_int_lt(do_replace_disk(vm, "vda", disk_path, &e), 0);
 	check_error(&e, ERROR_CONFIG, "does not run");
 	block_close(holder);
 	(void)unlink(other_path);
@@ -132,11 +133,11 @@ START_TEST(test_limit_disk)
 		rounds(1);
 	}
 	ck_assert_uint_eq(disk_reads(), 100);
-	check_ok(vm_pause(vm, &e), &e);
-	check_ok(vm_resume(vm, &e), &e);
+	check_ok(do_pause(vm, &e), &e);
+	check_ok(do_resume(vm, &e), &e);
 	rounds(20);
 	ck_assert_uint_eq(disk_reads(), 100);
-	check_ok(vm_limit_disk(vm, 0, &none, &e), &e);
+	check_ok(do_limit_disk(vm, "vda", &none, &e), &e);
 	expect_stop(VM_STOP_DEBUG_EXIT, 0);
 	ck_assert_uint_eq(disk_reads(), 3000);
 }
@@ -152,27 +153,27 @@ static void replace_in_sandbox(void)
 	start();
 	expect("start");
 	for (int i = 0; i < 6; i++) {
-		check_ok(vm_replace_disk(vm, 0, i % 2 == 0 ? other_path : disk_path, &e), &e);
-		wait_for_exits(exits() + 20);
+		check_ok(do_replace_disk(vm, "vda", i % 2 == 0 ? other_path : disk_path, &e), &e);
+		wait_for_progress(progress() + 20);
 	}
-	check_ok(vm_replace_disk(vm, 0, disk_path, &e), &e);
-	ck_assert_int_lt(vm_replace_disk(vm, 0, "/nowhere/disk", &e), 0);
-	ck_assert_int_lt(vm_replace_disk(vm, 0, "/tmp", &e), 0);
-	ck_assert_int_lt(vm_replace_disk(vm, 0, "/dev/ptmx", &e), 0);
-	ck_assert_int_lt(vm_replace_disk(vm, 0, "/proc/self/fd/9999", &e), 0);
-	ck_assert_int_lt(vm_replace_disk(vm, 0, locked_path, &e), 0);
+	check_ok(do_replace_disk(vm, "vda", disk_path, &e), &e);
+	ck_assert_int_lt(do_replace_disk(vm, "vda", "/nowhere/disk", &e), 0);
+	ck_assert_int_lt(do_replace_disk(vm, "vda", "/tmp", &e), 0);
+	ck_assert_int_lt(do_replace_disk(vm, "vda", "/dev/ptmx", &e), 0);
+	ck_assert_int_lt(do_replace_disk(vm, "vda", "/proc/self/fd/9999", &e), 0);
+	ck_assert_int_lt(do_replace_disk(vm, "vda", locked_path, &e), 0);
 	check_error(&e, ERROR_DISK_LOCKED, "another process");
 	/* None at all, and one that is smaller: taken, as Firecracker does, and told of. */
-	check_ok(vm_pause(vm, &e), &e);
-	check_ok(vm_replace_disk(vm, 0, "/dev/null", &e), &e);
-	check_ok(vm_replace_disk(vm, 0, other_path, &e), &e);
-	check_ok(vm_replace_disk(vm, 0, small_path, &e), &e);
-	check_ok(vm_replace_disk(vm, 0, disk_path, &e), &e);
-	check_ok(vm_resume(vm, &e), &e);
-	wait_for_exits(exits() + 20);
+	check_ok(do_pause(vm, &e), &e);
+	check_ok(do_replace_disk(vm, "vda", "/dev/null", &e), &e);
+	check_ok(do_replace_disk(vm, "vda", other_path, &e), &e);
+	check_ok(do_replace_disk(vm, "vda", small_path, &e), &e);
+	check_ok(do_replace_disk(vm, "vda", disk_path, &e), &e);
+	check_ok(do_resume(vm, &e), &e);
+	wait_for_progress(progress() + 20);
 	vm_stop(vm);
 	expect_stop(VM_STOP_REQUESTED, 0);
-	vm_destroy(vm);
+	ck_assert(vm_destroy(vm));
 	vm = NULL;
 }
 
@@ -188,7 +189,8 @@ START_TEST(test_replace_disk_in_sandbox)
 	}
 	make_other(MIB(16));
 	use_disk();
-	config.disks[0].engine = _i == 0 ? BLOCK_ENGINE_AUTO : BLOCK_ENGINE_SYNC;
+	config.disks[0].engine = _i % 2 == 0 ? BLOCK_ENGINE_AUTO : BLOCK_ENGINE_SYNC;
+	config.disks[0].queues = _i < 2 ? 1 : 2;
 	use_guest("test=block-load requests=1000000000");
 	fd = mkstemp(locked_path);
 	ck_assert_int_ge(fd, 0);
@@ -234,18 +236,18 @@ START_TEST(test_was_reset)
 	start();
 	expect_stop(VM_STOP_POWER_OFF, 0);
 	ck_assert_int_eq(heard_resets, 2);
-	vm_destroy(vm);
+	ck_assert(vm_destroy(vm));
 	stops = 0;
 	use_guest("test=exit mode=spin");
 	start();
 	expect("spinning");
-	check_ok(vm_reset(vm, &e), &e);
+	check_ok(do_reset(vm, &e), &e);
 	/* From the loop, and never after the VM is gone. */
 	ck_assert_int_eq(heard_resets, 2);
 	rounds(2);
 	ck_assert_int_eq(heard_resets, 3);
-	check_ok(vm_reset(vm, &e), &e);
-	vm_destroy(vm);
+	check_ok(do_reset(vm, &e), &e);
+	ck_assert(vm_destroy(vm));
 	vm = NULL;
 	rounds(3);
 	ck_assert_int_eq(heard_resets, 3);
@@ -278,10 +280,10 @@ START_TEST(test_metrics)
 	use_guest("test=block-load requests=1000000000");
 	create();
 	ck_assert_uint_eq(vm_vcpu_count(vm), 2);
-	check_ok(vm_start(vm, &e), &e);
+	check_ok(do_start(vm, &e), &e);
 	expect("start");
-	wait_for_exits(exits() + 50);
-	check_ok(vm_pause(vm, &e), &e);
+	wait_for_progress(progress() + 50);
+	check_ok(do_pause(vm, &e), &e);
 	vm_stats(vm, &all);
 	vm_vcpu_stats(vm, 0, &stats);
 	ck_assert_uint_gt(stats.cpu_time_ns, 0);
@@ -342,7 +344,7 @@ START_TEST(test_cpu_template)
 	use_guest("test=cpuid");
 	create();
 	memset(&template, 0xff, sizeof(template)); /* borrowed by vm_create() only */
-	check_ok(vm_start(vm, &e), &e);
+	check_ok(do_start(vm, &e), &e);
 	while (stops == 0) {
 		rounds(1);
 	}
@@ -352,7 +354,7 @@ START_TEST(test_cpu_template)
 }
 END_TEST
 
-static const struct template_row {
+static struct template_row {
 	struct cpu_template template;
 	const char *text;
 } bad_templates[] = {
@@ -369,7 +371,7 @@ START_TEST(test_bad_cpu_templates)
 	config.cpu_template = &bad_templates[_i].template;
 	use_guest("test=cpuid");
 	create();
-	ck_assert_int_lt(vm_start(vm, &e), 0);
+	ck_assert_int_lt(do_start(vm, &e), 0);
 	check_error(&e, ERROR_CONFIG, bad_templates[_i].text);
 	check_error(&e, ERROR_CONFIG, "CPU template");
 	ck_assert_str_ne(e.msg, "");
@@ -469,11 +471,11 @@ START_TEST(test_nothing_stays_borrowed)
 		free(strings[i]);
 	}
 	memset(&config, 0xff, sizeof(config));
-	check_ok(vm_start(vm, &e), &e);
+	check_ok(do_start(vm, &e), &e);
 	expect("start");
-	check_ok(vm_reset(vm, &e), &e);
+	check_ok(do_reset(vm, &e), &e);
 	expect_times("start", 2);
-	check_ok(vm_replace_disk(vm, 0, disk_path, &e), &e);
+	check_ok(do_replace_disk(vm, "disk", disk_path, &e), &e);
 	vm_stop(vm);
 	expect_stop(VM_STOP_REQUESTED, 0);
 }
@@ -498,17 +500,17 @@ START_TEST(test_create_on_another_thread)
 	ck_assert_int_eq(pthread_create(&thread, NULL, create_elsewhere, &r), 0);
 	ck_assert_int_eq(pthread_join(thread, NULL), 0);
 	check_ok(r, &e);
-	check_ok(vm_start(vm, &e), &e);
+	check_ok(do_start(vm, &e), &e);
 	expect("start");
-	check_ok(vm_pause(vm, &e), &e);
-	check_ok(vm_resume(vm, &e), &e);
+	check_ok(do_pause(vm, &e), &e);
+	check_ok(do_resume(vm, &e), &e);
 	expect_stop(VM_STOP_DEBUG_EXIT, 0);
 }
 END_TEST
 
 CHECK_MAIN("vm_changes", skip_without_kvm(); CHECK_FIXTURE(setup, teardown);
-	   CHECK_LOOP(test_replace_disk, 4); CHECK_TEST(test_replace_disk_refused);
-	   CHECK_TEST(test_limit_disk); CHECK_LOOP(test_replace_disk_in_sandbox, 2);
+	   CHECK_LOOP(test_replace_disk, 8); CHECK_TEST(test_replace_disk_refused);
+	   CHECK_TEST(test_limit_disk); CHECK_LOOP(test_replace_disk_in_sandbox, 4);
 	   CHECK_TEST(test_was_reset); CHECK_TEST(test_metrics); CHECK_TEST(test_cpu_template);
 	   CHECK_TABLE(test_bad_cpu_templates, bad_templates); CHECK_TEST(test_static_template);
 	   CHECK_TABLE(test_smt, smt_rows); CHECK_TEST(test_create_on_another_thread);

@@ -6,6 +6,8 @@
 #include "vmm/platform.h"
 #include "vmm/vm_config.h"
 
+#include <stdlib.h>
+
 static struct vm_config config;
 static struct error e;
 
@@ -37,6 +39,26 @@ START_TEST(test_good)
 	config.machine.vcpus = good[_i].vcpus;
 	check_ok(vm_config_validate(&config, &e), &e);
 	ck_assert_int_eq(e.code, ERROR_NONE);
+}
+END_TEST
+
+static const struct queues_row {
+	int transport;
+	uint32_t vcpus, queues;
+} queues[] = {
+	{ VM_TRANSPORT_AUTO, 1, 1 }, { VM_TRANSPORT_AUTO, 2, 2 }, { VM_TRANSPORT_PCI, 4, 4 },
+	{ VM_TRANSPORT_PCI, 32, 4 }, { VM_TRANSPORT_MMIO, 1, 1 }, { VM_TRANSPORT_MMIO, 4, 1 },
+};
+
+START_TEST(test_default_queues)
+{
+	config.machine.transport = queues[_i].transport;
+	config.machine.vcpus = queues[_i].vcpus;
+	ck_assert_uint_eq(vm_default_queues(&config), queues[_i].queues);
+	config.boot.cmdline = "pci=off";
+	if (queues[_i].transport == VM_TRANSPORT_AUTO) {
+		ck_assert_uint_eq(vm_default_queues(&config), 1);
+	}
 }
 END_TEST
 
@@ -207,6 +229,10 @@ static const struct net_row {
 	{ { .tap = "", .fd = -1 }, "host_dev_name" },
 	{ { .tap = "a/b", .fd = -1 }, "a/b" },
 	{ { .tap = "a234567890123456", .fd = -1 }, "a234567890123456" },
+	{ { .tap = "tap0", .fd = -1, .queues = 8 }, NULL },
+	{ { .fd = 5, .queues = 1 }, NULL },
+	{ { .tap = "tap0", .fd = -1, .queues = 9 }, "9 is not between 1 and 8" },
+	{ { .fd = 5, .queues = 2 }, "is one queue, not 2" },
 	{ { .tap = "tap0", .fd = -1, .mtu = 67 }, "mtu" },
 	{ { .tap = "tap0", .fd = -1, .mtu = 65536 }, "65536" },
 	{ { .tap = "tap0", .fd = -1, .id = "a/b" }, NULL },
@@ -276,7 +302,7 @@ START_TEST(test_root_drives)
 	check_ok(vm_config_validate(&config, &e), &e);
 	config.disks[1].root = true;
 	ck_assert_int_lt(vm_config_validate(&config, &e), 0);
-	check_error(&e, ERROR_CONFIG, "'b.img' and 'a.img' both are root drives");
+	check_error(&e, ERROR_CONFIG, "'a' is the root drive already (is_root_device)");
 	config.disks[0].root = false;
 	ck_assert_int_lt(vm_config_validate(&config, &e), 0);
 	check_error(&e, ERROR_CONFIG, "is_root_device");
@@ -301,11 +327,209 @@ START_TEST(test_net_names)
 	ck_assert_int_lt(vm_config_validate(&config, &e), 0);
 	check_error(&e, ERROR_CONFIG, "guest_mac");
 	check_error(&e, ERROR_CONFIG, "02:00:00:00:00:01");
+	config.nets[1].mac[5] = 2;
+	config.nets[1].tap = "tap0";
+	ck_assert_int_lt(vm_config_validate(&config, &e), 0);
+	check_error(&e, ERROR_CONFIG, "'eth0' uses the interface 'tap0' already");
+}
+END_TEST
+
+/* A vhost-user back end is known by its key, so that it can be refused. */
+START_TEST(test_socket)
+{
+	two_disks("a", "b");
+	config.disks[1].socket = "b.sock";
+	ck_assert_int_lt(vm_config_validate(&config, &e), 0);
+	check_error(&e, ERROR_NOT_SUPPORTED, "socket");
+}
+END_TEST
+
+START_TEST(test_overlay)
+{
+	two_disks("a", "b");
+	config.disks[1].overlay = "b.cow";
+	check_ok(vm_config_validate(&config, &e), &e);
+	config.disks[1].read_only = true;
+	ck_assert_int_lt(vm_config_validate(&config, &e), 0);
+	check_error(&e, ERROR_CONFIG, "an overlay is for what the guest writes");
+	check_error(&e, ERROR_CONFIG, "leave out one of them");
+}
+END_TEST
+
+/* What is booted can be said later only where somebody is still at it, and then it is judged. */
+START_TEST(test_unfinished)
+{
+	config.boot.kernel = NULL;
+	config.unfinished = true;
+	check_ok(vm_config_validate(&config, &e), &e);
+	config.boot.kernel = "";
+	ck_assert_int_lt(vm_config_validate(&config, &e), 0);
+	check_error(&e, ERROR_USAGE, "no kernel");
+}
+END_TEST
+
+/* ---- changes ---- */
+
+static void add(const char *id, const char *path, bool root)
+{
+	const struct block_config disk = { .id = id, .path = path, .root = root };
+
+	ck_assert_ptr_nonnull(vm_config_add_disk(&config, &disk, &e));
+}
+
+/* "a=a.img b=b.img": ids and paths in their order. */
+static const char *disks(const struct vm_config *of)
+{
+	static char text[256];
+
+	text[0] = '\0';
+	for (uint32_t i = 0; i < of->disk_count; i++) {
+		size_t used = strlen(text);
+
+		(void)snprintf(text + used, sizeof(text) - used, "%s%s=%s", used == 0 ? "" : " ",
+			       of->disks[i].id, of->disks[i].path);
+	}
+	return text;
+}
+
+START_TEST(test_disks_by_id)
+{
+	const struct block_config other = { .id = "b", .path = "other.img" };
+	const struct block_config root = { .id = "c", .path = "c.img", .root = true };
+	char path[] = "borrowed.img";
+
+	ck_assert_ptr_null(vm_config_find_disk(&config, "a"));
+	add("a", "a.img", false);
+	add("b", path, false);
+	add(NULL, "c.img", false);
+	add("drive4", "d.img", false);
+	add(NULL, "e.img", false);
+	path[0] = 'B';
+	ck_assert_str_eq(disks(&config), "a=a.img b=borrowed.img drive2=c.img drive4=d.img "
+					 "drive5=e.img");
+	ck_assert_ptr_eq(vm_config_find_disk(&config, "drive2"), &config.disks[2]);
+	ck_assert_ptr_eq(vm_config_put_disk(&config, &other, &e), &config.disks[1]);
+	ck_assert_ptr_eq(vm_config_put_disk(&config, &root, &e), &config.disks[0]);
+	ck_assert(vm_config_remove_disk(&config, "drive4"));
+	ck_assert(!vm_config_remove_disk(&config, "drive4"));
+	ck_assert_str_eq(disks(&config), "c=c.img a=a.img b=other.img drive2=c.img drive5=e.img");
+	check_ok(vm_config_validate(&config, &e), &e);
+	/* A second root drive stays where it is, for the validation to refuse. */
+	add("r", "r.img", true);
+	ck_assert_int_lt(vm_config_validate(&config, &e), 0);
+	check_error(&e, ERROR_CONFIG, "'c' is the root drive already");
+	ck_assert(vm_config_remove_disk(&config, "r"));
+	add("a", "again.img", false);
+	ck_assert_int_lt(vm_config_validate(&config, &e), 0);
+	check_error(&e, ERROR_CONFIG, "'a' (drive_id) is there twice");
+	vm_config_finish(&config);
+}
+END_TEST
+
+START_TEST(test_nets_by_id)
+{
+	const struct vm_net_config net = { .tap = "tap0", .kind = VM_NET_TAP, .fd = -1 };
+	struct vm_net_config named = { .id = "net1", .tap = "tap1", .kind = VM_NET_TAP, .fd = -1 };
+
+	ck_assert_ptr_nonnull(vm_config_add_net(&config, &net, &e));
+	ck_assert_ptr_nonnull(vm_config_put_net(&config, &named, &e));
+	named.tap = "tap2";
+	ck_assert_ptr_eq(vm_config_put_net(&config, &named, &e), &config.nets[1]);
+	ck_assert_str_eq(config.nets[0].id, "net0");
+	ck_assert_str_eq(config.nets[1].tap, "tap2");
+	ck_assert(vm_config_remove_net(&config, "net0") && !vm_config_remove_net(&config, "x"));
+	ck_assert_uint_eq(config.net_count, 1);
+	ck_assert_ptr_eq(vm_config_find_net(&config, "net1"), &config.nets[0]);
+	vm_config_finish(&config);
+}
+END_TEST
+
+/* Whatever becomes of the one is nothing to the other. */
+START_TEST(test_copy)
+{
+	char name[] = "web", kernel[] = "kernel", log[] = "log", tap[] = "tap0";
+	const struct vm_net_config net = { .id = "n", .tap = tap, .kind = VM_NET_TAP, .fd = 7 };
+	struct vm_config copy;
+
+	config.name = name;
+	config.boot.kernel = kernel;
+	config.boot.more_initrds[2] = log;
+	config.serial.output_path = config.logger.path = config.metrics.path = log;
+	config.cpu_config = json_object();
+	config.cpu_template = calloc(1, sizeof(*config.cpu_template));
+	config.cpu_template->msr_count = 1;
+	add("a", "a.img", true);
+	ck_assert_ptr_nonnull(vm_config_add_net(&config, &net, &e));
+	check_ok(vm_config_copy(&copy, &config, &e), &e);
+	name[0] = kernel[0] = log[0] = tap[0] = 'X';
+	ck_assert(vm_config_remove_disk(&config, "a"));
+	vm_config_finish(&config);
+	ck_assert_str_eq(copy.name, "web");
+	ck_assert_str_eq(copy.boot.kernel, "kernel");
+	ck_assert_str_eq(copy.boot.more_initrds[2], "log");
+	ck_assert_str_eq(copy.serial.output_path, "log");
+	ck_assert_str_eq(copy.logger.path, "log");
+	ck_assert_str_eq(copy.metrics.path, "log");
+	ck_assert_str_eq(disks(&copy), "a=a.img");
+	ck_assert_str_eq(copy.nets[0].tap, "tap0");
+	ck_assert_int_eq(copy.nets[0].fd, 7);
+	ck_assert_uint_eq(copy.cpu_template->msr_count, 1);
+	ck_assert(json_is_object(copy.cpu_config));
+	check_ok(vm_config_validate(&copy, &e), &e);
+	vm_config_finish(&copy);
+	ck_assert_ptr_null(copy.name);
+	vm_config_finish(&copy);
+}
+END_TEST
+
+START_TEST(test_no_room)
+{
+	const struct block_config disk = { .path = "x" };
+	const struct vm_net_config net = { .tap = "t", .kind = VM_NET_TAP, .fd = -1 };
+
+	for (int i = 0; i < VM_DISKS_MAX; i++) {
+		ck_assert_ptr_nonnull(vm_config_add_disk(&config, &disk, &e));
+	}
+	ck_assert_ptr_null(vm_config_add_disk(&config, &disk, &e));
+	check_error(&e, ERROR_CONFIG, "more than 24 drives");
+	for (int i = 0; i < VM_NETS_MAX; i++) {
+		ck_assert_ptr_nonnull(vm_config_add_net(&config, &net, &e));
+	}
+	ck_assert_ptr_null(vm_config_put_net(&config, &net, &e));
+	check_error(&e, ERROR_CONFIG, "more than 24 network cards");
+	vm_config_finish(&config);
+}
+END_TEST
+
+static const struct {
+	int transport;
+	const char *cmdline, *boot_args, *only;
+	bool pci;
+} buses[] = {
+	{ VM_TRANSPORT_AUTO, NULL, NULL, NULL, true },
+	{ VM_TRANSPORT_AUTO, "quiet pci=off", NULL, NULL, false },
+	{ VM_TRANSPORT_AUTO, NULL, "reboot=k panic=1 pci=off", NULL, false },
+	{ VM_TRANSPORT_AUTO, NULL, NULL, "pci=off", false },
+	{ VM_TRANSPORT_AUTO, "pci=nomsi", NULL, NULL, false },
+	{ VM_TRANSPORT_AUTO, "pci=offline xpci=off -- pci=off", NULL, NULL, true },
+	{ VM_TRANSPORT_PCI, "pci=off", NULL, NULL, true },
+	{ VM_TRANSPORT_MMIO, NULL, NULL, NULL, false },
+};
+
+START_TEST(test_bus)
+{
+	config.machine.transport = buses[_i].transport;
+	config.boot.cmdline = buses[_i].cmdline;
+	config.boot.boot_args = buses[_i].boot_args;
+	config.boot.cmdline_only = buses[_i].only;
+	ck_assert(vm_config_has_pci(&config) == buses[_i].pci);
 }
 END_TEST
 
 START_TEST(test_too_many_devices)
 {
+	static const char *const taps[] = { "t0", "t1", "t2", "t3", "t4", "t5", "t6", "t7" };
+
 	config.disk_count = VM_DISKS_MAX + 1;
 	ck_assert_int_lt(vm_config_validate(&config, &e), 0);
 	check_error(&e, ERROR_CONFIG, "room for");
@@ -317,7 +541,7 @@ START_TEST(test_too_many_devices)
 	}
 	for (uint32_t i = 0; i < config.net_count; i++) {
 		config.nets[i] =
-			(struct vm_net_config){ .kind = VM_NET_TAP, .tap = "tap", .fd = -1 };
+			(struct vm_net_config){ .kind = VM_NET_TAP, .tap = taps[i], .fd = -1 };
 	}
 	config.console = config.entropy = true;
 	check_ok(vm_config_validate(&config, &e), &e);
@@ -325,6 +549,9 @@ START_TEST(test_too_many_devices)
 	for (uint32_t i = 16; i < config.disk_count; i++) {
 		config.disks[i].path = "disk";
 	}
+	/* A PCI bus takes all that a configuration can have; virtio-mmio does not. */
+	check_ok(vm_config_validate(&config, &e), &e);
+	config.machine.transport = VM_TRANSPORT_MMIO;
 	ck_assert_int_lt(vm_config_validate(&config, &e), 0);
 	check_error(&e, ERROR_CONFIG, "room for");
 	config.disk_count = 0;
@@ -373,6 +600,12 @@ static const struct json_row {
 	  "\"06:00:ac:10:00:02\",\"mtu\":1400,\"rx_rate_limiter\":{\"ops\":{\"size\":1,"
 	  "\"refill_time\":2}}}",
 	  NULL },
+	{ &vm_net_options, "{\"iface_id\":\"e\",\"host_dev_name\":\"t\",\"num_queue_pairs\":8}",
+	  NULL },
+	{ &vm_net_options, "{\"iface_id\":\"e\",\"host_dev_name\":\"t\",\"num_queue_pairs\":9}",
+	  "num_queue_pairs" },
+	{ &vm_net_options, "{\"iface_id\":\"e\",\"host_dev_name\":\"t\",\"num_queue_pairs\":0}",
+	  "num_queue_pairs" },
 	{ &vm_net_options, "{\"host_dev_name\":\"tap0\"}", "iface_id" },
 	{ &vm_net_options, "{\"iface_id\":\"e\"}", "host_dev_name" },
 	{ &vm_net_options, "{\"iface_id\":\"e\",\"host_dev_name\":\"t\",\"fd\":3}", "fd" },
@@ -427,10 +660,13 @@ START_TEST(test_json_values)
 END_TEST
 
 CHECK_MAIN("vm_config", CHECK_FIXTURE(setup, NULL); CHECK_TABLE(test_good, good);
-	   CHECK_TABLE(test_memory, bad_memory); CHECK_TABLE(test_vcpus, bad_vcpus);
-	   CHECK_TABLE(test_name, bad_names); CHECK_TEST(test_no_kernel);
-	   CHECK_TEST(test_two_command_lines); CHECK_TABLE(test_disk_without_path, bad_paths);
-	   CHECK_TEST(test_machine); CHECK_TEST(test_boot_args); CHECK_TABLE(test_net, net_rows);
-	   CHECK_TEST(test_disk_ids); CHECK_TEST(test_root_drives); CHECK_TEST(test_net_names);
-	   CHECK_TEST(test_too_many_devices); CHECK_TABLE(test_json, json_rows);
-	   CHECK_TEST(test_json_values))
+	   CHECK_TABLE(test_default_queues, queues); CHECK_TABLE(test_memory, bad_memory);
+	   CHECK_TABLE(test_vcpus, bad_vcpus); CHECK_TABLE(test_name, bad_names);
+	   CHECK_TEST(test_no_kernel); CHECK_TEST(test_two_command_lines);
+	   CHECK_TABLE(test_disk_without_path, bad_paths); CHECK_TEST(test_machine);
+	   CHECK_TEST(test_boot_args); CHECK_TABLE(test_net, net_rows); CHECK_TEST(test_disk_ids);
+	   CHECK_TEST(test_root_drives); CHECK_TEST(test_net_names); CHECK_TEST(test_socket);
+	   CHECK_TEST(test_overlay); CHECK_TEST(test_unfinished); CHECK_TEST(test_disks_by_id);
+	   CHECK_TEST(test_nets_by_id); CHECK_TEST(test_copy); CHECK_TEST(test_no_room);
+	   CHECK_TABLE(test_bus, buses); CHECK_TEST(test_too_many_devices);
+	   CHECK_TABLE(test_json, json_rows); CHECK_TEST(test_json_values))

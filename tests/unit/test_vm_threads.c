@@ -6,7 +6,7 @@
 #include <stdatomic.h>
 #include <sys/syscall.h>
 
-#define VM_THREADS 7
+#define VM_THREADS 8
 
 static _Atomic int created; /* threads asked for since the last reset() */
 static int failing;	    /* the first of them that cannot be made; 0: none */
@@ -100,7 +100,7 @@ START_TEST(test_each_thread)
 	failing = _i + 1;
 	r = vm_create(&vm, &config, &host, &e);
 	if (r == 0) {
-		r = vm_start(vm, &e);
+		r = do_start(vm, &e);
 	}
 	if (r == 0) {
 		expect_stop(VM_STOP_ERROR, 0);
@@ -111,7 +111,7 @@ START_TEST(test_each_thread)
 }
 END_TEST
 
-/* The loop above has reached the last one: disk, console's two, entropy, the starter, two vCPUs. */
+/* The loop above has reached the last one: the disk's two, console's two, entropy, the starter, two vCPUs. */
 START_TEST(test_count)
 {
 	use_devices();
@@ -133,7 +133,7 @@ START_TEST(test_vcpu_waits)
 	start();
 	expect_stop(VM_STOP_ERROR, 0);
 	check_error(&last_stop.error, ERROR_INTERNAL, "vda-disk");
-	ck_assert_int_lt(vm_pause(vm, &e), 0);
+	ck_assert_int_lt(do_pause(vm, &e), 0);
 }
 END_TEST
 

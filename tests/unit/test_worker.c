@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/eventfd.h>
@@ -294,6 +295,34 @@ START_TEST(test_finish)
 }
 END_TEST
 
+static void wait_for(void *arg)
+{
+	while (sem_wait(arg) != 0) {
+	}
+}
+
+/* Also in the middle of a slice. */
+START_TEST(test_join_in_time)
+{
+	struct loop_post post;
+	sem_t go;
+
+	ck_assert_int_eq(sem_init(&go, 0, 0), 0);
+	post = (struct loop_post){ .run = wait_for, .arg = &go };
+	check_ok(worker_start(&worker, NULL, NULL, &e), &e);
+	loop_post(&worker.loop, &post);
+	loop_stop(&worker.loop);
+	ck_assert(!worker_join(&worker, 0));
+	ck_assert(!worker_join(&worker, 1000000));
+	ck_assert(!worker_join(&worker, 150000000));
+	(void)sem_post(&go);
+	ck_assert(worker_join(&worker, UINT64_MAX));
+	ck_assert(!worker.started);
+	worker_finish(&worker);
+	(void)sem_destroy(&go);
+}
+END_TEST
+
 START_TEST(test_syscalls_are_named_once)
 {
 	for (size_t i = 0; i < worker_syscalls.count; i++) {
@@ -310,4 +339,4 @@ CHECK_MAIN("worker", CHECK_FIXTURE(setup, teardown); CHECK_TEST(test_call);
 	   CHECK_TEST(test_calls_wait_for_start); CHECK_TEST(test_call_survives_signals);
 	   CHECK_TEST(test_sources); CHECK_TEST(test_enter_runs_first); CHECK_LOOP(test_cancel, 32);
 	   CHECK_TEST(test_enter_failure_ends_the_process); CHECK_TEST(test_finish);
-	   CHECK_TEST(test_syscalls_are_named_once))
+	   CHECK_TEST(test_join_in_time); CHECK_TEST(test_syscalls_are_named_once))

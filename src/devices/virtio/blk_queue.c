@@ -2,7 +2,8 @@
 /*
  * The block device's requests (virtio 1.2 §5.2.6), from the ring to the disk and back.
  *
- * The queue's worker only, without a lock. The guest controls every byte of a chain and how it is
+ * The queue's worker only, without a lock; workers of other queues of the disk run beside it. The
+ * guest controls every byte of a chain and how it is
  * cut. A request is parsed from one copy of its header (and of its ranges); addresses were
  * translated by the queue; ranges are checked here for the right status and again by the disk. The
  * status byte is the last writable byte wherever that is.
@@ -31,25 +32,25 @@ static void count(_Atomic uint64_t *counter, uint64_t n)
 			      memory_order_relaxed);
 }
 
-static struct slot *slot_take(struct virtio_blk *blk)
+static struct slot *slot_take(struct blk_queue *bq)
 {
-	struct slot *slot = blk->free;
+	struct slot *slot = bq->free;
 
 	if (slot != NULL) {
-		blk->free = slot->next_free;
+		bq->free = slot->next_free;
 	} else {
 		/* Heads in flight are unique, so there are never more than the queue has entries.
 		 */
-		VMM_BUG_ON(blk->fresh == VIRTIO_BLK_QUEUE_SIZE);
-		slot = &blk->slots->slots[blk->fresh++];
-		slot->blk = blk;
+		VMM_BUG_ON(bq->fresh == VIRTIO_BLK_QUEUE_SIZE);
+		slot = &bq->slots->slots[bq->fresh++];
+		slot->bq = bq;
 	}
 	return slot;
 }
 
 static struct slot_area *slot_area(const struct slot *slot)
 {
-	struct slots *slots = slot->blk->slots;
+	struct slots *slots = slot->bq->slots;
 
 	return &slots->areas[slot - slots->slots];
 }
@@ -62,35 +63,38 @@ static bool write_through(const struct virtio_blk *blk)
 	if (!virtio_has_feature(&blk->dev, VIRTIO_BLK_F_FLUSH)) {
 		/* The driver cannot flush, so nothing may wait for it (§5.2.6.2); unless it has
 		 * asked for a cache. */
-		return atomic_load_explicit(&blk->writeback, memory_order_relaxed) !=
+		return atomic_load_explicit(&blk->state.writeback, memory_order_relaxed) !=
 		       CACHE_WRITE_BACK;
 	}
-	return atomic_load_explicit(&blk->writeback, memory_order_relaxed) == CACHE_WRITE_THROUGH;
+	return atomic_load_explicit(&blk->state.writeback, memory_order_relaxed) ==
+	       CACHE_WRITE_THROUGH;
 }
 
 /* Finished requests that the driver cannot see yet. */
-static uint16_t unpublished(const struct virtio_queue *queue)
+static uint16_t unpublished(const struct blk_queue *bq)
 {
-	return (uint16_t)(queue->ring.used_next - queue->ring.used_published);
+	const struct virtqueue *ring = &bq->queue->ring;
+
+	return (uint16_t)(ring->state.used_next - ring->used_published);
 }
 
-static void publish(struct virtio_blk *blk, struct virtio_queue *queue)
+static void publish(struct blk_queue *bq)
 {
-	if (unpublished(queue) != 0) {
-		count(&blk->metrics.batches, 1);
+	if (unpublished(bq) != 0) {
+		count(&bq->counters.batches, 1);
 	}
-	virtio_queue_publish(queue);
+	virtio_queue_publish(bq->queue);
 }
 
 /* A batch is shown to the driver as a whole, unless the host takes long over it. */
-static void publish_if_late(struct virtio_blk *blk, struct virtio_queue *queue)
+static void publish_if_late(struct blk_queue *bq)
 {
 	uint64_t now = loop_now_ns();
 
-	if (unpublished(queue) <= 1) {
-		blk->batch_start_ns = now;
-	} else if (now - blk->batch_start_ns > BATCH_NS) {
-		publish(blk, queue);
+	if (unpublished(bq) <= 1) {
+		bq->batch_start_ns = now;
+	} else if (now - bq->batch_start_ns > BATCH_NS) {
+		publish(bq);
 	}
 }
 
@@ -100,40 +104,35 @@ static void publish_if_late(struct virtio_blk *blk, struct virtio_queue *queue)
  */
 static void finish(struct slot *slot, uint8_t status, uint64_t filled)
 {
-	struct virtio_blk *blk = slot->blk;
+	struct blk_queue *bq = slot->bq;
 
 	if (slot->status != NULL) {
 		*slot->status = status;
-		guest_memory_mark_dirty(blk->dev.mem, slot->status, 1);
 		if (filled == slot->chain.in_len - 1) {
 			filled++;
 		}
 	}
 	if (status == VIRTIO_BLK_S_IOERR) {
-		count(&blk->metrics.errors, 1);
+		count(&bq->counters.errors, 1);
 	} else if (status == VIRTIO_BLK_S_UNSUPP) {
-		count(&blk->metrics.unsupported, 1);
+		count(&bq->counters.unsupported, 1);
 	}
-	virtqueue_push(&blk->dev.queues[0].ring, &slot->chain, (uint32_t)filled);
-	slot->next_free = blk->free;
-	blk->free = slot;
-	publish_if_late(blk, &blk->dev.queues[0]);
+	virtqueue_push(&bq->queue->ring, &slot->chain, (uint32_t)filled);
+	slot->next_free = bq->free;
+	bq->free = slot;
+	publish_if_late(bq);
 }
 
 static void read_done(struct block_request *req, int result)
 {
 	struct slot *slot = container_of(req, struct slot, req);
-	struct virtio_blk *blk = slot->blk;
+	struct blk_counters *counters = &slot->bq->counters;
 
 	if (result == 0) {
-		count(&blk->metrics.reads, 1);
-		count(&blk->metrics.read_bytes, req->len);
+		count(&counters->reads, 1);
+		count(&counters->read_bytes, req->len);
 		finish(slot, VIRTIO_BLK_S_OK, req->len);
 		return;
-	}
-	/* Any part may have been written, more than the used length says. */
-	for (uint32_t i = 0; i < req->iov_count; i++) {
-		guest_memory_mark_dirty(blk->dev.mem, req->iov[i].iov_base, req->iov[i].iov_len);
 	}
 	finish(slot, VIRTIO_BLK_S_IOERR, MIN(req->transferred, req->len));
 }
@@ -143,8 +142,8 @@ static void write_done(struct block_request *req, int result)
 	struct slot *slot = container_of(req, struct slot, req);
 
 	if (result == 0) {
-		count(&slot->blk->metrics.writes, 1);
-		count(&slot->blk->metrics.written_bytes, req->len);
+		count(&slot->bq->counters.writes, 1);
+		count(&slot->bq->counters.written_bytes, req->len);
 	}
 	finish(slot, result == 0 ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR, 0);
 }
@@ -154,7 +153,7 @@ static void flush_done(struct block_request *req, int result)
 	struct slot *slot = container_of(req, struct slot, req);
 
 	if (result == 0) {
-		count(&slot->blk->metrics.flushes, 1);
+		count(&slot->bq->counters.flushes, 1);
 	}
 	finish(slot, result == 0 ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR, 0);
 }
@@ -192,12 +191,12 @@ static void set_data(struct slot *slot, struct iovec *list, uint32_t entries, ui
 static void start_transfer(struct slot *slot, enum block_op op, uint64_t sector, struct iovec *list,
 			   uint32_t entries, uint64_t offset, uint64_t len)
 {
-	struct virtio_blk *blk = slot->blk;
+	struct block *block = slot->bq->block;
 	struct block_request *req = &slot->req;
 	uint64_t at;
 
 	if (len % BLOCK_SECTOR != 0 || mul_overflow(sector, BLOCK_SECTOR, &at) ||
-	    !range_within(at, len, blk->block->capacity)) {
+	    !range_within(at, len, block->capacity)) {
 		finish(slot, VIRTIO_BLK_S_IOERR, 0);
 		return;
 	}
@@ -205,16 +204,16 @@ static void start_transfer(struct slot *slot, enum block_op op, uint64_t sector,
 	req->op = op;
 	req->offset = at;
 	req->len = len;
-	req->fua = op == BLOCK_WRITE && write_through(blk);
+	req->fua = op == BLOCK_WRITE && write_through(slot->bq->blk);
 	req->done = op == BLOCK_READ ? read_done : write_done;
-	block_submit(blk->block, req);
+	block_submit(block, req);
 }
 
 static void start_flush(struct slot *slot)
 {
 	struct block_request *req = &slot->req;
 
-	if (slot->blk->unsafe) {
+	if (slot->bq->blk->unsafe) {
 		finish(slot, VIRTIO_BLK_S_UNSUPP, 0);
 		return;
 	}
@@ -224,7 +223,7 @@ static void start_flush(struct slot *slot)
 	req->iov_count = 0;
 	req->fua = false;
 	req->done = flush_done;
-	block_submit(slot->blk->block, req);
+	block_submit(slot->bq->block, req);
 }
 
 static void get_id(struct slot *slot)
@@ -232,7 +231,7 @@ static void get_id(struct slot *slot)
 	struct virtqueue_chain *chain = &slot->chain;
 	size_t len = (size_t)MIN(chain->in_len - 1, (uint64_t)BLOCK_SERIAL_SIZE);
 
-	len = iov_write(chain->iov + chain->out_count, chain->in_count, 0, slot->blk->block->serial,
+	len = iov_write(chain->iov + chain->out_count, chain->in_count, 0, slot->bq->block->serial,
 			len);
 	finish(slot, VIRTIO_BLK_S_OK, len);
 }
@@ -248,7 +247,7 @@ static void range_done(struct block_request *req, int result)
 		return;
 	}
 	if (result == 0) {
-		count(&slot->blk->metrics.discards, 1);
+		count(&slot->bq->counters.discards, 1);
 	}
 	finish(slot, result == 0 ? VIRTIO_BLK_S_OK : VIRTIO_BLK_S_IOERR, 0);
 }
@@ -261,11 +260,11 @@ static void submit_range(struct slot *slot)
 	req->offset = le64toh(range->sector) * BLOCK_SECTOR;
 	req->len = (uint64_t)le32toh(range->num_sectors) * BLOCK_SECTOR;
 	req->unmap = (le32toh(range->flags) & VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP) != 0;
-	block_submit(slot->blk->block, req);
+	block_submit(slot->bq->block, req);
 }
 
 /* The status that a range asks for, VIRTIO_BLK_S_OK if it may be carried out. */
-static uint8_t check_range(const struct virtio_blk *blk,
+static uint8_t check_range(const struct block *block,
 			   const struct virtio_blk_discard_write_zeroes *range, bool discard)
 {
 	uint32_t flags = le32toh(range->flags);
@@ -278,7 +277,7 @@ static uint8_t check_range(const struct virtio_blk *blk,
 	}
 	if (sectors > (discard ? DISCARD_SECTORS_MAX : WRITE_ZEROES_SECTORS_MAX) ||
 	    mul_overflow(le64toh(range->sector), BLOCK_SECTOR, &at) ||
-	    !range_within(at, (uint64_t)sectors * BLOCK_SECTOR, blk->block->capacity)) {
+	    !range_within(at, (uint64_t)sectors * BLOCK_SECTOR, block->capacity)) {
 		return VIRTIO_BLK_S_IOERR;
 	}
 	return VIRTIO_BLK_S_OK;
@@ -287,7 +286,8 @@ static uint8_t check_range(const struct virtio_blk *blk,
 /* All ranges are checked before the first is touched; UNSUPP goes before IOERR. */
 static void start_ranges(struct slot *slot, bool discard)
 {
-	struct virtio_blk *blk = slot->blk;
+	struct virtio_blk *blk = slot->bq->blk;
+	struct block *block = slot->bq->block;
 	struct virtqueue_chain *chain = &slot->chain;
 	struct virtio_blk_discard_write_zeroes ranges[VIRTIO_BLK_RANGES_MAX];
 	const size_t header = sizeof(struct virtio_blk_outhdr);
@@ -297,7 +297,7 @@ static void start_ranges(struct slot *slot, bool discard)
 	/* A disk that has replaced another may be able to do less. */
 	if (!virtio_has_feature(&blk->dev,
 				discard ? VIRTIO_BLK_F_DISCARD : VIRTIO_BLK_F_WRITE_ZEROES) ||
-	    !(discard ? blk->block->can_discard : blk->block->can_write_zeroes)) {
+	    !(discard ? block->can_discard : block->can_write_zeroes)) {
 		finish(slot, VIRTIO_BLK_S_UNSUPP, 0);
 		return;
 	}
@@ -309,7 +309,7 @@ static void start_ranges(struct slot *slot, bool discard)
 	slot->range = 0;
 	slot->range_count = (uint16_t)(len / sizeof(ranges[0]));
 	for (uint16_t i = 0; i < slot->range_count && status != VIRTIO_BLK_S_UNSUPP; i++) {
-		uint8_t s = check_range(blk, &ranges[i], discard);
+		uint8_t s = check_range(block, &ranges[i], discard);
 
 		status = s == VIRTIO_BLK_S_OK ? status : s;
 	}
@@ -346,7 +346,7 @@ static void start_request(struct slot *slot)
 		slot->status = (uint8_t *)last->iov_base + last->iov_len - 1;
 	}
 	if (!readable || slot->status == NULL) {
-		count(&slot->blk->metrics.malformed, 1);
+		count(&slot->bq->counters.malformed, 1);
 		finish(slot, VIRTIO_BLK_S_IOERR, 0);
 		return;
 	}
@@ -356,7 +356,7 @@ static void start_request(struct slot *slot)
 			       chain->in_len - 1);
 		break;
 	case VIRTIO_BLK_T_OUT:
-		if (slot->blk->block->read_only) {
+		if (slot->bq->block->read_only) {
 			finish(slot, VIRTIO_BLK_S_IOERR, 0);
 			break;
 		}
@@ -391,20 +391,20 @@ static uint64_t data_bytes(const struct virtqueue_chain *chain)
 }
 
 /* Takes everything that is available and within the limit. */
-static void take_requests(struct virtio_blk *blk, struct virtqueue *ring)
+static void take_requests(struct blk_queue *bq)
 {
-	struct iovec *scratch = blk->slots->scratch;
+	struct iovec *scratch = bq->slots->scratch;
 	struct virtqueue_chain chain;
 
-	while (!queue_limit_stops(&blk->limit) &&
-	       virtqueue_pop(ring, &chain, scratch, VIRTIO_BLK_QUEUE_SIZE) > 0) {
-		struct slot *slot = slot_take(blk);
+	while (!queue_limit_stops(&bq->limit) &&
+	       virtqueue_pop(&bq->queue->ring, &chain, scratch, VIRTIO_BLK_QUEUE_SIZE) > 0) {
+		struct slot *slot = slot_take(bq);
 		size_t entries = (size_t)chain.out_count + chain.in_count;
 
 		slot->chain = chain;
 		slot->chain.iov = entries <= SLOT_IOV ? slot->u.iov : slot_area(slot)->chain;
 		memcpy(slot->chain.iov, scratch, entries * sizeof(*scratch));
-		queue_limit_take(&blk->limit, data_bytes(&chain));
+		queue_limit_take(&bq->limit, data_bytes(&chain));
 		start_request(slot);
 	}
 }
@@ -425,68 +425,72 @@ static bool look(struct virtqueue *ring, uint64_t now_ns, uint64_t end_ns)
  * All that was taken is finished or under way: true if the finished ones shall wait for more, which
  * has come. Never while something is under way, because nobody would see that finish.
  */
-static bool batch_grows(struct virtio_blk *blk, struct virtio_queue *queue)
+static bool batch_grows(struct blk_queue *bq)
 {
-	struct virtqueue *ring = &queue->ring;
-	uint32_t finished = unpublished(queue);
+	struct virtqueue *ring = &bq->queue->ring;
+	uint32_t finished = unpublished(bq);
 	uint64_t now, end;
 
-	if (ring->in_flight_count != 0 || blk->limit.throttled || !blk_batch_open(finished)) {
+	if (ring->in_flight_count != 0 || bq->limit.throttled || !blk_batch_open(finished)) {
 		return false;
 	}
 	if (virtqueue_has_work(ring)) {
 		return true;
 	}
-	if (!blk_batch_look_before(&blk->batch, finished)) {
+	if (!blk_batch_look_before(&bq->batch, finished)) {
 		return false;
 	}
 	now = loop_now_ns();
-	end = MIN(now + BLK_BATCH_LOOK_NS, blk->batch_start_ns + BLK_BATCH_NS);
+	end = MIN(now + BLK_BATCH_LOOK_NS, bq->batch_start_ns + BLK_BATCH_NS);
 	if (now >= end) {
 		return false;
 	}
 	if (look(ring, now, end)) {
 		return true;
 	}
-	blk_batch_vain_before(&blk->batch, finished);
+	blk_batch_vain_before(&bq->batch, finished);
 	return false;
 }
 
 /* Takes and shows one batch; true if the next one has come already. */
-static bool process_batch(struct virtio_blk *blk, struct virtio_queue *queue)
+static bool process_batch(struct blk_queue *bq)
 {
+	struct virtqueue *ring = &bq->queue->ring;
 	uint32_t shown;
 	uint64_t now;
 	bool came;
 
 	do {
-		take_requests(blk, &queue->ring);
-		block_commit(blk->block);
-	} while (batch_grows(blk, queue));
-	shown = unpublished(queue);
-	publish(blk, queue);
-	if (queue->ring.in_flight_count != 0 || blk->limit.throttled ||
-	    !blk_batch_look_after(&blk->batch, shown)) {
+		take_requests(bq);
+		block_commit(bq->block);
+	} while (batch_grows(bq));
+	shown = unpublished(bq);
+	publish(bq);
+	if (ring->in_flight_count != 0 || bq->limit.throttled ||
+	    !blk_batch_look_after(&bq->batch, shown)) {
 		return false;
 	}
 	now = loop_now_ns();
-	came = look(&queue->ring, now, now + BLK_BATCH_LOOK_NS);
-	blk_batch_looked_after(&blk->batch, came);
+	came = look(ring, now, now + BLK_BATCH_LOOK_NS);
+	blk_batch_looked_after(&bq->batch, came);
 	return came;
 }
 
 void blk_process(struct virtio_device *dev, struct virtio_queue *queue)
 {
-	struct virtio_blk *blk = blk_of(dev);
+	struct blk_queue *bq = &blk_of(dev)->queues[queue->index];
 
+	if (bq->held) {
+		return; /* whoever holds it kicks */
+	}
 	virtio_queue_begin(queue);
 	do {
 		uint32_t batches = 1;
 
-		while (process_batch(blk, queue) && batches < BATCHES_MAX) {
+		while (process_batch(bq) && batches < BATCHES_MAX) {
 			batches++;
 		}
-		if (blk->limit.throttled) {
+		if (bq->limit.throttled) {
 			return; /* kicks stay suppressed until the limit's timer */
 		}
 	} while (virtio_queue_more(queue));
@@ -495,49 +499,59 @@ void blk_process(struct virtio_device *dev, struct virtio_queue *queue)
 /* A group of requests has been completed by the loop. */
 static void completed(void *arg)
 {
-	struct virtio_blk *blk = arg;
-	struct virtio_queue *queue = &blk->dev.queues[0];
+	struct blk_queue *bq = arg;
+	struct virtio_device *dev = &bq->blk->dev;
 
-	if ((atomic_load(&blk->dev.status) & VIRTIO_CONFIG_S_NEEDS_RESET) != 0) {
-		publish(blk, queue);
+	if ((atomic_load(&dev->state.status) & VIRTIO_CONFIG_S_NEEDS_RESET) != 0) {
+		publish(bq);
 	} else {
-		blk_process(&blk->dev, queue);
+		blk_process(dev, bq->queue);
 	}
 }
 
 void blk_queue_start(struct virtio_device *dev, struct virtio_queue *queue)
 {
-	struct virtio_blk *blk = blk_of(dev);
+	struct blk_queue *bq = &blk_of(dev)->queues[queue->index];
 	struct error e;
 
-	if (block_attach(blk->block, &queue->worker->loop, completed, blk, &e) < 0) {
+	if (block_attach(bq->block, &queue->worker->loop, completed, bq, &e) < 0) {
 		virtio_needs_reset(dev, e.msg);
 	}
 }
 
 void blk_queue_stop(struct virtio_device *dev, struct virtio_queue *queue)
 {
-	struct virtio_blk *blk = blk_of(dev);
+	struct blk_queue *bq = &blk_of(dev)->queues[queue->index];
 
-	queue_limit_stop(&blk->limit);
-	block_detach(blk->block);
-	publish(blk, queue);
+	queue_limit_stop(&bq->limit);
+	block_detach(bq->block);
+	publish(bq);
 }
 
-int blk_queue_swap(struct virtio_blk *blk, struct virtio_queue *queue, struct block *next,
-		   struct error *e)
+void blk_queue_hold(struct blk_queue *bq)
 {
-	struct loop *loop = &queue->worker->loop;
-	struct error ignored;
-	int r;
+	bq->held = true;
+	if (bq->queue->started) {
+		block_detach(bq->block);
+		publish(bq);
+	}
+}
 
-	block_detach(blk->block);
-	publish(blk, queue);
-	r = block_attach(next, loop, completed, blk, e);
+int blk_queue_use(struct blk_queue *bq, struct block *next, struct error *e)
+{
+	int r = bq->queue->started ? block_attach(next, &bq->queue->worker->loop, completed, bq, e)
+				   : 0;
+
 	if (r == 0) {
-		blk->block = next;
-	} else if (block_attach(blk->block, loop, completed, blk, &ignored) < 0) {
-		virtio_needs_reset(&blk->dev, ignored.msg);
+		bq->block = next;
 	}
 	return r;
+}
+
+void blk_queue_release(struct blk_queue *bq)
+{
+	bq->held = false;
+	if (bq->queue->started) {
+		virtio_queue_process(bq->queue);
+	}
 }

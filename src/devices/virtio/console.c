@@ -38,15 +38,20 @@
 #define DEFAULT_COLS 80
 #define DEFAULT_ROWS 25
 
-struct virtio_console {
-	struct virtio_device dev;
-	struct console_channel *channel; /* borrowed; NULL: none */
+struct virtio_console_state {
 	/* Columns, rows << 16: one word, so that a reader never sees half a change. */
 	_Atomic uint32_t window;
-
-	pthread_mutex_t input_lock;
+	/* Under the input's lock. */
 	uint8_t input[INPUT_SIZE];
 	uint32_t input_head, input_len;
+};
+
+struct virtio_console {
+	struct virtio_device dev;
+	struct virtio_console_state state;
+	struct console_channel *channel; /* borrowed; NULL: none */
+
+	pthread_mutex_t input_lock;
 	bool input_blocked; /* the channel waits for input_ready() */
 
 	pthread_mutex_t output_lock;
@@ -80,7 +85,7 @@ static void output(struct virtio_console *console, const uint8_t *data, size_t l
 static bool input_waits(struct virtio_console *console)
 {
 	SCOPED_LOCK(&console->input_lock);
-	return console->input_len != 0;
+	return console->state.input_len != 0;
 }
 
 /* Moves as much waiting input as fits into the chain's writable part. */
@@ -90,16 +95,17 @@ static size_t input_take(struct virtio_console *console, const struct virtqueue_
 	size_t taken = 0;
 
 	SCOPED_LOCK(&console->input_lock);
-	while (console->input_len != 0) {
-		size_t len = MIN(console->input_len, INPUT_SIZE - console->input_head);
+	while (console->state.input_len != 0) {
+		size_t len = MIN(console->state.input_len, INPUT_SIZE - console->state.input_head);
 		size_t n = iov_write(in, chain->in_count, taken,
-				     console->input + console->input_head, len);
+				     console->state.input + console->state.input_head, len);
 
 		if (n == 0) {
 			break;
 		}
-		console->input_head = (uint32_t)((console->input_head + n) % INPUT_SIZE);
-		console->input_len -= (uint32_t)n;
+		console->state.input_head =
+			(uint32_t)((console->state.input_head + n) % INPUT_SIZE);
+		console->state.input_len -= (uint32_t)n;
 		taken += n;
 	}
 	return taken;
@@ -130,7 +136,7 @@ static void process_rx(struct virtio_console *console, struct virtio_queue *queu
 							     ARRAY_SIZE(console->rx_iov)) > 0) {
 			size_t n = input_take(console, &chain);
 
-			virtqueue_push(&queue->ring, &chain, (uint32_t)n);
+			virtqueue_push_exact(&queue->ring, &chain, (uint32_t)n);
 			count(&console->input_bytes, n);
 			taken |= n != 0;
 		}
@@ -230,7 +236,7 @@ static void console_queue_process(struct virtio_device *dev, struct virtio_queue
 
 static void console_config_read(struct virtio_device *dev, uint32_t offset, void *buf, uint32_t len)
 {
-	uint32_t window = atomic_load(&console_of(dev)->window);
+	uint32_t window = atomic_load(&console_of(dev)->state.window);
 	struct virtio_console_config config = {
 		.cols = htole16((uint16_t)window),
 		.rows = htole16((uint16_t)(window >> 16)),
@@ -267,13 +273,13 @@ static void console_reset(struct virtio_device *dev)
 {
 	struct virtio_console *console = console_of(dev);
 
-	if ((atomic_load(&dev->status) & VIRTIO_CONFIG_S_DRIVER_OK) == 0) {
+	if ((atomic_load(&dev->state.status) & VIRTIO_CONFIG_S_DRIVER_OK) == 0) {
 		return;
 	}
 	{
 		SCOPED_LOCK(&console->input_lock);
-		console->input_head = 0;
-		console->input_len = 0;
+		console->state.input_head = 0;
+		console->state.input_len = 0;
 	}
 	input_invite(console);
 }
@@ -289,38 +295,41 @@ static void console_destroy(struct virtio_device *dev)
 }
 
 static const struct state_field console_fields[] = {
-	STATE_FIELD(1, struct virtio_console, window, 1),
-	STATE_BYTES(2, struct virtio_console, input, 1),
-	STATE_FIELD(3, struct virtio_console, input_head, 1),
-	STATE_FIELD(4, struct virtio_console, input_len, 1),
+	STATE_FIELD(1, struct virtio_console_state, window, 1),
+	STATE_BYTES(2, struct virtio_console_state, input, 1),
+	STATE_FIELD(3, struct virtio_console_state, input_head, 1),
+	STATE_FIELD(4, struct virtio_console_state, input_len, 1),
 };
 
-static int console_validate(const void *object, struct error *e)
+static int console_validate(const void *object, const void *owner, struct error *e)
 {
-	const struct virtio_console *console = object;
+	const struct virtio_console_state *state = object;
 
-	if (console->input_head >= INPUT_SIZE || console->input_len > INPUT_SIZE) {
+	(void)owner;
+	if (state->input_head >= INPUT_SIZE || state->input_len > INPUT_SIZE) {
 		return error_set(e, ERROR_STATE, EINVAL,
 				 "virtio-console: input at %u, %u bytes, is not inside %u",
-				 console->input_head, console->input_len, INPUT_SIZE);
+				 state->input_head, state->input_len, INPUT_SIZE);
 	}
 	return 0;
 }
 
-static const struct state_desc console_state = STATE_DESC(
-	"virtio-console", 1, struct virtio_console, console_fields, .validate = console_validate);
+static const struct state_desc console_state =
+	STATE_DESC_IN(struct virtio_console, state, "virtio-console", 1, console_fields,
+		      .validate = console_validate);
 
-static const uint16_t queue_sizes[VIRTIO_CONSOLE_QUEUES] = { VIRTIO_CONSOLE_QUEUE_SIZE,
-							     VIRTIO_CONSOLE_QUEUE_SIZE };
-static const char *const queue_names[VIRTIO_CONSOLE_QUEUES] = { "console-rx", "console-tx" };
+static const struct virtio_queue_type queues[VIRTIO_CONSOLE_QUEUES] = {
+	{ VIRTIO_CONSOLE_QUEUE_SIZE, "console-rx" },
+	{ VIRTIO_CONSOLE_QUEUE_SIZE, "console-tx" },
+};
 
 /* The workers need no system call of their own: what output() does is declared by the channel. */
 const struct virtio_ops virtio_console_ops = {
 	.name = "virtio-console",
 	.id = VIRTIO_ID_CONSOLE,
-	.queue_count = VIRTIO_CONSOLE_QUEUES,
-	.queue_sizes = queue_sizes,
-	.queue_names = queue_names,
+	.pci_class = 0x078000, /* communication, other */
+	.queue_types = queues,
+	.queue_type_count = VIRTIO_CONSOLE_QUEUES,
 	.state = &console_state,
 	.config_read = console_config_read,
 	.config_write = console_config_write,
@@ -341,10 +350,10 @@ int virtio_console_create(struct virtio_device **ret, const char *name,
 	if (console == NULL) {
 		return error_set_sys(e, ERROR_NO_MEMORY, ENOMEM, "%s", name);
 	}
-	r = virtio_device_init(&console->dev, &virtio_console_ops, name, mem,
-			       FEATURE(VIRTIO_CONSOLE_F_SIZE) |
-				       FEATURE(VIRTIO_CONSOLE_F_EMERG_WRITE),
-			       sizeof(struct virtio_console_config), workers, e);
+	r = virtio_device_init(
+		&console->dev, &virtio_console_ops, name, mem,
+		FEATURE(VIRTIO_CONSOLE_F_SIZE) | FEATURE(VIRTIO_CONSOLE_F_EMERG_WRITE),
+		sizeof(struct virtio_console_config), VIRTIO_CONSOLE_QUEUES, workers, e);
 	if (r < 0) {
 		free(console);
 		return r;
@@ -352,7 +361,7 @@ int virtio_console_create(struct virtio_device **ret, const char *name,
 	(void)pthread_mutex_init(&console->input_lock, NULL);
 	(void)pthread_mutex_init(&console->output_lock, NULL);
 	console->channel = channel;
-	atomic_store(&console->window, DEFAULT_COLS | (uint32_t)DEFAULT_ROWS << 16);
+	atomic_store(&console->state.window, DEFAULT_COLS | (uint32_t)DEFAULT_ROWS << 16);
 	*ret = &console->dev;
 	return 0;
 }
@@ -364,13 +373,14 @@ size_t virtio_console_input(struct virtio_device *dev, const uint8_t *data, size
 
 	{
 		SCOPED_LOCK(&console->input_lock);
-		while (taken < len && console->input_len < INPUT_SIZE) {
-			uint32_t tail = (console->input_head + console->input_len) % INPUT_SIZE;
-			size_t n = MIN(INPUT_SIZE - console->input_len, INPUT_SIZE - tail);
+		while (taken < len && console->state.input_len < INPUT_SIZE) {
+			uint32_t tail =
+				(console->state.input_head + console->state.input_len) % INPUT_SIZE;
+			size_t n = MIN(INPUT_SIZE - console->state.input_len, INPUT_SIZE - tail);
 
 			n = MIN(n, len - taken);
-			memcpy(console->input + tail, data + taken, n);
-			console->input_len += (uint32_t)n;
+			memcpy(console->state.input + tail, data + taken, n);
+			console->state.input_len += (uint32_t)n;
 			taken += n;
 		}
 		console->input_blocked = taken < len;
@@ -393,8 +403,8 @@ void virtio_console_resize(struct virtio_device *dev, uint16_t cols, uint16_t ro
 	uint32_t window = cols | (uint32_t)rows << 16;
 
 	SCOPED_LOCK(&dev->lock);
-	if (atomic_exchange(&console->window, window) != window &&
-	    (dev->features == 0 || virtio_has_feature(dev, VIRTIO_CONSOLE_F_SIZE))) {
+	if (atomic_exchange(&console->state.window, window) != window &&
+	    (dev->state.features == 0 || virtio_has_feature(dev, VIRTIO_CONSOLE_F_SIZE))) {
 		virtio_config_changed(dev);
 	}
 }

@@ -19,6 +19,7 @@
 
 struct virtio_entropy {
 	struct virtio_device dev;
+	struct shared_rate rate;
 	struct queue_limit limit;
 	_Atomic uint64_t requests, bytes; /* the worker writes */
 };
@@ -74,7 +75,7 @@ static void entropy_process(struct virtio_device *dev, struct virtio_queue *queu
 			count(&entropy->requests, 1);
 			count(&entropy->bytes, written);
 			queue_limit_take(&entropy->limit, written);
-			virtqueue_push(&queue->ring, &chain, written);
+			virtqueue_push_exact(&queue->ring, &chain, written);
 		}
 		if (entropy->limit.throttled) {
 			virtio_queue_publish(queue);
@@ -94,19 +95,18 @@ static void entropy_destroy(struct virtio_device *dev)
 	struct virtio_entropy *entropy = entropy_of(dev);
 
 	virtio_device_finish(dev);
+	shared_rate_finish(&entropy->rate);
 	free(entropy);
 }
 
-static const uint16_t entropy_queue_sizes[] = { VIRTIO_ENTROPY_QUEUE_SIZE };
-static const char *const entropy_queue_names[] = { "rng" };
+static const struct virtio_queue_type entropy_queues[] = { { VIRTIO_ENTROPY_QUEUE_SIZE, "rng" } };
 static const struct syscall_rule entropy_rules[] = { SYSCALL("getrandom") };
 
 const struct virtio_ops virtio_entropy_ops = {
 	.name = "virtio-rng",
 	.id = VIRTIO_ID_RNG,
-	.queue_count = ARRAY_SIZE(entropy_queue_sizes),
-	.queue_sizes = entropy_queue_sizes,
-	.queue_names = entropy_queue_names,
+	.queue_types = entropy_queues,
+	.queue_type_count = ARRAY_SIZE(entropy_queues),
 	.syscalls = SYSCALL_LIST(entropy_rules),
 	.queue_process = entropy_process,
 	.queue_stop = entropy_queue_stop,
@@ -122,20 +122,20 @@ int virtio_entropy_create(struct virtio_device **ret, const char *name, struct g
 	if (entropy == NULL) {
 		return error_set_sys(e, ERROR_NO_MEMORY, ENOMEM, "virtio-rng '%s'", name);
 	}
-	r = virtio_device_init(&entropy->dev, &virtio_entropy_ops, name, mem, 0, 0, workers, e);
+	r = virtio_device_init(&entropy->dev, &virtio_entropy_ops, name, mem, 0, 0, 1, workers, e);
 	if (r < 0) {
 		free(entropy);
 		return r;
 	}
-	queue_limit_init(&entropy->limit, &entropy->dev.queues[0],
-			 &(struct rate_limit_config){ 0 });
+	shared_rate_init(&entropy->rate);
+	queue_limit_init(&entropy->limit, &entropy->rate, &entropy->dev.queues[0]);
 	*ret = &entropy->dev;
 	return 0;
 }
 
 void virtio_entropy_init_limit(struct virtio_device *dev, const struct rate_limit_config *config)
 {
-	queue_limit_init(&entropy_of(dev)->limit, &dev->queues[0], config);
+	shared_rate_change(&entropy_of(dev)->rate, config);
 }
 
 void virtio_entropy_read_counters(const struct virtio_device *dev,

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The virtio-net device, shared by net.c (the device), net_rx.c and net_tx.c (its queues). */
+/* The virtio-net device, shared by net.c (the device), net_rx.c, net_tx.c, net_ctrl.c (its queues) and
+ * net_announce.c. */
 #ifndef VMM_NET_DEVICE_H
 #define VMM_NET_DEVICE_H
 
@@ -22,16 +23,20 @@ struct net_counters {
 };
 
 /*
- * Receive worker only. Chains are popped ahead and kept in order, so that a frame of any length is
+ * Receive worker only, but for `run`. Chains are popped ahead and kept in order, so that a frame of any length is
  * read straight into them; iov [iov_first, iov_end) is their flat list, `capacity` its bytes. What
  * does not fit goes to `spill` and waits as `pending` frame until the driver has given more.
  * Stopping the queue puts the chains back.
  */
 struct net_rx {
+	/* Held while frames are moved: who has taken the pair out of use takes it once, and knows
+	 * that none is given to the driver any more. */
+	pthread_mutex_t run;
 	struct loop_source source; /* the back end: a frame waits */
 	struct loop_timer timer;   /* a pending frame has waited long enough */
 	struct queue_limit limit;  /* of frames read from the back end */
 	bool held;		   /* by the limit: the back end is not polled */
+	bool off;		   /* not one of the pairs in use: the back end is not polled */
 	bool mergeable;
 	uint32_t offloads; /* NETDEV_OFFLOAD_* that the driver can take */
 	uint32_t mtu;	   /* negotiated; 0: none */
@@ -61,16 +66,45 @@ struct net_tx {
 	struct iovec iov[1 + VIRTIO_NET_QUEUE_SIZE]; /* the first is for the header */
 };
 
-struct virtio_net {
-	struct virtio_device dev;
-	struct netdev *netdev; /* owned */
-	uint8_t mac[NETDEV_MAC_SIZE];
-	uint16_t mtu;
-	_Atomic bool link_up;
-	_Atomic bool gone; /* the back end will not come back */
+/* A receive and a transmit queue, and what is behind them. */
+struct net_pair {
+	struct virtio_net *net;
+	struct netdev *netdev; /* the device's, or the next in its chain */
+	struct virtio_queue *rx_queue, *tx_queue;
 	struct net_counters counters;
 	struct net_tx tx;
 	struct net_rx rx;
+};
+
+/* Commands a second. */
+#define NET_CTRL_RATE 64
+
+/* Control worker only. */
+struct net_ctrl {
+	struct shared_rate rate;
+	struct queue_limit limit;
+	struct iovec iov[VIRTIO_NET_QUEUE_SIZE];
+};
+
+struct virtio_net_state {
+	uint8_t mac[NETDEV_MAC_SIZE];
+	uint16_t mtu;
+	_Atomic uint16_t active_pairs; /* in use, from the first on; 1 after a reset */
+	_Atomic bool link_up;
+	_Atomic bool
+		announce; /* VIRTIO_NET_S_ANNOUNCE; cleared by the driver's answer and by a reset */
+	bool announce_offered; /* GUEST_ANNOUNCE is among the features */
+};
+
+struct virtio_net {
+	struct virtio_device dev;
+	struct virtio_net_state state;
+	struct netdev *netdev; /* owned: of the first pair, with those of the others */
+	_Atomic bool gone;     /* the back end will not come back */
+	struct shared_rate rx_rate, tx_rate;
+	struct net_ctrl ctrl;
+	uint32_t pair_count;
+	struct net_pair pairs[];
 };
 
 static inline struct virtio_net *net_of(struct virtio_device *dev)
@@ -81,7 +115,7 @@ static inline struct virtio_net *net_of(struct virtio_device *dev)
 /* Nothing happens until the driver resets the device. */
 static inline bool net_broken(struct virtio_net *net)
 {
-	return (atomic_load(&net->dev.status) & VIRTIO_CONFIG_S_NEEDS_RESET) != 0;
+	return (atomic_load(&net->dev.state.status) & VIRTIO_CONFIG_S_NEEDS_RESET) != 0;
 }
 
 /* Each counter has one writer. */
@@ -91,7 +125,13 @@ static inline void net_count(_Atomic uint64_t *counter, uint64_t n)
 			      memory_order_relaxed);
 }
 
-/* Either worker. */
+/* One of those in use? */
+static inline bool net_pair_active(const struct net_pair *pair)
+{
+	return pair - pair->net->pairs < atomic_load(&pair->net->state.active_pairs);
+}
+
+/* Any worker. */
 void net_set_link(struct virtio_net *net, bool up);
 void net_set_gone(struct virtio_net *net);
 /* NETDEV_OFFLOAD_* of the bits for one direction. */
@@ -114,11 +154,22 @@ struct iovec *net_split_header(struct iovec *list, uint32_t *count, void *header
 			       struct net_split *saved);
 void net_unsplit(const struct net_split *saved);
 
-void net_rx_start(struct virtio_net *net, struct virtio_queue *queue);
-void net_rx_process(struct virtio_net *net, struct virtio_queue *queue);
-void net_rx_stop(struct virtio_net *net, struct virtio_queue *queue);
-void net_tx_start(struct virtio_net *net, struct virtio_queue *queue);
-void net_tx_process(struct virtio_net *net, struct virtio_queue *queue);
-void net_tx_stop(struct virtio_net *net, struct virtio_queue *queue);
+void net_rx_start(struct net_pair *pair);
+void net_rx_process(struct net_pair *pair);
+void net_rx_stop(struct net_pair *pair);
+void net_tx_start(struct net_pair *pair);
+void net_tx_process(struct net_pair *pair);
+void net_tx_stop(struct net_pair *pair);
+void net_ctrl_process(struct virtio_net *net, struct virtio_queue *queue);
+void net_ctrl_stop(struct virtio_net *net);
+/*
+ * Makes the back end give frames to the first `count` queues and no others. The worker of the control
+ * queue, or one that knows that it does not run. On failure those that were given frames are.
+ */
+int net_attach_pairs(struct virtio_net *net, uint32_t count);
+/* Control worker, or with queues stopped: the driver has announced itself, or nobody is asked to. */
+void net_clear_announce(struct virtio_net *net);
+/* After a load: GUEST_ANNOUNCE is among the features offered if what was loaded says so. */
+void net_offer_announce(struct virtio_net *net);
 
 #endif

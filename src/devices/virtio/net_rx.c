@@ -14,7 +14,11 @@
  * from the back end into a buffer of our own, is checked and cut down to what the driver has
  * accepted, and only then written to the guest.
  *
- * Receive worker only, no lock. Guest-controlled: the chains. Back end: frames and headers. Chains
+ * With several pairs the back end spreads flows over those in use. The others are not polled, and
+ * once the driver has been told that a pair is out of use, none of its buffers is: `run` is held
+ * while frames move.
+ *
+ * Receive worker only, but for that lock. Guest-controlled: the chains. Back end: frames and headers. Chains
  * taken ahead go back into the ring, and a waiting frame is lost, when the queue stops: nothing is
  * in flight then.
  */
@@ -22,6 +26,7 @@
 #include <string.h>
 
 #include "net_device.h"
+#include "vmm/cleanup.h"
 #include "vmm/iov.h"
 #include "vmm/log.h"
 
@@ -75,29 +80,29 @@ static void stash_compact(struct net_rx *rx)
 static bool stash_has_room(const struct net_rx *rx, const struct virtqueue *ring)
 {
 	return rx->chain_end < ARRAY_SIZE(rx->chains) &&
-	       ARRAY_SIZE(rx->iov) - 1 - rx->iov_end >= ring->size;
+	       ARRAY_SIZE(rx->iov) - 1 - rx->iov_end >= ring->state.size;
 }
 
 /* Takes chains until `need` bytes are at hand or there are no more. False if the driver broke the
  * ring. */
-static bool stash_fill(struct virtio_net *net, struct virtio_queue *queue, uint64_t need)
+static bool stash_fill(struct net_pair *pair, uint64_t need)
 {
-	struct net_rx *rx = &net->rx;
+	struct net_rx *rx = &pair->rx;
 
 	rx->full = false;
 	while (rx->capacity < need && (rx->mergeable || rx->chain_first == rx->chain_end)) {
 		struct virtqueue_chain *chain;
 		int r;
 
-		if (!stash_has_room(rx, &queue->ring)) {
+		if (!stash_has_room(rx, &pair->rx_queue->ring)) {
 			stash_compact(rx);
-			if (!stash_has_room(rx, &queue->ring)) {
+			if (!stash_has_room(rx, &pair->rx_queue->ring)) {
 				rx->full = true;
 				return true;
 			}
 		}
 		chain = &rx->chains[rx->chain_end];
-		r = virtqueue_pop(&queue->ring, chain, rx->iov + rx->iov_end,
+		r = virtqueue_pop(&pair->rx_queue->ring, chain, rx->iov + rx->iov_end,
 				  ARRAY_SIZE(rx->iov) - 1 - rx->iov_end);
 		if (r <= 0) {
 			return r == 0;
@@ -109,12 +114,12 @@ static bool stash_fill(struct virtio_net *net, struct virtio_queue *queue, uint6
 			 * back would give this one a second time and lose one of them.
 			 */
 			if (rx->chain_first != rx->chain_end) {
-				virtqueue_unpop(&queue->ring, chain);
+				virtqueue_unpop(&pair->rx_queue->ring, chain);
 				rx->full = true;
 				return true;
 			}
-			virtqueue_push(&queue->ring, chain, 0);
-			net_count(&net->counters.rx_invalid, 1);
+			virtqueue_push(&pair->rx_queue->ring, chain, 0);
+			net_count(&pair->counters.rx_invalid, 1);
 			continue;
 		}
 		/* Readable parts mean nothing here. */
@@ -129,10 +134,19 @@ static bool stash_fill(struct virtio_net *net, struct virtio_queue *queue, uint6
 	return true;
 }
 
-/* Reads a frame to where it belongs, header to rx->header. */
-static ssize_t read_frame(struct virtio_net *net)
+/* How many bytes of the chains a read may have written, the header's place included. */
+static uint64_t touched_by(ssize_t result)
 {
-	struct net_rx *rx = &net->rx;
+	if (result == -EAGAIN) {
+		return 0;
+	}
+	return result < 0 ? UINT64_MAX : (uint64_t)result;
+}
+
+/* Reads a frame to where it belongs, header to rx->header. */
+static ssize_t read_frame(struct net_pair *pair)
+{
+	struct net_rx *rx = &pair->rx;
 	uint32_t count = rx->iov_end - rx->iov_first;
 	struct net_split saved;
 	struct iovec *list;
@@ -141,8 +155,11 @@ static ssize_t read_frame(struct virtio_net *net)
 	rx->iov[rx->iov_end] =
 		(struct iovec){ .iov_base = rx->spill, .iov_len = sizeof(rx->spill) };
 	list = net_split_header(rx->iov + rx->iov_first, &count, &rx->header, &saved);
-	n = net->netdev->ops->receive(net->netdev, list, (int)count + 1);
+	n = pair->netdev->ops->receive(pair->netdev, list, (int)count + 1);
 	net_unsplit(&saved);
+	/* Whatever becomes of the frame, and of the chains. */
+	guest_memory_written_list(pair->net->dev.mem, rx->iov + rx->iov_first,
+				  rx->iov_end - rx->iov_first, touched_by(n));
 	rx->direct = (uint32_t)MIN(MAX(rx->capacity, (uint64_t)NETDEV_HEADER_SIZE),
 				   (uint64_t)NETDEV_HEADER_SIZE + NETDEV_FRAME_MAX);
 	return n;
@@ -166,9 +183,9 @@ static uint32_t vlan_tags(const struct net_rx *rx)
 }
 
 /* Whether the driver can be given this frame; makes its header fit what the driver has accepted. */
-static bool frame_valid(struct virtio_net *net, size_t size)
+static bool frame_valid(struct net_pair *pair, size_t size)
 {
-	struct net_rx *rx = &net->rx;
+	struct net_rx *rx = &pair->rx;
 	struct virtio_net_hdr_v1 *header = &rx->header;
 	size_t len;
 
@@ -190,9 +207,9 @@ static bool frame_valid(struct virtio_net *net, size_t size)
 }
 
 /* The waiting frame fills the first chains: header, what spilled, and back to the driver. */
-static void deliver(struct virtio_net *net, struct virtio_queue *queue)
+static void deliver(struct net_pair *pair)
 {
-	struct net_rx *rx = &net->rx;
+	struct net_rx *rx = &pair->rx;
 	const struct iovec *list = rx->iov + rx->iov_first;
 	uint32_t count = rx->iov_end - rx->iov_first;
 	uint64_t left = rx->pending;
@@ -210,7 +227,7 @@ static void deliver(struct virtio_net *net, struct virtio_queue *queue)
 		const struct virtqueue_chain *chain = &rx->chains[rx->chain_first];
 		uint32_t written = (uint32_t)MIN(left, chain->in_len);
 
-		virtqueue_push(&queue->ring, chain, written);
+		virtqueue_push_exact(&pair->rx_queue->ring, chain, written);
 		left -= written;
 		rx->capacity -= chain->in_len;
 		rx->iov_first += chain->in_count;
@@ -219,148 +236,198 @@ static void deliver(struct virtio_net *net, struct virtio_queue *queue)
 	if (rx->chain_first == rx->chain_end) {
 		stash_clear(rx);
 	}
-	net_count(&net->counters.rx_frames, 1);
-	net_count(&net->counters.rx_bytes, rx->pending - NETDEV_HEADER_SIZE);
+	net_count(&pair->counters.rx_frames, 1);
+	net_count(&pair->counters.rx_bytes, rx->pending - NETDEV_HEADER_SIZE);
 	rx->pending = 0;
 }
 
 /* No buffers: true if the driver has added some meanwhile, else its kick is waited for. */
-static bool buffers_came(struct net_rx *rx, struct virtio_queue *queue)
+static bool buffers_came(struct net_pair *pair)
 {
-	virtqueue_suppress_kicks(&queue->ring, false);
-	if (virtqueue_has_work(&queue->ring)) {
-		virtqueue_suppress_kicks(&queue->ring, true);
+	struct net_rx *rx = &pair->rx;
+
+	virtqueue_suppress_kicks(&pair->rx_queue->ring, false);
+	if (virtqueue_has_work(&pair->rx_queue->ring)) {
+		virtqueue_suppress_kicks(&pair->rx_queue->ring, true);
 		return true;
 	}
 	rx->waiting = true;
 	return false;
 }
 
-static void receive_failed(struct virtio_net *net, ssize_t r)
+static void receive_failed(struct net_pair *pair, ssize_t r)
 {
 	if (r == -EAGAIN) {
 		return;
 	}
-	if (r == -ENODEV || ++net->rx.failures >= RX_FAILURES_MAX) {
-		net_set_gone(net);
+	if (r == -ENODEV || ++pair->rx.failures >= RX_FAILURES_MAX) {
+		net_set_gone(pair->net);
 		return;
 	}
-	net_count(&net->counters.rx_errors, 1);
+	net_count(&pair->counters.rx_errors, 1);
 }
 
 /* One frame, one step nearer to it, or false: nothing more can be done now. */
-static bool rx_step(struct virtio_net *net, struct virtio_queue *queue)
+static bool rx_step(struct net_pair *pair)
 {
-	struct net_rx *rx = &net->rx;
+	struct net_rx *rx = &pair->rx;
 
-	if (!stash_fill(net, queue, MAX(rx->want, rx->pending))) {
+	if (!stash_fill(pair, MAX(rx->want, rx->pending))) {
 		return false;
 	}
 	if (rx->pending == 0) {
 		ssize_t n;
 
 		if (rx->chain_first == rx->chain_end) {
-			return buffers_came(rx, queue);
+			return buffers_came(pair);
 		}
 		if (queue_limit_stops(&rx->limit)) {
 			rx->held = true;
 			return false;
 		}
-		n = read_frame(net);
+		n = read_frame(pair);
 		if (n < 0) {
-			receive_failed(net, n);
+			receive_failed(pair, n);
 			return false;
 		}
 		rx->failures = 0;
 		queue_limit_take(&rx->limit, (uint64_t)n);
-		if (!frame_valid(net, (size_t)n)) {
-			net_count(&net->counters.rx_invalid, 1);
+		if (!frame_valid(pair, (size_t)n)) {
+			net_count(&pair->counters.rx_invalid, 1);
 			return true;
 		}
 		rx->pending = (uint32_t)n;
 	}
 	if (rx->pending <= rx->capacity) {
-		deliver(net, queue);
+		deliver(pair);
 		return true;
 	}
 	if (!rx->mergeable || rx->full) {
-		net_count(&net->counters.rx_no_room, 1);
+		net_count(&pair->counters.rx_no_room, 1);
 		rx->pending = 0;
 		return true;
 	}
-	return buffers_came(rx, queue);
+	return buffers_came(pair);
 }
 
 static void pending_expired(struct loop_timer *timer);
 
-static void rx_run(struct virtio_net *net, struct virtio_queue *queue)
+/* A frame that waits for buffers is not given to the driver any more. */
+static void drop_pending(struct net_pair *pair)
 {
-	struct net_rx *rx = &net->rx;
+	if (pair->rx.pending != 0) {
+		net_count(&pair->counters.rx_no_room, 1);
+		pair->rx.pending = 0;
+	}
+}
+
+static void move_frames(struct net_pair *pair)
+{
+	struct net_rx *rx = &pair->rx;
+
+	SCOPED_LOCK(&rx->run);
+	rx->off = !net_pair_active(pair);
+	if (rx->off) {
+		drop_pending(pair);
+		return;
+	}
+	virtqueue_suppress_kicks(&pair->rx_queue->ring, true);
+	for (uint32_t i = 0; i < RX_BATCH && !net_broken(pair->net); i++) {
+		if (!rx_step(pair)) {
+			break;
+		}
+	}
+	virtio_queue_publish(pair->rx_queue);
+	if (pair->rx_queue->ring.state.broken) {
+		virtio_needs_reset(&pair->net->dev, "the driver broke the receive queue");
+	}
+}
+
+static void rx_run(struct net_pair *pair)
+{
+	struct net_rx *rx = &pair->rx;
+	bool poll;
 
 	rx->waiting = false;
 	rx->held = false;
 	loop_timer_cancel(&rx->timer);
-	virtqueue_suppress_kicks(&queue->ring, true);
-	for (uint32_t i = 0; i < RX_BATCH && !net_broken(net); i++) {
-		if (!rx_step(net, queue)) {
-			break;
-		}
-	}
-	virtio_queue_publish(queue);
-	if (queue->ring.broken) {
-		virtio_needs_reset(&net->dev, "the driver broke the receive queue");
-	}
-	if (atomic_load(&net->gone) || net_broken(net)) {
+	move_frames(pair);
+	if (atomic_load(&pair->net->gone) || net_broken(pair->net)) {
 		loop_source_remove(&rx->source);
 		return;
 	}
 	if (rx->waiting && rx->pending != 0) {
-		loop_timer_set(&queue->worker->loop, &rx->timer, RX_PENDING_NS, pending_expired);
+		loop_timer_set(&pair->rx_queue->worker->loop, &rx->timer, RX_PENDING_NS,
+			       pending_expired);
 	}
-	if (loop_source_modify(&rx->source, rx->waiting || rx->held ? 0 : EPOLLIN) < 0) {
-		net_set_gone(net);
+	poll = !rx->waiting && !rx->held && !rx->off;
+	if (loop_source_modify(&rx->source, poll ? EPOLLIN : 0) < 0) {
+		net_set_gone(pair->net);
 	}
 }
 
 /* The driver had its time and still has no room for the frame. */
 static void pending_expired(struct loop_timer *timer)
 {
-	struct virtio_net *net = container_of(timer, struct virtio_net, rx.timer);
+	struct net_pair *pair = container_of(timer, struct net_pair, rx.timer);
 
-	net_count(&net->counters.rx_no_room, 1);
-	net->rx.pending = 0;
-	rx_run(net, &net->dev.queues[VIRTIO_NET_QUEUE_RX]);
+	drop_pending(pair);
+	rx_run(pair);
 }
 
 static void rx_ready(struct loop_source *source, uint32_t events)
 {
-	struct virtio_net *net = container_of(source, struct virtio_net, rx.source);
+	struct net_pair *pair = container_of(source, struct net_pair, rx.source);
 
 	/* An error that reading does not take away, as of a deleted tap. */
-	if ((events & EPOLLIN) == 0 && ++net->rx.failures >= RX_FAILURES_MAX) {
-		net_set_gone(net);
+	if ((events & EPOLLIN) == 0 && ++pair->rx.failures >= RX_FAILURES_MAX) {
+		net_set_gone(pair->net);
 	}
-	rx_run(net, &net->dev.queues[VIRTIO_NET_QUEUE_RX]);
+	rx_run(pair);
 }
 
-void net_rx_process(struct virtio_net *net, struct virtio_queue *queue)
+void net_rx_process(struct net_pair *pair)
 {
 	/* Buffers are taken when frames come; a kick matters only while they are missing. The end of
-	 * a delay by the limit comes this way, too. */
-	if (net->rx.waiting || (net->rx.held && !net->rx.limit.throttled)) {
-		rx_run(net, queue);
+	 * a delay by the limit comes this way, too, and so does the news that the pair is in use. */
+	if (pair->rx.waiting || pair->rx.off || (pair->rx.held && !pair->rx.limit.throttled)) {
+		rx_run(pair);
 	}
 }
 
-void net_rx_start(struct virtio_net *net, struct virtio_queue *queue)
+/* The first pair's worker speaks for all of them: these are settings of the interface. False: it is
+ * gone. */
+static bool prepare_backend(struct net_pair *pair)
 {
-	struct net_rx *rx = &net->rx;
-	uint64_t features = net->dev.features;
+	struct virtio_net *net = pair->net;
 	struct error e = { 0 };
-	int r;
+	int r = net_attach_pairs(net, atomic_load(&net->state.active_pairs));
+
+	if (r == 0) {
+		r = netdev_set_offloads(pair->netdev, pair->rx.offloads);
+	}
+	if (r == -ENODEV) {
+		net_set_gone(net);
+		return false;
+	}
+	if (r < 0) {
+		/* Frames that ask for more than was set are dropped one by one. */
+		(void)error_set_sys(&e, ERROR_NET, -r, "%s: '%s' cannot be set up", net->dev.name,
+				    pair->netdev->name);
+		log_guest(LOG_WARN, "%s", e.msg);
+	}
+	return true;
+}
+
+void net_rx_start(struct net_pair *pair)
+{
+	struct virtio_net *net = pair->net;
+	struct net_rx *rx = &pair->rx;
+	uint64_t features = net->dev.state.features;
+	struct error e = { 0 };
 
 	rx->mergeable = virtio_has_feature(&net->dev, VIRTIO_NET_F_MRG_RXBUF);
-	rx->mtu = virtio_has_feature(&net->dev, VIRTIO_NET_F_MTU) ? net->mtu : 0;
+	rx->mtu = virtio_has_feature(&net->dev, VIRTIO_NET_F_MTU) ? net->state.mtu : 0;
 	rx->offloads = net_offloads(features, VIRTIO_NET_F_GUEST_CSUM, VIRTIO_NET_F_GUEST_TSO4,
 				    VIRTIO_NET_F_GUEST_TSO6, VIRTIO_NET_F_GUEST_ECN);
 	rx->want = NETDEV_HEADER_SIZE +
@@ -369,45 +436,33 @@ void net_rx_start(struct virtio_net *net, struct virtio_queue *queue)
 			    : RX_FRAME_USUAL);
 	rx->waiting = false;
 	rx->held = false;
+	rx->off = !net_pair_active(pair);
 	rx->failures = 0;
 	rx->pending = 0;
 	stash_clear(rx);
-	virtqueue_suppress_kicks(&queue->ring, true);
-	if (atomic_load(&net->gone)) {
+	virtqueue_suppress_kicks(&pair->rx_queue->ring, true);
+	if (atomic_load(&net->gone) || (pair == net->pairs && !prepare_backend(pair))) {
 		return;
 	}
-	r = netdev_set_offloads(net->netdev, rx->offloads);
-	if (r == -ENODEV) {
-		net_set_gone(net);
-		return;
-	}
-	if (r < 0) {
-		/* Frames that ask for more than was set are dropped one by one. */
-		(void)error_set_sys(&e, ERROR_NET, -r, "%s: offloads of '%s' cannot be set",
-				    net->dev.name, net->netdev->name);
-		log_guest(LOG_WARN, "%s", e.msg);
-	}
-	if (loop_source_add(&queue->worker->loop, &rx->source, net->netdev->fd, EPOLLIN, rx_ready,
-			    &e) < 0) {
+	if (loop_source_add(&pair->rx_queue->worker->loop, &rx->source, pair->netdev->fd,
+			    rx->off ? 0 : EPOLLIN, rx_ready, &e) < 0) {
 		virtio_needs_reset(&net->dev, e.msg);
 	}
 }
 
-void net_rx_stop(struct virtio_net *net, struct virtio_queue *queue)
+void net_rx_stop(struct net_pair *pair)
 {
-	struct net_rx *rx = &net->rx;
+	struct net_rx *rx = &pair->rx;
 
 	queue_limit_stop(&rx->limit);
 	loop_source_remove(&rx->source);
 	loop_timer_cancel(&rx->timer);
-	if (rx->pending != 0) {
-		net_count(&net->counters.rx_no_room, 1);
-		rx->pending = 0;
-	}
+	drop_pending(pair);
 	while (rx->chain_end > rx->chain_first) {
-		virtqueue_unpop(&queue->ring, &rx->chains[--rx->chain_end]);
+		virtqueue_unpop(&pair->rx_queue->ring, &rx->chains[--rx->chain_end]);
 	}
 	stash_clear(rx);
 	rx->waiting = false;
 	rx->held = false;
+	rx->off = false;
 }

@@ -21,17 +21,17 @@
  * sent. */
 #define TX_BATCH 32
 
-static void wait_writable(struct virtio_net *net)
+static void wait_writable(struct net_pair *pair)
 {
-	if (loop_source_modify(&net->tx.source, EPOLLOUT) < 0) {
+	if (loop_source_modify(&pair->tx.source, EPOLLOUT) < 0) {
 		/* Not to be waited for: frames are dropped from here on. */
-		net_set_gone(net);
+		net_set_gone(pair->net);
 	}
 }
 
-static bool frame_valid(struct virtio_net *net, const struct virtqueue_chain *chain)
+static bool frame_valid(struct net_pair *pair, const struct virtqueue_chain *chain)
 {
-	struct virtio_net_hdr_v1 *header = &net->tx.header;
+	struct virtio_net_hdr_v1 *header = &pair->tx.header;
 
 	if (chain->out_len < NETDEV_HEADER_SIZE + NETDEV_FRAME_MIN ||
 	    chain->out_len > NETDEV_HEADER_SIZE + NETDEV_FRAME_MAX) {
@@ -42,68 +42,69 @@ static bool frame_valid(struct virtio_net *net, const struct virtqueue_chain *ch
 	}
 	header->flags &= VIRTIO_NET_HDR_F_NEEDS_CSUM;
 	header->num_buffers = 0;
-	return net_check_header(header, chain->out_len - NETDEV_HEADER_SIZE, net->tx.offloads);
+	return net_check_header(header, chain->out_len - NETDEV_HEADER_SIZE, pair->tx.offloads);
 }
 
 /* False if the back end is full: the chain is still to be sent. Otherwise it is done with, sent or
  * not. */
-static bool send_frame(struct virtio_net *net, const struct virtqueue_chain *chain)
+static bool send_frame(struct net_pair *pair, const struct virtqueue_chain *chain)
 {
-	struct net_tx *tx = &net->tx;
+	struct net_tx *tx = &pair->tx;
 	uint32_t count = chain->out_count;
 	struct iovec *list;
 	int r;
 
-	if (!frame_valid(net, chain)) {
-		net_count(&net->counters.tx_invalid, 1);
+	if (!frame_valid(pair, chain)) {
+		net_count(&pair->counters.tx_invalid, 1);
 		return true;
 	}
 	list = net_split_header(chain->iov, &count, &tx->header, NULL);
-	r = atomic_load_explicit(&net->gone, memory_order_relaxed)
+	r = atomic_load_explicit(&pair->net->gone, memory_order_relaxed)
 		    ? -ENODEV
-		    : net->netdev->ops->send(net->netdev, list, (int)count);
+		    : pair->netdev->ops->send(pair->netdev, list, (int)count);
 	switch (r) {
 	case 0:
-		net_count(&net->counters.tx_frames, 1);
-		net_count(&net->counters.tx_bytes, chain->out_len - NETDEV_HEADER_SIZE);
+		net_count(&pair->counters.tx_frames, 1);
+		net_count(&pair->counters.tx_bytes, chain->out_len - NETDEV_HEADER_SIZE);
 		return true;
 	case -EAGAIN:
-		wait_writable(net);
-		if (atomic_load(&net->gone)) {
+		wait_writable(pair);
+		if (atomic_load(&pair->net->gone)) {
 			break;
 		}
-		net_count(&net->counters.tx_waits, 1);
+		net_count(&pair->counters.tx_waits, 1);
 		tx->waiting = true;
 		return false;
 	case -ENETDOWN:
-		wait_writable(net);
-		net_set_link(net, false);
+		wait_writable(pair);
+		net_set_link(pair->net, false);
 		break;
 	case -ENODEV:
-		net_set_gone(net);
+		net_set_gone(pair->net);
 		break;
 	default:
 		break;
 	}
-	net_count(&net->counters.tx_errors, 1);
+	net_count(&pair->counters.tx_errors, 1);
 	return true;
 }
 
-void net_tx_process(struct virtio_net *net, struct virtio_queue *queue)
+void net_tx_process(struct net_pair *pair)
 {
-	struct queue_limit *limit = &net->tx.limit;
+	struct virtio_queue *queue = pair->tx_queue;
+	struct queue_limit *limit = &pair->tx.limit;
 	struct virtqueue_chain chain;
 	uint32_t batch = 0;
 
-	if (net->tx.waiting || limit->throttled || net_broken(net)) {
+	if (pair->tx.waiting || limit->throttled || net_broken(pair->net)) {
 		return;
 	}
 	virtio_queue_begin(queue);
 	do {
 		while (!queue_limit_stops(limit) &&
-		       virtqueue_pop(&queue->ring, &chain, net->tx.iov + 1,
-				     ARRAY_SIZE(net->tx.iov) - 1) > 0) {
-			if (!send_frame(net, &chain)) {
+		       virtqueue_pop(&queue->ring, &chain, pair->tx.iov + 1,
+				     ARRAY_SIZE(pair->tx.iov) - 1) > 0) {
+			if (!send_frame(pair, &chain)) {
 				virtqueue_unpop(&queue->ring, &chain);
 				virtio_queue_publish(queue);
 				return;
@@ -123,41 +124,40 @@ void net_tx_process(struct virtio_net *net, struct virtio_queue *queue)
 
 static void backend_ready(struct loop_source *source, uint32_t events)
 {
-	struct virtio_net *net = container_of(source, struct virtio_net, tx.source);
-	struct virtio_queue *queue = &net->dev.queues[VIRTIO_NET_QUEUE_TX];
+	struct net_pair *pair = container_of(source, struct net_pair, tx.source);
 
 	(void)loop_source_modify(source, 0);
-	net->tx.waiting = false;
+	pair->tx.waiting = false;
 	if ((events & EPOLLOUT) != 0) {
-		net_set_link(net, true);
+		net_set_link(pair->net, true);
 	} else {
-		net_set_gone(net);
+		net_set_gone(pair->net);
 	}
-	net_tx_process(net, queue);
+	net_tx_process(pair);
 }
 
-void net_tx_start(struct virtio_net *net, struct virtio_queue *queue)
+void net_tx_start(struct net_pair *pair)
 {
-	struct net_tx *tx = &net->tx;
+	struct net_tx *tx = &pair->tx;
 	struct error e = { 0 };
 
 	tx->waiting = false;
-	tx->offloads = net_offloads(net->dev.features, VIRTIO_NET_F_CSUM, VIRTIO_NET_F_HOST_TSO4,
-				    VIRTIO_NET_F_HOST_TSO6, VIRTIO_NET_F_HOST_ECN);
-	if (loop_source_add(&queue->worker->loop, &tx->source, net->netdev->fd, 0, backend_ready,
-			    &e) < 0) {
-		virtio_needs_reset(&net->dev, e.msg);
+	tx->offloads =
+		net_offloads(pair->net->dev.state.features, VIRTIO_NET_F_CSUM,
+			     VIRTIO_NET_F_HOST_TSO4, VIRTIO_NET_F_HOST_TSO6, VIRTIO_NET_F_HOST_ECN);
+	if (loop_source_add(&pair->tx_queue->worker->loop, &tx->source, pair->netdev->fd, 0,
+			    backend_ready, &e) < 0) {
+		virtio_needs_reset(&pair->net->dev, e.msg);
 		return;
 	}
-	if (!atomic_load(&net->link_up) && !atomic_load(&net->gone)) {
-		wait_writable(net);
+	if (!atomic_load(&pair->net->state.link_up) && !atomic_load(&pair->net->gone)) {
+		wait_writable(pair);
 	}
 }
 
-void net_tx_stop(struct virtio_net *net, struct virtio_queue *queue)
+void net_tx_stop(struct net_pair *pair)
 {
-	(void)queue;
-	queue_limit_stop(&net->tx.limit);
-	loop_source_remove(&net->tx.source);
-	net->tx.waiting = false;
+	queue_limit_stop(&pair->tx.limit);
+	loop_source_remove(&pair->tx.source);
+	pair->tx.waiting = false;
 }

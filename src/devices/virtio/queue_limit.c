@@ -3,15 +3,34 @@
  * much it asks for. */
 #include "queue_limit.h"
 
+#include "vmm/cleanup.h"
+
 /* Longer delays are asked for anew: a timer's deadline must not overflow. */
 #define DELAY_MAX_NS (UINT64_C(3600) * 1000000000)
 
-void queue_limit_init(struct queue_limit *limit, struct virtio_queue *queue,
-		      const struct rate_limit_config *config)
+void shared_rate_init(struct shared_rate *shared)
 {
-	*limit = (struct queue_limit){ .queue = queue };
-	rate_limit_init(&limit->rate, config);
-	limit->active = rate_limit_active(&limit->rate);
+	(void)pthread_mutex_init(&shared->lock, NULL);
+	atomic_store(&shared->active, false);
+	rate_limit_init(&shared->rate, &(struct rate_limit_config){ 0 });
+}
+
+void shared_rate_finish(struct shared_rate *shared)
+{
+	(void)pthread_mutex_destroy(&shared->lock);
+}
+
+void shared_rate_change(struct shared_rate *shared, const struct rate_limit_config *config)
+{
+	SCOPED_LOCK(&shared->lock);
+	rate_limit_update(&shared->rate, config);
+	atomic_store(&shared->active, rate_limit_active(&shared->rate));
+}
+
+void queue_limit_init(struct queue_limit *limit, struct shared_rate *shared,
+		      struct virtio_queue *queue)
+{
+	*limit = (struct queue_limit){ .shared = shared, .queue = queue };
 }
 
 void queue_limit_stop(struct queue_limit *limit)
@@ -35,7 +54,10 @@ bool queue_limit_ask(struct queue_limit *limit)
 	if (limit->throttled) {
 		return true;
 	}
-	delay = rate_limit_delay(&limit->rate, loop_now_ns());
+	{
+		SCOPED_LOCK(&limit->shared->lock);
+		delay = rate_limit_delay(&limit->shared->rate, loop_now_ns());
+	}
 	if (delay == 0) {
 		return false;
 	}
@@ -45,28 +67,24 @@ bool queue_limit_ask(struct queue_limit *limit)
 	return true;
 }
 
-struct change {
-	struct queue_limit *limit;
-	const struct rate_limit_config *config;
-};
-
-static void change_on_worker(void *arg)
+void queue_limit_book(struct queue_limit *limit, uint64_t bytes)
 {
-	const struct change *change = arg;
-	struct queue_limit *limit = change->limit;
+	SCOPED_LOCK(&limit->shared->lock);
+	rate_limit_take(&limit->shared->rate, bytes, loop_now_ns());
+}
+
+static void wake_on_worker(void *arg)
+{
+	struct queue_limit *limit = arg;
 	bool waits = limit->throttled;
 
-	rate_limit_update(&limit->rate, change->config);
-	limit->active = rate_limit_active(&limit->rate);
 	queue_limit_stop(limit);
 	if (waits && limit->queue->started) {
 		virtio_queue_process(limit->queue);
 	}
 }
 
-void queue_limit_change(struct queue_limit *limit, const struct rate_limit_config *config)
+void queue_limit_wake(struct queue_limit *limit)
 {
-	struct change change = { .limit = limit, .config = config };
-
-	(void)worker_call(limit->queue->worker, change_on_worker, &change);
+	(void)worker_call(limit->queue->worker, wake_on_worker, limit);
 }

@@ -19,6 +19,8 @@
 #include <errno.h>
 #include <linux/virtio_config.h>
 #include <linux/virtio_ring.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -47,36 +49,29 @@ LOG_DOMAIN("virtio");
  * requests. */
 #define PASSES_MAX 16
 
-static const struct state_field queue_fields[] = {
-	STATE_STRUCTS(1, struct virtio_queue, ring, &virtqueue_state, 1, 1),
-};
-
-static const struct state_desc queue_state =
-	STATE_DESC("virtio-queue", 1, struct virtio_queue, queue_fields);
-
 static const struct state_field device_fields[] = {
-	STATE_FIELD(1, struct virtio_device, features, 1),
-	STATE_FIELD(2, struct virtio_device, status, 1),
-	STATE_FIELD(3, struct virtio_device, interrupt_status, 1),
-	STATE_FIELD(4, struct virtio_device, config_generation, 1),
-	STATE_STRUCTS(5, struct virtio_device, queues, &queue_state, VIRTIO_QUEUES_MAX, 1),
+	STATE_FIELD(1, struct virtio_device_state, features, 1),
+	STATE_FIELD(2, struct virtio_device_state, status, 1),
+	STATE_FIELD(3, struct virtio_device_state, interrupt_status, 1),
+	STATE_FIELD(4, struct virtio_device_state, config_generation, 1),
 };
 
-static bool features_acceptable(const struct virtio_device *dev)
+static bool features_acceptable(const struct virtio_device *dev, uint64_t features)
 {
-	return (dev->features & ~dev->features_offered) == 0 &&
-	       virtio_has_feature(dev, VIRTIO_F_VERSION_1) &&
-	       (dev->ops->features_valid == NULL || dev->ops->features_valid(dev, dev->features));
+	return (features & ~dev->features_offered) == 0 &&
+	       (features & FEATURE(VIRTIO_F_VERSION_1)) != 0 &&
+	       (dev->ops->features_valid == NULL || dev->ops->features_valid(dev, features));
 }
 
-static int device_validate(const void *object, struct error *e)
+static int device_validate(const void *object, const void *owner, struct error *e)
 {
 	/* The steps of §3.1.1 without FAILED and NEEDS_RESET, which may join any of them. */
 	static const uint32_t steps[] = { 0x0, 0x1, 0x3, 0xb, 0xf };
-	const struct virtio_device *dev = object;
-	uint32_t status = atomic_load(&dev->status);
+	const struct virtio_device_state *state = object;
+	const struct virtio_device *dev = owner;
+	uint32_t status = atomic_load(&state->status);
 	uint32_t step = status & ~(uint32_t)(VIRTIO_CONFIG_S_FAILED | VIRTIO_CONFIG_S_NEEDS_RESET);
-	uint32_t interrupts = atomic_load(&dev->interrupt_status);
+	uint32_t interrupts = atomic_load(&state->interrupt_status);
 	bool known = false;
 
 	for (size_t i = 0; i < ARRAY_SIZE(steps); i++) {
@@ -86,11 +81,12 @@ static int device_validate(const void *object, struct error *e)
 		return error_set(e, ERROR_STATE, EINVAL, "virtio device: impossible status 0x%x",
 				 status);
 	}
-	if ((step & VIRTIO_CONFIG_S_FEATURES_OK) != 0 && !features_acceptable(dev)) {
+	if ((step & VIRTIO_CONFIG_S_FEATURES_OK) != 0 &&
+	    !features_acceptable(dev, state->features)) {
 		return error_set(
 			e, ERROR_STATE, EINVAL,
 			"virtio device: features 0x%llx are not among those offered here, 0x%llx",
-			(unsigned long long)dev->features,
+			(unsigned long long)state->features,
 			(unsigned long long)dev->features_offered);
 	}
 	if ((interrupts & ~(INTERRUPT_USED | INTERRUPT_CONFIG)) != 0) {
@@ -100,12 +96,27 @@ static int device_validate(const void *object, struct error *e)
 	return 0;
 }
 
-const struct state_desc virtio_device_state = STATE_DESC(
-	"virtio-device", 1, struct virtio_device, device_fields, .validate = device_validate);
+const struct state_desc virtio_device_state =
+	STATE_DESC_IN(struct virtio_device, state, "virtio-device", 1, device_fields,
+		      .validate = device_validate);
+
+uint32_t virtio_device_parts(struct virtio_device *dev, struct state_part parts[VIRTIO_STATES_MAX])
+{
+	uint32_t count = 0;
+
+	parts[count++] = (struct state_part){ &virtio_device_state, dev };
+	if (dev->ops->state != NULL) {
+		parts[count++] = (struct state_part){ dev->ops->state, dev };
+	}
+	for (uint32_t i = 0; i < dev->queue_count; i++) {
+		parts[count++] = (struct state_part){ &virtqueue_state, &dev->queues[i].ring };
+	}
+	return count;
+}
 
 static bool has_status(const struct virtio_device *dev, uint32_t bits)
 {
-	return (atomic_load(&dev->status) & bits) != 0;
+	return (atomic_load(&dev->state.status) & bits) != 0;
 }
 
 static void notify_config(struct virtio_device *dev)
@@ -117,7 +128,7 @@ static void notify_config(struct virtio_device *dev)
 
 void virtio_needs_reset(struct virtio_device *dev, const char *why)
 {
-	uint32_t old = atomic_fetch_or(&dev->status, VIRTIO_CONFIG_S_NEEDS_RESET);
+	uint32_t old = atomic_fetch_or(&dev->state.status, VIRTIO_CONFIG_S_NEEDS_RESET);
 
 	if ((old & VIRTIO_CONFIG_S_NEEDS_RESET) != 0) {
 		return;
@@ -125,7 +136,7 @@ void virtio_needs_reset(struct virtio_device *dev, const char *why)
 	log_guest(LOG_WARN, "%s '%s' stops until its driver resets it: %s", dev->ops->name,
 		  dev->name, why);
 	if ((old & VIRTIO_CONFIG_S_DRIVER_OK) != 0) {
-		atomic_fetch_or(&dev->interrupt_status, INTERRUPT_CONFIG);
+		atomic_fetch_or(&dev->state.interrupt_status, INTERRUPT_CONFIG);
 		notify_config(dev);
 	}
 }
@@ -137,11 +148,11 @@ void virtio_needs_reset(struct virtio_device *dev, const char *why)
  */
 void virtio_config_changed(struct virtio_device *dev)
 {
-	atomic_fetch_add(&dev->config_generation, 1);
-	if (atomic_load(&dev->status) == 0) {
+	atomic_fetch_add(&dev->state.config_generation, 1);
+	if (atomic_load(&dev->state.status) == 0) {
 		return;
 	}
-	atomic_fetch_or(&dev->interrupt_status, INTERRUPT_CONFIG);
+	atomic_fetch_or(&dev->state.interrupt_status, INTERRUPT_CONFIG);
 	if (has_status(dev, VIRTIO_CONFIG_S_DRIVER_OK)) {
 		notify_config(dev);
 	}
@@ -158,7 +169,7 @@ static void kick(struct virtio_queue *queue)
 
 void virtio_kick(struct virtio_device *dev, uint32_t index)
 {
-	if (index < dev->ops->queue_count) {
+	if (index < dev->queue_count) {
 		kick(&dev->queues[index]);
 	}
 }
@@ -171,7 +182,7 @@ void virtio_queue_process(struct virtio_queue *queue)
 		return;
 	}
 	dev->ops->queue_process(dev, queue);
-	if (queue->ring.broken) {
+	if (queue->ring.state.broken) {
 		virtio_needs_reset(dev, "the driver broke a virtqueue");
 	}
 }
@@ -214,7 +225,7 @@ static void queue_stop(void *arg)
 
 static void queues_stop(struct virtio_device *dev)
 {
-	for (uint32_t i = 0; i < dev->ops->queue_count; i++) {
+	for (uint32_t i = 0; i < dev->queue_count; i++) {
 		if (dev->queues[i].started) {
 			(void)worker_call(dev->queues[i].worker, queue_stop, &dev->queues[i]);
 		}
@@ -224,10 +235,13 @@ static void queues_stop(struct virtio_device *dev)
 /* Every ready queue or none. */
 static void queues_start(struct virtio_device *dev)
 {
-	for (uint32_t i = 0; i < dev->ops->queue_count; i++) {
+	if (dev->dma_off) {
+		return;
+	}
+	for (uint32_t i = 0; i < dev->queue_count; i++) {
 		struct virtqueue *ring = &dev->queues[i].ring;
 
-		if (ring->ready && !virtqueue_start(ring, dev->mem, dev->features)) {
+		if (ring->state.ready && !virtqueue_start(ring, dev->mem, dev->state.features)) {
 			while (i-- > 0) {
 				virtqueue_stop(&dev->queues[i].ring);
 			}
@@ -235,7 +249,7 @@ static void queues_start(struct virtio_device *dev)
 			return;
 		}
 	}
-	for (uint32_t i = 0; i < dev->ops->queue_count; i++) {
+	for (uint32_t i = 0; i < dev->queue_count; i++) {
 		if (dev->queues[i].ring.running) {
 			if (!worker_call(dev->queues[i].worker, queue_start, &dev->queues[i])) {
 				virtqueue_stop(&dev->queues[i].ring);
@@ -251,13 +265,13 @@ static void device_reset(struct virtio_device *dev)
 	if (dev->ops->reset != NULL) {
 		dev->ops->reset(dev);
 	}
-	for (uint32_t i = 0; i < dev->ops->queue_count; i++) {
+	for (uint32_t i = 0; i < dev->queue_count; i++) {
 		virtqueue_reset(&dev->queues[i].ring);
 	}
-	dev->features = 0;
+	dev->state.features = 0;
 	dev->activated = false;
-	atomic_store(&dev->interrupt_status, 0);
-	atomic_store(&dev->status, 0);
+	atomic_store(&dev->state.interrupt_status, 0);
+	atomic_store(&dev->state.status, 0);
 }
 
 static void activate(struct virtio_device *dev)
@@ -271,8 +285,8 @@ static void activate(struct virtio_device *dev)
 static void driver_ok(struct virtio_device *dev)
 {
 	activate(dev);
-	atomic_fetch_or(&dev->status, VIRTIO_CONFIG_S_DRIVER_OK);
-	if ((atomic_load(&dev->interrupt_status) & INTERRUPT_CONFIG) != 0) {
+	atomic_fetch_or(&dev->state.status, VIRTIO_CONFIG_S_DRIVER_OK);
+	if ((atomic_load(&dev->state.interrupt_status) & INTERRUPT_CONFIG) != 0) {
 		notify_config(dev);
 	}
 	queues_start(dev);
@@ -288,15 +302,15 @@ static void status_advance(struct virtio_device *dev, uint32_t added)
 
 	for (size_t i = 0; i < ARRAY_SIZE(order); i++) {
 		if ((added & order[i]) != 0) {
-			if ((atomic_load(&dev->status) & before) != before ||
+			if ((atomic_load(&dev->state.status) & before) != before ||
 			    (order[i] == VIRTIO_CONFIG_S_FEATURES_OK &&
-			     !features_acceptable(dev))) {
+			     !features_acceptable(dev, dev->state.features))) {
 				return;
 			}
 			if (order[i] == VIRTIO_CONFIG_S_DRIVER_OK) {
 				driver_ok(dev);
 			} else {
-				atomic_fetch_or(&dev->status, order[i]);
+				atomic_fetch_or(&dev->state.status, order[i]);
 			}
 		}
 		before |= order[i];
@@ -305,7 +319,7 @@ static void status_advance(struct virtio_device *dev, uint32_t added)
 
 void virtio_set_status(struct virtio_device *dev, uint32_t status)
 {
-	uint32_t old = atomic_load(&dev->status) & STATUS_DRIVER_BITS;
+	uint32_t old = atomic_load(&dev->state.status) & STATUS_DRIVER_BITS;
 
 	if (status == 0) {
 		device_reset(dev);
@@ -319,7 +333,7 @@ void virtio_set_status(struct virtio_device *dev, uint32_t status)
 	}
 	if ((status & VIRTIO_CONFIG_S_FAILED) != 0) {
 		/* The driver has given up: nothing of it may be touched any more. */
-		atomic_fetch_or(&dev->status, VIRTIO_CONFIG_S_FAILED);
+		atomic_fetch_or(&dev->state.status, VIRTIO_CONFIG_S_FAILED);
 		queues_stop(dev);
 		return;
 	}
@@ -334,8 +348,8 @@ void virtio_set_features(struct virtio_device *dev, uint32_t select, uint32_t va
 	    has_status(dev, VIRTIO_CONFIG_S_FEATURES_OK | VIRTIO_CONFIG_S_FAILED)) {
 		return;
 	}
-	dev->features &= ~((uint64_t)UINT32_MAX << (select * 32));
-	dev->features |= (uint64_t)value << (select * 32);
+	dev->state.features &= ~((uint64_t)UINT32_MAX << (select * 32));
+	dev->state.features |= (uint64_t)value << (select * 32);
 }
 
 uint32_t virtio_offered_features(const struct virtio_device *dev, uint32_t select)
@@ -345,7 +359,7 @@ uint32_t virtio_offered_features(const struct virtio_device *dev, uint32_t selec
 
 struct virtio_queue *virtio_select_queue(struct virtio_device *dev, uint32_t index, bool for_write)
 {
-	if (index >= dev->ops->queue_count) {
+	if (index >= dev->queue_count) {
 		return NULL;
 	}
 	if (for_write && has_status(dev, VIRTIO_CONFIG_S_DRIVER_OK | VIRTIO_CONFIG_S_FAILED)) {
@@ -386,7 +400,7 @@ void virtio_device_reset(struct virtio_device *dev)
 {
 	SCOPED_LOCK(&dev->lock);
 	device_reset(dev);
-	atomic_store(&dev->config_generation, 0);
+	atomic_store(&dev->state.config_generation, 0);
 }
 
 void virtio_device_quiesce(struct virtio_device *dev)
@@ -395,13 +409,32 @@ void virtio_device_quiesce(struct virtio_device *dev)
 	queues_stop(dev);
 }
 
-void virtio_device_resume(struct virtio_device *dev)
+/* Goes on where queues_stop() has stopped. */
+static void queues_continue(struct virtio_device *dev)
 {
-	SCOPED_LOCK(&dev->lock);
 	if (has_status(dev, VIRTIO_CONFIG_S_DRIVER_OK) &&
 	    !has_status(dev, VIRTIO_CONFIG_S_FAILED | VIRTIO_CONFIG_S_NEEDS_RESET)) {
 		activate(dev);
 		queues_start(dev);
+	}
+}
+
+void virtio_device_resume(struct virtio_device *dev)
+{
+	SCOPED_LOCK(&dev->lock);
+	queues_continue(dev);
+}
+
+void virtio_allow_dma(struct virtio_device *dev, bool allowed)
+{
+	if (dev->dma_off == !allowed) {
+		return;
+	}
+	dev->dma_off = !allowed;
+	if (allowed) {
+		queues_continue(dev);
+	} else {
+		queues_stop(dev);
 	}
 }
 
@@ -410,7 +443,7 @@ void virtio_queue_publish(struct virtio_queue *queue)
 	struct virtio_device *dev = queue->device;
 
 	if (virtqueue_publish(&queue->ring)) {
-		atomic_fetch_or(&dev->interrupt_status, INTERRUPT_USED);
+		atomic_fetch_or(&dev->state.interrupt_status, INTERRUPT_USED);
 		dev->transport->notify_queue(dev, queue->index);
 	}
 }
@@ -424,7 +457,7 @@ void virtio_queue_begin(struct virtio_queue *queue)
 bool virtio_queue_more(struct virtio_queue *queue)
 {
 	virtio_queue_publish(queue);
-	if (queue->ring.broken) {
+	if (queue->ring.state.broken) {
 		virtio_needs_reset(queue->device, "the driver broke a virtqueue");
 		return false;
 	}
@@ -440,28 +473,59 @@ bool virtio_queue_more(struct virtio_queue *queue)
 	return true;
 }
 
+const struct virtio_queue_type *virtio_queue_type(const struct virtio_ops *ops, uint32_t count,
+						  uint32_t index)
+{
+	uint32_t repeated = ops->queue_repeat != 0 ? count - count % ops->queue_repeat : 0;
+	uint32_t type = index < repeated ? index % ops->queue_repeat
+					 : ops->queue_repeat + (index - repeated);
+
+	VMM_BUG_ON(index >= count || type >= ops->queue_type_count);
+	return &ops->queue_types[type];
+}
+
+void virtio_worker_name(const struct virtio_ops *ops, const char *device, uint32_t count,
+			uint32_t index, char name[WORKER_NAME_SIZE])
+{
+	const struct virtio_queue_type *type = virtio_queue_type(ops, count, index);
+	bool repeats = type < ops->queue_types + ops->queue_repeat;
+	uint32_t number = repeats ? index / ops->queue_repeat : 0;
+	int len = number == 0
+			  ? snprintf(name, WORKER_NAME_SIZE, "%s-%s", device, type->name)
+			  : snprintf(name, WORKER_NAME_SIZE, "%s-%s%u", device, type->name, number);
+
+	VMM_BUG_ON(len < 0 || len >= WORKER_NAME_SIZE);
+}
+
 int virtio_device_init(struct virtio_device *dev, const struct virtio_ops *ops, const char *name,
 		       struct guest_memory *mem, uint64_t features, uint32_t config_size,
-		       struct worker *workers, struct error *e)
+		       uint32_t queue_count, struct worker *workers, struct error *e)
 {
-	VMM_BUG_ON(ops->queue_count > VIRTIO_QUEUES_MAX || (features & RESERVED_FEATURES) != 0);
+	VMM_BUG_ON(queue_count == 0 || queue_count > VIRTIO_QUEUES_MAX ||
+		   (features & RESERVED_FEATURES) != 0);
 	memset(dev, 0, sizeof(*dev));
+	dev->queues = calloc(queue_count, sizeof(*dev->queues));
+	if (dev->queues == NULL) {
+		return error_set_sys(e, ERROR_NO_MEMORY, ENOMEM, "%s '%s'", ops->name, name);
+	}
 	dev->ops = ops;
 	dev->name = name;
 	dev->mem = mem;
 	dev->features_offered = features | CORE_FEATURES;
 	dev->config_size = config_size;
+	dev->queue_count = queue_count;
 	(void)pthread_mutex_init(&dev->lock, NULL);
-	for (uint32_t i = 0; i < VIRTIO_QUEUES_MAX; i++) {
+	for (uint32_t i = 0; i < queue_count; i++) {
 		dev->queues[i].kick_fd = -1;
 	}
-	for (uint32_t i = 0; i < ops->queue_count; i++) {
+	for (uint32_t i = 0; i < queue_count; i++) {
 		struct virtio_queue *queue = &dev->queues[i];
 
 		queue->device = dev;
 		queue->index = (uint16_t)i;
 		queue->worker = &workers[i];
-		virtqueue_init(&queue->ring, ops->queue_sizes[i]);
+		virtqueue_init(&queue->ring, virtio_queue_type(ops, queue_count, i)->size_max);
+		queue->ring.mem = mem;
 		queue->kick_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 		if (queue->kick_fd < 0) {
 			int sys = errno;
@@ -479,9 +543,11 @@ void virtio_device_finish(struct virtio_device *dev)
 	if (dev->ops == NULL) {
 		return;
 	}
-	for (uint32_t i = 0; i < VIRTIO_QUEUES_MAX; i++) {
+	for (uint32_t i = 0; i < dev->queue_count; i++) {
 		close_fd(&dev->queues[i].kick_fd);
 	}
+	free(dev->queues);
+	dev->queues = NULL;
 	(void)pthread_mutex_destroy(&dev->lock);
 	dev->ops = NULL;
 }

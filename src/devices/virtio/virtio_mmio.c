@@ -25,19 +25,14 @@
 #define REGISTER_WIDTH 4
 
 static const struct state_field mmio_fields[] = {
-	STATE_FIELD(1, struct virtio_mmio, device_features_sel, 1),
-	STATE_FIELD(2, struct virtio_mmio, driver_features_sel, 1),
-	STATE_FIELD(3, struct virtio_mmio, queue_sel, 1),
+	STATE_FIELD(1, struct virtio_mmio_state, device_features_sel, 1),
+	STATE_FIELD(2, struct virtio_mmio_state, driver_features_sel, 1),
+	STATE_FIELD(3, struct virtio_mmio_state, queue_sel, 1),
 };
 
 /* A selector may have any value: a guest can write any, and each use checks it. */
 const struct state_desc virtio_mmio_state =
-	STATE_DESC("virtio-mmio", 1, struct virtio_mmio, mmio_fields);
-
-static uint64_t all_ones(unsigned int size)
-{
-	return size >= 8 ? UINT64_MAX : (UINT64_C(1) << (size * 8)) - 1;
-}
+	STATE_DESC_IN(struct virtio_mmio, state, "virtio-mmio", 1, mmio_fields);
 
 static uint32_t register_read(struct virtio_mmio *mmio, uint64_t offset)
 {
@@ -54,41 +49,34 @@ static uint32_t register_read(struct virtio_mmio *mmio, uint64_t offset)
 	case VIRTIO_MMIO_VENDOR_ID:
 		return VENDOR;
 	case VIRTIO_MMIO_DEVICE_FEATURES:
-		return virtio_offered_features(dev, mmio->device_features_sel);
+		return virtio_offered_features(dev, mmio->state.device_features_sel);
 	case VIRTIO_MMIO_QUEUE_NUM_MAX:
-		queue = virtio_select_queue(dev, mmio->queue_sel, false);
+		queue = virtio_select_queue(dev, mmio->state.queue_sel, false);
 		return queue != NULL ? queue->ring.size_max : 0;
 	case VIRTIO_MMIO_QUEUE_READY:
-		queue = virtio_select_queue(dev, mmio->queue_sel, false);
-		return queue != NULL && queue->ring.ready;
+		queue = virtio_select_queue(dev, mmio->state.queue_sel, false);
+		return queue != NULL && queue->ring.state.ready;
 	case VIRTIO_MMIO_INTERRUPT_STATUS:
-		return atomic_load(&dev->interrupt_status);
+		return atomic_load(&dev->state.interrupt_status);
 	case VIRTIO_MMIO_STATUS:
-		return atomic_load(&dev->status);
+		return atomic_load(&dev->state.status);
 	case VIRTIO_MMIO_SHM_LEN_LOW:
 	case VIRTIO_MMIO_SHM_LEN_HIGH:
 	case VIRTIO_MMIO_SHM_BASE_LOW:
 	case VIRTIO_MMIO_SHM_BASE_HIGH:
 		return UINT32_MAX; /* no such shared memory region, whatever SHMSel says */
 	case VIRTIO_MMIO_CONFIG_GENERATION:
-		return atomic_load(&dev->config_generation);
+		return atomic_load(&dev->state.config_generation);
 	default:
 		return 0; /* write-only or reserved */
 	}
-}
-
-static void set_half(uint64_t *address, bool high, uint32_t value)
-{
-	unsigned int shift = high ? 32 : 0;
-
-	*address = (*address & ~((uint64_t)UINT32_MAX << shift)) | (uint64_t)value << shift;
 }
 
 /* Registers of the selected queue: frozen after DRIVER_OK, and all but QueueReady while the queue
  * is ready. */
 static void queue_write(struct virtio_mmio *mmio, uint64_t offset, uint32_t value)
 {
-	struct virtio_queue *queue = virtio_select_queue(mmio->device, mmio->queue_sel, true);
+	struct virtio_queue *queue = virtio_select_queue(mmio->device, mmio->state.queue_sel, true);
 	struct virtqueue *ring;
 
 	if (queue == NULL) {
@@ -97,11 +85,11 @@ static void queue_write(struct virtio_mmio *mmio, uint64_t offset, uint32_t valu
 	ring = &queue->ring;
 	if (offset == VIRTIO_MMIO_QUEUE_READY) {
 		if (value <= 1) {
-			ring->ready = value == 1;
+			ring->state.ready = value == 1;
 		}
 		return;
 	}
-	if (ring->ready) {
+	if (ring->state.ready) {
 		return;
 	}
 	switch (offset) {
@@ -110,15 +98,18 @@ static void queue_write(struct virtio_mmio *mmio, uint64_t offset, uint32_t valu
 		break;
 	case VIRTIO_MMIO_QUEUE_DESC_LOW:
 	case VIRTIO_MMIO_QUEUE_DESC_HIGH:
-		set_half(&ring->desc_gpa, offset == VIRTIO_MMIO_QUEUE_DESC_HIGH, value);
+		virtio_set_half(&ring->state.desc_gpa, offset == VIRTIO_MMIO_QUEUE_DESC_HIGH,
+				value);
 		break;
 	case VIRTIO_MMIO_QUEUE_AVAIL_LOW:
 	case VIRTIO_MMIO_QUEUE_AVAIL_HIGH:
-		set_half(&ring->avail_gpa, offset == VIRTIO_MMIO_QUEUE_AVAIL_HIGH, value);
+		virtio_set_half(&ring->state.avail_gpa, offset == VIRTIO_MMIO_QUEUE_AVAIL_HIGH,
+				value);
 		break;
 	case VIRTIO_MMIO_QUEUE_USED_LOW:
 	case VIRTIO_MMIO_QUEUE_USED_HIGH:
-		set_half(&ring->used_gpa, offset == VIRTIO_MMIO_QUEUE_USED_HIGH, value);
+		virtio_set_half(&ring->state.used_gpa, offset == VIRTIO_MMIO_QUEUE_USED_HIGH,
+				value);
 		break;
 	default:
 		break;
@@ -131,19 +122,19 @@ static void register_write(struct virtio_mmio *mmio, uint64_t offset, uint32_t v
 
 	switch (offset) {
 	case VIRTIO_MMIO_DEVICE_FEATURES_SEL:
-		mmio->device_features_sel = value;
+		mmio->state.device_features_sel = value;
 		break;
 	case VIRTIO_MMIO_DRIVER_FEATURES:
-		virtio_set_features(dev, mmio->driver_features_sel, value);
+		virtio_set_features(dev, mmio->state.driver_features_sel, value);
 		break;
 	case VIRTIO_MMIO_DRIVER_FEATURES_SEL:
-		mmio->driver_features_sel = value;
+		mmio->state.driver_features_sel = value;
 		break;
 	case VIRTIO_MMIO_QUEUE_SEL:
-		mmio->queue_sel = value;
+		mmio->state.queue_sel = value;
 		break;
 	case VIRTIO_MMIO_INTERRUPT_ACK:
-		atomic_fetch_and(&dev->interrupt_status, ~value);
+		atomic_fetch_and(&dev->state.interrupt_status, ~value);
 		break;
 	case VIRTIO_MMIO_STATUS:
 		virtio_set_status(dev, value);
@@ -165,7 +156,7 @@ static uint64_t mmio_read(void *device, uint64_t offset, unsigned int size)
 		return load_le(bytes, size);
 	}
 	if (size != REGISTER_WIDTH || offset % REGISTER_WIDTH != 0) {
-		return all_ones(size);
+		return bus_all_ones(size);
 	}
 	return register_read(mmio, offset);
 }
@@ -217,7 +208,5 @@ void virtio_mmio_init(struct virtio_mmio *mmio, struct virtio_device *device, st
 
 void virtio_mmio_reset(struct virtio_mmio *mmio)
 {
-	mmio->device_features_sel = 0;
-	mmio->driver_features_sel = 0;
-	mmio->queue_sel = 0;
+	mmio->state = (struct virtio_mmio_state){ 0 };
 }

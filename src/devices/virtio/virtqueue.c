@@ -12,8 +12,8 @@
  * Memory order. The avail index is loaded with acquire before the entries below it. The used index
  * is stored after its elements. Two places need the store before them to be visible before the load
  * after them: used index against used_event (or avail flags), and avail_event (or used flags)
- * against the avail index. Both pairs are sequentially consistent accesses: one locked instruction
- * each on x86.
+ * against the avail index. Both pairs are sequentially consistent accesses (guest_memory_store16()):
+ * one locked instruction each on x86.
  *
  * Saved: configuration, positions, broken.
  */
@@ -51,47 +51,8 @@ struct desc_table {
 	uint32_t count;
 };
 
-static const struct state_field virtqueue_fields[] = {
-	STATE_FIELD(1, struct virtqueue, size, 1),
-	STATE_FIELD(2, struct virtqueue, ready, 1),
-	STATE_FIELD(3, struct virtqueue, desc_gpa, 1),
-	STATE_FIELD(4, struct virtqueue, avail_gpa, 1),
-	STATE_FIELD(5, struct virtqueue, used_gpa, 1),
-	STATE_FIELD(6, struct virtqueue, avail_next, 1),
-	STATE_FIELD(7, struct virtqueue, used_next, 1),
-	STATE_FIELD(8, struct virtqueue, broken, 1),
-};
-
-static bool size_usable(uint32_t size, uint32_t max)
-{
-	return size != 0 && size <= max && (size & (size - 1)) == 0;
-}
-
-/* Addresses are the driver's: virtqueue_start() checks them on every start, also after a load. */
-static int virtqueue_validate(const void *object, struct error *e)
-{
-	const struct virtqueue *q = object;
-
-	if (q->size != 0 && !size_usable(q->size, VIRTQUEUE_SIZE_MAX)) {
-		return error_set(e, ERROR_STATE, EINVAL,
-				 "virtqueue: size %u is not a power of two up to %u", q->size,
-				 VIRTQUEUE_SIZE_MAX);
-	}
-	if ((uint16_t)(q->avail_next - q->used_next) > q->size) {
-		return error_set(e, ERROR_STATE, EINVAL,
-				 "virtqueue: positions %u (avail) and %u (used) are further apart "
-				 "than size %u",
-				 q->avail_next, q->used_next, q->size);
-	}
-	return 0;
-}
-
-const struct state_desc virtqueue_state = STATE_DESC(
-	"virtqueue", 1, struct virtqueue, virtqueue_fields, .validate = virtqueue_validate);
-
 typedef uint64_t unaligned_u64 __attribute__((aligned(1), may_alias));
 typedef uint16_t ring_u16 __attribute__((may_alias));
-typedef uint32_t ring_u32 __attribute__((may_alias));
 
 static uint16_t load_relaxed(const uint8_t *p)
 {
@@ -106,16 +67,6 @@ static uint16_t load_acquire(const uint8_t *p)
 static uint16_t load_ordered(const uint8_t *p)
 {
 	return le16toh(__atomic_load_n((const ring_u16 *)(const void *)p, __ATOMIC_SEQ_CST));
-}
-
-static void store_ordered(uint8_t *p, uint16_t v)
-{
-	__atomic_store_n((ring_u16 *)(void *)p, htole16(v), __ATOMIC_SEQ_CST);
-}
-
-static void store32(uint8_t *p, uint32_t v)
-{
-	__atomic_store_n((ring_u32 *)(void *)p, htole32(v), __ATOMIC_RELAXED);
 }
 
 /* Two volatile loads, so that no field can be read twice. An indirect table may have any alignment.
@@ -136,29 +87,106 @@ static struct desc desc_load(const struct desc_table *table, uint32_t index)
 	};
 }
 
-static uint64_t desc_bytes(const struct virtqueue *q)
+static uint64_t desc_bytes(uint16_t size)
 {
-	return (uint64_t)DESC_SIZE * q->size;
+	return (uint64_t)DESC_SIZE * size;
 }
 
-static uint64_t avail_bytes(const struct virtqueue *q)
+static uint64_t avail_bytes(uint16_t size)
 {
-	return RING_HEADER + sizeof(uint16_t) * q->size + RING_EVENT;
+	return RING_HEADER + sizeof(uint16_t) * size + RING_EVENT;
 }
 
-static uint64_t used_bytes(const struct virtqueue *q)
+static uint64_t used_bytes(uint16_t size)
 {
-	return RING_HEADER + (uint64_t)USED_ELEM_SIZE * q->size + RING_EVENT;
+	return RING_HEADER + (uint64_t)USED_ELEM_SIZE * size + RING_EVENT;
 }
 
-static uint8_t *used_event(const struct virtqueue *q)
+static bool size_usable(uint32_t size, uint32_t max)
 {
-	return q->avail + RING_HEADER + sizeof(uint16_t) * q->size;
+	return size != 0 && size <= max && (size & (size - 1)) == 0;
+}
+
+/* The three areas, translated. */
+struct areas {
+	const uint8_t *desc, *avail;
+	uint8_t *used;
+};
+
+static bool find_areas(const struct virtqueue_state *state, uint16_t size_max,
+		       struct guest_memory *mem, struct areas *ret)
+{
+	uint16_t size = state->size;
+
+	if (!size_usable(size, size_max) || state->desc_gpa % 16 != 0 ||
+	    state->avail_gpa % 2 != 0 || state->used_gpa % 4 != 0) {
+		return false;
+	}
+	ret->desc = guest_memory_read_pointer(mem, state->desc_gpa, desc_bytes(size));
+	ret->avail = guest_memory_read_pointer(mem, state->avail_gpa, avail_bytes(size));
+	ret->used = guest_memory_write_pointer(mem, state->used_gpa, used_bytes(size));
+	return ret->desc != NULL && ret->avail != NULL && ret->used != NULL &&
+	       !ranges_overlap(state->desc_gpa, desc_bytes(size), state->avail_gpa,
+			       avail_bytes(size)) &&
+	       !ranges_overlap(state->desc_gpa, desc_bytes(size), state->used_gpa,
+			       used_bytes(size)) &&
+	       !ranges_overlap(state->avail_gpa, avail_bytes(size), state->used_gpa,
+			       used_bytes(size));
+}
+
+static const struct state_field virtqueue_fields[] = {
+	STATE_FIELD(1, struct virtqueue_state, size, 1),
+	STATE_FIELD(2, struct virtqueue_state, ready, 1),
+	STATE_FIELD(3, struct virtqueue_state, desc_gpa, 1),
+	STATE_FIELD(4, struct virtqueue_state, avail_gpa, 1),
+	STATE_FIELD(5, struct virtqueue_state, used_gpa, 1),
+	STATE_FIELD(6, struct virtqueue_state, avail_next, 1),
+	STATE_FIELD(7, struct virtqueue_state, used_next, 1),
+	STATE_FIELD(8, struct virtqueue_state, broken, 1),
+};
+
+/* Where a queue is that has not run is the driver's affair: virtqueue_start() checks it, also after a
+ * load. */
+static int virtqueue_validate(const void *object, const void *owner, struct error *e)
+{
+	const struct virtqueue_state *state = object;
+	const struct virtqueue *q = owner;
+	bool has_run = state->avail_next != 0 || state->used_next != 0;
+	struct areas areas;
+
+	if (state->size != 0 && !size_usable(state->size, q->size_max)) {
+		return error_set(e, ERROR_STATE, EINVAL,
+				 "virtqueue: size %u is not a power of two up to %u", state->size,
+				 q->size_max);
+	}
+	if ((uint16_t)(state->avail_next - state->used_next) > state->size) {
+		return error_set(e, ERROR_STATE, EINVAL,
+				 "virtqueue: positions %u (avail) and %u (used) are further apart "
+				 "than size %u",
+				 state->avail_next, state->used_next, state->size);
+	}
+	if (has_run && q->mem != NULL && !find_areas(state, q->size_max, q->mem, &areas)) {
+		return error_set(e, ERROR_STATE, EINVAL,
+				 "virtqueue: it has run, and its areas at 0x%llx, 0x%llx and "
+				 "0x%llx are not in this machine's memory",
+				 (unsigned long long)state->desc_gpa,
+				 (unsigned long long)state->avail_gpa,
+				 (unsigned long long)state->used_gpa);
+	}
+	return 0;
+}
+
+const struct state_desc virtqueue_state = STATE_DESC_IN(
+	struct virtqueue, state, "virtqueue", 1, virtqueue_fields, .validate = virtqueue_validate);
+
+static const uint8_t *used_event(const struct virtqueue *q)
+{
+	return q->avail + RING_HEADER + sizeof(uint16_t) * q->state.size;
 }
 
 static uint8_t *avail_event(const struct virtqueue *q)
 {
-	return q->used + RING_HEADER + (size_t)USED_ELEM_SIZE * q->size;
+	return q->used + RING_HEADER + (size_t)USED_ELEM_SIZE * q->state.size;
 }
 
 static bool head_in_flight(const struct virtqueue *q, uint16_t head)
@@ -176,53 +204,46 @@ void virtqueue_init(struct virtqueue *q, uint16_t size_max)
 	VMM_BUG_ON(!size_usable(size_max, VIRTQUEUE_SIZE_MAX));
 	memset(q, 0, sizeof(*q));
 	q->size_max = size_max;
-	q->size = size_max;
+	q->state.size = size_max;
 }
 
 void virtqueue_reset(struct virtqueue *q)
 {
+	struct guest_memory *mem = q->mem;
+
 	VMM_BUG_ON(q->running);
 	virtqueue_init(q, q->size_max);
+	q->mem = mem;
 }
 
 void virtqueue_set_size(struct virtqueue *q, uint32_t size)
 {
-	q->size = size_usable(size, q->size_max) ? (uint16_t)size : 0;
+	q->state.size = size_usable(size, q->size_max) ? (uint16_t)size : 0;
 }
 
 bool virtqueue_start(struct virtqueue *q, struct guest_memory *mem, uint64_t features)
 {
-	uint8_t *desc, *avail, *used;
+	struct areas areas;
 
 	VMM_BUG_ON(q->running);
-	if (!size_usable(q->size, q->size_max) || q->desc_gpa % 16 != 0 || q->avail_gpa % 2 != 0 ||
-	    q->used_gpa % 4 != 0) {
-		return false;
-	}
-	desc = guest_memory_translate(mem, q->desc_gpa, desc_bytes(q));
-	avail = guest_memory_translate(mem, q->avail_gpa, avail_bytes(q));
-	used = guest_memory_translate(mem, q->used_gpa, used_bytes(q));
-	if (desc == NULL || avail == NULL || used == NULL ||
-	    ranges_overlap(q->desc_gpa, desc_bytes(q), q->avail_gpa, avail_bytes(q)) ||
-	    ranges_overlap(q->desc_gpa, desc_bytes(q), q->used_gpa, used_bytes(q)) ||
-	    ranges_overlap(q->avail_gpa, avail_bytes(q), q->used_gpa, used_bytes(q))) {
+	if (!find_areas(&q->state, q->size_max, mem, &areas)) {
 		return false;
 	}
 	q->mem = mem;
-	q->desc = desc;
-	q->avail = avail;
-	q->used = used;
+	q->desc = areas.desc;
+	q->avail = areas.avail;
+	q->used = areas.used;
 	q->event_idx = (features >> VIRTIO_RING_F_EVENT_IDX & 1) != 0;
 	q->indirect = (features >> VIRTIO_RING_F_INDIRECT_DESC & 1) != 0;
-	q->avail_seen = q->avail_next;
-	q->used_published = q->used_next;
+	q->avail_seen = q->state.avail_next;
+	q->used_published = q->state.used_next;
 	q->pass_open = false;
 	memset(q->in_flight, 0, sizeof(q->in_flight));
 	q->in_flight_count = 0;
 	q->running = true;
 	/* An earlier run may have left something; with EVENT_IDX it must be 0 (§2.7.10.2). */
 	q->kicks_suppressed = false;
-	store_ordered(q->used, 0);
+	guest_memory_store16(mem, q->used, 0);
 	virtqueue_suppress_kicks(q, false);
 	return true;
 }
@@ -237,11 +258,11 @@ void virtqueue_stop(struct virtqueue *q)
 
 uint16_t virtqueue_available(struct virtqueue *q)
 {
-	if (!q->running || q->broken) {
+	if (!q->running || q->state.broken) {
 		return 0;
 	}
 	q->pass_open = false;
-	return (uint16_t)(load_ordered(q->avail + 2) - q->avail_next);
+	return (uint16_t)(load_ordered(q->avail + 2) - q->state.avail_next);
 }
 
 bool virtqueue_has_work(struct virtqueue *q)
@@ -253,9 +274,9 @@ bool virtqueue_has_work(struct virtqueue *q)
 static int pass_begin(struct virtqueue *q)
 {
 	uint16_t seen = load_acquire(q->avail + 2);
-	uint16_t count = (uint16_t)(seen - q->avail_next);
+	uint16_t count = (uint16_t)(seen - q->state.avail_next);
 
-	if (count > q->size) {
+	if (count > q->state.size) {
 		return -EIO;
 	}
 	q->avail_seen = seen;
@@ -268,7 +289,7 @@ static bool chain_add(const struct virtqueue *q, struct virtqueue_chain *chain,
 		      const struct desc *d, size_t max)
 {
 	bool writable = (d->flags & VRING_DESC_F_WRITE) != 0;
-	uint8_t *host = guest_memory_translate(q->mem, d->addr, d->len);
+	uint8_t *host = guest_memory_write_pointer(q->mem, d->addr, d->len);
 
 	if (host == NULL) {
 		return false;
@@ -307,14 +328,14 @@ static bool indirect_table(const struct virtqueue *q, const struct desc *d, stru
 	    d->len % DESC_SIZE != 0) {
 		return false;
 	}
-	ret->host = guest_memory_translate(q->mem, d->addr, d->len);
+	ret->host = guest_memory_read_pointer(q->mem, d->addr, d->len);
 	ret->count = d->len / DESC_SIZE;
 	return ret->host != NULL;
 }
 
 static bool chain_walk(const struct virtqueue *q, struct virtqueue_chain *chain, size_t max)
 {
-	struct desc_table table = { .host = q->desc, .count = q->size };
+	struct desc_table table = { .host = q->desc, .count = q->state.size };
 	uint32_t index = chain->head;
 	uint32_t buffers = 0;
 	bool inside = false;
@@ -334,7 +355,7 @@ static bool chain_walk(const struct virtqueue *q, struct virtqueue_chain *chain,
 			index = 0;
 			continue;
 		}
-		if (++buffers > q->size || !chain_add(q, chain, &d, max)) {
+		if (++buffers > q->state.size || !chain_add(q, chain, &d, max)) {
 			return false;
 		}
 		if ((d.flags & VRING_DESC_F_NEXT) == 0) {
@@ -351,10 +372,10 @@ int virtqueue_pop(struct virtqueue *q, struct virtqueue_chain *chain, struct iov
 	if (!q->running) {
 		return 0;
 	}
-	if (q->broken) {
+	if (q->state.broken) {
 		return -EIO;
 	}
-	if (q->avail_next == q->avail_seen) {
+	if (q->state.avail_next == q->avail_seen) {
 		int r;
 
 		if (q->pass_open) {
@@ -370,8 +391,8 @@ int virtqueue_pop(struct virtqueue *q, struct virtqueue_chain *chain, struct iov
 		}
 	}
 	head = load_relaxed(q->avail + RING_HEADER +
-			    sizeof(uint16_t) * (q->avail_next & (q->size - 1U)));
-	if (head >= q->size || head_in_flight(q, head)) {
+			    sizeof(uint16_t) * (q->state.avail_next & (q->state.size - 1U)));
+	if (head >= q->state.size || head_in_flight(q, head)) {
 		goto broken;
 	}
 	*chain = (struct virtqueue_chain){ .head = head, .iov = iov };
@@ -380,92 +401,87 @@ int virtqueue_pop(struct virtqueue *q, struct virtqueue_chain *chain, struct iov
 	}
 	head_toggle(q, head);
 	q->in_flight_count++;
-	q->avail_next++;
+	q->state.avail_next++;
 	return 1;
 
 broken:
-	q->broken = true;
+	q->state.broken = true;
 	return -EIO;
 }
 
 void virtqueue_unpop(struct virtqueue *q, const struct virtqueue_chain *chain)
 {
-	if (!q->running || q->broken) {
+	if (!q->running || q->state.broken) {
 		return;
 	}
 	VMM_BUG_ON(!head_in_flight(q, chain->head));
 	head_toggle(q, chain->head);
 	q->in_flight_count--;
-	q->avail_next--;
+	q->state.avail_next--;
 	q->pass_open = true;
 }
 
-/* Marks the first `written` bytes of the writable buffers. */
-static void mark_written(struct virtqueue *q, const struct virtqueue_chain *chain, uint64_t written)
+static void push(struct virtqueue *q, const struct virtqueue_chain *chain, uint32_t written,
+		 uint64_t touched)
 {
-	const struct iovec *in = chain->iov + chain->out_count;
+	uint8_t *elem;
 
-	for (uint16_t i = 0; i < chain->in_count && written != 0; i++) {
-		uint64_t len = MIN((uint64_t)in[i].iov_len, written);
-
-		guest_memory_mark_dirty(q->mem, in[i].iov_base, len);
-		written -= len;
+	/* Also if the queue has stopped meanwhile: the bytes have arrived all the same. */
+	guest_memory_written_list(q->mem, chain->iov + chain->out_count, chain->in_count, touched);
+	if (!q->running || q->state.broken) {
+		return;
 	}
+	VMM_BUG_ON(chain->head >= q->state.size || !head_in_flight(q, chain->head));
+	elem = q->used + RING_HEADER +
+	       (size_t)USED_ELEM_SIZE * (q->state.used_next & (q->state.size - 1U));
+	guest_memory_store32(q->mem, elem, chain->head);
+	guest_memory_store32(q->mem, elem + 4, written);
+	head_toggle(q, chain->head);
+	q->in_flight_count--;
+	q->state.used_next++;
 }
 
 void virtqueue_push(struct virtqueue *q, const struct virtqueue_chain *chain, uint32_t written)
 {
-	uint8_t *elem;
+	push(q, chain, (uint32_t)MIN((uint64_t)written, chain->in_len), chain->in_len);
+}
 
-	if (!q->running || q->broken) {
-		return;
-	}
-	VMM_BUG_ON(chain->head >= q->size || !head_in_flight(q, chain->head));
+void virtqueue_push_exact(struct virtqueue *q, const struct virtqueue_chain *chain,
+			  uint32_t written)
+{
 	written = (uint32_t)MIN((uint64_t)written, chain->in_len);
-	if (atomic_load_explicit(&q->mem->dirty, memory_order_acquire) != NULL) {
-		mark_written(q, chain, written);
-	}
-	elem = q->used + RING_HEADER + (size_t)USED_ELEM_SIZE * (q->used_next & (q->size - 1U));
-	store32(elem, chain->head);
-	store32(elem + 4, written);
-	guest_memory_mark_dirty(q->mem, elem, USED_ELEM_SIZE);
-	head_toggle(q, chain->head);
-	q->in_flight_count--;
-	q->used_next++;
+	push(q, chain, written, written);
 }
 
 bool virtqueue_publish(struct virtqueue *q)
 {
 	uint16_t old = q->used_published;
 
-	if (!q->running || q->broken || q->used_next == old) {
+	if (!q->running || q->state.broken || q->state.used_next == old) {
 		return false;
 	}
-	store_ordered(q->used + 2, q->used_next);
-	guest_memory_mark_dirty(q->mem, q->used, RING_HEADER);
-	q->used_published = q->used_next;
+	guest_memory_store16(q->mem, q->used + 2, q->state.used_next);
+	q->used_published = q->state.used_next;
 	if (q->event_idx) {
-		return vring_need_event(load_ordered(used_event(q)), q->used_next, old) != 0;
+		return vring_need_event(load_ordered(used_event(q)), q->state.used_next, old) != 0;
 	}
 	return (load_ordered(q->avail) & VRING_AVAIL_F_NO_INTERRUPT) == 0;
 }
 
 void virtqueue_suppress_kicks(struct virtqueue *q, bool suppress)
 {
-	if (!q->running || q->broken) {
+	if (!q->running || q->state.broken) {
 		return;
 	}
 	if (q->event_idx) {
 		/* An event index that the driver has passed already asks for nothing. */
 		if (!suppress) {
-			store_ordered(avail_event(q), q->avail_seen);
-			guest_memory_mark_dirty(q->mem, avail_event(q), RING_EVENT);
+			guest_memory_store16(q->mem, avail_event(q), q->avail_seen);
 		}
 		return;
 	}
 	if (q->kicks_suppressed != suppress) {
 		q->kicks_suppressed = suppress;
-		store_ordered(q->used, suppress ? VRING_USED_F_NO_NOTIFY : 0);
-		guest_memory_mark_dirty(q->mem, q->used, RING_HEADER);
+		guest_memory_store16(q->mem, q->used, suppress ? VRING_USED_F_NO_NOTIFY : 0);
 	}
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Theory of operation: the tables of a hardware-reduced ACPI machine (ACPI 6.4 §5.2), built one
- * after the other in the area that the firmware of a PC would use: RSDP, DSDT, FADT, MADT, XSDT.
+ * after the other in the area that the firmware of a PC would use: RSDP, DSDT, FADT, MADT, MCFG,
+ * XSDT.
  * Runs on the main thread before the first instruction; guests only read the result, nothing is
  * saved (the tables are part of guest RAM).
  *
@@ -9,7 +10,7 @@
  * either, but Linux takes its port from the FADT all the same (arch/x86/kernel/acpi/boot.c), and
  * without kvm-clock has no other clock to measure the TSC by. Interrupts below 16
  * exist only as far as a device's _CRS names them, which is why every device of the board is
- * described in the DSDT.
+ * described in the DSDT: devices do that themselves (src/vmm/acpi_nodes.h).
  */
 #include "vmm/acpi.h"
 
@@ -18,15 +19,12 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "aml.h"
+#include "../aml.h"
 #include "vmm/acpi_power.h"
 #include "vmm/bytes.h"
 #include "vmm/overflow.h"
 #include "vmm/platform.h"
 #include "vmm/pm_timer.h"
-#include "vmm/pvpanic.h"
-#include "vmm/rtc.h"
-#include "vmm/serial.h"
 
 #define TABLE_ALIGNMENT 16
 
@@ -51,6 +49,7 @@
 #define FADT_MINOR_REVISION 4
 #define FADT_SIZE	    276
 #define MADT_REVISION	    5
+#define MCFG_REVISION	    1
 #define XSDT_REVISION	    1
 
 /* FADT flags (table 5.10) */
@@ -67,6 +66,7 @@
 #define BOOT_LEGACY_DEVICES (1U << 0)
 #define BOOT_8042	    (1U << 1)
 #define BOOT_NO_VGA	    (1U << 2)
+#define BOOT_NO_ASPM	    (1U << 4) /* no link has power states: nobody need look */
 
 #define CMOS_CENTURY 0x32
 
@@ -80,8 +80,7 @@
 #define MADT_CPU_ENABLED 1
 #define LAPIC_ID_LAST	 254 /* 255 is the broadcast address */
 
-#define NOTIFY_POWER_BUTTON 0x80
-#define STATUS_PRESENT	    0x0f
+#define ECAM_BUS_BITS 20
 
 struct builder {
 	uint8_t *area;
@@ -141,104 +140,6 @@ static void finish_table(uint8_t *table, const char *signature, uint8_t revision
 }
 
 /* DSDT --------------------------------------------------------------------------------------- */
-
-static void describe_ports(struct aml *aml, uint16_t base, uint8_t len)
-{
-	size_t resources;
-
-	aml_name(aml, "_CRS");
-	resources = aml_resources_begin(aml);
-	aml_resource_ports(aml, base, len);
-	aml_resources_end(aml, resources);
-}
-
-static void describe_serial(struct aml *aml)
-{
-	size_t device = aml_device_begin(aml, "COM1"), resources;
-
-	aml_name_eisa_id(aml, "_HID", "PNP0501");
-	aml_name_integer(aml, "_UID", 0);
-	aml_name_string(aml, "_DDN", "COM1");
-	aml_name(aml, "_CRS");
-	resources = aml_resources_begin(aml);
-	aml_resource_ports(aml, PLATFORM_PORT_SERIAL, SERIAL_PORTS);
-	aml_resource_interrupt(aml, PLATFORM_GSI_SERIAL, false);
-	aml_resources_end(aml, resources);
-	aml_end(aml, device);
-}
-
-static void describe_rtc(struct aml *aml)
-{
-	size_t device = aml_device_begin(aml, "RTC");
-
-	aml_name_eisa_id(aml, "_HID", "PNP0B00");
-	describe_ports(aml, PLATFORM_PORT_RTC, RTC_PORTS);
-	aml_end(aml, device);
-}
-
-static void describe_keyboard(struct aml *aml)
-{
-	size_t device = aml_device_begin(aml, "KBD"), resources;
-
-	aml_name_eisa_id(aml, "_HID", "PNP0303");
-	aml_name(aml, "_CRS");
-	resources = aml_resources_begin(aml);
-	aml_resource_ports(aml, PLATFORM_PORT_I8042_DATA, 1);
-	aml_resource_ports(aml, PLATFORM_PORT_I8042_COMMAND, 1);
-	aml_resource_interrupt(aml, PLATFORM_GSI_I8042_KEYBOARD, false);
-	aml_resources_end(aml, resources);
-	aml_end(aml, device);
-}
-
-/* The panic port. OSPM's driver binds by the name, see QEMU's docs/specs/pvpanic. */
-static void describe_pvpanic(struct aml *aml)
-{
-	size_t device = aml_device_begin(aml, "PEVT");
-
-	aml_name_string(aml, "_HID", "QEMU0001");
-	aml_name_integer(aml, "_STA", STATUS_PRESENT);
-	describe_ports(aml, PLATFORM_PORT_PVPANIC, 1);
-	aml_end(aml, device);
-}
-
-static void describe_power_button(struct aml *aml)
-{
-	size_t device = aml_device_begin(aml, "PWRB");
-
-	aml_name_eisa_id(aml, "_HID", "PNP0C0C");
-	aml_name_integer(aml, "_UID", 0);
-	aml_end(aml, device);
-}
-
-/* The Generic Event Device (§5.6.9): its one interrupt means "look at the event register", which
- * reading clears. */
-static void describe_events(struct aml *aml)
-{
-	size_t device = aml_device_begin(aml, "GED"), resources, method, branch;
-
-	aml_name_string(aml, "_HID", "ACPI0013");
-	aml_name_integer(aml, "_UID", 0);
-	aml_name(aml, "_CRS");
-	resources = aml_resources_begin(aml);
-	aml_resource_interrupt(aml, PLATFORM_GSI_ACPI, false);
-	aml_resources_end(aml, resources);
-	aml_port_region(aml, "EVTR", PLATFORM_PORT_ACPI + ACPI_POWER_EVENTS, sizeof(uint32_t));
-	aml_dword_field(aml, "EVTR", "EVTS");
-
-	method = aml_method_begin(aml, "_EVT", 1, true);
-	aml_store(aml);
-	aml_path(aml, "EVTS");
-	aml_local(aml, 0);
-	branch = aml_if_begin(aml);
-	aml_and_begin(aml);
-	aml_local(aml, 0);
-	aml_integer(aml, ACPI_EVENT_POWER_BUTTON);
-	aml_and_end(aml);
-	aml_notify(aml, "\\_SB.PWRB", NOTIFY_POWER_BUTTON);
-	aml_end(aml, branch);
-	aml_end(aml, method);
-	aml_end(aml, device);
-}
 
 static void describe_processor(struct aml *aml, uint32_t index)
 {
@@ -302,16 +203,9 @@ static void describe_machine(struct aml *aml, const struct acpi_machine *machine
 	for (uint32_t i = 0; i < machine->vcpus; i++) {
 		describe_processor(aml, i);
 	}
-	if (machine->serial) {
-		describe_serial(aml);
+	if (machine->describe != NULL) {
+		machine->describe(machine, aml);
 	}
-	describe_rtc(aml);
-	describe_keyboard(aml);
-	if (machine->pvpanic) {
-		describe_pvpanic(aml);
-	}
-	describe_power_button(aml);
-	describe_events(aml);
 	for (uint32_t i = 0; i < machine->virtio_count; i++) {
 		describe_virtio(aml, machine, i);
 	}
@@ -378,7 +272,8 @@ static int build_fadt(struct builder *b, gpa_t dsdt, gpa_t *fadt, struct error *
 	}
 	store_le64(table + FADT_X_DSDT, dsdt);
 	table[FADT_CENTURY] = CMOS_CENTURY;
-	store_le16(table + FADT_BOOT_ARCH, BOOT_LEGACY_DEVICES | BOOT_8042 | BOOT_NO_VGA);
+	store_le16(table + FADT_BOOT_ARCH,
+		   BOOT_LEGACY_DEVICES | BOOT_8042 | BOOT_NO_VGA | BOOT_NO_ASPM);
 	store_le32(table + FADT_FLAGS, FADT_WBINVD | FADT_PROC_C1 | FADT_PWR_BUTTON |
 					       FADT_TMR_VAL_EXT | FADT_SLP_BUTTON | FADT_FIX_RTC |
 					       FADT_RESET_REG | FADT_HW_REDUCED);
@@ -450,16 +345,41 @@ static int build_madt(struct builder *b, const struct acpi_machine *machine, gpa
 	return 0;
 }
 
-static int build_xsdt(struct builder *b, gpa_t fadt, gpa_t madt, gpa_t *xsdt, struct error *e)
+/* MCFG (PCI Firmware Specification 3.2, §4.1.2): where configuration space is. */
+
+#define MCFG_SIZE (HEADER_SIZE + 8 + 16)
+
+static int build_mcfg(struct builder *b, const struct acpi_pci *pci, gpa_t *mcfg, struct error *e)
 {
-	size_t len = HEADER_SIZE + 2 * sizeof(uint64_t);
-	uint8_t *table = reserve(b, len);
+	uint8_t *table = reserve(b, MCFG_SIZE), *entry;
+
+	if (table == NULL) {
+		return no_room(b, "MCFG", e);
+	}
+	entry = table + HEADER_SIZE + 8;
+	store_le64(entry, pci->ecam);
+	entry[11] = (uint8_t)((pci->ecam_size >> ECAM_BUS_BITS) - 1); /* last bus */
+	finish_table(table, "MCFG", MCFG_REVISION, MCFG_SIZE);
+	*mcfg = address_of(b, table);
+	return 0;
+}
+
+/* Those that there are: an address of 0 is none. */
+static int build_xsdt(struct builder *b, const gpa_t tables[], size_t count, gpa_t *xsdt,
+		      struct error *e)
+{
+	size_t len = HEADER_SIZE;
+	uint8_t *table = reserve(b, len + count * sizeof(uint64_t));
 
 	if (table == NULL) {
 		return no_room(b, "XSDT", e);
 	}
-	store_le64(table + HEADER_SIZE, fadt);
-	store_le64(table + HEADER_SIZE + 8, madt);
+	for (size_t i = 0; i < count; i++) {
+		if (tables[i] != 0) {
+			store_le64(table + len, tables[i]);
+			len += sizeof(uint64_t);
+		}
+	}
 	finish_table(table, "XSDT", XSDT_REVISION, len);
 	*xsdt = address_of(b, table);
 	return 0;
@@ -508,7 +428,8 @@ int acpi_build_tables(uint8_t *area, size_t size, gpa_t base, const struct acpi_
 		      size_t *used, struct error *e)
 {
 	struct builder b = { .area = area, .size = size, .base = base };
-	gpa_t dsdt = 0, fadt = 0, madt = 0, xsdt = 0;
+	enum { FADT, MADT, MCFG, TABLES };
+	gpa_t dsdt = 0, tables[TABLES] = { 0 }, xsdt = 0;
 	uint8_t *rsdp;
 	int r = check_machine(machine, e);
 
@@ -521,13 +442,16 @@ int acpi_build_tables(uint8_t *area, size_t size, gpa_t base, const struct acpi_
 	}
 	r = build_dsdt(&b, machine, &dsdt, e);
 	if (r == 0) {
-		r = build_fadt(&b, dsdt, &fadt, e);
+		r = build_fadt(&b, dsdt, &tables[FADT], e);
 	}
 	if (r == 0) {
-		r = build_madt(&b, machine, &madt, e);
+		r = build_madt(&b, machine, &tables[MADT], e);
+	}
+	if (r == 0 && machine->pci != NULL) {
+		r = build_mcfg(&b, machine->pci, &tables[MCFG], e);
 	}
 	if (r == 0) {
-		r = build_xsdt(&b, fadt, madt, &xsdt, e);
+		r = build_xsdt(&b, tables, TABLES, &xsdt, e);
 	}
 	if (r != 0) {
 		return r;
@@ -541,7 +465,7 @@ int acpi_write_tables(struct guest_memory *mem, const struct acpi_machine *machi
 		      struct error *e)
 {
 	size_t size = PLATFORM_ACPI_END - PLATFORM_ACPI, used;
-	uint8_t *area = guest_memory_translate(mem, PLATFORM_ACPI, size);
+	uint8_t *area = guest_memory_write_pointer(mem, PLATFORM_ACPI, size);
 	int r;
 
 	if (area == NULL) {
@@ -551,10 +475,10 @@ int acpi_write_tables(struct guest_memory *mem, const struct acpi_machine *machi
 	}
 	/* No vCPU runs yet, so the tables are built in place. */
 	r = acpi_build_tables(area, size, PLATFORM_ACPI, machine, &used, e);
+	guest_memory_written(mem, area, r == 0 ? used : size);
 	if (r != 0) {
 		return r;
 	}
-	guest_memory_mark_dirty(mem, area, used);
 	*rsdp = PLATFORM_ACPI;
 	return 0;
 }

@@ -19,6 +19,7 @@
 #include "cpu_template.h"
 #include "cpuid_features.h"
 
+#include <cpuid.h>
 #include <errno.h>
 #include <string.h>
 
@@ -282,10 +283,8 @@ static void hide_tsc_deadline(struct cpuid *cpuid)
 	}
 }
 
-int cpuid_prepare(struct cpuid *cpuid, int kvm_fd, uint32_t vcpus, uint32_t threads,
-		  struct error *e)
+int cpuid_read_supported(struct cpuid *cpuid, int kvm_fd, struct error *e)
 {
-	void *deadline_timer = (void *)(uintptr_t)KVM_CAP_TSC_DEADLINE_TIMER;
 	int r;
 
 	_Static_assert(offsetof(struct cpuid, entries) == offsetof(struct kvm_cpuid2, entries),
@@ -293,8 +292,22 @@ int cpuid_prepare(struct cpuid *cpuid, int kvm_fd, uint32_t vcpus, uint32_t thre
 	cpuid->count = CPUID_ENTRIES_MAX;
 	cpuid->padding = 0;
 	r = kvm_ioctl(kvm_fd, KVM_GET_SUPPORTED_CPUID, cpuid);
+	return r < 0 ? error_set_sys(e, ERROR_KVM, -r, "KVM_GET_SUPPORTED_CPUID") : 0;
+}
+
+int cpuid_prepare(struct cpuid *cpuid, const struct cpuid *supported, int kvm_fd, uint32_t vcpus,
+		  uint32_t threads, struct error *e)
+{
+	void *deadline_timer = (void *)(uintptr_t)KVM_CAP_TSC_DEADLINE_TIMER;
+	int r = 0;
+
+	if (supported != NULL) {
+		*cpuid = *supported;
+	} else {
+		r = cpuid_read_supported(cpuid, kvm_fd, e);
+	}
 	if (r < 0) {
-		return error_set_sys(e, ERROR_KVM, -r, "KVM_GET_SUPPORTED_CPUID");
+		return r;
 	}
 	cpuid_edit(cpuid, vcpus, threads);
 	if (kvm_ioctl(kvm_fd, KVM_CHECK_EXTENSION, deadline_timer) <= 0) {
@@ -303,28 +316,42 @@ int cpuid_prepare(struct cpuid *cpuid, int kvm_fd, uint32_t vcpus, uint32_t thre
 	return 0;
 }
 
-int cpuid_apply(const struct cpuid *cpuid, const struct cpu_template *cpu, int vcpu_fd,
-		uint32_t apic_id, struct error *e)
+int cpuid_make(struct cpuid *own, const struct cpuid *cpuid, const struct cpu_template *cpu,
+	       int vcpu_fd, uint32_t apic_id, struct error *e)
 {
-	struct cpuid own;
-	int r;
+	int r = kvm_ioctl(vcpu_fd, KVM_GET_TSC_KHZ, NULL);
 
-	own.count = cpuid->count;
-	own.padding = 0;
-	memcpy(own.entries, cpuid->entries, cpuid->count * sizeof(own.entries[0]));
-	r = kvm_ioctl(vcpu_fd, KVM_GET_TSC_KHZ, NULL);
-	cpuid_set_frequencies(&own, r > 0 ? (uint32_t)r : 0);
+	own->count = cpuid->count;
+	own->padding = 0;
+	memcpy(own->entries, cpuid->entries, cpuid->count * sizeof(own->entries[0]));
+	cpuid_set_frequencies(own, r > 0 ? (uint32_t)r : 0);
 	if (cpu != NULL) {
-		r = cpu_template_edit_cpuid(cpu, &own, e);
+		r = cpu_template_edit_cpuid(cpu, own, e);
 		if (r < 0) {
 			return r;
 		}
 	}
-	cpuid_clear_unusable(&own);
-	cpuid_set_apic_id(&own, apic_id);
-	r = kvm_ioctl(vcpu_fd, KVM_SET_CPUID2, &own);
-	if (r < 0) {
-		return error_set_sys(e, ERROR_KVM, -r, "KVM_SET_CPUID2");
-	}
+	cpuid_clear_unusable(own);
+	cpuid_set_apic_id(own, apic_id);
 	return 0;
+}
+
+int cpuid_apply(const struct cpuid *cpuid, const struct cpu_template *cpu, int vcpu_fd,
+		uint32_t apic_id, struct error *e)
+{
+	struct cpuid own;
+	int r = cpuid_make(&own, cpuid, cpu, vcpu_fd, apic_id, e);
+
+	if (r == 0) {
+		r = kvm_ioctl(vcpu_fd, KVM_SET_CPUID2, &own);
+		r = r < 0 ? error_set_sys(e, ERROR_KVM, -r, "KVM_SET_CPUID2") : 0;
+	}
+	return r;
+}
+
+uint32_t cpuid_physical_bits(void)
+{
+	uint32_t eax, ebx, ecx, edx;
+
+	return __get_cpuid(LEAF_EXT_CORES, &eax, &ebx, &ecx, &edx) != 0 ? eax & 0xff : 36;
 }

@@ -6,6 +6,7 @@
 #include <linux/kvm.h>
 
 #include "../kvm.h"
+#include "vmm/state.h"
 
 #define CPUID_ENTRIES_MAX 128
 
@@ -18,14 +19,32 @@ struct cpuid {
 
 struct cpu_template;
 
-/* What KVM supports, edited for a guest of `vcpus` (1-32) in one package, `threads` (1 or 2) of
- * which are one core. Any thread: a system ioctl. */
-int cpuid_prepare(struct cpuid *cpuid, int kvm_fd, uint32_t vcpus, uint32_t threads,
-		  struct error *e);
-/* Gives the vCPU its copy, with the frequency of its TSC, the template's bits if there is one, and
- * its own APIC id. */
+/* What KVM supports. Any thread: a system ioctl. */
+int cpuid_read_supported(struct cpuid *cpuid, int kvm_fd, struct error *e);
+/* The same, edited for a guest of `vcpus` (1-32) in one package, `threads` (1 or 2) of which are one core. `supported` NULL: it is
+ * read. */
+int cpuid_prepare(struct cpuid *cpuid, const struct cpuid *supported, int kvm_fd, uint32_t vcpus,
+		  uint32_t threads, struct error *e);
+/* The vCPU's copy, with the frequency of its TSC, the template's bits if there is one, and its own APIC
+ * id. */
+int cpuid_make(struct cpuid *own, const struct cpuid *cpuid, const struct cpu_template *cpu,
+	       int vcpu_fd, uint32_t apic_id, struct error *e);
+/* The same, and gives it to the vCPU. */
 int cpuid_apply(const struct cpuid *cpuid, const struct cpu_template *cpu, int vcpu_fd,
 		uint32_t apic_id, struct error *e);
+/* How many bits a physical address has, the host's and the guest's. */
+uint32_t cpuid_physical_bits(void);
+
+/* As it is saved: its table's fields. */
+extern const struct state_field cpuid_fields[1];
+bool cpuid_equal(const struct cpuid *a, const struct cpuid *b);
+/*
+ * Gives a vCPU that has not run what was saved. First it is
+ * compared with what this host can do (`here`: as cpuid_prepare() makes it): ERROR_STATE names what is
+ * missing.
+ */
+int cpuid_load(const struct cpuid *saved, const struct cpuid *here, int kvm_fd, int vcpu_fd,
+	       struct error *e);
 /* For tests: edits a table in place as cpuid_prepare() does. */
 void cpuid_edit(struct cpuid *cpuid, uint32_t vcpus, uint32_t threads);
 void cpuid_set_apic_id(struct cpuid *cpuid, uint32_t apic_id);

@@ -129,7 +129,7 @@ int mptable_build(uint8_t *area, size_t size, gpa_t base, uint32_t vcpus, size_t
 int mptable_write(struct guest_memory *mem, uint32_t vcpus, struct error *e)
 {
 	const size_t size = PLATFORM_MPTABLE_END - PLATFORM_MPTABLE;
-	uint8_t *area = guest_memory_translate(mem, PLATFORM_MPTABLE, size);
+	uint8_t *area = guest_memory_write_pointer(mem, PLATFORM_MPTABLE, size);
 	size_t used;
 	int r;
 
@@ -139,9 +139,7 @@ int mptable_write(struct guest_memory *mem, uint32_t vcpus, struct error *e)
 	}
 	/* No vCPU runs yet, so the table is built in place. */
 	r = mptable_build(area, size, PLATFORM_MPTABLE, vcpus, &used, e);
-	if (r == 0) {
-		guest_memory_mark_dirty(mem, area, used);
-	}
+	guest_memory_written(mem, area, size);
 	return r;
 }
 

@@ -7,18 +7,19 @@
  * base); REGS before VCPU_EVENTS (setting REGS clears pending exceptions); LAPIC before MSRs
  * (TSC_DEADLINE needs the timer mode); TSC_DEADLINE after all other MSRs; MP_STATE last.
  *
- * Runs while the vCPU is parked, on its own thread or on main. The guest controls the values, not
- * their shape.
+ * Which MSRs: those that KVM lists as what a VM is saved with (all of its own, 0x4b564d00 and on, among
+ * them), and the MTRRs, which it keeps but does not list.
+ *
+ * Runs while the vCPU is parked, on its own thread or the machine's. The guest controls the values, not
+ * their shape; of a state that is loaded, whoever wrote it controls both.
  */
 #include "vcpu_state.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "vmm/cleanup.h"
+#include "caps.h"
 
-#define MSR_IA32_TSC	      0x10
 #define MSR_IA32_TSC_ADJUST   0x3b
 #define MSR_IA32_TSC_DEADLINE 0x6e0
 
@@ -26,6 +27,34 @@ struct msr_buffer {
 	struct kvm_msrs header;
 	struct kvm_msr_entry entries[VCPU_MSRS_MAX];
 };
+
+/* SDM 3, 12.11. */
+static const struct {
+	uint32_t first, count;
+} mtrrs[] = { { 0x200, 16 }, { 0x250, 1 }, { 0x258, 2 }, { 0x268, 8 }, { 0x2ff, 1 } };
+
+static bool has_msr(const struct msr_list *list, uint32_t index)
+{
+	for (uint32_t i = 0; i < list->count; i++) {
+		if (list->indices[i] == index) {
+			return true;
+		}
+	}
+	return false;
+}
+
+static void add_mtrrs(struct msr_list *list)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(mtrrs); i++) {
+		for (uint32_t j = 0; j < mtrrs[i].count; j++) {
+			uint32_t index = mtrrs[i].first + j;
+
+			if (list->count < VCPU_MSRS_MAX && !has_msr(list, index)) {
+				list->indices[list->count++] = index;
+			}
+		}
+	}
+}
 
 int msr_list_read(struct msr_list *list, int kvm_fd, struct error *e)
 {
@@ -43,13 +72,49 @@ int msr_list_read(struct msr_list *list, int kvm_fd, struct error *e)
 	}
 	list->count = kernel_list.header.nmsrs;
 	memcpy(list->indices, kernel_list.indices, list->count * sizeof(list->indices[0]));
+	add_mtrrs(list);
 	return 0;
 }
 
-void vcpu_state_finish(struct vcpu_state *state)
+static const struct state_field msr_fields[] = {
+	STATE_FIELD(1, struct kvm_msr_entry, index, 1),
+	STATE_FIELD(2, struct kvm_msr_entry, data, 1),
+};
+static const struct state_desc msr_state = STATE_DESC("msr", 1, struct kvm_msr_entry, msr_fields);
+
+static const struct state_field vcpu_fields[] = {
+	STATE_BLOB(1, struct vcpu_state, regs, 1),
+	STATE_BLOB(2, struct vcpu_state, sregs, 1),
+	STATE_BLOB(3, struct vcpu_state, xcrs, 1),
+	STATE_BLOB(4, struct vcpu_state, debugregs, 1),
+	STATE_BLOB(5, struct vcpu_state, lapic, 1),
+	STATE_BLOB(6, struct vcpu_state, events, 1),
+	STATE_BLOB(7, struct vcpu_state, mp_state, 1),
+	STATE_STRUCTS_USED(8, struct vcpu_state, msrs, msr_count, &msr_state, 1),
+	STATE_BYTES_USED(9, struct vcpu_state, xsave, xsave_size, 1),
+};
+
+/* The rest KVM judges. */
+static int vcpu_validate(const void *object, const void *owner, struct error *e)
 {
-	free(take_ptr(state->xsave));
+	const struct vcpu_state *state = object;
+	const struct vcpu_saved *saved = owner;
+
+	if (state->xsave_size != saved->kvm->fpu_size) {
+		(void)error_set(e, ERROR_STATE, EINVAL,
+				"the registers of XSAVE take %u bytes, and %u on this processor",
+				state->xsave_size, saved->kvm->fpu_size);
+		return error_hint(e, "a CPU template makes processors alike");
+	}
+	return 0;
 }
+
+const struct state_desc vcpu_saved_state = STATE_DESC_IN(struct vcpu_saved, state, "vcpu-x86", 1,
+							 vcpu_fields, .validate = vcpu_validate);
+const struct state_desc vcpu_saved_cpuid =
+	STATE_DESC_IN(struct vcpu_saved, cpuid, "cpuid-x86", 1, cpuid_fields);
+const struct state_desc vcpu_saved_tsc =
+	STATE_DESC_IN(struct vcpu_saved, tsc, "tsc-x86", 1, tsc_fields);
 
 /* KVM stops at the first MSR that this vCPU does not have; that one is left out, and reading goes
  * on behind it. */
@@ -83,15 +148,10 @@ static int get_msrs(struct vcpu_state *state, const struct msr_list *list, int v
 
 static int get_xsave(struct vcpu_state *state, const struct kvm *kvm, int vcpu_fd, struct error *e)
 {
-	int r;
+	int r = kvm_ioctl(vcpu_fd, kvm_has(kvm, X86_XSAVE2) ? KVM_GET_XSAVE2 : KVM_GET_XSAVE,
+			  state->xsave);
 
-	if (state->xsave == NULL) {
-		state->xsave = calloc(1, kvm->xsave_size);
-		if (state->xsave == NULL) {
-			return error_set(e, ERROR_NO_MEMORY, ENOMEM, "vCPU state: out of memory");
-		}
-	}
-	r = kvm_ioctl(vcpu_fd, kvm->has_xsave2 ? KVM_GET_XSAVE2 : KVM_GET_XSAVE, state->xsave);
+	state->xsave_size = kvm->fpu_size;
 	return r < 0 ? error_set_sys(e, ERROR_KVM, -r, "KVM_GET_XSAVE") : 0;
 }
 
@@ -125,10 +185,11 @@ int vcpu_state_get(struct vcpu_state *state, const struct kvm *kvm, const struct
 	const struct part parts[] = {
 		{ true, KVM_GET_REGS, &state->regs, "KVM_GET_REGS" },
 		{ true, KVM_GET_SREGS, &state->sregs, "KVM_GET_SREGS" },
-		{ kvm->has_xcrs, KVM_GET_XCRS, &state->xcrs, "KVM_GET_XCRS" },
-		{ kvm->has_debugregs, KVM_GET_DEBUGREGS, &state->debugregs, "KVM_GET_DEBUGREGS" },
+		{ kvm_has(kvm, X86_XCRS), KVM_GET_XCRS, &state->xcrs, "KVM_GET_XCRS" },
+		{ kvm_has(kvm, X86_DEBUGREGS), KVM_GET_DEBUGREGS, &state->debugregs,
+		  "KVM_GET_DEBUGREGS" },
 		{ true, KVM_GET_LAPIC, &state->lapic, "KVM_GET_LAPIC" },
-		{ kvm->has_vcpu_events, KVM_GET_VCPU_EVENTS, &state->events,
+		{ kvm_has(kvm, X86_VCPU_EVENTS), KVM_GET_VCPU_EVENTS, &state->events,
 		  "KVM_GET_VCPU_EVENTS" },
 	};
 	int r = run_parts(vcpu_fd, &first, 1, e);
@@ -142,10 +203,31 @@ int vcpu_state_get(struct vcpu_state *state, const struct kvm *kvm, const struct
 	return r == 0 ? run_parts(vcpu_fd, parts, ARRAY_SIZE(parts), e) : r;
 }
 
-/* Writes the MSRs for which `want` agrees. One that KVM lists but refuses to write (host-dependent)
- * is skipped. */
-static int set_msrs(const struct vcpu_state *state, int vcpu_fd,
-		    bool (*want)(uint32_t index, bool keep_tsc), bool keep_tsc, struct error *e)
+/* KVM has refused to write it. */
+static int judge_refusal(const struct kvm_msr_entry *want, int vcpu_fd, struct error *e)
+{
+	struct msr_buffer buf = { .header.nmsrs = 1, .entries[0].index = want->index };
+
+	if (kvm_ioctl(vcpu_fd, KVM_GET_MSRS, &buf) == 1 && buf.entries[0].data == want->data) {
+		return 0;
+	}
+	(void)error_set(e, ERROR_STATE, EINVAL,
+			"KVM does not take 0x%llx for MSR 0x%x, which this host may not have",
+			want->data, want->index);
+	return error_hint(e, "load it on a host like the one it was saved on");
+}
+
+/* TSC_DEADLINE is armed by its write, so it is one of its own, after all others. */
+static bool is_wanted(uint32_t index, enum vcpu_state_use use, bool deadline)
+{
+	bool is_tsc = index == MSR_IA32_TSC || index == MSR_IA32_TSC_ADJUST;
+
+	return (index == MSR_IA32_TSC_DEADLINE) == deadline && !(use == VCPU_STATE_RESET && is_tsc);
+}
+
+/* KVM stops at the first that it refuses; writing goes on behind it. */
+static int set_msrs(const struct vcpu_state *state, int vcpu_fd, enum vcpu_state_use use,
+		    bool deadline, struct error *e)
 {
 	uint32_t next = 0;
 
@@ -157,7 +239,7 @@ static int set_msrs(const struct vcpu_state *state, int vcpu_fd,
 
 		memset(&buf.header, 0, sizeof(buf.header));
 		for (uint32_t i = next; i < state->msr_count; i++) {
-			if (want(state->msrs[i].index, keep_tsc)) {
+			if (is_wanted(state->msrs[i].index, use, deadline)) {
 				origin[count] = i;
 				buf.entries[count++] = state->msrs[i];
 			}
@@ -173,27 +255,20 @@ static int set_msrs(const struct vcpu_state *state, int vcpu_fd,
 		if ((uint32_t)done >= count) {
 			return 0;
 		}
+		if (use == VCPU_STATE_LOAD) {
+			int r = judge_refusal(&state->msrs[origin[done]], vcpu_fd, e);
+
+			if (r < 0) {
+				return r;
+			}
+		}
 		next = origin[done] + 1;
 	}
 	return 0;
 }
 
-static bool want_common(uint32_t index, bool keep_tsc)
-{
-	if (index == MSR_IA32_TSC_DEADLINE) {
-		return false;
-	}
-	return !(keep_tsc && (index == MSR_IA32_TSC || index == MSR_IA32_TSC_ADJUST));
-}
-
-static bool want_deadline(uint32_t index, bool keep_tsc)
-{
-	(void)keep_tsc;
-	return index == MSR_IA32_TSC_DEADLINE;
-}
-
 int vcpu_state_set(const struct vcpu_state *state, const struct kvm *kvm, int vcpu_fd,
-		   bool keep_tsc, struct error *e)
+		   enum vcpu_state_use use, struct error *e)
 {
 	/* The ioctls only read these; struct part is shared with the getters. */
 	struct vcpu_state *s = (struct vcpu_state *)(uintptr_t)state;
@@ -201,21 +276,23 @@ int vcpu_state_set(const struct vcpu_state *state, const struct kvm *kvm, int vc
 		{ true, KVM_SET_SREGS, &s->sregs, "KVM_SET_SREGS" },
 		{ true, KVM_SET_REGS, &s->regs, "KVM_SET_REGS" },
 		{ true, KVM_SET_XSAVE, s->xsave, "KVM_SET_XSAVE" },
-		{ kvm->has_xcrs, KVM_SET_XCRS, &s->xcrs, "KVM_SET_XCRS" },
-		{ kvm->has_debugregs, KVM_SET_DEBUGREGS, &s->debugregs, "KVM_SET_DEBUGREGS" },
+		{ kvm_has(kvm, X86_XCRS), KVM_SET_XCRS, &s->xcrs, "KVM_SET_XCRS" },
+		{ kvm_has(kvm, X86_DEBUGREGS), KVM_SET_DEBUGREGS, &s->debugregs,
+		  "KVM_SET_DEBUGREGS" },
 		{ true, KVM_SET_LAPIC, &s->lapic, "KVM_SET_LAPIC" },
 	};
 	const struct part after_msrs[] = {
-		{ kvm->has_vcpu_events, KVM_SET_VCPU_EVENTS, &s->events, "KVM_SET_VCPU_EVENTS" },
+		{ kvm_has(kvm, X86_VCPU_EVENTS), KVM_SET_VCPU_EVENTS, &s->events,
+		  "KVM_SET_VCPU_EVENTS" },
 		{ true, KVM_SET_MP_STATE, &s->mp_state, "KVM_SET_MP_STATE" },
 	};
 	int r = run_parts(vcpu_fd, before_msrs, ARRAY_SIZE(before_msrs), e);
 
 	if (r == 0) {
-		r = set_msrs(state, vcpu_fd, want_common, keep_tsc, e);
+		r = set_msrs(state, vcpu_fd, use, false, e);
 	}
 	if (r == 0) {
-		r = set_msrs(state, vcpu_fd, want_deadline, keep_tsc, e);
+		r = set_msrs(state, vcpu_fd, use, true, e);
 	}
 	if (r == 0) {
 		r = run_parts(vcpu_fd, after_msrs, ARRAY_SIZE(after_msrs), e);

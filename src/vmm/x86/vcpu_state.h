@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * Everything that KVM keeps for one vCPU, read and written in the one order that works. Private to
- * src/vmm. Used by machine reset now, by snapshot and migration later.
+ * src/vmm. For a machine reset, which writes back power-on, and for a saved VM.
  */
 #ifndef VMM_SRC_X86_VCPU_STATE_H
 #define VMM_SRC_X86_VCPU_STATE_H
@@ -9,9 +9,15 @@
 #include <linux/kvm.h>
 
 #include "../kvm.h"
+#include "cpuid.h"
+#include "tsc.h"
 #include "vmm/loader.h"
+#include "vmm/state.h"
 
-#define VCPU_MSRS_MAX 256
+#define VCPU_MSRS_MAX  256
+#define VCPU_XSAVE_MAX 12288 /* with AMX, the largest that there is, it is 11008 */
+
+#define MSR_IA32_TSC 0x10
 
 /* The MSRs that this host's KVM saves; the same for all vCPUs. */
 struct msr_list {
@@ -19,6 +25,7 @@ struct msr_list {
 	uint32_t indices[VCPU_MSRS_MAX];
 };
 
+/* Plain: KVM's structs as they are, which its ABI promises. */
 struct vcpu_state {
 	struct kvm_regs regs;
 	struct kvm_sregs sregs;
@@ -29,18 +36,33 @@ struct vcpu_state {
 	struct kvm_mp_state mp_state;
 	uint32_t msr_count;
 	struct kvm_msr_entry msrs[VCPU_MSRS_MAX];
-	struct kvm_xsave *xsave; /* kvm->xsave_size bytes, owned */
+	uint32_t xsave_size; /* kvm->fpu_size */
+	uint8_t xsave[VCPU_XSAVE_MAX];
 };
 
 int msr_list_read(struct msr_list *list, int kvm_fd, struct error *e);
 
-void vcpu_state_finish(struct vcpu_state *state);
+/* Of a vCPU that is saved. */
+struct vcpu_saved {
+	const struct kvm *kvm;
+	struct vcpu_state state;
+	struct cpuid cpuid; /* as the guest sees it */
+	struct cpuid given; /* what KVM has been told of it; not saved */
+	struct tsc_state tsc;
+};
+/* Of struct vcpu_saved. */
+extern const struct state_desc vcpu_saved_state, vcpu_saved_cpuid, vcpu_saved_tsc;
+
 /* The vCPU is not in KVM_RUN. */
 int vcpu_state_get(struct vcpu_state *state, const struct kvm *kvm, const struct msr_list *msrs,
 		   int vcpu_fd, struct error *e);
-/* `keep_tsc`: leaves TSC and TSC offset alone (machine reset: time runs on). */
+/*
+ * RESET: TSC and TSC_ADJUST stay, since time runs on, and an MSR that KVM refuses is skipped (it is this
+ * host's own). LOAD: an MSR that KVM refuses is an error that names it, unless it has that value.
+ */
+enum vcpu_state_use { VCPU_STATE_RESET, VCPU_STATE_LOAD };
 int vcpu_state_set(const struct vcpu_state *state, const struct kvm *kvm, int vcpu_fd,
-		   bool keep_tsc, struct error *e);
+		   enum vcpu_state_use use, struct error *e);
 
 /* Power-on settings that KVM leaves to us: MTRR default type, fast strings, LINT0/1. */
 int vcpu_set_power_on(int vcpu_fd, struct error *e);

@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A pager: brings pages of guest memory when somebody touches them for the first time (userfaultfd(2)): the guest, a device,
+ * or the kernel on behalf of one, all of whom wait meanwhile.
+ *
+ *	pager_create()
+ *	pager_add()		ranges that it is to fill, which nobody has touched; who does from now on waits
+ *	pager_serve()		a thread fills them from a source: what is waited for first, and, from a moment later on,
+ *				between faults everything else, from the lowest address on
+ *	or pager_descriptor()	another process fills them, which has been given this
+ *	pager_end()		what has not come is zeroes from now on: for a machine reset
+ *	pager_destroy()		nobody uses the memory any more
+ *
+ * A chunk of a range (PAGER_CHUNK) comes as a whole. When everything is there, the thread sleeps and memory is as any other.
+ *
+ * A source that fails is the end of the machine: no page can be made up. `failed` is told first, so that no vCPU goes back to
+ * the guest (vmm/guest_memory.h, `lost`), then who waits is let go, with zeroes.
+ *
+ * Threads: create to serve, end and destroy on the thread that changes the memory's list of regions.
+ */
+#ifndef VMM_PAGER_H
+#define VMM_PAGER_H
+
+#include "vmm/guest_memory.h"
+#include "vmm/syscalls.h"
+
+#define PAGER_CHUNK	  MIB(2)
+#define PAGER_CHUNK_PAGES ((uint32_t)(PAGER_CHUNK / 4096))
+
+struct pager;
+
+/* Functions run on the pager's thread. */
+struct pager_source {
+	/*
+	 * Fills `buf` with the pages of [offset, offset + PAGER_CHUNK) of region `index`, up to its end, and sets in `present`,
+	 * which is zeroed, the bits of those that have something; the others are zero, and need not be in `buf`.
+	 */
+	int (*read)(void *arg, uint32_t index, uint64_t offset, uint8_t *buf,
+		    uint64_t present[PAGER_CHUNK_PAGES / 64], struct error *e);
+	/* Everything is there, or was given up: read() will not be called again. */
+	void (*done)(void *arg);
+	/* By pager_destroy(), on its caller's thread. */
+	void (*destroy)(void *arg);
+	void *arg;
+};
+
+/* ERROR_NOT_SUPPORTED, with the cure, if this host has no userfaultfd for us. */
+int pager_create(struct pager **ret, struct guest_memory *mem, struct error *e);
+/*
+ * Whole chunks, but at the region's end. Memory that is anonymous, or on huge pages of hugetlb. What may come is set as the
+ * region's content (guest_region_set_content()) before it serves.
+ */
+int pager_add(struct pager *pager, uint32_t index, uint64_t offset, uint64_t len, struct error *e);
+/* The memory has it from now on: pager_end() and pager_destroy() come with guest_memory_discard() and _finish(). */
+void pager_attach(struct pager *pager);
+/*
+ * `source` is copied, and the pager's from now on, in any case. `enter` runs first on the new thread and takes rights away (NULL: none are).
+ */
+int pager_serve(struct pager *pager, const struct pager_source *source,
+		int (*enter)(void *arg, struct error *e), void *enter_arg, struct error *e);
+/* The userfaultfd; the pager's. */
+int pager_descriptor(const struct pager *pager);
+void pager_end(struct pager *pager);
+/* From now on nobody is told that memory is lost. Accepts NULL. */
+void pager_silence(struct pager *pager);
+/* Accepts NULL. */
+void pager_destroy(struct pager *pager);
+/* Any thread: 0, or ERROR_SNAPSHOT and whatever else the source has failed with. Accepts NULL. */
+int pager_check(struct pager *pager, struct error *e);
+
+/* Its thread's, besides a worker's and the source's. */
+extern const struct syscall_list pager_syscalls;
+
+#endif

@@ -1,0 +1,540 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * vmm fork: children of a VM that goes on running, each as it was at one moment. A composition: the VM is
+ * saved live into a directory of memory beside its own (the runtime directory is a tmpfs), with its disks copied in the
+ * same moment, and each child is a `vmm restore` of that in a fresh process. They map the one memory file privately, so
+ * what none of them writes they share; when all run the file has no name any more, and goes with the last of them.
+ *
+ * Disks of a child: of one with an overlay a copy of the overlay, over the same base; of another one a reflink, and a
+ * copy of all of it only if asked for, because the VM stands still meanwhile. Copies for the second child and on are made
+ * here, of the first one's, before it runs. They lie beside the disk as DISK.CHILD. A failure removes what was made, but for
+ * children that run.
+ *
+ * Main thread. The VM's answers are another process's: what is not there is an error.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "ended.h"
+#include "exit_codes.h"
+#include "snapshot_command.h"
+#include "vmm/cleanup.h"
+#include "vmm/disk_copy.h"
+#include "vmm/log.h"
+#include "vmm/run_directory.h"
+#include "vmm/vm_config.h"
+
+LOG_DOMAIN("fork");
+
+#define CHILDREN_MAX  1000
+#define ARGUMENTS_MAX (16 + 2 * (VM_DISKS_MAX + VM_NETS_MAX))
+#define TEXT_MAX      8192
+
+struct fork_command {
+	const char *name;
+	uint32_t count;
+	bool copy_disks, paused, help;
+	char *nets[VM_NETS_MAX]; /* "ID=tap:NAME", with %d */
+	uint32_t net_count;
+};
+
+static int add_net(void *object, const char *value, struct error *e)
+{
+	struct fork_command *command = object;
+
+	if (command->net_count == ARRAY_SIZE(command->nets)) {
+		return error_set(e, ERROR_USAGE, E2BIG, "--net: more than %d", VM_NETS_MAX);
+	}
+	command->nets[command->net_count++] = (char *)(uintptr_t)value;
+	return 0;
+}
+
+#define AT(member) .offset = offsetof(struct fork_command, member)
+static const struct option option_list[] = {
+	{ .name = "name",
+	  .letter = 'n',
+	  .type = OPTION_STRING,
+	  AT(name),
+	  .argument = "NAME",
+	  .help = "name of the child; of several NAME-1, NAME-2, ... (default: PARENT-fork)" },
+	{ .name = "count",
+	  .type = OPTION_U32,
+	  AT(count),
+	  .min = 1,
+	  .max = CHILDREN_MAX,
+	  .argument = "N",
+	  .fallback = "1",
+	  .help = "so many children, all of the same moment" },
+	{ .name = "net",
+	  .type = OPTION_LIST,
+	  .add = add_net,
+	  .argument = "ID=tap:NAME",
+	  .help = "the network card of that id is on this tap; %d in NAME is the child's number" },
+	{ .name = "copy-disks",
+	  .type = OPTION_FLAG,
+	  AT(copy_disks),
+	  .help = "copy all of a disk where the file system cannot share it; the VM stands still "
+		  "meanwhile" },
+	{ .name = "paused",
+	  .type = OPTION_FLAG,
+	  AT(paused),
+	  .help = "do not let the children go on yet: vmm resume does" },
+	HELP_OPTION(struct fork_command, help),
+};
+static const struct option_table table = OPTION_TABLE("fork", option_list);
+
+/* A disk that children get copies of. */
+struct forked_disk {
+	const char *id, *path; /* what the parent writes; of `config` */
+	bool overlay;
+};
+
+struct forking {
+	const struct fork_command *command;
+	const char *parent;
+	char name[VM_NAME_MAX + 1];
+	struct ended vm;
+	struct client client;
+	struct progress progress;
+	char directory[RUN_DIRECTORY_PATH_SIZE + 32];
+	bool has_directory;
+	json_t *config; /* the parent's */
+	uint32_t disk_count;
+	struct forked_disk disks[VM_DISKS_MAX];
+	uint32_t copied; /* children whose disks are there */
+	uint32_t run;	 /* children that run */
+};
+
+static int no_memory(struct error *e)
+{
+	return error_set(e, ERROR_NO_MEMORY, ENOMEM, "fork: out of memory");
+}
+
+static void child_name(const struct forking *forking, uint32_t number, char name[VM_NAME_MAX + 16])
+{
+	if (forking->command->count == 1) {
+		(void)snprintf(name, VM_NAME_MAX + 16, "%s", forking->name);
+	} else {
+		(void)snprintf(name, VM_NAME_MAX + 16, "%s-%u", forking->name, number);
+	}
+}
+
+static void copy_path(const struct forking *forking, const struct forked_disk *disk,
+		      uint32_t number, char path[TEXT_MAX])
+{
+	char name[VM_NAME_MAX + 16];
+
+	child_name(forking, number, name);
+	(void)snprintf(path, TEXT_MAX, "%s.%s", disk->path, name);
+}
+
+/* --- what there is ------------------------------------------------------------------------------- */
+
+static int choose_name(struct forking *forking, struct error *e)
+{
+	char last[VM_NAME_MAX + 16];
+	const char *given = forking->command->name;
+	int n = given != NULL ? snprintf(forking->name, sizeof(forking->name), "%s", given)
+			      : snprintf(forking->name, sizeof(forking->name), "%s-fork",
+					 forking->parent);
+
+	child_name(forking, forking->command->count, last);
+	if (n < 0 || (size_t)n >= sizeof(forking->name)) {
+		return error_set(e, ERROR_USAGE, ENAMETOOLONG,
+				 "--name: the children's names are too long");
+	}
+	return command_value(vm_name_validate(last, e), e);
+}
+
+static int note_disk(struct forking *forking, const json_t *drive, struct error *e)
+{
+	const char *id = json_string_value(json_object_get(drive, "drive_id"));
+	const char *path = json_string_value(json_object_get(drive, "path_on_host"));
+	const char *overlay = json_string_value(json_object_get(drive, "overlay"));
+	struct forked_disk *disk = &forking->disks[forking->disk_count];
+
+	if (json_is_true(json_object_get(drive, "is_read_only"))) {
+		return 0;
+	}
+	if (id == NULL || path == NULL || forking->disk_count == VM_DISKS_MAX) {
+		return error_set(e, ERROR_HTTP, EPROTO, "the VM's drives are not to be understood");
+	}
+	*disk = (struct forked_disk){ .id = id,
+				      .path = overlay != NULL ? overlay : path,
+				      .overlay = overlay != NULL };
+	forking->disk_count++;
+	return 0;
+}
+
+/* A tap has one VM. */
+static int check_net(const struct forking *forking, const json_t *net, struct error *e)
+{
+	const char *id = json_string_value(json_object_get(net, "iface_id"));
+	const struct fork_command *command = forking->command;
+	size_t len = id != NULL ? strlen(id) : 0;
+
+	for (uint32_t i = 0; i < command->net_count; i++) {
+		if (id != NULL && strncmp(command->nets[i], id, len) == 0 &&
+		    command->nets[i][len] == '=') {
+			if (command->count > 1 && strstr(command->nets[i], "%d") == NULL) {
+				return error_set(e, ERROR_USAGE, EINVAL,
+						 "--net '%.64s': the children need a tap each: %%d "
+						 "in its name is the child's number",
+						 command->nets[i]);
+			}
+			return 0;
+		}
+	}
+	(void)error_set(e, ERROR_USAGE, EINVAL,
+			"network card '%.64s' is on a tap that the VM goes on using",
+			id != NULL ? id : "?");
+	return error_hint(e, "--net %.64s=tap:NAME gives the child another one",
+			  id != NULL ? id : "ID");
+}
+
+static int look_at_devices(struct forking *forking, struct error *e)
+{
+	const json_t *drives, *nets;
+	int r = client_call(&forking->client, "GET", "/vm/config", NULL, &forking->config, e);
+
+	drives = json_object_get(forking->config, "drives");
+	nets = json_object_get(forking->config, "network-interfaces");
+	for (size_t i = 0; r == 0 && i < json_array_size(drives); i++) {
+		r = note_disk(forking, json_array_get(drives, i), e);
+	}
+	for (size_t i = 0; r == 0 && i < json_array_size(nets); i++) {
+		r = check_net(forking, json_array_get(nets, i), e);
+	}
+	return r;
+}
+
+/* --- the moment ---------------------------------------------------------------------------------- */
+
+static json_t *copies(const struct forking *forking)
+{
+	auto_json json_t *list = json_array();
+
+	for (uint32_t i = 0; i < forking->disk_count; i++) {
+		const struct forked_disk *disk = &forking->disks[i];
+		char path[TEXT_MAX];
+
+		copy_path(forking, disk, 1, path);
+		if (json_array_append_new(
+			    list, json_pack("{s:s, s:s, s:b}", "drive_id", disk->id, "path_on_host",
+					    path, "reflink",
+					    !disk->overlay && !forking->command->copy_disks)) !=
+		    0) {
+			return NULL;
+		}
+	}
+	return take_ptr(list);
+}
+
+static int save(struct forking *forking, struct error *e)
+{
+	auto_json json_t *list = copies(forking);
+	char image[sizeof(forking->directory) + 8];
+	struct snapshot_taking taking = { .client = &forking->client,
+					  .directory = image,
+					  .live = true,
+					  .copies = list,
+					  .progress = &forking->progress };
+	int r = run_directory_root(forking->directory, RUN_DIRECTORY_PATH_SIZE, e);
+	size_t len;
+
+	if (r < 0 || list == NULL) {
+		return list == NULL ? no_memory(e) : r;
+	}
+	len = strlen(forking->directory);
+	(void)snprintf(forking->directory + len, sizeof(forking->directory) - len, "/.fork-XXXXXX");
+	if (mkdtemp(forking->directory) == NULL) {
+		return error_set_sys(e, ERROR_CONFIG, errno, "make '%s'", forking->directory);
+	}
+	forking->has_directory = true;
+	(void)snprintf(image, sizeof(image), "%s/image", forking->directory);
+	r = snapshot_take(&taking, e);
+	forking->copied = r == 0 ? 1 : 0;
+	return r;
+}
+
+/* Of the first child's, which does not run yet. */
+static int copy_disk(const struct forking *forking, const struct forked_disk *disk, uint32_t number,
+		     struct error *e)
+{
+	char from[TEXT_MAX], to[TEXT_MAX];
+	auto_close int fd = -1;
+	struct disk_copy copy = { .path = from, .folder = AT_FDCWD, .name = to };
+
+	copy_path(forking, disk, 1, from);
+	copy_path(forking, disk, number, to);
+	fd = open(from, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	if (fd < 0) {
+		return error_set_sys(e, ERROR_DISK, errno, "open '%.120s'", from);
+	}
+	copy.from = fd;
+	return disk_copy(&copy, NULL, e);
+}
+
+static int copy_disks(struct forking *forking, struct error *e)
+{
+	int r = 0;
+
+	for (uint32_t number = 2; r == 0 && number <= forking->command->count; number++) {
+		/* What of them is made goes with them. */
+		forking->copied = number;
+		for (uint32_t i = 0; r == 0 && i < forking->disk_count; i++) {
+			r = copy_disk(forking, &forking->disks[i], number, e);
+		}
+	}
+	return r;
+}
+
+/* --- children ------------------------------------------------------------------------------------ */
+
+struct arguments {
+	char *list[ARGUMENTS_MAX + 1];
+	size_t count;
+	bool failed;
+};
+
+static void add(struct arguments *arguments, const char *fmt, ...) __printf_like(2, 3);
+static void add(struct arguments *arguments, const char *fmt, ...)
+{
+	char text[TEXT_MAX];
+	va_list list;
+
+	va_start(list, fmt);
+	(void)vsnprintf(text, sizeof(text), fmt, list);
+	va_end(list);
+	arguments->list[arguments->count] = strdup(text);
+	arguments->failed |= arguments->list[arguments->count++] == NULL;
+}
+
+/* "ID=tap:vm%d" of the child. */
+static void add_tap(struct arguments *arguments, const char *net, uint32_t number)
+{
+	const char *mark = strstr(net, "%d");
+
+	add(arguments, "--net");
+	if (mark == NULL) {
+		add(arguments, "%s", net);
+	} else {
+		add(arguments, "%.*s%u%s", (int)(mark - net), net, number, mark + 2);
+	}
+}
+
+static void fill(const struct forking *forking, uint32_t number, struct arguments *arguments)
+{
+	char text[TEXT_MAX];
+
+	*arguments = (struct arguments){ .count = 0 };
+	for (const char *const *word =
+		     (const char *const[]){ "vmm", "restore", "-q", "-d", "-n", NULL };
+	     *word != NULL; word++) {
+		add(arguments, "%s", *word);
+	}
+	child_name(forking, number, text);
+	add(arguments, "%s", text);
+	if (forking->command->paused) {
+		add(arguments, "--paused");
+	}
+	for (uint32_t i = 0; i < forking->disk_count; i++) {
+		const struct forked_disk *disk = &forking->disks[i];
+
+		copy_path(forking, disk, number, text);
+		add(arguments, "--disk");
+		add(arguments, "%s=%s%s", disk->id, disk->overlay ? "overlay:" : "", text);
+	}
+	for (uint32_t i = 0; i < forking->command->net_count; i++) {
+		add_tap(arguments, forking->command->nets[i], number);
+	}
+	add(arguments, "%s/image", forking->directory);
+}
+
+static int start(const struct forking *forking, uint32_t number, pid_t *pid, struct error *e)
+{
+	struct arguments arguments;
+	int r;
+
+	fill(forking, number, &arguments);
+	r = arguments.failed
+		    ? ENOMEM
+		    : posix_spawn(pid, "/proc/self/exe", NULL, NULL, arguments.list, environ);
+	for (size_t i = 0; i < arguments.count; i++) {
+		free(arguments.list[i]);
+	}
+	return r == 0 ? 0 : error_set_sys(e, ERROR_INTERNAL, r, "start child %u", number);
+}
+
+static int wait_for(pid_t pid, uint32_t number, struct error *e)
+{
+	int status;
+
+	while (waitpid(pid, &status, 0) < 0) {
+		VMM_BUG_ON(errno != EINTR);
+	}
+	/* It has said why. */
+	return WIFEXITED(status) && WEXITSTATUS(status) == 0
+		       ? 0
+		       : error_set(e, ERROR_INTERNAL, ECHILD, "child %u has not started", number);
+}
+
+static void remove_copies(const struct forking *forking, uint32_t number)
+{
+	char path[TEXT_MAX];
+
+	for (uint32_t i = 0; i < forking->disk_count; i++) {
+		copy_path(forking, &forking->disks[i], number, path);
+		(void)unlink(path);
+	}
+}
+
+/* A few at a time: each is a process that builds a machine. */
+static int start_all(struct forking *forking, pid_t *pids, struct error *e)
+{
+	const uint32_t count = forking->command->count;
+	const uint32_t lanes = (uint32_t)MAX(sysconf(_SC_NPROCESSORS_ONLN), 1) * 2;
+	uint32_t started = 0;
+	int r = 0;
+
+	while ((r == 0 && started < count) || forking->run < started) {
+		if (r == 0 && started < count && started - forking->run < lanes) {
+			r = start(forking, started + 1, &pids[started], e);
+			started += r == 0;
+		} else {
+			int ended =
+				wait_for(pids[forking->run], forking->run + 1, r == 0 ? e : NULL);
+
+			forking->run++;
+			if (ended < 0) {
+				remove_copies(forking, forking->run);
+			}
+			r = r == 0 ? ended : r;
+		}
+	}
+	return r;
+}
+
+static int start_children(struct forking *forking, struct error *e)
+{
+	pid_t *pids = calloc(forking->command->count, sizeof(*pids));
+	int r = pids != NULL ? start_all(forking, pids, e) : no_memory(e);
+
+	free(pids);
+	return r;
+}
+
+/* The image, and copies for children that were never started. */
+static void clean_up(const struct forking *forking)
+{
+	char path[TEXT_MAX];
+
+	for (uint32_t number = forking->run + 1; number <= forking->copied; number++) {
+		remove_copies(forking, number);
+	}
+	if (forking->has_directory) {
+		(void)snprintf(path, sizeof(path), "%s/image", forking->directory);
+		(void)snapshot_remove(&(const struct snapshot_paths){ .directory = path }, NULL);
+		(void)rmdir(forking->directory);
+	}
+}
+
+static int do_fork(struct forking *forking, struct error *e)
+{
+	int r = choose_name(forking, e);
+
+	if (r == 0) {
+		r = ended_open_living(&forking->vm, forking->parent, e);
+	}
+	if (r == 0) {
+		r = client_connect_at(&forking->client, forking->vm.dir_fd, CLIENT_TIMEOUT_MS, e);
+	}
+	if (r == 0) {
+		r = look_at_devices(forking, e);
+	}
+	if (r == 0) {
+		r = save(forking, e);
+	}
+	progress_wipe(&forking->progress);
+	if (r == 0) {
+		r = copy_disks(forking, e);
+	}
+	if (r == 0) {
+		r = start_children(forking, e);
+	}
+	clean_up(forking);
+	return r;
+}
+
+static int run(int argc, char **argv)
+{
+	struct fork_command command = { .name = NULL };
+	struct forking forking = { .command = &command,
+				   .client = { .fd = -1 },
+				   .vm = { .dir_fd = -1, .report_fd = -1 } };
+	struct error e = { 0 };
+	int code;
+
+	if (command_parse_exactly(&command_fork, &command, &command.help, 1, 1, argc, argv, &code) <
+	    0) {
+		return code;
+	}
+	json_prepare();
+	forking.parent = argv[1];
+	progress_begin(&forking.progress, false);
+	code = EXIT_OK;
+	if (do_fork(&forking, &e) < 0) {
+		progress_wipe(&forking.progress);
+		if (e.code != ERROR_USAGE && strstr(e.msg, forking.parent) == NULL) {
+			(void)error_prefix(&e, "fork '%s'", forking.parent);
+		}
+		code = snapshot_fail(&forking.progress, &e);
+	}
+	progress_end(&forking.progress);
+	client_close(&forking.client);
+	ended_close(&forking.vm);
+	json_decref(forking.config);
+	return code;
+}
+
+static const struct command_example examples[] = {
+	{ "vmm fork web --name copy", "one child, in the background" },
+	{ "vmm fork web --name worker --count 8 --net net0=tap:worker%d",
+	  "worker-1 to worker-8, all of the same moment, with a tap each" },
+	{ NULL, NULL },
+};
+
+const struct command command_fork = {
+	.name = "fork",
+	.operands = " NAME",
+	.help = "make children of a VM that goes on running",
+	.options = &table,
+	.run = run,
+	.description = "Each child is a VM of its own that goes on where the one named stood at "
+		       "one moment: with "
+		       "its memory, its processors, and its disks as they were then. The VM itself "
+		       "stands still "
+		       "for about a millisecond. Children run in the background; their names are "
+		       "printed.\n\n"
+		       "Disks that are written are copied. Of one with an overlay (*--disk "
+		       "BASE,overlay=FILE*) the "
+		       "overlay is copied, and the base shared; of another one the file system "
+		       "shares the blocks "
+		       "if it can (reflinks: Btrfs, XFS). Where it cannot, *--copy-disks* copies "
+		       "all of it while "
+		       "the VM stands still. A copy lies beside the disk as DISK.CHILD, and stays "
+		       "when the child "
+		       "has ended.\n\n"
+		       "Memory that nobody writes is there once for all children. Each is told "
+		       "that it is a copy "
+		       "(VMGenID), upon which its kernel draws new random numbers. A child can be "
+		       "forked again.",
+	.examples = examples,
+	.exits = "128+N it was interrupted by signal N",
+};

@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * vmm restore: a VM that goes on where a snapshot was taken. The process is vmm run's (run.h), with one
+ * request, to load the snapshot, in place of configuring and starting; what belongs to the machine is
+ * in the snapshot, what belongs to the process around it is said here, by flags of the same names.
+ *
+ * Main thread.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "command.h"
+#include "elsewhere.h"
+#include "exit_codes.h"
+#include "run.h"
+#include "stdio_console.h"
+#include "vmm/cleanup.h"
+#include "vmm/log.h"
+#include "vmm/request.h"
+
+#define OVERLAY "overlay:"
+#define FD	"fd:"
+
+struct restore_command {
+	struct run_restore run;
+	struct snapshot_load_request load;
+	json_t *disks, *nets; /* overrides */
+	struct net_fd fds[VM_NETS_MAX];
+	char *ids[VM_NETS_MAX]; /* of those */
+	bool paused, help;
+};
+
+/* {"id_key": ID, "value_key": rest} of "ID=rest"; `what` names the flag. */
+static int add_override(json_t **list, const char *what, const char *value, const char *id_key,
+			const char *value_key, const char *kind, struct error *e)
+{
+	const char *equals = strchr(value, '=');
+	const size_t kind_len = strlen(kind);
+	const char *rest = equals != NULL ? equals + 1 : NULL;
+	const json_t *entry;
+	json_t *object;
+	size_t i;
+
+	if (rest == NULL || equals == value || strncmp(rest, kind, kind_len) != 0 ||
+	    rest[kind_len] == '\0') {
+		(void)error_set(e, ERROR_USAGE, EINVAL, "%s '%.120s': not %s", what, value,
+				kind_len > 0 ? "ID=tap:NAME or ID=fd:N" : "ID=PATH");
+		return error_hint(
+			e, equals == NULL || equals == value
+				   ? "the id is the device's in the snapshot; vmm snapshot "
+				     "inspect DIR shows it"
+				   : "behind the '=' stands what the device is connected to");
+	}
+	object = json_pack("{s:o, s:s}", id_key, json_stringn(value, (size_t)(equals - value)),
+			   value_key, rest + kind_len);
+	if (object == NULL) {
+		return error_set(e, ERROR_USAGE, EINVAL, "%s '%.120s': not UTF-8", what, value);
+	}
+	json_array_foreach(*list, i, entry)
+	{
+		if (json_equal(json_object_get(entry, id_key), json_object_get(object, id_key))) {
+			(void)error_set(e, ERROR_USAGE, EEXIST, "%s: '%.64s' is given twice", what,
+					json_string_value(json_object_get(object, id_key)));
+			json_decref(object);
+			return -EEXIST;
+		}
+	}
+	*list = *list != NULL ? *list : json_array();
+	return json_array_append_new(*list, object) == 0
+		       ? 0
+		       : error_set(e, ERROR_NO_MEMORY, ENOMEM, "out of memory");
+}
+
+static int add_disk(void *object, const char *value, struct error *e)
+{
+	struct restore_command *command = object;
+
+	const char *equals = strchr(value, '=');
+
+	if (equals != NULL && strncmp(equals + 1, OVERLAY, strlen(OVERLAY)) == 0) {
+		return add_override(&command->disks, "--disk", value, "drive_id", "overlay",
+				    OVERLAY, e);
+	}
+	return add_override(&command->disks, "--disk", value, "drive_id", "path_on_host", "", e);
+}
+
+/* "ID=fd:N" */
+static int add_fd(struct restore_command *command, const char *value, size_t id_len,
+		  struct error *e)
+{
+	static const struct option option = { .name = "net", .type = OPTION_FD, .argument = "N" };
+	const uint32_t count = command->load.net_fd_count;
+	int fd = -1;
+
+	if (count == ARRAY_SIZE(command->fds)) {
+		return error_set(e, ERROR_USAGE, E2BIG, "--net: more than %d", VM_NETS_MAX);
+	}
+	if (options_set(&option, &fd, "--net ID=fd:N", value + id_len + 1 + strlen(FD), e) < 0) {
+		return error_hint(e, "N is the number of a tap, or of a socket that keeps frames "
+				     "apart, which was open when vmm was started");
+	}
+	for (uint32_t i = 0; i < count; i++) {
+		if (command->fds[i].fd == fd) {
+			(void)error_set(e, ERROR_USAGE, EEXIST,
+					"--net '%.120s': descriptor %d is another card's", value,
+					fd);
+			return error_hint(e, "each card needs one of its own");
+		}
+	}
+	command->ids[count] = strndup(value, id_len);
+	if (command->ids[count] == NULL) {
+		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "out of memory");
+	}
+	command->fds[count] = (struct net_fd){ .id = command->ids[count], .fd = fd };
+	command->load.net_fd_count++;
+	return 0;
+}
+
+static bool is_id(const char *id, const char *value, size_t len)
+{
+	return id != NULL && strlen(id) == len && strncmp(id, value, len) == 0;
+}
+
+/* A card has one connection. */
+static int check_net_once(const struct restore_command *command, const char *value, struct error *e)
+{
+	const size_t len = strcspn(value, "=");
+	bool twice = false;
+	const json_t *entry;
+	size_t i;
+
+	json_array_foreach(command->nets, i, entry)
+	{
+		twice |= is_id(json_string_value(json_object_get(entry, "iface_id")), value, len);
+	}
+	for (uint32_t k = 0; k < command->load.net_fd_count; k++) {
+		twice |= is_id(command->fds[k].id, value, len);
+	}
+	return twice ? error_set(e, ERROR_USAGE, EEXIST, "--net: '%.*s' is given twice",
+				 (int)MIN(len, (size_t)64), value)
+		     : 0;
+}
+
+static int add_net(void *object, const char *value, struct error *e)
+{
+	struct restore_command *command = object;
+	const char *equals = strchr(value, '=');
+	int r = check_net_once(command, value, e);
+
+	if (r < 0) {
+		return r;
+	}
+	if (equals != NULL && equals != value && strncmp(equals + 1, FD, strlen(FD)) == 0) {
+		return add_fd(command, value, (size_t)(equals - value), e);
+	}
+	return add_override(&command->nets, "--net", value, "iface_id", "host_dev_name", "tap:", e);
+}
+
+#define AT(member) .offset = offsetof(struct restore_command, member)
+
+static const struct option_value consoles[] = {
+	{ "serial", RUN_CONSOLE_SERIAL },
+	{ "hvc", RUN_CONSOLE_HVC },
+	{ NULL, 0 },
+};
+
+static const struct option option_list[] = {
+	{ .name = "name",
+	  .letter = 'n',
+	  .type = OPTION_STRING,
+	  AT(run.name),
+	  .argument = "NAME",
+	  .help = "name of the VM, by which other commands find it" },
+	{ .name = "detach",
+	  .letter = 'd',
+	  .type = OPTION_FLAG,
+	  AT(run.detach),
+	  .help = "run in the background, print the VM's name" },
+	{ .name = "paused",
+	  .type = OPTION_FLAG,
+	  AT(paused),
+	  .help = "do not let it go on yet: vmm resume does" },
+	{ .name = "disk",
+	  .type = OPTION_LIST,
+	  .add = add_disk,
+	  .argument = "ID=PATH",
+	  .help = "the disk of that id is this file now, or has this overlay now "
+		  "(ID=overlay:PATH); may be repeated" },
+	{ .name = "net",
+	  .type = OPTION_LIST,
+	  .add = add_net,
+	  .argument = "ID=tap:NAME|ID=fd:N",
+	  .help = "the network card of that id is on this tap now, or on this open descriptor of "
+		  "one; may be repeated" },
+	OPTION_INCLUDED(struct restore_command, load, snapshot_load_options),
+	{ .name = "track-dirty-pages",
+	  .type = OPTION_FLAG,
+	  AT(load.track_dirty_pages),
+	  .help = "note which pages the guest writes, for incremental snapshots" },
+	{ .name = "api-sock",
+	  .type = OPTION_STRING,
+	  AT(run.settings.api_socket),
+	  .argument = "PATH",
+	  .help = "serve the API there, too" },
+	{ .name = "console",
+	  .type = OPTION_ENUM,
+	  AT(run.settings.console),
+	  .values = consoles,
+	  .argument = "serial|hvc",
+	  .fallback = "serial",
+	  .help = "which console is on standard input and output" },
+	{ .name = "timeout",
+	  .type = OPTION_DURATION,
+	  AT(run.settings.timeout_ns),
+	  .argument = "TIME",
+	  .help = "stop after this time, exit code 124" },
+	OPTION_INCLUDED(struct restore_command, run.settings.process, process_settings_options),
+	{ .name = "quiet",
+	  .letter = 'q',
+	  .type = OPTION_FLAG,
+	  AT(run.quiet),
+	  .help = "errors only" },
+	HELP_OPTION(struct restore_command, help),
+};
+static const struct option_table table =
+	OPTION_TABLE("restore", option_list, .foreign = elsewhere_restore_flags);
+
+static int restore(struct restore_command *command, const char *directory)
+{
+	struct snapshot_load_request *load = &command->load;
+
+	load->directory = directory;
+	load->resume = !command->paused;
+	load->disks = command->disks;
+	load->nets = command->nets;
+	load->net_fds = command->fds;
+	command->run.request = load;
+	log_init(command->run.quiet ? LOG_ERROR : LOG_INFO, STDERR_FILENO);
+	return run_restored(&command->run);
+}
+
+static int run(int argc, char **argv)
+{
+	struct restore_command command = { .paused = false };
+	struct error e = { 0 };
+	int code;
+
+	json_prepare();
+	if (command_parse_exactly(&command_restore, &command, &command.help, 1, 1, argc, argv,
+				  &code) >= 0) {
+		code = command_value(vm_name_validate(command.run.name, &e), &e) < 0
+			       ? command_fail(&e)
+			       : restore(&command, argv[1]);
+	}
+	json_decref(command.disks);
+	json_decref(command.nets);
+	for (size_t i = 0; i < ARRAY_SIZE(command.ids); i++) {
+		free(command.ids[i]);
+	}
+	return code;
+}
+
+static const struct command_example examples[] = {
+	{ "vmm restore snap", "on this terminal; Ctrl-] ? shows help" },
+	{ "vmm restore -d -n copy --disk drive0=copy.img --net net0=tap:tap1 snap",
+	  "beside the VM that was saved, with a disk and a tap of its own" },
+	{ "vmm restore -d -n copy --disks-to disks snap",
+	  "with disks of its own, of the copies that the snapshot has" },
+	{ "vmm restore --memory-mode verify --clock step snap",
+	  "all of memory is checked first; the guest's clocks step over the time between" },
+	{ NULL, NULL },
+};
+
+const struct command command_restore = {
+	.name = "restore",
+	.operands = " DIR",
+	.help = "let a VM go on from a snapshot",
+	.options = &table,
+	.run = run,
+	.description =
+		"Makes a new process with the machine that the snapshot in DIR was taken of, which "
+		"goes "
+		"on at the instruction where it stood. What belongs to the machine is in the "
+		"snapshot. "
+		"What it is connected to outside (files of disks, taps) is what it was, unless "
+		"*--disk* "
+		"and *--net* say otherwise by the device's id, which *vmm snapshot inspect* shows. "
+		"Everything else is as with *vmm run*: console, exit codes, the report, names.\n\n"
+		"A disk has one writer: while the VM that was saved still runs, a restored one "
+		"needs "
+		"disks of its own. The disks should be as they were when the snapshot was taken, "
+		"since "
+		"the guest's memory has parts of them. A snapshot that was made with "
+		"*--with-disks* has "
+		"copies of that moment: *--disks-to* FOLDER makes the VM's own of them there, "
+		"FOLDER/ID.img, shared with the file system where it can. They stay when the VM "
+		"has ended.\n\n"
+		"The guest's clocks go on where they were (*--clock resume*), or step over the "
+		"time "
+		"between (*step*). Either way it is told that it is a copy (VMGenID), upon which "
+		"its "
+		"kernel draws new random numbers.\n\n"
+		"Memory is mapped from the file and comes page by page as the guest touches it; "
+		"the "
+		"file has to stay as it is while the VM lives, though it may be removed or "
+		"replaced. "
+		"Checksums of pages are looked at only with *--memory-mode verify*, *read* or "
+		"*lazy*.\n\n"
+		"A VM that was restored with a name is kept as any other is. When it has ended, "
+		"*vmm "
+		"start* boots it from its kernel, with the configuration that it had; *vmm "
+		"restore* "
+		"begins at the snapshot again.",
+	.examples = examples,
+	.exits = "0 the guest has powered off; with --detach: it runs\n"
+		 "10 the guest has rebooted, with --on-reboot exit\n"
+		 "11 the guest's kernel has panicked, as far as it tells (pvpanic)\n"
+		 "12 triple fault\n"
+		 "13 the guest's kernel panicked and restarted three times in a row\n"
+		 "124 --timeout is over\n"
+		 "128+N the VM was stopped: after signal N, or by a command (137)",
+};

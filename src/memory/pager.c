@@ -1,0 +1,440 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Pages on demand: include/vmm/pager.h is the contract; userfaultfd(2) and the kernel's
+ * Documentation/admin-guide/mm/userfaultfd.rst have the rules of the descriptor.
+ *
+ * One thread, which is a worker: its loop hears of faults, and a post that posts itself again brings the next chunk that
+ * nobody has asked for, so that a fault waits for one chunk at most. What is pending is known to this thread alone.
+ *
+ * A page that is missing in a chunk that has come was given back since (guest_memory_discard() and the like): it is zero.
+ * Pages are not given back while a pager may still bring what they had (backing.c).
+ *
+ * The guest controls which pages are touched, and when. Saved: nothing, memory has a bitmap of what will come
+ * (guest_region_set_content()).
+ */
+#include "vmm/pager.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/userfaultfd.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "internal.h"
+#include "vmm/cleanup.h"
+#include "vmm/log.h"
+#include "vmm/worker.h"
+
+LOG_DOMAIN("memory");
+
+#define FAULTS_AT_ONCE 16
+/* Until then only what is waited for is brought: each page that comes holds the lock of this process' mappings, of which a VM
+ * that is being made needs many. */
+#define QUIET_NS 20000000
+
+struct pager {
+	struct guest_memory *mem;
+	int fd;
+	uint64_t *pending[GUEST_MEMORY_REGIONS_MAX]; /* a bit for each chunk */
+	uint32_t region;			     /* where to look for the next */
+	uint64_t chunk;
+	bool over;
+	struct pager_source source; /* `read` NULL: another process is it */
+	uint8_t *buffer;	    /* of a chunk */
+	struct worker worker;
+	struct loop_source faults;
+	struct loop_post more;
+	struct loop_timer later;
+	_Atomic bool failed; /* `failure` is written before */
+	struct error failure;
+	pthread_mutex_t telling; /* held during lost() */
+	bool silent;
+};
+
+static const struct syscall_rule rules[] = {
+	SYSCALL("read"),
+	SYSCALL_IOCTL(UFFDIO_COPY),
+	SYSCALL_IOCTL(UFFDIO_ZEROPAGE),
+	SYSCALL_IOCTL(UFFDIO_WAKE),
+	SYSCALL_IOCTL(UFFDIO_UNREGISTER),
+	/* lost(): vCPUs are interrupted. */
+	SYSCALL("tgkill"),
+	SYSCALL("getpid"),
+	SYSCALL("gettid"),
+};
+const struct syscall_list pager_syscalls = SYSCALL_LIST(rules);
+
+static uint64_t chunks_of(const struct guest_region *region)
+{
+	return (region->size + PAGER_CHUNK - 1) / PAGER_CHUNK;
+}
+
+static bool bit(const uint64_t *bitmap, uint64_t n)
+{
+	return (bitmap[n / 64] >> n % 64 & 1) != 0;
+}
+
+/* --- the descriptor ------------------------------------------------------------------------------ */
+
+static int open_descriptor(void)
+{
+	auto_close int device = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
+	int fd = -1;
+
+	if (device >= 0) {
+		fd = ioctl(device, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
+	}
+	if (fd < 0) {
+		fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	}
+	return fd >= 0 ? fd : -errno;
+}
+
+int pager_create(struct pager **ret, struct guest_memory *mem, struct error *e)
+{
+	struct pager *pager = calloc(1, sizeof(*pager));
+	struct uffdio_api api = { .api = UFFD_API };
+
+	if (pager == NULL) {
+		return error_set_sys(e, ERROR_NO_MEMORY, ENOMEM, "a pager of guest memory");
+	}
+	pager->mem = mem;
+	(void)pthread_mutex_init(&pager->telling, NULL);
+	pager->fd = open_descriptor();
+	if (pager->fd < 0) {
+		int sys = -pager->fd;
+
+		pager_destroy(pager);
+		(void)error_set_sys(e, ERROR_NOT_SUPPORTED, sys, "pages on demand: userfaultfd");
+		return error_hint(e, "give this user /dev/userfaultfd, set "
+				     "vm.unprivileged_userfaultfd=1, or map the file");
+	}
+	if (ioctl(pager->fd, UFFDIO_API, &api) != 0) {
+		int sys = errno;
+
+		pager_destroy(pager);
+		return error_set_sys(e, ERROR_NOT_SUPPORTED, sys, "userfaultfd: UFFDIO_API");
+	}
+	*ret = pager;
+	return 0;
+}
+
+int pager_add(struct pager *pager, uint32_t index, uint64_t offset, uint64_t len, struct error *e)
+{
+	const struct guest_region *region = &pager->mem->regions[index];
+	struct uffdio_register range = {
+		.range = { .start = (uintptr_t)region->host + offset, .len = len },
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+
+	VMM_BUG_ON(offset % PAGER_CHUNK != 0 ||
+		   (len % PAGER_CHUNK != 0 && offset + len != region->size));
+	if (pager->pending[index] == NULL) {
+		pager->pending[index] = calloc(chunks_of(region) / 64 + 1, sizeof(uint64_t));
+		if (pager->pending[index] == NULL) {
+			return error_set_sys(e, ERROR_NO_MEMORY, ENOMEM, "a pager of guest memory");
+		}
+	}
+	if (ioctl(pager->fd, UFFDIO_REGISTER, &range) != 0) {
+		return error_set_sys(e, ERROR_NOT_SUPPORTED, errno,
+				     "pages on demand: UFFDIO_REGISTER");
+	}
+	for (uint64_t at = offset; at < offset + len; at += PAGER_CHUNK) {
+		pager->pending[index][at / PAGER_CHUNK / 64] |= 1ULL << at / PAGER_CHUNK % 64;
+	}
+	return 0;
+}
+
+void pager_attach(struct pager *pager)
+{
+	VMM_BUG_ON(pager->mem->pager != NULL);
+	pager->mem->pager = pager;
+}
+
+int pager_descriptor(const struct pager *pager)
+{
+	return pager->fd;
+}
+
+/* Whoever waits goes on; what is not there is zeroes. */
+static void unregister(struct pager *pager)
+{
+	for (uint32_t i = 0; i < GUEST_MEMORY_REGIONS_MAX; i++) {
+		const struct guest_region *region = &pager->mem->regions[i];
+		struct uffdio_range range = { .start = (uintptr_t)region->host,
+					      .len = region->size };
+
+		if (pager->pending[i] != NULL && ioctl(pager->fd, UFFDIO_UNREGISTER, &range) != 0) {
+			log_error("UFFDIO_UNREGISTER: %s", strerrordesc_np(errno));
+		}
+	}
+}
+
+/* --- the thread ---------------------------------------------------------------------------------- */
+
+static void conclude(struct pager *pager)
+{
+	if (!pager->over) {
+		pager->over = true;
+		unregister(pager);
+		pager->source.done(pager->source.arg);
+	}
+}
+
+static void tell_lost(struct pager *pager)
+{
+	SCOPED_LOCK(&pager->telling);
+
+	if (!pager->silent && pager->mem->lost != NULL) {
+		pager->mem->lost(pager->mem, &pager->failure);
+	}
+}
+
+static void fail(struct pager *pager, const struct error *why)
+{
+	pager->failure = *why;
+	atomic_store(&pager->failed, true);
+	tell_lost(pager);
+	conclude(pager);
+}
+
+/* [at, at + len) gets what is at `from`, or zeroes: 0 or a negative errno. */
+static int place(const struct pager *pager, uint64_t at, uint64_t len, const uint8_t *from)
+{
+	while (len > 0) {
+		struct uffdio_copy copy = { .dst = at, .src = (uintptr_t)from, .len = len };
+		struct uffdio_zeropage zero = { .range = { .start = at, .len = len } };
+		int r = from != NULL ? ioctl(pager->fd, UFFDIO_COPY, &copy)
+				     : ioctl(pager->fd, UFFDIO_ZEROPAGE, &zero);
+		int64_t done = from != NULL ? copy.copy : zero.zeropage;
+
+		if (r != 0 && errno == EEXIST && done <= 0) {
+			/* Somebody was faster; a page is skipped. */
+			struct uffdio_range range = { .start = at, .len = PAGE_SIZE_4K };
+
+			(void)ioctl(pager->fd, UFFDIO_WAKE, &range);
+			done = PAGE_SIZE_4K;
+		} else if (r != 0 && errno != EAGAIN && done <= 0) {
+			return -errno;
+		}
+		done = MAX(done, (int64_t)0);
+		at += (uint64_t)done;
+		len -= (uint64_t)done;
+		from = from != NULL ? from + done : NULL;
+	}
+	return 0;
+}
+
+static uint64_t equal_bits(const uint64_t *bitmap, uint64_t first, uint64_t end)
+{
+	uint64_t n = 1;
+
+	while (first + n < end && bit(bitmap, first + n) == bit(bitmap, first)) {
+		n++;
+	}
+	return n;
+}
+
+/* A huge page comes in one piece, with its zeroes. */
+static int place_huge(const struct pager *pager, uint64_t at, const uint64_t *present)
+{
+	for (uint64_t page = 0; page < PAGER_CHUNK_PAGES; page++) {
+		if (!bit(present, page)) {
+			memset(pager->buffer + page * PAGE_SIZE_4K, 0, PAGE_SIZE_4K);
+		}
+	}
+	return place(pager, at, PAGER_CHUNK, pager->buffer);
+}
+
+static int place_chunk(const struct pager *pager, const struct guest_region *region,
+		       uint64_t offset, const uint64_t *present)
+{
+	uint64_t pages = MIN(region->size - offset, (uint64_t)PAGER_CHUNK) / PAGE_SIZE_4K;
+	uint64_t at = (uintptr_t)region->host + offset;
+	int r = 0;
+
+	if (region->backing == GUEST_MEMORY_HUGETLB) {
+		return place_huge(pager, at, present);
+	}
+	for (uint64_t page = 0, n; r == 0 && page < pages; page += n) {
+		n = equal_bits(present, page, pages);
+		r = place(pager, at + page * PAGE_SIZE_4K, n * PAGE_SIZE_4K,
+			  bit(present, page) ? pager->buffer + page * PAGE_SIZE_4K : NULL);
+	}
+	return r;
+}
+
+static void bring(struct pager *pager, uint32_t index, uint64_t chunk)
+{
+	const struct guest_region *region = &pager->mem->regions[index];
+	uint64_t present[PAGER_CHUNK_PAGES / 64] = { 0 };
+	struct error e = { 0 };
+	int r = pager->source.read(pager->source.arg, index, chunk * PAGER_CHUNK, pager->buffer,
+				   present, &e);
+
+	if (r == 0) {
+		r = place_chunk(pager, region, chunk * PAGER_CHUNK, present);
+		if (r < 0) {
+			(void)error_set_sys(&e, ERROR_INTERNAL, -r, "a page of guest memory");
+		}
+	}
+	if (r < 0) {
+		fail(pager, &e);
+		return;
+	}
+	pager->pending[index][chunk / 64] &= ~(1ULL << chunk % 64);
+}
+
+static void serve_fault(struct pager *pager, uint64_t address)
+{
+	for (uint32_t i = 0; i < GUEST_MEMORY_REGIONS_MAX; i++) {
+		const struct guest_region *region = &pager->mem->regions[i];
+		uint64_t offset = address - (uintptr_t)region->host;
+
+		if (pager->pending[i] == NULL || offset >= region->size) {
+			continue;
+		}
+		if (bit(pager->pending[i], offset / PAGER_CHUNK)) {
+			bring(pager, i, offset / PAGER_CHUNK);
+		} else if (region->backing != GUEST_MEMORY_HUGETLB) {
+			(void)place(pager, ALIGN_DOWN(address, (uint64_t)PAGE_SIZE_4K),
+				    PAGE_SIZE_4K, NULL);
+		}
+		return;
+	}
+}
+
+static void faults_ready(struct loop_source *source, uint32_t events)
+{
+	struct pager *pager = container_of(source, struct pager, faults);
+	struct uffd_msg messages[FAULTS_AT_ONCE];
+	ssize_t n = read(pager->fd, messages, sizeof(messages));
+
+	(void)events;
+	for (ssize_t i = 0; i < n / (ssize_t)sizeof(messages[0]) && !pager->over; i++) {
+		if (messages[i].event == UFFD_EVENT_PAGEFAULT) {
+			serve_fault(pager, messages[i].arg.pagefault.address);
+		}
+	}
+}
+
+/* The next that nobody has asked for. */
+static bool find_next(struct pager *pager)
+{
+	for (; pager->region < GUEST_MEMORY_REGIONS_MAX; pager->region++, pager->chunk = 0) {
+		const uint64_t *pending = pager->pending[pager->region];
+
+		if (pending == NULL) {
+			continue;
+		}
+		for (; pager->chunk < chunks_of(&pager->mem->regions[pager->region]);
+		     pager->chunk++) {
+			if (bit(pending, pager->chunk)) {
+				return true;
+			}
+		}
+	}
+	return false;
+}
+
+static void bring_more(void *arg)
+{
+	struct pager *pager = arg;
+
+	if (!pager->over && find_next(pager)) {
+		bring(pager, pager->region, pager->chunk);
+		loop_post(&pager->worker.loop, &pager->more);
+	} else {
+		conclude(pager);
+	}
+}
+
+static void begin_rest(struct loop_timer *timer)
+{
+	bring_more(container_of(timer, struct pager, later));
+}
+
+int pager_serve(struct pager *pager, const struct pager_source *source,
+		int (*enter)(void *arg, struct error *e), void *enter_arg, struct error *e)
+{
+	int r;
+
+	pager->source = *source;
+	pager->more = (struct loop_post){ .run = bring_more, .arg = pager };
+	pager->buffer =
+		mmap(NULL, PAGER_CHUNK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (pager->buffer == MAP_FAILED) {
+		pager->buffer = NULL;
+		return error_set_sys(e, ERROR_NO_MEMORY, errno, "a pager of guest memory");
+	}
+	r = worker_init(&pager->worker, "pager", e);
+	if (r == 0) {
+		r = loop_source_add(&pager->worker.loop, &pager->faults, pager->fd, EPOLLIN,
+				    faults_ready, e);
+	}
+	if (r == 0) {
+		loop_timer_set(&pager->worker.loop, &pager->later, QUIET_NS, begin_rest);
+		r = worker_start(&pager->worker, enter, enter_arg, e);
+	}
+	return r;
+}
+
+/* --- the end ------------------------------------------------------------------------------------- */
+
+static void end(void *arg)
+{
+	conclude(arg);
+}
+
+void pager_end(struct pager *pager)
+{
+	if (pager->source.read != NULL) {
+		(void)worker_call(&pager->worker, end, pager);
+	} else if (!pager->over) {
+		pager->over = true;
+		unregister(pager);
+	}
+}
+
+void pager_silence(struct pager *pager)
+{
+	if (pager != NULL) {
+		SCOPED_LOCK(&pager->telling);
+		pager->silent = true;
+	}
+}
+
+void pager_destroy(struct pager *pager)
+{
+	if (pager == NULL) {
+		return;
+	}
+	worker_finish(&pager->worker);
+	if (pager->source.destroy != NULL) {
+		pager->source.destroy(pager->source.arg);
+	}
+	close_fd(&pager->fd);
+	(void)pthread_mutex_destroy(&pager->telling);
+	if (pager->buffer != NULL) {
+		(void)munmap(pager->buffer, PAGER_CHUNK);
+	}
+	for (uint32_t i = 0; i < GUEST_MEMORY_REGIONS_MAX; i++) {
+		free(pager->pending[i]);
+	}
+	free(pager);
+}
+
+int pager_check(struct pager *pager, struct error *e)
+{
+	if (pager == NULL || !atomic_load(&pager->failed)) {
+		return 0;
+	}
+	if (e != NULL) {
+		*e = pager->failure;
+	}
+	return pager->failure.sys != 0 ? -pager->failure.sys : -EIO;
+}

@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Messages of a hand-over to bytes and back: include/vmm/handover_frames.h is the contract. All that is parsed is the peer's: a header
+ * is looked at when it is whole and its checksum is right, and memory is had for a payload only within its type's bounds.
+ */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "vmm/bytes.h"
+#include "vmm/crc32c.h"
+#include "vmm/handover_frames.h"
+
+enum {
+	AT_VERSION = 4,
+	AT_TYPE = 6,
+	AT_EPOCH = 8,
+	AT_SEQUENCE = 16,
+	AT_LENGTH = 24,
+	AT_PAYLOAD_CRC = 28,
+	AT_HEADER_CRC = 32,
+};
+
+#define WORD_SIZE 8
+
+static const uint8_t magic[4] = { 'V', 'M', 'M', 'H' };
+
+static const char damaged[] = "what came is damaged: look for what changes data on the way, and "
+			      "migrate again";
+
+void handover_frame_header(uint8_t ret[HANDOVER_HEADER_SIZE], const struct handover_frame *frame)
+{
+	const struct handover_message_info *info = handover_message_info(frame->message);
+
+	VMM_BUG_ON(info == NULL || frame->len < info->min || frame->len > info->max);
+	memcpy(ret, magic, sizeof(magic));
+	store_le16(ret + AT_VERSION, HANDOVER_VERSION);
+	store_le16(ret + AT_TYPE, (uint16_t)frame->message);
+	store_le64(ret + AT_EPOCH, frame->epoch);
+	store_le64(ret + AT_SEQUENCE, frame->sequence);
+	store_le32(ret + AT_LENGTH, frame->len);
+	store_le32(ret + AT_PAYLOAD_CRC, crc32c(0, frame->payload, frame->len));
+	store_le32(ret + AT_HEADER_CRC, crc32c(0, ret, AT_HEADER_CRC));
+}
+
+void handover_parser_init(struct handover_parser *parser, enum handover_role side)
+{
+	*parser = (struct handover_parser){ .to = side };
+}
+
+void handover_parser_finish(struct handover_parser *parser)
+{
+	free(parser->payload);
+	parser->payload = NULL;
+	parser->room = 0;
+}
+
+static int check_start(const uint8_t *header, struct error *e)
+{
+	uint16_t version = load_le16(header + AT_VERSION);
+
+	if (memcmp(header, magic, sizeof(magic)) != 0) {
+		(void)error_set(e, ERROR_MIGRATION, EPROTO,
+				"migration: the peer sends no messages of a migration (%02x %02x "
+				"%02x %02x)",
+				header[0], header[1], header[2], header[3]);
+		return error_hint(e, "is the other side `vmm`, and the address the right one?");
+	}
+	if (version != HANDOVER_VERSION) {
+		(void)error_set(e, ERROR_MIGRATION, EPROTONOSUPPORT,
+				"migration: the peer speaks version %u, this vmm version %u",
+				version, HANDOVER_VERSION);
+		return error_hint(e, "use the same vmm on both sides");
+	}
+	if (load_le32(header + AT_HEADER_CRC) != crc32c(0, header, AT_HEADER_CRC)) {
+		(void)error_set(e, ERROR_MIGRATION, EPROTO,
+				"migration: the checksum of a message's header is wrong");
+		return error_hint(e, "%s", damaged);
+	}
+	return 0;
+}
+
+static int check_header(struct handover_parser *parser, struct error *e)
+{
+	const uint8_t *header = parser->header;
+	struct handover_frame *frame = &parser->frame;
+	const struct handover_message_info *info;
+	uint32_t type = load_le16(header + AT_TYPE), len = load_le32(header + AT_LENGTH);
+	int r = check_start(header, e);
+
+	if (r < 0) {
+		return r;
+	}
+	info = handover_message_info(type);
+	if (info == NULL || info->to != parser->to) {
+		(void)error_set(e, ERROR_MIGRATION, EPROTO,
+				"migration: a message of type %" PRIu32 "%s%s%s is not for the %s",
+				type, info != NULL ? " (" : "", info != NULL ? info->name : "",
+				info != NULL ? ")" : "",
+				parser->to == HANDOVER_SOURCE ? "source" : "destination");
+		return error_hint(e, "use the same vmm on both sides, one to send and one to "
+				     "receive");
+	}
+	if (len < info->min || len > info->max) {
+		(void)error_set(e, ERROR_MIGRATION, EPROTO,
+				"migration: message %s has %" PRIu32 " bytes, not %" PRIu32
+				" to %" PRIu32,
+				info->name, len, info->min, info->max);
+		return error_hint(e, "use the same vmm on both sides");
+	}
+	frame->message = (enum handover_message)type;
+	frame->epoch = load_le64(header + AT_EPOCH);
+	frame->sequence = load_le64(header + AT_SEQUENCE);
+	frame->len = len;
+	return 0;
+}
+
+static int make_room(struct handover_parser *parser, struct error *e)
+{
+	uint32_t len = parser->frame.len;
+
+	if (len <= parser->room) {
+		return 0;
+	}
+	/* Nothing in it is needed any more, so nothing is copied. */
+	handover_parser_finish(parser);
+	parser->payload = malloc(len);
+	if (parser->payload == NULL) {
+		return error_set(e, ERROR_NO_MEMORY, ENOMEM,
+				 "migration: no memory for a message of %" PRIu32 " bytes", len);
+	}
+	parser->room = len;
+	return 0;
+}
+
+static int check_payload(struct handover_parser *parser, struct error *e)
+{
+	struct handover_frame *frame = &parser->frame;
+
+	frame->payload = frame->len != 0 ? parser->payload : NULL;
+	if (load_le32(parser->header + AT_PAYLOAD_CRC) != crc32c(0, frame->payload, frame->len)) {
+		(void)error_set(e, ERROR_MIGRATION, EPROTO,
+				"migration: the checksum of message %s (number %" PRIu64
+				") is wrong",
+				handover_message_info(frame->message)->name, frame->sequence);
+		return error_hint(e, "%s", damaged);
+	}
+	return 1;
+}
+
+static size_t fill(uint8_t *to, size_t want, const uint8_t *data, size_t len)
+{
+	size_t n = MIN(want, len);
+
+	if (n != 0) {
+		memcpy(to, data, n);
+	}
+	return n;
+}
+
+static int take_some(struct handover_parser *parser, const uint8_t *data, size_t len, size_t *used,
+		     struct error *e)
+{
+	size_t n;
+	int r;
+
+	if (parser->whole) {
+		parser->whole = false;
+		parser->have = 0;
+	}
+	if (parser->have < HANDOVER_HEADER_SIZE) {
+		n = fill(parser->header + parser->have, HANDOVER_HEADER_SIZE - parser->have, data,
+			 len);
+		parser->have += n;
+		*used += n;
+		if (parser->have < HANDOVER_HEADER_SIZE) {
+			return 0;
+		}
+		r = check_header(parser, e);
+		r = r == 0 ? make_room(parser, e) : r;
+		if (r < 0) {
+			return r;
+		}
+	}
+	n = parser->have - HANDOVER_HEADER_SIZE;
+	if (n < parser->frame.len) {
+		n = fill(parser->payload + n, parser->frame.len - n, data + *used, len - *used);
+		parser->have += n;
+		*used += n;
+	}
+	if (parser->have < HANDOVER_HEADER_SIZE + (size_t)parser->frame.len) {
+		return 0;
+	}
+	parser->whole = true;
+	return check_payload(parser, e);
+}
+
+int handover_parser_take(struct handover_parser *parser, const uint8_t *data, size_t len,
+			 size_t *used, struct handover_frame *frame, struct error *e)
+{
+	int r;
+
+	*used = 0;
+	if (parser->broken) {
+		return error_set(e, ERROR_MIGRATION, EPROTO,
+				 "migration: the peer has sent what is no message before");
+	}
+	r = take_some(parser, data, len, used, e);
+	parser->broken = r < 0;
+	if (r == 1) {
+		*frame = parser->frame;
+	}
+	return r;
+}
+
+int handover_parser_end(const struct handover_parser *parser, struct error *e)
+{
+	if (parser->broken || parser->whole || parser->have == 0) {
+		return 0;
+	}
+	(void)error_set(e, ERROR_MIGRATION, EPROTO,
+			"migration: the connection ended within a message, after %zu bytes of it",
+			parser->have);
+	return error_hint(e, "look at the other side's log for why it closed");
+}
+
+struct handover_event handover_frame_event(const struct handover_frame *frame)
+{
+	struct handover_event event = {
+		.kind = HANDOVER_MESSAGE,
+		.message = frame->message,
+		.epoch = frame->epoch,
+		.sequence = frame->sequence,
+	};
+
+	if (frame->message == HANDOVER_PREPARE || frame->message == HANDOVER_PREPARED) {
+		event.word = frame->len == WORD_SIZE ? load_le64(frame->payload) : 0;
+	}
+	return event;
+}

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A guest with much in its memory, which it goes on writing: for measurements of snapshots.
+ *
+ *	mib=N		fills so many MiB with what does not compress (default 0), and says "filled"
+ *	rate=N		then writes a word into each page of them, one after the other, N MiB of pages a second (default 0: none)
+ *	khz=N		of the TSC, for that (default 2600000)
+ *	say=1		and says '.' all the time
+ *	rest=1		does nothing else: its processor halts
+ */
+#include "guest.h"
+
+#define PAGE  4096UL
+#define START (32UL << 20) /* above all that the guest has; the machine has `mib` more */
+
+static void fill(uint64_t *words, size_t count)
+{
+	uint64_t random = 88172645463325252ULL;
+
+	for (size_t i = 0; i < count; i++) {
+		random ^= random << 13;
+		random ^= random >> 7;
+		random ^= random << 17;
+		words[i] = random;
+	}
+}
+
+int test_fill(void)
+{
+	size_t bytes = guest_option_number("mib", 0) << 20;
+	uint64_t rate = guest_option_number("rate", 0), khz = guest_option_number("khz", 2600000);
+	uint64_t say = guest_option_number("say", 0), cycles, next;
+	uint64_t *words = bytes ? (uint64_t *)START : NULL;
+	size_t page = 0;
+
+	if (words) {
+		fill(words, bytes / sizeof(*words));
+	}
+	guest_puts("filled\n");
+	if (guest_option_number("rest", 0)) {
+		guest_trap_init();
+		while (true) {
+			guest_halt();
+		}
+	}
+	cycles = rate ? khz * 1000 / (rate * (1 << 20) / PAGE) : 0;
+	next = guest_tsc();
+	while (true) {
+		if (say) {
+			guest_putc('.');
+		}
+		if (words && rate && guest_tsc() >= next) {
+			words[page * (PAGE / sizeof(*words))]++;
+			page = (page + 1) % (bytes / PAGE);
+			next += cycles;
+		}
+		guest_pause();
+	}
+}
