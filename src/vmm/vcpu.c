@@ -4,11 +4,16 @@
  *
  * A running vCPU is interrupted by kvm_run.immediate_exit (which covers the moment before KVM_RUN)
  * and a signal (which covers KVM_RUN itself); the handler is empty. The signal is blocked in all
- * other threads.
+ * other threads, and in a vCPU's while it is parked.
  *
  * Before it parks, a vCPU enters KVM_RUN again with immediate_exit set: KVM then completes the
  * access of the last exit, and the registers are whole. What the same instruction still accesses (a
  * repeated one, or one across a page border) is another exit, which is handled like any.
+ *
+ * Before a reset each is settled: it enters KVM_RUN with the signal pending, which ends before guest code but not before KVM
+ * has acted on what it has noted for this vCPU. One such note is "halt until the page has come" (an asynchronous page fault,
+ * while the host reads memory back from swap or a pager brings it): acted on after the reset, which makes KVM forget the page,
+ * it would be a halt for good.
  */
 #include "vcpu.h"
 
@@ -16,6 +21,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 
@@ -71,10 +77,32 @@ static int create_vcpu(struct vcpus *all, struct vcpu *vcpu, struct error *e)
 	return 0;
 }
 
+/* The kernel's own form of a set of signals. */
+#define KERNEL_SIGSET_BYTES 8
+
+/* In KVM_RUN the signals are blocked that are while the vCPU is not parked, wherever it is called. */
+static int set_signal_mask(const struct vcpu *vcpu, struct error *e)
+{
+	struct {
+		struct kvm_signal_mask header;
+		uint8_t bytes[KERNEL_SIGSET_BYTES];
+	} mask = { .header.len = KERNEL_SIGSET_BYTES };
+	sigset_t set;
+	int r;
+
+	(void)pthread_sigmask(SIG_SETMASK, NULL, &set);
+	memcpy(mask.header.sigset, &set, KERNEL_SIGSET_BYTES);
+	r = kvm_ioctl(vcpu->fd, KVM_SET_SIGNAL_MASK, &mask);
+	return r == 0 ? 0 : error_set_sys(e, ERROR_KVM, -r, "KVM_SET_SIGNAL_MASK");
+}
+
 static int set_up(struct vcpu *vcpu, struct error *e)
 {
 	int r = arch_vcpu_init(vcpu, e);
 
+	if (r == 0) {
+		r = set_signal_mask(vcpu, e);
+	}
 	if (r == 0) {
 		r = sandbox_enter_thread(vcpu->all->sandbox, SANDBOX_ROLE_VCPU, e);
 	}
@@ -112,22 +140,62 @@ static bool wait_for_creation(struct vcpus *all)
 	return proceed;
 }
 
+static void mask_signal(int how)
+{
+	sigset_t set;
+
+	(void)sigemptyset(&set);
+	(void)sigaddset(&set, VCPU_SIGNAL);
+	(void)pthread_sigmask(how, &set, NULL);
+}
+
+/* What KVM may exit for meanwhile, a triple fault of before for instance, the reset makes undone. */
+#define SETTLE_EXITS 16
+
+/* The signal is blocked and pending. */
+static void settle(struct vcpu *vcpu)
+{
+	__atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_RELAXED);
+	for (int i = 0; i < SETTLE_EXITS && ioctl(vcpu->fd, KVM_RUN, NULL) == 0; i++) {
+	}
+	mask_signal(SIG_UNBLOCK);
+	mask_signal(SIG_BLOCK);
+}
+
+/* With the lock, parked: until something has changed. */
+static void wait_parked(struct vcpu *vcpu)
+{
+	struct vcpus *all = vcpu->all;
+
+	if (!vcpu->unsettled) {
+		(void)pthread_cond_wait(&all->moved, &all->lock);
+		return;
+	}
+	(void)pthread_mutex_unlock(&all->lock);
+	settle(vcpu);
+	(void)pthread_mutex_lock(&all->lock);
+	vcpu->unsettled = false;
+	(void)pthread_cond_signal(&all->arrived);
+}
+
 /* Waits at the gate. False: the thread has to end. */
 static bool park(struct vcpu *vcpu)
 {
 	struct vcpus *all = vcpu->all;
 	bool open;
 
+	mask_signal(SIG_BLOCK);
 	(void)pthread_mutex_lock(&all->lock);
 	all->parked++;
 	(void)pthread_cond_signal(&all->arrived);
 	while (atomic_load_explicit(&all->wanted, memory_order_relaxed) == GATE_HOLD) {
-		(void)pthread_cond_wait(&all->moved, &all->lock);
+		wait_parked(vcpu);
 	}
 	open = atomic_load_explicit(&all->wanted, memory_order_relaxed) == GATE_OPEN;
 	all->parked--;
 	__atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_RELAXED);
 	(void)pthread_mutex_unlock(&all->lock);
+	mask_signal(SIG_UNBLOCK);
 	return open;
 }
 
@@ -363,8 +431,26 @@ void vcpus_excuse_pause(struct vcpus *all)
 	}
 }
 
+/* None has failed: that is looked at before a reset. */
+static void settle_all(struct vcpus *all)
+{
+	(void)pthread_mutex_lock(&all->lock);
+	for (uint32_t i = 0; i < all->count; i++) {
+		(void)pthread_kill(all->list[i].thread, VCPU_SIGNAL);
+		all->list[i].unsettled = true;
+	}
+	(void)pthread_cond_broadcast(&all->moved);
+	for (uint32_t i = 0; i < all->count; i++) {
+		while (all->list[i].unsettled) {
+			(void)pthread_cond_wait(&all->arrived, &all->lock);
+		}
+	}
+	(void)pthread_mutex_unlock(&all->lock);
+}
+
 int vcpus_reset(struct vcpus *all, struct error *e)
 {
+	settle_all(all);
 	for (uint32_t i = 0; i < all->count; i++) {
 		int r = arch_vcpu_reset(&all->list[i], e);
 

@@ -38,6 +38,7 @@ struct vcpu {
 	struct kvm_run *run;
 	pthread_t thread;
 	bool thread_started;
+	bool unsettled;		/* a reset waits for it; with the lock */
 	struct arch_vcpu *arch; /* how the architecture resets it */
 	struct error error; /* set-up or run failure; read by others once the thread is parked */
 	_Atomic uint64_t exits_io, exits_mmio, exits_other;
@@ -61,7 +62,7 @@ struct vcpus {
 
 	pthread_mutex_t lock;
 	pthread_cond_t moved;	/* the gate was moved, or `created` or `identified` became true */
-	pthread_cond_t arrived; /* a thread has parked */
+	pthread_cond_t arrived; /* a thread has parked, or is settled */
 	_Atomic int wanted;	/* enum gate_position */
 	uint32_t parked;
 	bool closed;	 /* the gate opens no more */

@@ -96,9 +96,12 @@ void arch_vcpu_finish(struct vcpu *vcpu)
 
 int arch_vcpu_reset(struct vcpu *vcpu, struct error *e)
 {
-	int r = vcpu_state_set(&vcpu->arch->power_on, vcpu->all->kvm, vcpu->fd, VCPU_STATE_RESET,
-			       e);
+	int r = vcpu_send_init(vcpu->all->kvm, vcpu->fd, e);
 
+	if (r == 0) {
+		r = vcpu_state_set(&vcpu->arch->power_on, vcpu->all->kvm, vcpu->fd,
+				   VCPU_STATE_RESET, e);
+	}
 	return r == 0 ? template_msrs_write(&vcpu->arch->template_msrs, vcpu->fd, e) : r;
 }
 

@@ -299,3 +299,17 @@ int vcpu_state_set(const struct vcpu_state *state, const struct kvm *kvm, int vc
 	}
 	return r;
 }
+
+/* INIT is latched as if the vCPU were in SMM, and asking for its MP state delivers it. */
+int vcpu_send_init(const struct kvm *kvm, int vcpu_fd, struct error *e)
+{
+	struct kvm_vcpu_events events = { .flags = KVM_VCPUEVENT_VALID_SMM,
+					  .smi = { .latched_init = 1 } };
+	struct kvm_mp_state state;
+	const struct part parts[] = {
+		{ true, KVM_SET_VCPU_EVENTS, &events, "KVM_SET_VCPU_EVENTS (INIT)" },
+		{ true, KVM_GET_MP_STATE, &state, "KVM_GET_MP_STATE" },
+	};
+
+	return kvm_has(kvm, X86_VCPU_EVENTS) ? run_parts(vcpu_fd, parts, ARRAY_SIZE(parts), e) : 0;
+}

@@ -64,6 +64,13 @@ enum vcpu_state_use { VCPU_STATE_RESET, VCPU_STATE_LOAD };
 int vcpu_state_set(const struct vcpu_state *state, const struct kvm *kvm, int vcpu_fd,
 		   enum vcpu_state_use use, struct error *e);
 
+/*
+ * An INIT, which ends what KVM itself has under way for this vCPU and no other call does: one that KVM halts until a page of
+ * guest memory has come (an asynchronous page fault, while the host reads it back from swap or a pager brings it) would else
+ * stand still for good, for turning these faults off, as a reset does, forgets the page but not the halt.
+ */
+int vcpu_send_init(const struct kvm *kvm, int vcpu_fd, struct error *e);
+
 /* Power-on settings that KVM leaves to us: MTRR default type, fast strings, LINT0/1. */
 int vcpu_set_power_on(int vcpu_fd, struct error *e);
 /* The boot vCPU at the kernel's first instruction. */
