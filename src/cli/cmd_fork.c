@@ -14,13 +14,12 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
+#include "children.h"
 #include "ended.h"
 #include "exit_codes.h"
 #include "snapshot_command.h"
@@ -32,9 +31,7 @@
 
 LOG_DOMAIN("fork");
 
-#define CHILDREN_MAX  1000
-#define ARGUMENTS_MAX (16 + 2 * (VM_DISKS_MAX + VM_NETS_MAX))
-#define TEXT_MAX      8192
+#define TEXT_MAX 8192
 
 struct fork_command {
 	const char *name;
@@ -108,7 +105,7 @@ struct forking {
 	uint32_t disk_count;
 	struct forked_disk disks[VM_DISKS_MAX];
 	uint32_t copied; /* children whose disks are there */
-	uint32_t run;	 /* children that run */
+	uint32_t run;	 /* children that were started */
 };
 
 static int no_memory(struct error *e)
@@ -116,21 +113,17 @@ static int no_memory(struct error *e)
 	return error_set(e, ERROR_NO_MEMORY, ENOMEM, "fork: out of memory");
 }
 
-static void child_name(const struct forking *forking, uint32_t number, char name[VM_NAME_MAX + 16])
+static void name_of(const struct forking *forking, uint32_t number, char name[CHILD_NAME_SIZE])
 {
-	if (forking->command->count == 1) {
-		(void)snprintf(name, VM_NAME_MAX + 16, "%s", forking->name);
-	} else {
-		(void)snprintf(name, VM_NAME_MAX + 16, "%s-%u", forking->name, number);
-	}
+	child_name(forking->name, forking->command->count, number, name);
 }
 
 static void copy_path(const struct forking *forking, const struct forked_disk *disk,
 		      uint32_t number, char path[TEXT_MAX])
 {
-	char name[VM_NAME_MAX + 16];
+	char name[CHILD_NAME_SIZE];
 
-	child_name(forking, number, name);
+	name_of(forking, number, name);
 	(void)snprintf(path, TEXT_MAX, "%s.%s", disk->path, name);
 }
 
@@ -138,18 +131,16 @@ static void copy_path(const struct forking *forking, const struct forked_disk *d
 
 static int choose_name(struct forking *forking, struct error *e)
 {
-	char last[VM_NAME_MAX + 16];
 	const char *given = forking->command->name;
 	int n = given != NULL ? snprintf(forking->name, sizeof(forking->name), "%s", given)
 			      : snprintf(forking->name, sizeof(forking->name), "%s-fork",
 					 forking->parent);
 
-	child_name(forking, forking->command->count, last);
 	if (n < 0 || (size_t)n >= sizeof(forking->name)) {
 		return error_set(e, ERROR_USAGE, ENAMETOOLONG,
 				 "--name: the children's names are too long");
 	}
-	return command_value(vm_name_validate(last, e), e);
+	return child_name_check(forking->name, forking->command->count, e);
 }
 
 static int note_disk(struct forking *forking, const json_t *drive, struct error *e)
@@ -297,96 +288,34 @@ static int copy_disks(struct forking *forking, struct error *e)
 
 /* --- children ------------------------------------------------------------------------------------ */
 
-struct arguments {
-	char *list[ARGUMENTS_MAX + 1];
-	size_t count;
-	bool failed;
-};
-
-static void add(struct arguments *arguments, const char *fmt, ...) __printf_like(2, 3);
-static void add(struct arguments *arguments, const char *fmt, ...)
+static void fill(void *arg, uint32_t number, struct words *words)
 {
-	char text[TEXT_MAX];
-	va_list list;
-
-	va_start(list, fmt);
-	(void)vsnprintf(text, sizeof(text), fmt, list);
-	va_end(list);
-	arguments->list[arguments->count] = strdup(text);
-	arguments->failed |= arguments->list[arguments->count++] == NULL;
-}
-
-/* "ID=tap:vm%d" of the child. */
-static void add_tap(struct arguments *arguments, const char *net, uint32_t number)
-{
-	const char *mark = strstr(net, "%d");
-
-	add(arguments, "--net");
-	if (mark == NULL) {
-		add(arguments, "%s", net);
-	} else {
-		add(arguments, "%.*s%u%s", (int)(mark - net), net, number, mark + 2);
-	}
-}
-
-static void fill(const struct forking *forking, uint32_t number, struct arguments *arguments)
-{
+	const struct forking *forking = arg;
 	char text[TEXT_MAX];
 
-	*arguments = (struct arguments){ .count = 0 };
-	for (const char *const *word =
-		     (const char *const[]){ "vmm", "restore", "-q", "-d", "-n", NULL };
-	     *word != NULL; word++) {
-		add(arguments, "%s", *word);
-	}
-	child_name(forking, number, text);
-	add(arguments, "%s", text);
+	name_of(forking, number, text);
+	words_add(words, "-n");
+	words_add(words, "%s", text);
 	if (forking->command->paused) {
-		add(arguments, "--paused");
+		words_add(words, "--paused");
 	}
 	for (uint32_t i = 0; i < forking->disk_count; i++) {
 		const struct forked_disk *disk = &forking->disks[i];
 
 		copy_path(forking, disk, number, text);
-		add(arguments, "--disk");
-		add(arguments, "%s=%s%s", disk->id, disk->overlay ? "overlay:" : "", text);
+		words_add(words, "--disk");
+		words_add(words, "%s=%s%s", disk->id, disk->overlay ? "overlay:" : "", text);
 	}
 	for (uint32_t i = 0; i < forking->command->net_count; i++) {
-		add_tap(arguments, forking->command->nets[i], number);
+		words_add(words, "--net");
+		words_add_numbered(words, forking->command->nets[i], number);
 	}
-	add(arguments, "%s/image", forking->directory);
+	words_add(words, "%s/image", forking->directory);
 }
 
-static int start(const struct forking *forking, uint32_t number, pid_t *pid, struct error *e)
+static void remove_copies(void *arg, uint32_t number)
 {
-	struct arguments arguments;
-	int r;
-
-	fill(forking, number, &arguments);
-	r = arguments.failed
-		    ? ENOMEM
-		    : posix_spawn(pid, "/proc/self/exe", NULL, NULL, arguments.list, environ);
-	for (size_t i = 0; i < arguments.count; i++) {
-		free(arguments.list[i]);
-	}
-	return r == 0 ? 0 : error_set_sys(e, ERROR_INTERNAL, r, "start child %u", number);
-}
-
-static int wait_for(pid_t pid, uint32_t number, struct error *e)
-{
-	int status;
-
-	while (waitpid(pid, &status, 0) < 0) {
-		VMM_BUG_ON(errno != EINTR);
-	}
-	/* It has said why. */
-	return WIFEXITED(status) && WEXITSTATUS(status) == 0
-		       ? 0
-		       : error_set(e, ERROR_INTERNAL, ECHILD, "child %u has not started", number);
-}
-
-static void remove_copies(const struct forking *forking, uint32_t number)
-{
+	const struct forking *forking = arg;
 	char path[TEXT_MAX];
 
 	for (uint32_t i = 0; i < forking->disk_count; i++) {
@@ -395,43 +324,18 @@ static void remove_copies(const struct forking *forking, uint32_t number)
 	}
 }
 
-/* A few at a time: each is a process that builds a machine. */
-static int start_all(struct forking *forking, pid_t *pids, struct error *e)
-{
-	const uint32_t count = forking->command->count;
-	const uint32_t lanes = (uint32_t)MAX(sysconf(_SC_NPROCESSORS_ONLN), 1) * 2;
-	uint32_t started = 0;
-	int r = 0;
-
-	while ((r == 0 && started < count) || forking->run < started) {
-		if (r == 0 && started < count && started - forking->run < lanes) {
-			r = start(forking, started + 1, &pids[started], e);
-			started += r == 0;
-		} else {
-			int ended =
-				wait_for(pids[forking->run], forking->run + 1, r == 0 ? e : NULL);
-
-			forking->run++;
-			if (ended < 0) {
-				remove_copies(forking, forking->run);
-			}
-			r = r == 0 ? ended : r;
-		}
-	}
-	return r;
-}
-
 static int start_children(struct forking *forking, struct error *e)
 {
-	pid_t *pids = calloc(forking->command->count, sizeof(*pids));
-	int r = pids != NULL ? start_all(forking, pids, e) : no_memory(e);
+	const struct children children = { .count = forking->command->count,
+					   .fill = fill,
+					   .failed = remove_copies,
+					   .arg = forking };
 
-	free(pids);
-	return r;
+	return children_start(&children, &forking->run, e);
 }
 
 /* The image, and copies for children that were never started. */
-static void clean_up(const struct forking *forking)
+static void clean_up(struct forking *forking)
 {
 	char path[TEXT_MAX];
 

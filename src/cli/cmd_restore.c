@@ -12,9 +12,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "children.h"
 #include "command.h"
 #include "elsewhere.h"
 #include "exit_codes.h"
+#include "restore_several.h"
 #include "run.h"
 #include "stdio_console.h"
 #include "vmm/cleanup.h"
@@ -30,6 +32,7 @@ struct restore_command {
 	json_t *disks, *nets; /* overrides */
 	struct net_fd fds[VM_NETS_MAX];
 	char *ids[VM_NETS_MAX]; /* of those */
+	uint32_t count;		/* 0: one, here */
 	bool paused, help;
 };
 
@@ -179,6 +182,15 @@ static const struct option option_list[] = {
 	  .type = OPTION_FLAG,
 	  AT(run.detach),
 	  .help = "run in the background, print the VM's name" },
+	{ .name = "count",
+	  .type = OPTION_U32,
+	  AT(count),
+	  .min = 1,
+	  .max = CHILDREN_MAX,
+	  .argument = "N",
+	  .help = "so many VMs, NAME-1, NAME-2, ..., in the background; %d in what other flags say "
+		  "is "
+		  "a VM's number" },
 	{ .name = "paused",
 	  .type = OPTION_FLAG,
 	  AT(paused),
@@ -228,7 +240,7 @@ static const struct option option_list[] = {
 static const struct option_table table =
 	OPTION_TABLE("restore", option_list, .foreign = elsewhere_restore_flags);
 
-static int restore(struct restore_command *command, const char *directory)
+static int restore_one(struct restore_command *command, const char *directory)
 {
 	struct snapshot_load_request *load = &command->load;
 
@@ -242,18 +254,38 @@ static int restore(struct restore_command *command, const char *directory)
 	return run_restored(&command->run);
 }
 
+/* `words`: the command line as it was given. */
+static int restore(struct restore_command *command, const char *directory, int argc,
+		   char *const *words)
+{
+	const struct restore_several several = { .count = command->count,
+						 .name = command->run.name,
+						 .directory = directory,
+						 .load = &command->load,
+						 .argc = argc,
+						 .argv = words };
+
+	return command->count != 0 ? restore_several(&several) : restore_one(command, directory);
+}
+
 static int run(int argc, char **argv)
 {
 	struct restore_command command = { .paused = false };
+	auto_free char **words = calloc((size_t)argc, sizeof(*words));
 	struct error e = { 0 };
 	int code;
 
+	if (words == NULL) {
+		(void)error_set(&e, ERROR_NO_MEMORY, ENOMEM, "out of memory");
+		return command_fail(&e);
+	}
+	memcpy(words, argv, (size_t)argc * sizeof(*words));
 	json_prepare();
 	if (command_parse_exactly(&command_restore, &command, &command.help, 1, 1, argc, argv,
 				  &code) >= 0) {
 		code = command_value(vm_name_validate(command.run.name, &e), &e) < 0
 			       ? command_fail(&e)
-			       : restore(&command, argv[1]);
+			       : restore(&command, argv[1], argc, words);
 	}
 	json_decref(command.disks);
 	json_decref(command.nets);
@@ -269,6 +301,9 @@ static const struct command_example examples[] = {
 	  "beside the VM that was saved, with a disk and a tap of its own" },
 	{ "vmm restore -d -n copy --disks-to disks snap",
 	  "with disks of its own, of the copies that the snapshot has" },
+	{ "vmm restore --name worker --count 8 --disk drive0=overlay:worker%d --net "
+	  "net0=tap:worker%d snap",
+	  "worker-1 to worker-8, with an overlay and a tap each" },
 	{ "vmm restore --memory-mode verify --clock step snap",
 	  "all of memory is checked first; the guest's clocks step over the time between" },
 	{ NULL, NULL },
@@ -298,6 +333,10 @@ const struct command command_restore = {
 		"copies of that moment: *--disks-to* FOLDER makes the VM's own of them there, "
 		"FOLDER/ID.img, shared with the file system where it can. They stay when the VM "
 		"has ended.\n\n"
+		"*--count* N makes N VMs, each a process of its own in the background, whose names "
+		"are printed: NAME-1, NAME-2 and so on (NAME, if there is one only). A %d in the "
+		"value of another flag is the VM's number. Memory that none of them writes is "
+		"there once for all; a compressed snapshot is unpacked once.\n\n"
 		"The guest's clocks go on where they were (*--clock resume*), or step over the "
 		"time "
 		"between (*step*). Either way it is told that it is a copy (VMGenID), upon which "

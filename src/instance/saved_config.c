@@ -119,7 +119,35 @@ static int override_net(json_t *config, const json_t *json, struct error *e)
 			       : unknown("network card", net.id, e);
 }
 
-static int override_disk(json_t *config, const json_t *json, struct error *e)
+/*
+ * Which disks have to be as they were, after one has got another file or overlay: what the client names is taken at its word, and an
+ * overlay that is there knows its base. A new one shows what its base has: of a disk that had none, this is the disk itself, whose
+ * witness stays; of one that had another, it is not what the guest knows.
+ */
+static int judge_override(json_t *config, const json_t *drive, const struct disk_override *disk,
+			  const struct snapshot_load_request *request, struct error *e)
+{
+	const bool is_new = disk->path == NULL && access(disk->overlay, F_OK) != 0;
+	const bool had = json_is_string(json_object_get(drive, "overlay"));
+
+	if (is_new && !had) {
+		return 0;
+	}
+	/* With `disks_to` it may be one that is yet to be copied there. */
+	if (is_new && request->directory != NULL && request->disks_to == NULL &&
+	    request->changed_disks == CHANGED_DISKS_REFUSE) {
+		(void)error_set(e, ERROR_DISK, ENOENT,
+				"drive '%.64s': its overlay is to be '%.108s', which is not there",
+				disk->id, disk->overlay);
+		return error_hint(e, "the disk had an overlay, without which the guest would find "
+				     "another disk: name a copy of that of that moment");
+	}
+	(void)json_object_del(json_object_get(json_object_get(config, OURS), "disks"), disk->id);
+	return 0;
+}
+
+static int override_disk(json_t *config, const json_t *json,
+			 const struct snapshot_load_request *request, struct error *e)
 {
 	struct disk_override disk;
 	json_t *element;
@@ -137,7 +165,8 @@ static int override_disk(json_t *config, const json_t *json, struct error *e)
 	if (element == NULL) {
 		return unknown("drive", disk.id, e);
 	}
-	if (disk.path != NULL) {
+	r = judge_override(config, element, &disk, request, e);
+	if (r == 0 && disk.path != NULL) {
 		r = put_text(element, "path_on_host", disk.path, e);
 	}
 	return r == 0 && disk.overlay != NULL ? put_text(element, "overlay", disk.overlay, e) : r;
@@ -210,7 +239,7 @@ static int apply_overrides(json_t *config, const struct snapshot_load_request *r
 		r = override_fd(config, &request->net_fds[i], e);
 	}
 	for (size_t i = 0; r == 0 && i < json_array_size(request->disks); i++) {
-		r = override_disk(config, json_array_get(request->disks, i), e);
+		r = override_disk(config, json_array_get(request->disks, i), request, e);
 	}
 	return r == 0 ? check_nets(config, e) : r;
 }

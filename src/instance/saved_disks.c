@@ -277,10 +277,9 @@ static int cure(const struct block_config *disk, const struct disk_copies *copie
 			     "--changed-disks accept)");
 }
 
-static int check(const struct block_config *disk, const json_t *json,
+static int check(const struct block_config *disk, const char *path, const json_t *json,
 		 const struct disk_copies *copies, struct error *e)
 {
-	const char *path = written_path(disk);
 	auto_close int fd = open_disk(path);
 	struct disk_witness then, now;
 	int r = disk_witness_from_json(&then, json, path, e);
@@ -313,8 +312,10 @@ int saved_disks_check(const json_t *json, const struct vm_config *vm, const json
 		const struct block_config *disk = &vm->disks[i];
 		const json_t *witness = json_object_get(json, disk->id);
 
-		if (json_is_object(witness) && !has_other(others, disk->id)) {
-			r = check(disk, witness, copies, e);
+		if (json_is_object(witness)) {
+			r = check(disk,
+				  has_other(others, disk->id) ? disk->path : written_path(disk),
+				  witness, copies, e);
 		}
 	}
 	return r;

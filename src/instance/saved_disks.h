@@ -57,8 +57,8 @@ json_t *saved_disks_copies_to_json(const struct saved_disks *disks);
 void saved_disks_finish(struct saved_disks *disks);
 
 /*
- * Whether the disks of a configuration are as `json` says, but for those in `others`, an array of
- * disk_override_options: ERROR_DISK names one that is not, and what of it has changed. `copies` are the snapshot's, for the
+ * Whether the disks of a configuration are as `json` says; those in `others`, an array of disk_override_options, have a new overlay
+ * over the disk that is meant: ERROR_DISK names one that is not, and what of it has changed. `copies` are the snapshot's, for the
  * hint. The file controls `json`.
  */
 int saved_disks_check(const json_t *json, const struct vm_config *vm, const json_t *others,
