@@ -182,15 +182,21 @@ uint64_t guest_option_number(const char *key, uint64_t fallback);
 /* Cycles that a wait may take: about 40 seconds, in which a host with other work gets to it. */
 #define GUEST_PATIENCE 120000000000ULL
 
+/* What counts at most of the time between two looks: of a guest that was paused, or saved, its other CPUs did nothing either. */
+#define GUEST_LOOK 30000000ULL
+
 /* Wait for a condition on memory or registers; false after GUEST_PATIENCE. */
-#define guest_wait(condition)                                                            \
-	({                                                                               \
-		uint64_t start_ = guest_tsc();                                           \
-		bool met_;                                                               \
-		while (!(met_ = (condition)) && guest_tsc() - start_ < GUEST_PATIENCE) { \
-			guest_pause();                                                   \
-		}                                                                        \
-		met_;                                                                    \
+#define guest_wait(condition)                                               \
+	({                                                                  \
+		uint64_t last_ = guest_tsc(), waited_ = 0;                  \
+		bool met_;                                                  \
+		while (!(met_ = (condition)) && waited_ < GUEST_PATIENCE) { \
+			uint64_t now_ = guest_tsc(), look_ = now_ - last_;  \
+			waited_ += look_ < GUEST_LOOK ? look_ : GUEST_LOOK; \
+			last_ = now_;                                       \
+			guest_pause();                                      \
+		}                                                           \
+		met_;                                                       \
 	})
 
 /* Zeroed memory that is never given back. */

@@ -388,6 +388,14 @@ FIXTURE struct holdings holdings(void)
 	return (struct holdings){ entries("/proc/self/fd"), entries("/proc/self/task") };
 }
 
+/* Of a VM that runs, whose machine thread opens a few things as it begins: they are there once it has answered. */
+FIXTURE struct holdings running_holdings(void)
+{
+	check_ok(do_pause(vm, &e), &e);
+	check_ok(do_resume(vm, &e), &e);
+	return holdings();
+}
+
 /* A thread that was joined may be seen for a moment more. */
 FIXTURE void check_nothing_kept(struct holdings before, const char *what)
 {

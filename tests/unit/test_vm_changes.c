@@ -78,7 +78,7 @@ START_TEST(test_replace_disk_refused)
 	check_error(&e, ERROR_CONFIG, "does not run");
 	check_ok(do_start(vm, &e), &e);
 	expect("start");
-	before = holdings();
+	before = running_holdings();
 	ck_assert_int_lt(do_replace_disk(vm, "vda", "/nowhere/disk", &e), 0);
 	check_error(&e, ERROR_DISK, "replace disk vda: open '/nowhere/disk'");
 	ck_assert_int_lt(do_replace_disk(vm, "vda", other_path, &e), 0);

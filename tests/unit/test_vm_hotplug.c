@@ -105,7 +105,7 @@ START_TEST(test_comes_and_goes)
 
 	start();
 	expect("waits");
-	before = holdings();
+	before = running_holdings();
 	for (unsigned i = 1; i <= 10; i++) {
 		check_ok(add_disk("data", i % 4, 1 + i % 3, &e), &e);
 		expect_times("disk in 1 reads ", i);
@@ -337,7 +337,7 @@ START_TEST(test_dropped)
 	use_guest("test=hotplug then=drop");
 	start();
 	expect("waits");
-	before = holdings();
+	before = running_holdings();
 	for (unsigned i = 1; i <= 20; i++) {
 		check_ok(add_disk("data", i % 4, 1, &e), &e);
 		expect_times("disk in 1 reads ", i);
