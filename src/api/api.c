@@ -182,13 +182,15 @@ static int check_id_in_body(const struct api_call *call, struct error *e)
 	json_t *id = key != NULL ? json_object_getn(call->body, key, len) : NULL;
 
 	if (json_is_string(id) && strcmp(json_string_value(id), call->id) != 0) {
-		char shown[65];
+		char shown[65], named[65];
 
+		/* What a path has need not be UTF-8. */
+		api_show_text(named, sizeof(named), call->id, strlen(call->id));
 		api_show_text(shown, sizeof(shown), json_string_value(id), json_string_length(id));
 		(void)error_set(e, ERROR_CONFIG, EINVAL,
 				"The id from the path does not match the id from the body!");
-		return error_hint(e, "'%.64s' in the path, '%s' as \"%.*s\"", call->id, shown,
-				  (int)len, key);
+		return error_hint(e, "'%s' in the path, '%s' as \"%.*s\"", named, shown, (int)len,
+				  key);
 	}
 	return 0;
 }
