@@ -269,6 +269,8 @@ static const struct command_example examples[] = {
 	  "beside the VM that was saved, with a disk and a tap of its own" },
 	{ "vmm restore -d -n copy --disks-to disks snap",
 	  "with disks of its own, of the copies that the snapshot has" },
+	{ "vmm restore -d -n web --memory-mode lazy --record-working-set snap",
+	  "until vmm snapshot mark web: what it asks for comes first in later restores" },
 	{ "vmm restore --memory-mode verify --clock step snap",
 	  "all of memory is checked first; the guest's clocks step over the time between" },
 	{ NULL, NULL },
@@ -308,7 +310,10 @@ const struct command command_restore = {
 		"file has to stay as it is while the VM lives, though it may be removed or "
 		"replaced. "
 		"Checksums of pages are looked at only with *--memory-mode verify*, *read* or "
-		"*lazy*.\n\n"
+		"*lazy*. With *lazy* a VM may note what it asks for (*--record-working-set*), "
+		"which "
+		"*vmm snapshot mark* writes into DIR; later restores that are *lazy* bring that "
+		"first.\n\n"
 		"A VM that was restored with a name is kept as any other is. When it has ended, "
 		"*vmm "
 		"start* boots it from its kernel, with the configuration that it had; *vmm "
