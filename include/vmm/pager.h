@@ -5,8 +5,10 @@
  *
  *	pager_create()
  *	pager_add()		ranges that it is to fill, which nobody has touched; who does from now on waits
- *	pager_serve()		a thread fills them from a source: what is waited for first, and, from a moment later on,
- *				between faults everything else, from the lowest address on
+ *	pager_prefer()		chunks that come before anybody asks for them, in this order
+ *	or pager_record()	what is asked for is noted, and nothing else comes until pager_mark()
+ *	pager_serve()		a thread fills them from a source: what is waited for first; between faults what is preferred, and,
+ *				from a moment later on, everything else, from the lowest address on
  *	or pager_descriptor()	another process fills them, which has been given this
  *	pager_end()		what has not come is zeroes from now on: for a machine reset
  *	pager_destroy()		nobody uses the memory any more
@@ -28,6 +30,11 @@
 #define PAGER_CHUNK_PAGES ((uint32_t)(PAGER_CHUNK / 4096))
 
 struct pager;
+
+/* A chunk of a region. */
+struct pager_place {
+	uint32_t index, chunk;
+};
 
 /* Functions run on the pager's thread. */
 struct pager_source {
@@ -54,10 +61,24 @@ int pager_add(struct pager *pager, uint32_t index, uint64_t offset, uint64_t len
 /* The memory has it from now on: pager_end() and pager_destroy() come with guest_memory_discard() and _finish(). */
 void pager_attach(struct pager *pager);
 /*
+ * Before it serves, one of the two at most. `list` is malloc'ed, and the pager's from now on; of what is not in its ranges, or is
+ * there twice, nothing comes of it.
+ */
+void pager_prefer(struct pager *pager, struct pager_place *list, size_t count);
+/* When all ranges have been added. */
+int pager_record(struct pager *pager, struct error *e);
+/*
+ * Any thread, after it serves: what has been asked for so far, in this order, is the record, and all else follows. The pager's; again, the
+ * same. NULL: nothing is recorded. Accepts NULL.
+ */
+const struct pager_place *pager_mark(struct pager *pager, size_t *count);
+/*
  * `source` is copied, and the pager's from now on, in any case. `enter` runs first on the new thread and takes rights away (NULL: none are).
  */
 int pager_serve(struct pager *pager, const struct pager_source *source,
 		int (*enter)(void *arg, struct error *e), void *enter_arg, struct error *e);
+/* What it serves from; `read` NULL: another process. */
+const struct pager_source *pager_source_of(const struct pager *pager);
 /* The userfaultfd; the pager's. */
 int pager_descriptor(const struct pager *pager);
 void pager_end(struct pager *pager);

@@ -37,10 +37,11 @@ enum request_type {
 	/* While it runs or is paused. */
 	REQUEST_DELETE_DISK, /* id, struct device_removal: answered when it has gone */
 	REQUEST_DELETE_NET,
-	REQUEST_PATCH_DISK,   /* id, struct disk_update */
-	REQUEST_PATCH_NET,    /* id, struct net_update */
-	REQUEST_PATCH_VM,     /* struct vm_update: Paused, Resumed */
-	REQUEST_PUT_SNAPSHOT, /* struct snapshot_request */
+	REQUEST_PATCH_DISK,	   /* id, struct disk_update */
+	REQUEST_PATCH_NET,	   /* id, struct net_update */
+	REQUEST_PATCH_VM,	   /* struct vm_update: Paused, Resumed */
+	REQUEST_PUT_SNAPSHOT,	   /* struct snapshot_request */
+	REQUEST_PUT_SNAPSHOT_MARK, /* what a load records is written */
 	/* Their rules depend on the action. */
 	REQUEST_PUT_ACTION,    /* struct action */
 	REQUEST_PATCH_CONSOLE, /* struct console_update: size of the window */
@@ -128,6 +129,7 @@ struct snapshot_load_request {
 	int memory;	     /* enum snapshot_memory */
 	int huge_pages;	     /* SNAPSHOT_HUGE_PAGES */
 	int changed_disks;   /* enum changed_disks: of a directory */
+	bool record; /* of a directory, lazily: what is touched first, until REQUEST_PUT_SNAPSHOT_MARK */
 	/* Folder that gets a copy of each disk of which the directory has one, ID.img, for this VM; NULL: none. Disks of
 	 * `disks` excepted. */
 	const char *disks_to;

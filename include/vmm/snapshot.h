@@ -255,14 +255,31 @@ struct snapshot_lazy {
 	/* What the thread that reads does first (vmm/pager.h). */
 	int (*enter)(void *arg, struct error *e);
 	void *arg;
+	/* What is asked for is noted, for snapshot_mark(), and until then nothing else comes. Of a directory. */
+	bool record;
 };
 /*
  * Makes all regions in `mem`, which has none, and a pager for it, which fills them when they are touched: every chunk is
  * checked before anybody sees a byte of it, and unpacked if it was compressed. *r is the memory's from now on, in any case; what
  * snapshot_reader_info() has given stays valid until the memory is finished, which it is on failure. When everything is there the files are closed.
+ *
+ * A directory's `working-set` (snapshot_mark()) says what comes first, unless a new one is recorded. One that is of no use is a
+ * warning in the log.
  */
 int snapshot_reader_load_lazily(struct snapshot_reader **r, struct guest_memory *mem,
 				const struct snapshot_lazy *how, struct error *e);
+/*
+ * Of a memory that was loaded so, with `record`: the directory gets the file `working-set`, synced, in place of one that it has; all else of
+ * memory follows from now on. Again: the same file again. Any thread, while the memory lives. *bytes: of the chunks. ERROR_WRONG_STATE: nothing was
+ * recorded; ERROR_NOT_FOUND: the snapshot is no longer there.
+ */
+int snapshot_mark(struct guest_memory *mem, uint64_t *bytes, struct error *e);
+/*
+ * What the directory that a snapshot was read from has, whichever way it was opened. -ENOENT: none; ERROR_SNAPSHOT: a file that is of no
+ * use to this snapshot.
+ */
+int snapshot_reader_working_set(const struct snapshot_reader *r, const char *directory,
+				uint64_t *bytes, struct error *e);
 /* Checks all pages of the chain. `threads` as above; `watch` may be NULL. */
 int snapshot_reader_verify(struct snapshot_reader *r, uint32_t threads,
 			   const struct snapshot_watch *watch, struct error *e);

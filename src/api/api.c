@@ -182,13 +182,15 @@ static int check_id_in_body(const struct api_call *call, struct error *e)
 	json_t *id = key != NULL ? json_object_getn(call->body, key, len) : NULL;
 
 	if (json_is_string(id) && strcmp(json_string_value(id), call->id) != 0) {
-		char shown[65];
+		char shown[65], named[65];
 
+		/* What a path has need not be UTF-8. */
+		api_show_text(named, sizeof(named), call->id, strlen(call->id));
 		api_show_text(shown, sizeof(shown), json_string_value(id), json_string_length(id));
 		(void)error_set(e, ERROR_CONFIG, EINVAL,
 				"The id from the path does not match the id from the body!");
-		return error_hint(e, "'%.64s' in the path, '%s' as \"%.*s\"", call->id, shown,
-				  (int)len, key);
+		return error_hint(e, "'%s' in the path, '%s' as \"%.*s\"", named, shown, (int)len,
+				  key);
 	}
 	return 0;
 }
@@ -221,6 +223,10 @@ static int parse_body(struct api_call *call, const struct http_request *request,
 	if (info->patch && is_empty(call->body)) {
 		(void)error_set(e, ERROR_JSON, EINVAL, "Empty PATCH request.");
 		return error_hint(e, "name at least one value to change");
+	}
+	if (call->route->body == NULL && !is_empty(call->body)) {
+		(void)error_set(e, ERROR_JSON, EINVAL, "this request has no fields");
+		return error_hint(e, "leave the body out, or send {}");
 	}
 	r = check_id_in_body(call, e);
 	if (r < 0 || info->body == NULL) {
@@ -404,12 +410,13 @@ static void refuse_route(const struct api *api, struct http_call *call,
 }
 
 /* Bodies where there must be none, and the other way round. */
-static int check_body(const struct http_request *request, struct error *e)
+static int check_body(const struct http_request *request, const struct route *route,
+		      struct error *e)
 {
 	const char *method = http_method_name(request->method);
 	bool wanted = request->method == HTTP_PUT || request->method == HTTP_PATCH;
 
-	if (wanted && request->body_len == 0) {
+	if (wanted && request->body_len == 0 && route->body != NULL) {
 		return error_set(e, ERROR_JSON, EINVAL, "Empty %s request.", method);
 	}
 	if (!wanted && request->body_len > 0) {
@@ -426,7 +433,7 @@ static int check_request(const struct route_match *match, const struct http_requ
 	if (match->route->kind == ROUTE_LATER) {
 		return error_set(e, ERROR_NOT_SUPPORTED, EOPNOTSUPP, "%s", match->route->missing);
 	}
-	r = check_body(request, e);
+	r = check_body(request, match->route, e);
 	if (r < 0 || match->id == NULL) {
 		return r;
 	}

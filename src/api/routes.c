@@ -90,6 +90,7 @@ const struct route routes[] = {
 	      NO_HOTPLUG),
 	REQUEST(PUT, "/snapshot/create", PUT_SNAPSHOT, .body = "SnapshotCreate"),
 	REQUEST(PUT, "/snapshot/load", PUT_SNAPSHOT_LOAD, .body = "SnapshotLoad"),
+	REQUEST(PUT, "/snapshot/mark", PUT_SNAPSHOT_MARK, .ours = true),
 
 	{ .method = HTTP_GET,
 	  .path = "/events",

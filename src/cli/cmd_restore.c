@@ -304,6 +304,8 @@ static const struct command_example examples[] = {
 	{ "vmm restore --name worker --count 8 --disk drive0=overlay:worker%d --net "
 	  "net0=tap:worker%d snap",
 	  "worker-1 to worker-8, with an overlay and a tap each" },
+	{ "vmm restore -d -n web --memory-mode lazy --record-working-set snap",
+	  "until vmm snapshot mark web: what it asks for comes first in later restores" },
 	{ "vmm restore --memory-mode verify --clock step snap",
 	  "all of memory is checked first; the guest's clocks step over the time between" },
 	{ NULL, NULL },
@@ -347,7 +349,10 @@ const struct command command_restore = {
 		"file has to stay as it is while the VM lives, though it may be removed or "
 		"replaced. "
 		"Checksums of pages are looked at only with *--memory-mode verify*, *read* or "
-		"*lazy*.\n\n"
+		"*lazy*. With *lazy* a VM may note what it asks for (*--record-working-set*), "
+		"which "
+		"*vmm snapshot mark* writes into DIR; later restores that are *lazy* bring that "
+		"first.\n\n"
 		"A VM that was restored with a name is kept as any other is. When it has ended, "
 		"*vmm "
 		"start* boots it from its kernel, with the configuration that it had; *vmm "

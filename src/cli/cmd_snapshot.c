@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * vmm snapshot: of a VM that lives (create), and of files (all others), which this process reads by
+ * vmm snapshot: of a VM that lives (create, mark), and of files (all others), which this process reads by
  * src/snapshot and without any VM.
  */
 #include <string.h>
@@ -42,6 +42,7 @@ static const struct verb {
 	int min, max;
 } verbs[] = {
 	{ "create", snapshot_run_create, true, 1, 1 },
+	{ "mark", snapshot_run_mark, true, 0, 0 },
 	{ "inspect", snapshot_run_inspect, false, 1, 1 },
 	{ "verify", snapshot_run_verify, false, 1, ANY },
 	{ "ls", snapshot_run_ls, false, 0, ANY },
@@ -116,7 +117,7 @@ static int run(int argc, char **argv)
 	}
 	verb = operands > 0 ? find_verb(argv[1]) : NULL;
 	return verb != NULL ? run_verb(&command, verb, operands, argv)
-			    : wrong("create, inspect, verify, ls, rm, diff or merge? not ",
+			    : wrong("create, mark, inspect, verify, ls, rm, diff or merge? not ",
 				    operands > 0 ? argv[1] : "nothing");
 }
 
@@ -127,6 +128,8 @@ static const struct command_example examples[] = {
 	{ "vmm snapshot inspect snap", "what it is, and the ids of the devices that are in it" },
 	{ "vmm snapshot ls", "those in this directory" },
 	{ "vmm snapshot verify snap", "all checksums" },
+	{ "vmm snapshot mark web2",
+	  "what it has touched since its restore comes first the next time" },
 	{ "vmm restore -d -n web2 snap", "a VM that goes on from there" },
 	{ "vmm snapshot rm snap", "removes it, and nothing else" },
 	{ NULL, NULL },
@@ -134,7 +137,8 @@ static const struct command_example examples[] = {
 
 const struct command command_snapshot = {
 	.name = "snapshot",
-	.operands = " create NAME DIR | inspect DIR | verify DIR... | ls [DIR...] | rm DIR... | "
+	.operands = " create NAME DIR | mark NAME | inspect DIR | verify DIR... | ls [DIR...] | rm "
+		    "DIR... | "
 		    "diff DIR DIR | merge DIR OUT",
 	.help = "save a VM to files, look at such files, check and remove them",
 	.options = &table,
@@ -153,6 +157,10 @@ const struct command command_snapshot = {
 		"already is replaced by the new one when that is whole. The id is printed. ^C "
 		"cancels "
 		"it.\n\n"
+		"*mark* ends a record of what a VM has touched since *vmm restore --memory-mode "
+		"lazy --record-working-set*, and writes it into its snapshot's directory as the "
+		"file working-set. Later restores that are lazy bring this first, in the same "
+		"order.\n\n"
 		"*inspect* shows what a snapshot is: id, parent, when, where and of what it was "
 		"taken, "
 		"and its devices with their ids, by which vmm restore connects them to other files "

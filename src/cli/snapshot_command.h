@@ -19,6 +19,7 @@ struct snapshot_command {
 
 /* Exit codes. */
 int snapshot_run_create(const struct snapshot_command *command);
+int snapshot_run_mark(const struct snapshot_command *command);
 int snapshot_run_inspect(const struct snapshot_command *command);
 int snapshot_run_verify(const struct snapshot_command *command);
 int snapshot_run_ls(const struct snapshot_command *command);

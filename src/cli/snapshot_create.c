@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * vmm snapshot create: the VM's process saves, this one asks it to and shows how far it is. The request
+ * vmm snapshot create and mark: the VM's process saves, this one asks it to and shows how far it is. The request
  * is answered when its job has begun; then the job is asked for until it is over. ^C cancels the job, and
  * is over when that is; a second one does not wait for it.
  *
@@ -205,6 +205,23 @@ static int print(const struct snapshot_command *command, const struct snapshot_t
 	}
 	snapshot_reader_destroy(reader);
 	return code;
+}
+
+int snapshot_run_mark(const struct snapshot_command *command)
+{
+	const char *name = command->target.name;
+	struct client client = { .fd = -1 };
+	struct error e = { 0 };
+	int r = client_connect(&client, name, command->target.api_socket, CLIENT_TIMEOUT_MS, &e);
+
+	if (r == 0) {
+		r = client_call(&client, "PUT", "/snapshot/mark", NULL, NULL, &e);
+	}
+	client_close(&client);
+	if (r < 0 && name != NULL && strstr(e.msg, name) == NULL) {
+		(void)error_prefix(&e, "VM '%s'", name);
+	}
+	return r < 0 ? command_fail(&e) : EXIT_OK;
 }
 
 int snapshot_run_create(const struct snapshot_command *command)

@@ -117,6 +117,28 @@ static void print_copies(const struct disk_copies *copies)
 	}
 }
 
+/* What a restore would make of it. */
+static void print_working_set(int known, uint64_t bytes, const struct error *why)
+{
+	char size[FIGURE_SIZE], text[TEXT_SIZE];
+
+	if (known == 0) {
+		(void)printf("%-10s  %s come first, lazily\n", "touched", show_bytes(size, bytes));
+	} else if (known != -ENOENT) {
+		(void)printf("%-10s  ignored: %s\n", "touched", plain(text, why->msg));
+	}
+}
+
+/* {"bytes"} or {"ignored": why}; null: there is none. */
+static json_t *describe_working_set(int known, uint64_t bytes, const struct error *why)
+{
+	if (known == -ENOENT) {
+		return json_null();
+	}
+	return known == 0 ? json_pack("{s:I}", "bytes", (json_int_t)bytes)
+			  : json_pack("{s:o}", "ignored", json_any_string(why->msg, "?"));
+}
+
 static void print_words(const struct snapshot_info *info, const json_t *all)
 {
 	const json_t *about = json_object_get(all, "about");
@@ -144,17 +166,20 @@ int snapshot_run_inspect(const struct snapshot_command *command)
 {
 	struct snapshot_reader *reader = NULL;
 	struct disk_copies copies;
-	struct error e = { 0 }, why = { 0 };
+	struct error e = { 0 }, why = { 0 }, useless = { 0 };
 	json_t *all;
 	int code = EXIT_OK;
-	int r;
+	uint64_t touched;
+	int r, known;
 
 	if (open_reader(&reader, command->operands[0], true, &e) < 0) {
 		return command_fail(&e);
 	}
 	r = snapshot_disks_read(&copies, reader, command->operands[0], &why);
+	known = snapshot_reader_working_set(reader, command->operands[0], &touched, &useless);
 	all = snapshot_disks_describe(reader, r == 0 ? &copies : NULL);
-	if (all == NULL) {
+	if (all == NULL ||
+	    !json_put(all, "working_set", describe_working_set(known, touched, &useless))) {
 		(void)error_set(&e, ERROR_NO_MEMORY, ENOMEM, "out of memory");
 		code = command_fail(&e);
 	} else if (command->common.json) {
@@ -162,6 +187,7 @@ int snapshot_run_inspect(const struct snapshot_command *command)
 	} else {
 		print_words(snapshot_reader_info(reader), all);
 		print_copies(&copies);
+		print_working_set(known, touched, &useless);
 	}
 	/* All else of it is shown. */
 	code = r < 0 ? MAX(code, command_fail(&why)) : code;

@@ -61,12 +61,16 @@ static int copy_request(struct change *change, const struct request *request, st
 	const struct request_info *info = &request_infos[request->type];
 
 	change->id = request->id != NULL ? strdup(request->id) : NULL;
-	change->object = malloc(info->size);
-	if (change->object == NULL || (request->id != NULL && change->id == NULL)) {
+	change->object = info->body != NULL ? malloc(info->size) : NULL;
+	if ((info->body != NULL && change->object == NULL) ||
+	    (request->id != NULL && change->id == NULL)) {
 		free(take_ptr(change->object));
 		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "out of memory");
 	}
 	change->type = request->type;
+	if (info->body == NULL) {
+		return 0;
+	}
 	return options_clone(info->body, change->object, request->object, info->size, e);
 }
 

@@ -467,6 +467,7 @@ static instance_handler *const after_start[REQUEST_TYPES] = {
 	[REQUEST_PATCH_NET] = control_patch_net,
 	[REQUEST_PATCH_VM] = control_patch_vm,
 	[REQUEST_PUT_SNAPSHOT] = snapshot_create,
+	[REQUEST_PUT_SNAPSHOT_MARK] = instance_mark,
 	[REQUEST_PUT_ACTION] = control_action,
 };
 

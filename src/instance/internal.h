@@ -13,6 +13,7 @@
  *	changes.c	those that take their time: one after the other
  *	plug.c		disks and cards that come and go after the start
  *	snapshot.c	a snapshot of a VM that lives
+ *	mark.c		what a restored one has touched first
  *	restore.c	a start from a snapshot
  *	spare.c		what is made before there is a configuration
  *	page_handler.c	... whose pages another process brings
@@ -191,6 +192,10 @@ struct change {
 			void *arg;
 		} look;
 		struct snapshot_task *snapshot;
+		struct {
+			struct guest_memory *mem;
+			uint64_t bytes;
+		} mark;
 	};
 };
 
@@ -322,8 +327,8 @@ void plug_gone(struct vm_host *host, enum vm_device device, const char *id);
 void plug_fail(struct instance *instance, const struct error *failure);
 void plug_forget(struct instance *instance, const struct instance_call *call);
 
-/* start.c: a start from a snapshot. snapshot.c. */
-instance_handler instance_load, snapshot_create;
+/* start.c: a start from a snapshot. snapshot.c. mark.c. */
+instance_handler instance_load, snapshot_create, instance_mark;
 /* What the next diff is one to; all NULL: nothing. */
 void snapshot_parent_set(struct instance *instance, const char *directory, const char *state,
 			 const char *memory);

@@ -347,6 +347,15 @@ static const struct option snapshot_load_list[] = {
 	  .help = "map: pages come from the file as they are needed, unchecked; verify: all are "
 		  "checked first; read: all are read and checked, and the file is not needed any "
 		  "more; lazy: they are read and checked as they are needed, the rest meanwhile" },
+	{ .name = "record-working-set",
+	  .type = OPTION_FLAG,
+	  IN(record),
+	  .ours = true,
+	  .json = "record_working_set",
+	  .help = "lazy: note what the guest asks for, and bring nothing else, until the mark, "
+		  "which "
+		  "writes it into the snapshot's directory; a later load that is lazy brings that "
+		  "first" },
 	{ .name = "changed-disks",
 	  .type = OPTION_ENUM,
 	  IN(changed_disks),
@@ -438,6 +447,9 @@ const struct request_info request_infos[REQUEST_TYPES] = {
 		BODY(vm_update_options, struct vm_update), AFTER),
 	REQUEST(PUT_SNAPSHOT, "CreateSnapshot", "Writes a snapshot of the VM.",
 		BODY(snapshot_request_options, struct snapshot_request), AFTER),
+	REQUEST(PUT_SNAPSHOT_MARK, "MarkSnapshot",
+		"Ends a record of what the VM touches first, and writes it beside its snapshot.",
+		AFTER),
 	REQUEST(PUT_SNAPSHOT_LOAD, "LoadSnapshot",
 		"Loads a snapshot, instead of configuring and starting a VM.",
 		BODY(snapshot_load_options, struct snapshot_load_request), BEFORE),

@@ -78,6 +78,12 @@ static int check_form(const struct snapshot_load_request *request, struct error 
 				 "missing field: either `mem_backend` or `mem_file_path` is "
 				 "required");
 	}
+	if (request->record &&
+	    (request->directory == NULL || request->memory != SNAPSHOT_MEMORY_LAZY)) {
+		(void)error_set(e, ERROR_CONFIG, EINVAL,
+				"record_working_set: only of a directory, with memory_mode lazy");
+		return error_hint(e, "any other way of memory does not know what is asked for");
+	}
 	if (request->directory == NULL && request->disks_to != NULL) {
 		(void)error_set(e, ERROR_CONFIG, EINVAL,
 				"disks_to: a snapshot of two files has no copies of disks");
@@ -256,7 +262,8 @@ static int fill(void *arg, struct guest_memory *mem, struct error *e)
 	const enum snapshot_memory memory = restore->request.memory;
 	const struct snapshot_lazy lazy = { .backing = restore->backing,
 					    .enter = enter_pager,
-					    .arg = (void *)(uintptr_t)restore->settings };
+					    .arg = (void *)(uintptr_t)restore->settings,
+					    .record = restore->request.record };
 	struct snapshot_load how = { .backing = restore->backing, .threads = read_threads() };
 
 	if (is_outside(&restore->request)) {

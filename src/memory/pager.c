@@ -6,6 +6,9 @@
  * One thread, which is a worker: its loop hears of faults, and a post that posts itself again brings the next chunk that
  * nobody has asked for, so that a fault waits for one chunk at most. What is pending is known to this thread alone.
  *
+ * While it records nothing comes that nobody has asked for: what comes by itself would not be asked for, and be missing in the
+ * record.
+ *
  * A page that is missing in a chunk that has come was given back since (guest_memory_discard() and the like): it is zero.
  * Pages are not given back while a pager may still bring what they had (backing.c).
  *
@@ -43,6 +46,14 @@ struct pager {
 	uint32_t region;			     /* where to look for the next */
 	uint64_t chunk;
 	bool over;
+	bool quiet, idle; /* only what is asked for, or preferred, comes; `more` is not posted */
+	struct pager_place *preferred;
+	size_t preferred_count, preferred_next;
+	pthread_mutex_t noting;	    /* guards the next four until it is marked */
+	struct pager_place *record; /* NULL: it does not; room for all chunks */
+	size_t record_count, record_room;
+	bool marked;
+	struct loop_post release;   /* by who marks */
 	struct pager_source source; /* `read` NULL: another process is it */
 	uint8_t *buffer;	    /* of a chunk */
 	struct worker worker;
@@ -104,6 +115,7 @@ int pager_create(struct pager **ret, struct guest_memory *mem, struct error *e)
 	}
 	pager->mem = mem;
 	(void)pthread_mutex_init(&pager->telling, NULL);
+	(void)pthread_mutex_init(&pager->noting, NULL);
 	pager->fd = open_descriptor();
 	if (pager->fd < 0) {
 		int sys = -pager->fd;
@@ -158,6 +170,50 @@ void pager_attach(struct pager *pager)
 int pager_descriptor(const struct pager *pager)
 {
 	return pager->fd;
+}
+
+const struct pager_source *pager_source_of(const struct pager *pager)
+{
+	return &pager->source;
+}
+
+void pager_prefer(struct pager *pager, struct pager_place *list, size_t count)
+{
+	VMM_BUG_ON(pager->preferred != NULL || pager->record != NULL);
+	pager->preferred = list;
+	pager->preferred_count = count;
+}
+
+int pager_record(struct pager *pager, struct error *e)
+{
+	VMM_BUG_ON(pager->preferred != NULL || pager->record != NULL);
+	for (uint32_t i = 0; i < GUEST_MEMORY_REGIONS_MAX; i++) {
+		pager->record_room +=
+			pager->pending[i] != NULL ? chunks_of(&pager->mem->regions[i]) : 0;
+	}
+	pager->record = malloc((pager->record_room + 1) * sizeof(*pager->record));
+	return pager->record != NULL ? 0
+				     : error_set_sys(e, ERROR_NO_MEMORY, ENOMEM,
+						     "a record of what a guest touches");
+}
+
+const struct pager_place *pager_mark(struct pager *pager, size_t *count)
+{
+	bool first;
+
+	if (pager == NULL || pager->record == NULL) {
+		return NULL;
+	}
+	{
+		SCOPED_LOCK(&pager->noting);
+		first = !pager->marked;
+		pager->marked = true;
+		*count = pager->record_count;
+	}
+	if (first) {
+		loop_post(&pager->worker.loop, &pager->release);
+	}
+	return pager->record;
 }
 
 /* Whoever waits goes on; what is not there is zeroes. */
@@ -289,6 +345,16 @@ static void bring(struct pager *pager, uint32_t index, uint64_t chunk)
 	pager->pending[index][chunk / 64] &= ~(1ULL << chunk % 64);
 }
 
+static void note(struct pager *pager, uint32_t index, uint64_t chunk)
+{
+	SCOPED_LOCK(&pager->noting);
+
+	if (!pager->marked && pager->record_count < pager->record_room) {
+		pager->record[pager->record_count++] =
+			(struct pager_place){ .index = index, .chunk = (uint32_t)chunk };
+	}
+}
+
 static void serve_fault(struct pager *pager, uint64_t address)
 {
 	for (uint32_t i = 0; i < GUEST_MEMORY_REGIONS_MAX; i++) {
@@ -299,6 +365,7 @@ static void serve_fault(struct pager *pager, uint64_t address)
 			continue;
 		}
 		if (bit(pager->pending[i], offset / PAGER_CHUNK)) {
+			note(pager, i, offset / PAGER_CHUNK);
 			bring(pager, i, offset / PAGER_CHUNK);
 		} else if (region->backing != GUEST_MEMORY_HUGETLB) {
 			(void)place(pager, ALIGN_DOWN(address, (uint64_t)PAGE_SIZE_4K),
@@ -322,8 +389,21 @@ static void faults_ready(struct loop_source *source, uint32_t events)
 	}
 }
 
-/* The next that nobody has asked for. */
-static bool find_next(struct pager *pager)
+static bool find_preferred(struct pager *pager, struct pager_place *ret)
+{
+	while (pager->preferred_next < pager->preferred_count) {
+		*ret = pager->preferred[pager->preferred_next++];
+		if (ret->index < GUEST_MEMORY_REGIONS_MAX && pager->pending[ret->index] != NULL &&
+		    ret->chunk < chunks_of(&pager->mem->regions[ret->index]) &&
+		    bit(pager->pending[ret->index], ret->chunk)) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Of all the others. */
+static bool find_next(struct pager *pager, struct pager_place *ret)
 {
 	for (; pager->region < GUEST_MEMORY_REGIONS_MAX; pager->region++, pager->chunk = 0) {
 		const uint64_t *pending = pager->pending[pager->region];
@@ -334,6 +414,8 @@ static bool find_next(struct pager *pager)
 		for (; pager->chunk < chunks_of(&pager->mem->regions[pager->region]);
 		     pager->chunk++) {
 			if (bit(pending, pager->chunk)) {
+				*ret = (struct pager_place){ pager->region,
+							     (uint32_t)pager->chunk };
 				return true;
 			}
 		}
@@ -344,18 +426,46 @@ static bool find_next(struct pager *pager)
 static void bring_more(void *arg)
 {
 	struct pager *pager = arg;
+	struct pager_place next;
 
-	if (!pager->over && find_next(pager)) {
-		bring(pager, pager->region, pager->chunk);
+	pager->idle = false;
+	if (!pager->over &&
+	    (find_preferred(pager, &next) || (!pager->quiet && find_next(pager, &next)))) {
+		bring(pager, next.index, next.chunk);
 		loop_post(&pager->worker.loop, &pager->more);
-	} else {
+	} else if (!pager->quiet) {
 		conclude(pager);
+	} else {
+		pager->idle = true;
 	}
 }
 
-static void begin_rest(struct loop_timer *timer)
+/* The moment has come for what nobody has asked for. */
+static void begin_rest(void *arg)
 {
-	bring_more(container_of(timer, struct pager, later));
+	struct pager *pager = arg;
+
+	pager->quiet = false;
+	if (pager->idle) {
+		bring_more(pager);
+	}
+}
+
+static void quiet_over(struct loop_timer *timer)
+{
+	begin_rest(container_of(timer, struct pager, later));
+}
+
+static void begin_work(struct pager *pager)
+{
+	pager->quiet = true;
+	pager->idle = pager->preferred_count == 0;
+	if (!pager->idle) {
+		loop_post(&pager->worker.loop, &pager->more);
+	}
+	if (pager->record == NULL) {
+		loop_timer_set(&pager->worker.loop, &pager->later, QUIET_NS, quiet_over);
+	}
 }
 
 int pager_serve(struct pager *pager, const struct pager_source *source,
@@ -365,6 +475,7 @@ int pager_serve(struct pager *pager, const struct pager_source *source,
 
 	pager->source = *source;
 	pager->more = (struct loop_post){ .run = bring_more, .arg = pager };
+	pager->release = (struct loop_post){ .run = begin_rest, .arg = pager };
 	pager->buffer =
 		mmap(NULL, PAGER_CHUNK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (pager->buffer == MAP_FAILED) {
@@ -377,7 +488,7 @@ int pager_serve(struct pager *pager, const struct pager_source *source,
 				    faults_ready, e);
 	}
 	if (r == 0) {
-		loop_timer_set(&pager->worker.loop, &pager->later, QUIET_NS, begin_rest);
+		begin_work(pager);
 		r = worker_start(&pager->worker, enter, enter_arg, e);
 	}
 	return r;
@@ -419,6 +530,9 @@ void pager_destroy(struct pager *pager)
 	}
 	close_fd(&pager->fd);
 	(void)pthread_mutex_destroy(&pager->telling);
+	(void)pthread_mutex_destroy(&pager->noting);
+	free(pager->preferred);
+	free(pager->record);
 	if (pager->buffer != NULL) {
 		(void)munmap(pager->buffer, PAGER_CHUNK);
 	}

@@ -11,6 +11,7 @@
  *	memory_read.c, load.c, lazy.c	its pages, checked; into a guest memory, at once or when they are touched
  *	parallel.c	many chunks on several threads
  *	pack.c		pages that are stored compressed
+ *	working_set.c	what a guest asks for first: `working-set`
  *	merge.c		of a chain one full snapshot; the difference of two
  *	describe.c	words about one
  *
@@ -390,6 +391,34 @@ int reader_chunk(const struct snapshot_reader *r, uint32_t chunk, uint8_t *buf,
 #define LAYER_NONE 0xff
 void reader_sources(const struct snapshot_reader *r, uint32_t chunk,
 		    uint8_t sources[PAGES_PER_CHUNK], uint64_t present[MAP_WORDS]);
+
+/* --- working_set.c --- */
+
+#define WORKING_SET		"working-set"
+#define WORKING_SET_HEADER_SIZE 64
+
+/* Chunks of the newest snapshot's layout, each once, the first to come first. */
+struct working_set {
+	uint32_t *chunks; /* owned */
+	uint32_t count;
+};
+/* Bytes of the file. */
+uint64_t working_set_size(uint64_t count);
+void working_set_encode(uint8_t *data, const struct snapshot_id *id, const uint32_t *chunks,
+			uint32_t count);
+/* ERROR_SNAPSHOT: it is of no use; `set` is empty then. */
+int working_set_parse(struct working_set *set, const uint8_t *data, uint64_t len,
+		      const struct snapshot_id *id, const struct layout *layout, const char *path,
+		      struct error *e);
+void working_set_finish(struct working_set *set);
+/* Of an open directory. -ENOENT: it has none. `path` is for messages. */
+int working_set_read(struct working_set *set, int folder, const struct snapshot_id *id,
+		     const struct layout *layout, const char *path, struct error *e);
+/* What was encoded takes its place there, on the disk, or nothing does. */
+int working_set_write(int folder, const uint8_t *data, uint64_t len, const char *path,
+		      struct error *e);
+/* It may be one that is not whole yet, or never will be. */
+bool working_set_name_is_temp(const char *name);
 
 /* --- load.c --- */
 

@@ -37,7 +37,8 @@ static int rename_with(int from_fd, const char *from, int to_fd, const char *to,
 static bool name_is_ours(const char *name)
 {
 	return strcmp(name, STATE) == 0 || strcmp(name, MEMORY) == 0 ||
-	       strcmp(name, "working-set") == 0 || strncmp(name, "disk-", 5) == 0;
+	       strcmp(name, WORKING_SET) == 0 || working_set_name_is_temp(name) ||
+	       strncmp(name, "disk-", 5) == 0;
 }
 
 int place_refuse_stranger(void *arg, int folder, const char *name)

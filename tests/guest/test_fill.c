@@ -5,12 +5,14 @@
  *	mib=N		fills so many MiB with what does not compress (default 0), and says "filled"
  *	rate=N		then writes a word into each page of them, one after the other, N MiB of pages a second (default 0: none)
  *	khz=N		of the TSC, for that (default 2600000)
+ *	again=N		or reads a word of every 2 MiB of the last N MiB of them, from the highest down, and says "touched", again and again
  *	say=1		and says '.' all the time
  *	rest=1		does nothing else: its processor halts
  */
 #include "guest.h"
 
 #define PAGE  4096UL
+#define CHUNK (2UL << 20)
 #define START (32UL << 20) /* above all that the guest has; the machine has `mib` more */
 
 static void fill(uint64_t *words, size_t count)
@@ -22,6 +24,17 @@ static void fill(uint64_t *words, size_t count)
 		random ^= random >> 7;
 		random ^= random << 17;
 		words[i] = random;
+	}
+}
+
+static void __attribute__((noreturn))
+touch_again(const volatile uint64_t *words, size_t bytes, size_t last)
+{
+	while (true) {
+		for (size_t at = CHUNK; at <= last; at += CHUNK) {
+			(void)words[(bytes - at) / sizeof(*words)];
+		}
+		guest_puts("touched\n");
 	}
 }
 
@@ -37,6 +50,9 @@ int test_fill(void)
 		fill(words, bytes / sizeof(*words));
 	}
 	guest_puts("filled\n");
+	if (words && guest_option_number("again", 0)) {
+		touch_again(words, bytes, guest_option_number("again", 0) << 20);
+	}
 	if (guest_option_number("rest", 0)) {
 		guest_trap_init();
 		while (true) {

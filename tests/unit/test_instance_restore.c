@@ -423,6 +423,88 @@ START_TEST(test_handler)
 }
 END_TEST
 
+/* --- what is touched first ----------------------------------------------------------------------- */
+
+#define RECORD                                                                       \
+	"{\"directory\": \"snap\", \"resume_vm\": true, \"memory_mode\": \"lazy\", " \
+	"\"record_working_set\": true}"
+
+/* A guest that goes on notices a disk that is not as it was. */
+static void copy_disk(const char *from, const char *to)
+{
+	static char bytes[MIB(1)];
+	int in = open(from, O_RDONLY | O_CLOEXEC);
+	int out = open(to, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+
+	ck_assert_int_eq(read(in, bytes, sizeof(bytes)), sizeof(bytes));
+	ck_assert_int_eq(write(out, bytes, sizeof(bytes)), sizeof(bytes));
+	(void)close(in);
+	(void)close(out);
+}
+
+/* A record, and loads that begin with it; one that is cut off is none. */
+START_TEST(test_record)
+{
+	make_snapshot();
+	copy_disk("disk", "kept");
+	rig_ok(REQUEST_PUT_SNAPSHOT_LOAD, NULL, RECORD);
+	expect_goes_on();
+	ck_assert_uint_eq(count_files("snap"), 2);
+	rig_ok(REQUEST_PUT_SNAPSHOT_MARK, NULL, NULL);
+	ck_assert_uint_eq(count_files("snap"), 3);
+	ck_assert(there("snap/working-set"));
+	pause_vm();
+	rig_ok(REQUEST_PUT_SNAPSHOT_MARK, NULL, NULL);
+	ck_assert_uint_eq(count_files("snap"), 3);
+	for (int i = 0; i < 2; i++) {
+		anew();
+		copy_disk("kept", "disk");
+		rig_ok(REQUEST_PUT_SNAPSHOT_LOAD, NULL,
+		       "{\"directory\": \"snap\", \"resume_vm\": true, \"memory_mode\": \"lazy\", "
+		       "\"changed_disks\": \"accept\"}");
+		expect_goes_on();
+		rig_refused(REQUEST_PUT_SNAPSHOT_MARK, NULL, NULL, ERROR_WRONG_STATE,
+			    "not recorded");
+		pause_vm();
+		/* What is saved of it has no record. */
+		rig_ok(REQUEST_PUT_SNAPSHOT, NULL, "{\"directory\": \"snap2\"}");
+		ck_assert_uint_eq(count_files("snap2"), 2);
+		ck_assert_int_eq(truncate("snap/working-set", 65), 0);
+	}
+	(void)unlink("kept");
+	remove_snapshot("snap");
+	remove_snapshot("snap2");
+}
+END_TEST
+
+START_TEST(test_record_refused)
+{
+	static const char *const bodies[] = {
+		"{\"directory\": \"snap\", \"record_working_set\": true}",
+		"{\"directory\": \"snap\", \"memory_mode\": \"read\", \"record_working_set\": "
+		"true}",
+		"{\"snapshot_path\": \"s\", \"mem_file_path\": \"m\", \"memory_mode\": \"lazy\", "
+		"\"record_working_set\": true}",
+	};
+
+	make_snapshot();
+	rig_refused(REQUEST_PUT_SNAPSHOT_MARK, NULL, NULL, ERROR_WRONG_STATE, "before starting");
+	for (size_t i = 0; i < ARRAY_SIZE(bodies); i++) {
+		rig_refused(REQUEST_PUT_SNAPSHOT_LOAD, NULL, bodies[i], ERROR_CONFIG,
+			    "record_working_set");
+	}
+	rig_ok(REQUEST_PUT_SNAPSHOT_LOAD, NULL, RECORD);
+	expect_goes_on();
+	remove_snapshot("snap");
+	rig_refused(REQUEST_PUT_SNAPSHOT_MARK, NULL, NULL, ERROR_NOT_FOUND, "no longer there");
+	/* It runs on all the same. */
+	ck_assert(state_is(INSTANCE_RUNNING));
+	rig_ok(REQUEST_PUT_ACTION, NULL, "{\"action_type\": \"Stop\"}");
+	step_until(rig.ended == 1);
+	rig_refused(REQUEST_PUT_SNAPSHOT_MARK, NULL, NULL, ERROR_WRONG_STATE, "ended");
+}
+END_TEST
+
 /* --- memory that turns out to be damaged --------------------------------------------------------- */
 
 /* The first page that is stored, or the last: behind it is what binds the file. */
@@ -472,4 +554,5 @@ CHECK_MAIN("instance_restore", skip_without_kvm(); CHECK_FIXTURE(setup, rig_tear
 	   CHECK_TABLE(test_load, loads); CHECK_TEST(test_load_paused); CHECK_TEST(test_bad_loads);
 	   CHECK_TEST(test_not_fresh); CHECK_TEST(test_other_disk); CHECK_TEST(test_strange_config);
 	   CHECK_TABLE(test_sizes, sizes); CHECK_TEST(test_reset);
-	   CHECK_LOOP(test_handler_reset, 10); CHECK_TEST(test_handler); CHECK_LOOP(test_lost, 2))
+	   CHECK_LOOP(test_handler_reset, 10); CHECK_TEST(test_handler); CHECK_TEST(test_record);
+	   CHECK_TEST(test_record_refused); CHECK_LOOP(test_lost, 2))

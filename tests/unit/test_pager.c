@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <unistd.h>
@@ -24,7 +25,9 @@ static struct error e;
 /* The source: page n of the region has the bytes n, n+1, ... , every third is zero. */
 static struct {
 	_Atomic unsigned reads[CHUNKS];
-	_Atomic unsigned bad; /* chunk that cannot be read */
+	_Atomic unsigned order[CHUNKS], count; /* chunks, as they were read */
+	_Atomic unsigned held;		       /* chunk whose read waits until this is another */
+	_Atomic unsigned bad;		       /* chunk that cannot be read */
 	_Atomic unsigned done, destroyed, lost;
 } source;
 
@@ -46,6 +49,11 @@ static int read_chunk(void *arg, uint32_t index, uint64_t offset, uint8_t *buf,
 	ck_assert_ptr_eq(arg, &source);
 	ck_assert_uint_eq(index, 0);
 	atomic_fetch_add(&source.reads[chunk], 1);
+	atomic_store(&source.order[atomic_load(&source.count) % CHUNKS], (unsigned)chunk);
+	atomic_fetch_add(&source.count, 1);
+	while (atomic_load(&source.held) == chunk) {
+		(void)usleep(1000);
+	}
 	if (atomic_load(&source.bad) == chunk) {
 		return error_set(error, ERROR_SNAPSHOT, EBADMSG, "chunk %u is bad",
 				 (unsigned)chunk);
@@ -115,6 +123,7 @@ static void setup(void)
 {
 	memset(&source, 0, sizeof(source));
 	atomic_store(&source.bad, NO_CHUNK);
+	atomic_store(&source.held, NO_CHUNK);
 }
 
 static void teardown(void)
@@ -347,7 +356,129 @@ START_TEST(test_huge)
 }
 END_TEST
 
+/* --- what comes first ---------------------------------------------------------------------------- */
+
+/* With some that it cannot bring, and one twice. */
+static void prefer(void)
+{
+	static const struct pager_place list[] = {
+		{ 0, 5 },  { 1, 0 },	      { 0, 2 }, { 0, 9 },
+		{ 99, 1 }, { 0, UINT32_MAX }, { 0, 5 }, { 0, 8 },
+	};
+	struct pager_place *copy = malloc(sizeof(list));
+
+	ck_assert_ptr_nonnull(copy);
+	memcpy(copy, list, sizeof(list));
+	pager_prefer(pager, copy, ARRAY_SIZE(list));
+}
+
+static void check_order(const unsigned order[CHUNKS])
+{
+	for (size_t i = 0; i < CHUNKS; i++) {
+		ck_assert_uint_eq(source.order[i], order[i]);
+	}
+	ck_assert_uint_eq(source.count, CHUNKS);
+}
+
+START_TEST(test_prefers)
+{
+	static const unsigned order[CHUNKS] = { 5, 2, 8, 0, 1, 3, 4, 6, 7 };
+
+	make(GUEST_MEMORY_ANON, SIZE);
+	check_ok(pager_add(pager, 0, 0, SIZE, &e), &e);
+	prefer();
+	check_ok(pager_serve(pager, &whole, NULL, NULL, &e), &e);
+	wait_for(&source.done);
+	check_order(order);
+	ck_assert_ptr_null(pager_mark(pager, &(size_t){ 0 }));
+}
+END_TEST
+
+static void *touch_one(void *arg)
+{
+	(void)arg;
+	check_page(7ULL * PAGER_CHUNK_PAGES);
+	return NULL;
+}
+
+/* Who waits waits for one chunk at most, or one more if both were ready at once. */
+START_TEST(test_prefers_faults)
+{
+	pthread_t thread;
+	struct pollfd fault;
+
+	make(GUEST_MEMORY_ANON, SIZE);
+	check_ok(pager_add(pager, 0, 0, SIZE, &e), &e);
+	prefer();
+	atomic_store(&source.held, 5);
+	check_ok(pager_serve(pager, &whole, NULL, NULL, &e), &e);
+	wait_for(&source.count);
+	fault = (struct pollfd){ .fd = pager_descriptor(pager), .events = POLLIN };
+	ck_assert_int_eq(pthread_create(&thread, NULL, touch_one, NULL), 0);
+	ck_assert_int_eq(poll(&fault, 1, -1), 1);
+	atomic_store(&source.held, NO_CHUNK);
+	ck_assert_int_eq(pthread_join(thread, NULL), 0);
+	wait_for(&source.done);
+	ck_assert_uint_eq(source.order[0], 5);
+	ck_assert(source.order[1] == 7 || source.order[2] == 7);
+	for (size_t i = 0; i < CHUNKS; i++) {
+		ck_assert_uint_eq(source.reads[i], 1);
+	}
+}
+END_TEST
+
+/* Nothing comes but what is asked for, until it is marked; then all does, and nothing is noted. */
+START_TEST(test_records)
+{
+	static const unsigned order[CHUNKS] = { 8, 3, 0, 1, 2, 4, 5, 6, 7 };
+	static const uint64_t touched[] = { 4098, 1536, 4097, 1537, 0 };
+	const struct pager_place *record;
+	size_t count;
+
+	make(GUEST_MEMORY_ANON, SIZE);
+	check_ok(pager_add(pager, 0, 0, SIZE, &e), &e);
+	check_ok(pager_record(pager, &e), &e);
+	check_ok(pager_serve(pager, &whole, NULL, NULL, &e), &e);
+	for (size_t i = 0; i < ARRAY_SIZE(touched); i++) {
+		check_page(touched[i]);
+	}
+	record = pager_mark(pager, &count);
+	ck_assert_uint_eq(count, 3);
+	wait_for(&source.done);
+	check_order(order);
+	for (size_t i = 0; i < count; i++) {
+		ck_assert_uint_eq(record[i].index, 0);
+		ck_assert_uint_eq(record[i].chunk, order[i]);
+	}
+	ck_assert_ptr_eq(pager_mark(pager, &count), record);
+	ck_assert_uint_eq(count, 3);
+}
+END_TEST
+
+/* A reset is the end of what is noted; the mark still has it. */
+START_TEST(test_records_discard)
+{
+	const struct pager_place *record;
+	size_t count;
+
+	make(GUEST_MEMORY_ANON, SIZE);
+	check_ok(pager_add(pager, 0, 0, SIZE, &e), &e);
+	check_ok(pager_record(pager, &e), &e);
+	check_ok(pager_serve(pager, &whole, NULL, NULL, &e), &e);
+	check_page(512);
+	check_ok(guest_memory_discard(&mem, &e), &e);
+	ck_assert_uint_eq(*at(0), 0);
+	record = pager_mark(pager, &count);
+	ck_assert_uint_eq(count, 1);
+	ck_assert_uint_eq(record[0].chunk, 1);
+	ck_assert_uint_eq(source.count, 1);
+	ck_assert_uint_eq(source.done, 1);
+}
+END_TEST
+
 CHECK_MAIN("pager", skip_without_userfaultfd(); CHECK_FIXTURE(setup, teardown);
 	   CHECK_TEST(test_comes); CHECK_TEST(test_writes); CHECK_TEST(test_ranges);
 	   CHECK_TEST(test_threads); CHECK_LOOP(test_discard, 2); CHECK_LOOP(test_lost, 2);
-	   CHECK_TEST(test_enters); CHECK_TEST(test_touched); CHECK_TEST(test_huge))
+	   CHECK_TEST(test_enters); CHECK_TEST(test_touched); CHECK_TEST(test_huge);
+	   CHECK_TEST(test_prefers); CHECK_TEST(test_prefers_faults); CHECK_TEST(test_records);
+	   CHECK_TEST(test_records_discard))

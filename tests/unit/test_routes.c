@@ -134,7 +134,8 @@ START_TEST(test_table)
 		if (route->kind != ROUTE_REQUEST) {
 			continue;
 		}
-		ck_assert_int_eq(takes, route->body != NULL);
+		/* Firecracker's always have a body; of ours there may be none where there is nothing to say. */
+		ck_assert(takes ? route->body != NULL || route->ours : route->body == NULL);
 		ck_assert_int_eq(request_infos[route->request].replies, route->reply != NULL);
 		ck_assert_int_eq(request_infos[route->request].has_id,
 				 route_parameter(route, &len) != NULL);

@@ -217,6 +217,47 @@ def lazy_faults(bench):
         shutil.rmtree(target)
 
 
+def working_set(bench):
+    """From the request to a guest that has read a word of each of 64 chunks at the end of 1 GiB: what comes first is recorded by one restore, and then
+    restores with the record and without take turns."""
+    vm = guest(bench, 'source', '1280M', 'mib=1024 again=128')
+    source = os.path.join(bench.work, 'source')
+    record = os.path.join(source, 'working-set')
+    try:
+        vm.request('PATCH', '/vm', {'state': 'Paused'})
+        vm.request('PUT', '/snapshot/create', {'directory': source})
+    finally:
+        vm.end()
+
+    def restored(**more):
+        vm = Vm(bench, ['serve'], os.path.join(bench.work, 'set.sock'))
+        try:
+            began = time.perf_counter()
+            vm.request('PUT', '/snapshot/load', {'directory': source, 'memory_mode': 'lazy', 'resume_vm': True, **more})
+            # It was saved on its way through them: the first time may be a part of one.
+            vm.say(b'touched\ntouched')
+            took = (time.perf_counter() - began) * 1000
+            if more:
+                vm.request('PUT', '/snapshot/mark')
+            return took
+        finally:
+            vm.end()
+
+    try:
+        restored(record_working_set=True)
+        took = {True: [], False: []}
+        for i in range(2 * bench.here_runs):
+            if i % 2:
+                os.rename(record, record + '.away')
+            took[i % 2 == 0].append(restored())
+            if i % 2:
+                os.rename(record + '.away', record)
+        recorded, plain = (statistics.median(took[known]) for known in (True, False))
+        row('snapshot', 'lazy, 1 GiB: 128 MiB at its end were touched, recorded', 'median %.0f ms' % recorded, 'without a record %.0f' % plain, recorded / plain)
+    finally:
+        shutil.rmtree(source)
+
+
 def available():
     with open('/proc/meminfo') as f:
         return next(int(line.split()[1]) for line in f if line.startswith('MemAvailable')) / 1024
@@ -277,5 +318,5 @@ def parks(bench):
 
 
 def snapshot(bench):
-    for part in (sizes, pauses, diffs, loads, lazy_faults, forks, parks):
+    for part in (sizes, pauses, diffs, loads, lazy_faults, working_set, forks, parks):
         part(bench)
