@@ -38,6 +38,7 @@
 #define VMM_GUEST_MEMORY_H
 
 #include <endian.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <sys/uio.h>
 
@@ -87,10 +88,13 @@ struct guest_region {
 	 * or will bring, as long as the contents are not discarded; NULL: it has none. */
 	uint64_t *content;
 	bool huge_pages; /* wished for */
+	/* A freezer (vmm/freezer.h) hears of writes only: what is to be zero is written, and no page given back. */
+	_Atomic bool held;
 };
 
 struct guest_memory_listener;
 struct pager;
+struct freezer;
 
 /* A zeroed object is an empty memory. */
 struct guest_memory {
@@ -101,6 +105,9 @@ struct guest_memory {
 	struct guest_memory_listener *listeners;
 	/* Brings pages when they are touched (vmm/pager.h); owned; NULL: all are there. */
 	struct pager *pager;
+	/* Keeps pages as they were (vmm/freezer.h); not owned; NULL: nobody does. Under the lock, which is good zeroed. */
+	struct freezer *freezer;
+	pthread_mutex_t freezer_lock;
 	/* Pages cannot be brought: who uses the memory stops, for what is missing becomes zeroes when this returns. The
 	 * pager's thread, once at most; set by the memory's owner before the pager serves. */
 	void (*lost)(struct guest_memory *mem, const struct error *why);

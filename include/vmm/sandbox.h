@@ -32,7 +32,8 @@ enum sandbox_role {
 	SANDBOX_ROLE_CONSOLE,
 	SANDBOX_ROLE_ENTROPY,
 	SANDBOX_ROLE_JOB,
-	SANDBOX_ROLE_PAGER, /* brings pages of guest memory */
+	SANDBOX_ROLE_PAGER,   /* brings pages of guest memory */
+	SANDBOX_ROLE_FREEZER, /* keeps them as they were at one moment */
 	SANDBOX_ROLES,
 };
 

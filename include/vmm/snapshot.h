@@ -150,6 +150,13 @@ int snapshot_writer_pass(struct snapshot_writer *w, struct error *e);
 void snapshot_writer_hold(struct snapshot_writer *w);
 int snapshot_writer_settle(struct snapshot_writer *w, struct error *e);
 
+/*
+ * Instead of run(), of a VM that runs and whose memory is frozen (vmm/freezer.h): all chunks as they were at that moment. Of a diff a
+ * collection has set the pages before, and freezer_freeze() has been given the list that snapshot_writer_wanted() fills, by region. One thread.
+ */
+int snapshot_writer_frozen(struct snapshot_writer *w, struct freezer *freezer, struct error *e);
+void snapshot_writer_wanted(struct snapshot_writer *w, uint64_t *pages[GUEST_MEMORY_REGIONS_MAX]);
+
 /* What memory is not. Borrowed. */
 struct snapshot_contents {
 	const char *about;   /* JSON object: host, processor, time, name, disks: the caller's */

@@ -106,6 +106,7 @@ int instance_create(struct instance **ret, const struct instance_settings *setti
 	instance->spawner.enter = enter_job;
 	/* Who is in a hurry opens it when the VM runs. */
 	atomic_init(&instance->pagemap_fd, -1);
+	atomic_init(&instance->freezer_fd, -EBADF);
 	atomic_init(&instance->statm_fd, settings->files_at_start ? -1 : open_statm());
 	instance->config = config_create(&instance->settings, e);
 	r = instance->config != NULL ? 0 : -EINVAL;
@@ -167,6 +168,7 @@ bool instance_destroy(struct instance *instance)
 	(void)pthread_mutex_destroy(&instance->serial.lock);
 	close_atomic(&instance->statm_fd);
 	close_atomic(&instance->pagemap_fd);
+	close_atomic(&instance->freezer_fd);
 	free(instance);
 	return true;
 }

@@ -272,6 +272,7 @@ struct instance {
 
 	_Atomic int statm_fd;	/* -1: not open */
 	_Atomic int pagemap_fd; /* /proc/self/pagemap; -1: not open */
+	_Atomic int freezer_fd; /* freezer_open(), or what it said instead */
 	struct output metrics;
 	json_t *metrics_before; /* counters as of the last line; NULL: none yet */
 	struct loop_timer metrics_timer;
@@ -329,6 +330,10 @@ void plug_forget(struct instance *instance, const struct instance_call *call);
 
 /* start.c: a start from a snapshot. snapshot.c. mark.c. */
 instance_handler instance_load, snapshot_create, instance_mark;
+/* snapshot_checks.c: whether it can be one. */
+int snapshot_check_form(const struct snapshot_request *request, struct error *e);
+int snapshot_check_state(const struct instance *instance, const struct snapshot_request *request,
+			 struct error *e);
 /* What the next diff is one to; all NULL: nothing. */
 void snapshot_parent_set(struct instance *instance, const char *directory, const char *state,
 			 const char *memory);

@@ -7,8 +7,9 @@
  * waits, begin_operation() begins, step() answers.
  *
  *	at rest		a VM that runs is paused while its memory is written
- *	live		it runs on: its memory is written as it is, again as often as the guest writes it, and it stands still
- *			for its state and the few pages that are left (vmm/snapshot.h)
+ *	live		it runs on, and stands still for its state. Memory is frozen in that moment (vmm/freezer.h) and written
+ *			afterwards. Where that is not possible it is written as it is, again as often as the guest writes it,
+ *			and the few pages that are left while the VM stands still (vmm/snapshot.h)
  *	diff		only what was written since the last snapshot, of a VM whose pages are tracked all the time
  *
  * Whatever fails or is cancelled, the VM is as it was before, so is what was in the place of the files, and so is what a next diff
@@ -27,7 +28,11 @@
 
 #include "internal.h"
 #include "vmm/cleanup.h"
+#include "vmm/freezer.h"
+#include "vmm/log.h"
 #include "vmm/snapshot.h"
+
+LOG_DOMAIN("snapshot");
 
 /* Passes over pages that the guest writes meanwhile: until what is left is copied in a millisecond, or is not getting less. */
 #define PASSES_MAX   10
@@ -48,7 +53,7 @@ struct snapshot_task {
 
 	struct job *job;
 	struct guest_memory *mem;
-	int pagemap_fd;
+	int pagemap_fd, freezer_fd;
 	uint64_t *noted
 		[GUEST_MEMORY_REGIONS_MAX]; /* pages of each region that a collection has forgotten */
 	struct snapshot_paths parent;	    /* of a diff */
@@ -62,8 +67,12 @@ struct snapshot_task {
 		int result;
 		struct error error;
 	} wanted;
-	pthread_mutex_t lock; /* guards `writer` for the machine thread: held during use() */
+	pthread_mutex_t lock; /* guards these two for the machine thread: held during use() */
 	struct snapshot_writer *writer;
+	struct freezer *freezer;		   /* live, where it is possible */
+	struct error why_not;			   /* and where it is not */
+	uint64_t *pages[GUEST_MEMORY_REGIONS_MAX]; /* of a diff: which */
+	const char *method;
 	bool gone;
 	struct state_buf state;
 	char *about, *config;
@@ -152,6 +161,43 @@ static int hold_written(struct snapshot_task *task, struct error *e)
 		snapshot_writer_hold(task->writer);
 	}
 	return r;
+}
+
+static int enter_freezer(void *arg, struct error *e)
+{
+	const struct instance *instance = arg;
+
+	return sandbox_enter_thread(instance->settings.sandbox, SANDBOX_ROLE_FREEZER, e);
+}
+
+/* That there is none is no failure. */
+static int start_freezer(struct snapshot_task *task, struct error *e)
+{
+	const struct freezer_config config = { .mem = task->mem,
+					       .fd = task->freezer_fd,
+					       .pagemap_fd = task->pagemap_fd,
+					       .enter = enter_freezer,
+					       .arg = task->instance };
+
+	(void)e;
+	(void)freezer_create(&task->freezer, &config, &task->why_not);
+	return 0;
+}
+
+/* Whoever was giving pages back as the freezer was made has done so. */
+static int arm_freezer(struct snapshot_task *task, struct error *e)
+{
+	(void)e;
+	freezer_arm(task->freezer);
+	return 0;
+}
+
+static int freeze(struct snapshot_task *task, struct error *e)
+{
+	int r = task->tracked ? collect(task, task->diff, e) : 0;
+
+	snapshot_writer_wanted(task->writer, task->pages);
+	return r == 0 ? freezer_freeze(task->freezer, task->diff ? task->pages : NULL, e) : r;
 }
 
 static int start_tracking(struct snapshot_task *task, struct error *e)
@@ -257,14 +303,15 @@ static int begin_passes(struct snapshot_task *task, struct error *e)
 }
 
 /* The one moment that the snapshot is of. Copies of disks are of the same. */
-static int hold_still(struct snapshot_task *task, struct error *e)
+static int hold_still(struct snapshot_task *task,
+		      int (*memory)(struct snapshot_task *task, struct error *e), struct error *e)
 {
 	const bool pauses =
 		json_array_size(task->request->copies) != 0 || task->request->with_disks;
 	int r = pauses ? ASK(task, e, .type = VM_PAUSE) : 0;
 
 	if (r == 0) {
-		r = ASK(task, e, .type = VM_SAVE, .state = true, .use = hold_written);
+		r = ASK(task, e, .type = VM_SAVE, .state = true, .use = memory);
 	}
 	if (r == 0 && pauses) {
 		r = copy_disks(task, e);
@@ -272,7 +319,7 @@ static int hold_still(struct snapshot_task *task, struct error *e)
 	return r == 0 && pauses ? ASK(task, e, .type = VM_RESUME) : r;
 }
 
-static int write_live(struct snapshot_task *task, struct error *e)
+static int write_by_passes(struct snapshot_task *task, struct error *e)
 {
 	struct snapshot_writer *writer = task->writer;
 	uint64_t left, before = UINT64_MAX;
@@ -290,9 +337,40 @@ static int write_live(struct snapshot_task *task, struct error *e)
 		}
 	}
 	if (r == 0) {
-		r = hold_still(task, e);
+		r = hold_still(task, hold_written, e);
 	}
 	return r == 0 ? snapshot_writer_settle(writer, e) : r;
+}
+
+static bool not_cancelled(void *arg)
+{
+	struct snapshot_task *task = arg;
+
+	return !job_cancel_wanted(task->job);
+}
+
+static int write_frozen(struct snapshot_task *task, struct error *e)
+{
+	int r = ASK(task, e, .type = VM_SAVE, .use = arm_freezer);
+
+	r = r == 0 ? freezer_wait(task->freezer, not_cancelled, task, e) : r;
+	r = r == 0 ? hold_still(task, freeze, e) : r;
+	return r == 0 ? snapshot_writer_frozen(task->writer, task->freezer, e) : r;
+}
+
+static int write_live(struct snapshot_task *task, struct error *e)
+{
+	int r = ASK(task, e, .type = VM_MEMORY, .use = start_freezer);
+
+	if (r < 0) {
+		return r;
+	}
+	task->method = task->freezer != NULL ? "copy-before-write" : "passes";
+	if (task->freezer != NULL) {
+		return write_frozen(task, e);
+	}
+	log_debug("live by passes: %s", task->why_not.msg);
+	return write_by_passes(task, e);
 }
 
 static int write_snapshot(struct snapshot_task *task, struct error *e)
@@ -341,6 +419,8 @@ static int work(struct job *job, void *arg, struct error *e)
 	if (r < 0) {
 		saved_disks_forget(&task->disks);
 	}
+	/* It reads what the writer has. */
+	freezer_destroy(take_ptr(task->freezer));
 	snapshot_writer_destroy(take_ptr(task->writer));
 	return r;
 }
@@ -528,8 +608,8 @@ static void tell(const struct snapshot_task *task)
 	const char *path = request->directory != NULL ? request->directory : request->state_path;
 
 	event_log_add(&task->instance->events, "snapshot",
-		      json_pack("{s:s, s:s, s:I}", "path", path, "type",
-				task->diff ? "Diff" : "Full", "still_us",
+		      json_pack("{s:s, s:s, s:s, s:I}", "path", path, "type",
+				task->diff ? "Diff" : "Full", "method", task->method, "still_us",
 				(json_int_t)(task->still_ns / 1000)));
 }
 
@@ -585,62 +665,6 @@ static const struct job_ops job_ops = {
 
 /* --- the request --------------------------------------------------------------------------------- */
 
-static int check_copies(const struct snapshot_request *request, struct error *e)
-{
-	if (request->with_disks && request->directory == NULL) {
-		(void)error_set(e, ERROR_CONFIG, EINVAL,
-				"with_disks: a snapshot of two files has no place for copies of "
-				"disks");
-		return error_hint(e, "give a directory, or name a file for each (drive_copies)");
-	}
-	if (request->with_disks && json_array_size(request->copies) != 0) {
-		(void)error_set(e, ERROR_CONFIG, EINVAL,
-				"with_disks and drive_copies exclude each other");
-		return error_hint(e, "with_disks copies every drive that is written");
-	}
-	return 0;
-}
-
-static int check_form(const struct snapshot_request *request, struct error *e)
-{
-	bool files = request->state_path != NULL || request->memory_path != NULL;
-
-	if (files && request->directory != NULL) {
-		return error_set(e, ERROR_CONFIG, EINVAL,
-				 "snapshot: a directory and files are given; it is one or the "
-				 "other");
-	}
-	if (request->directory == NULL &&
-	    (request->state_path == NULL || request->memory_path == NULL)) {
-		(void)error_set(e, ERROR_CONFIG, EINVAL, "snapshot: %s is not given",
-				request->state_path == NULL ? "snapshot_path" : "mem_file_path");
-		return error_hint(e, "give both, or a directory");
-	}
-	return check_copies(request, e);
-}
-
-static int check_state(const struct instance *instance, const struct snapshot_request *request,
-		       struct error *e)
-{
-	int r = instance_check_alive(instance, e);
-
-	if (r == 0 && instance->state == INSTANCE_RUNNING && request->directory == NULL) {
-		(void)error_set(e, ERROR_WRONG_STATE, EBUSY,
-				"The VM runs: a snapshot in two files is one of a paused VM.");
-		return error_hint(e, "PATCH /vm with Paused; a snapshot in a directory pauses it "
-				     "by itself");
-	}
-	/* Firecracker's clients get one of all that may have been written. */
-	if (r == 0 && request->type == SNAPSHOT_DIFF && request->directory != NULL &&
-	    !instance->config->vm.machine.track_dirty_pages) {
-		(void)error_set(e, ERROR_WRONG_STATE, EINVAL,
-				"snapshot: nobody has noted which pages the guest has written");
-		return error_hint(e, "track_dirty_pages of the machine's configuration, or of the "
-				     "load, asks for that (--track-dirty-pages)");
-	}
-	return r;
-}
-
 static bool make_notes(struct snapshot_task *task)
 {
 	const uint32_t count = atomic_load(&task->mem->region_count);
@@ -669,6 +693,8 @@ static struct snapshot_task *task_create(struct instance *instance, struct chang
 		     snapshot_parent_get(instance, &task->parent);
 	task->mem = vm_memory(instance->vm);
 	task->pagemap_fd = atomic_load(&instance->pagemap_fd);
+	task->freezer_fd = atomic_load(&instance->freezer_fd);
+	task->method = "at rest";
 	task->asks = (struct loop_post){ .run = begin_operation, .arg = task };
 	(void)pthread_mutex_init(&task->lock, NULL);
 	VMM_BUG_ON(sem_init(&task->go, 0, 0) != 0);
@@ -694,7 +720,7 @@ static int prepare(struct instance *instance, struct change *change, struct erro
 {
 	const struct snapshot_request *request = change->object;
 	uint64_t job;
-	int r = check_state(instance, request, e);
+	int r = snapshot_check_state(instance, request, e);
 
 	if (r < 0) {
 		return r;
@@ -728,7 +754,7 @@ static const struct change_kind snapshot_kind = { .during = INSTANCE_STATES,
 
 int snapshot_create(struct instance *instance, const struct asked *asked, struct error *e)
 {
-	int r = check_form(asked->request->object, e);
+	int r = snapshot_check_form(asked->request->object, e);
 
 	return r == 0 ? control_change(instance, &snapshot_kind, asked, e) : r;
 }

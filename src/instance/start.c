@@ -16,6 +16,7 @@
 
 #include "internal.h"
 #include "vmm/cleanup.h"
+#include "vmm/freezer.h"
 
 static void add_failure_event(struct instance *instance, const struct error *e)
 {
@@ -80,6 +81,7 @@ int instance_begin(struct vm_host *host, struct error *e)
 	}
 	/* As long as this process may look at itself. */
 	atomic_store(&instance->pagemap_fd, open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
+	atomic_store(&instance->freezer_fd, freezer_open());
 	if (instance->host->settle == NULL) {
 		return 0;
 	}

@@ -325,7 +325,7 @@ void backing_use_huge_pages(struct guest_region *region)
 /* Pages that nobody but the guest and we can miss, and that no pager would bring back. */
 static bool can_drop(const struct guest_region *region)
 {
-	return region->content == NULL &&
+	return region->content == NULL && !atomic_load(&region->held) &&
 	       (region->backing == GUEST_MEMORY_ANON || region->backing == GUEST_MEMORY_MEMFD);
 }
 

@@ -23,6 +23,7 @@
 
 #include "internal.h"
 #include "vmm/overflow.h"
+#include "vmm/freezer.h"
 #include "vmm/pager.h"
 #include "vmm/platform.h"
 
@@ -110,6 +111,7 @@ bool guest_memory_zero(struct guest_memory *mem, gpa_t gpa, uint64_t len)
 
 int guest_memory_discard(struct guest_memory *mem, struct error *e)
 {
+	freezer_end(mem);
 	if (mem->pager != NULL) {
 		pager_end(mem->pager);
 	}

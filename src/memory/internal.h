@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Guest memory, shared by the files of this room: guest_memory.c (the list, access), backing.c (where
- * the bytes are), dirty.c (which of them were written). */
+ * the bytes are), dirty.c (which of them were written), touched.c (which were ever used), pager.c (brings them), freezer.c
+ * (keeps them as they were at one moment). */
 #ifndef VMM_MEMORY_INTERNAL_H
 #define VMM_MEMORY_INTERNAL_H
 
@@ -38,5 +39,12 @@ void backing_use_huge_pages(struct guest_region *region);
 void backing_zero(struct guest_region *region, uint8_t *host, uint64_t len);
 /* Makes all of it read as zeroes and gives what can be given back to the host. */
 int backing_discard(struct guest_region *region, struct error *e);
+
+/*
+ * guest_region_touched() of [offset, offset + len), whole pages, `offset` a multiple of 256 KiB: bit 0 of `bitmap` is its first
+ * page. 0 or a negative errno.
+ */
+int region_touched(const struct guest_region *region, uint64_t offset, uint64_t len, int pagemap_fd,
+		   uint64_t *bitmap);
 
 #endif

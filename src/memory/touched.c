@@ -50,15 +50,22 @@ static void set_range(uint64_t *bitmap, uint64_t first, uint64_t count)
 	}
 }
 
-static void set_all(const struct guest_region *region, uint64_t *bitmap)
+/* Of a region; bit 0 of a bitmap is its first page. */
+struct span {
+	const struct guest_region *region;
+	uint64_t offset, len;
+};
+
+static void set_all(const struct span *span, uint64_t *bitmap)
 {
-	set_range(bitmap, 0, region->size / PAGE_SIZE_4K);
+	set_range(bitmap, 0, span->len / PAGE_SIZE_4K);
 }
 
 /* True if it could be told. */
-static bool by_holes(const struct guest_region *region, uint64_t *bitmap)
+static bool by_holes(const struct span *span, uint64_t *bitmap)
 {
-	uint64_t at = region->offset, end = region->offset + region->size;
+	const struct guest_region *region = span->region;
+	uint64_t start = region->offset + span->offset, at = start, end = start + span->len;
 
 	while (at < end) {
 		off_t data = lseek(region->fd, (off_t)at, SEEK_DATA), hole;
@@ -75,22 +82,24 @@ static bool by_holes(const struct guest_region *region, uint64_t *bitmap)
 			return false;
 		}
 		at = MIN((uint64_t)hole, end);
-		first = ((uint64_t)data - region->offset) / PAGE_SIZE_4K;
+		first = ((uint64_t)data - start) / PAGE_SIZE_4K;
 		set_range(bitmap, first,
-			  (ALIGN_UP(at - region->offset, PAGE_SIZE_4K) / PAGE_SIZE_4K) - first);
+			  (ALIGN_UP(at - start, PAGE_SIZE_4K) / PAGE_SIZE_4K) - first);
 	}
 	return true;
 }
 
 /* -ENOTTY: the kernel cannot do it. */
-static int by_scan(const struct guest_region *region, int pagemap_fd, uint64_t *bitmap)
+static int by_scan(const struct span *span, int pagemap_fd, uint64_t *bitmap)
 {
+	const struct guest_region *region = span->region;
+	const uint64_t start = (uintptr_t)region->host + span->offset;
 	struct scan_range ranges[128];
 	uint64_t not = SCAN_ZERO | (region->backing == GUEST_MEMORY_FILE_PRIVATE ? SCAN_FILE : 0);
 	struct scan_arg arg = {
 		.size = sizeof(arg),
-		.start = (uintptr_t)region->host,
-		.end = (uintptr_t)region->host + region->size,
+		.start = start,
+		.end = start + span->len,
 		.vec = (uintptr_t)ranges,
 		.vec_len = ARRAY_SIZE(ranges),
 		.category_inverted = not,
@@ -106,8 +115,7 @@ static int by_scan(const struct guest_region *region, int pagemap_fd, uint64_t *
 			return -errno;
 		}
 		for (int i = 0; i < n; i++) {
-			set_range(bitmap,
-				  (ranges[i].start - (uintptr_t)region->host) / PAGE_SIZE_4K,
+			set_range(bitmap, (ranges[i].start - start) / PAGE_SIZE_4K,
 				  (ranges[i].end - ranges[i].start) / PAGE_SIZE_4K);
 		}
 		if (arg.walk_end <= arg.start) {
@@ -118,11 +126,12 @@ static int by_scan(const struct guest_region *region, int pagemap_fd, uint64_t *
 	return 0;
 }
 
-static int by_entries(const struct guest_region *region, int pagemap_fd, uint64_t *bitmap)
+static int by_entries(const struct span *span, int pagemap_fd, uint64_t *bitmap)
 {
+	const struct guest_region *region = span->region;
 	uint64_t entries[512];
-	uint64_t pages = region->size / PAGE_SIZE_4K,
-		 first = (uintptr_t)region->host / PAGE_SIZE_4K;
+	uint64_t pages = span->len / PAGE_SIZE_4K,
+		 first = ((uintptr_t)region->host + span->offset) / PAGE_SIZE_4K;
 	bool private_file = region->backing == GUEST_MEMORY_FILE_PRIVATE;
 
 	for (uint64_t page = 0; page < pages;) {
@@ -145,38 +154,47 @@ static int by_entries(const struct guest_region *region, int pagemap_fd, uint64_
 	return 0;
 }
 
-static int by_pagemap(const struct guest_region *region, int pagemap_fd, uint64_t *bitmap)
+static int by_pagemap(const struct span *span, int pagemap_fd, uint64_t *bitmap)
 {
-	int r = by_scan(region, pagemap_fd, bitmap);
+	int r = by_scan(span, pagemap_fd, bitmap);
 
-	return r == -ENOTTY || r == -EINVAL ? by_entries(region, pagemap_fd, bitmap) : r;
+	return r == -ENOTTY || r == -EINVAL ? by_entries(span, pagemap_fd, bitmap) : r;
+}
+
+int region_touched(const struct guest_region *region, uint64_t offset, uint64_t len, int pagemap_fd,
+		   uint64_t *bitmap)
+{
+	const struct span span = { region, offset, len };
+	bool in_file = region->backing == GUEST_MEMORY_MEMFD ||
+		       region->backing == GUEST_MEMORY_FILE_SHARED;
+
+	VMM_BUG_ON(offset % (64 * PAGE_SIZE_4K) != 0);
+	if (!in_file && pagemap_fd < 0) {
+		set_all(&span, bitmap);
+		return 0;
+	}
+	if (region->content != NULL) {
+		const uint64_t *content = region->content + offset / PAGE_SIZE_4K / 64;
+
+		for (uint64_t i = 0; i < ALIGN_UP(len / PAGE_SIZE_4K, 64) / 64; i++) {
+			bitmap[i] |= content[i];
+		}
+	} else if (in_file || region->backing == GUEST_MEMORY_FILE_PRIVATE) {
+		if (!by_holes(&span, bitmap)) {
+			set_all(&span, bitmap);
+		}
+	}
+	return in_file ? 0 : by_pagemap(&span, pagemap_fd, bitmap);
 }
 
 int guest_region_touched(const struct guest_memory *mem, uint32_t index, int pagemap_fd,
 			 uint64_t *bitmap, uint64_t bits, struct error *e)
 {
 	const struct guest_region *region = &mem->regions[index];
-	bool in_file = region->backing == GUEST_MEMORY_MEMFD ||
-		       region->backing == GUEST_MEMORY_FILE_SHARED;
-	int r = 0;
+	int r;
 
 	VMM_BUG_ON(index >= mem->region_count || bits < region->size / PAGE_SIZE_4K);
-	if (!in_file && pagemap_fd < 0) {
-		set_all(region, bitmap);
-		return 0;
-	}
-	if (region->content != NULL) {
-		for (uint64_t i = 0; i < ALIGN_UP(region->size / PAGE_SIZE_4K, 64) / 64; i++) {
-			bitmap[i] |= region->content[i];
-		}
-	} else if (in_file || region->backing == GUEST_MEMORY_FILE_PRIVATE) {
-		if (!by_holes(region, bitmap)) {
-			set_all(region, bitmap);
-		}
-	}
-	if (!in_file) {
-		r = by_pagemap(region, pagemap_fd, bitmap);
-	}
+	r = region_touched(region, 0, region->size, pagemap_fd, bitmap);
 	return r == 0 ? 0
 		      : error_set_sys(e, ERROR_INTERNAL, -r,
 				      "which pages of guest memory are in use");
@@ -186,14 +204,15 @@ int guest_region_changed(const struct guest_memory *mem, uint32_t index, int pag
 			 uint64_t *bitmap, uint64_t bits, struct error *e)
 {
 	const struct guest_region *region = &mem->regions[index];
+	const struct span span = { region, 0, region->size };
 	int r;
 
 	VMM_BUG_ON(index >= mem->region_count || bits < region->size / PAGE_SIZE_4K);
 	if (region->backing != GUEST_MEMORY_FILE_PRIVATE || pagemap_fd < 0) {
-		set_all(region, bitmap);
+		set_all(&span, bitmap);
 		return 0;
 	}
-	r = by_pagemap(region, pagemap_fd, bitmap);
+	r = by_pagemap(&span, pagemap_fd, bitmap);
 	return r == 0 ? 0
 		      : error_set_sys(e, ERROR_INTERNAL, -r,
 				      "which pages of guest memory were written");

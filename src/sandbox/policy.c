@@ -7,6 +7,7 @@
 
 #include "vmm/api.h"
 #include "vmm/console_hub.h"
+#include "vmm/freezer.h"
 #include "vmm/http_server.h"
 #include "vmm/instance_syscalls.h"
 #include "vmm/log.h"
@@ -33,7 +34,7 @@ const struct policy sandbox_policies[SANDBOX_ROLES] = {
 				     &netdev_socket_ops.syscalls, &netdev_open_syscalls,
 				     &virtio_console_ops.syscalls, &run_output_syscalls,
 				     &console_hub_output_syscalls, &virtio_entropy_ops.syscalls,
-				     &job_syscalls, &snapshot_job_syscalls } },
+				     &job_syscalls, &snapshot_job_syscalls, &freezer_syscalls } },
 	[SANDBOX_ROLE_VCPU] = { { &log_syscalls, &vcpu_syscalls, &run_output_syscalls,
 				  &console_hub_output_syscalls, &instance_serial_syscalls } },
 	[SANDBOX_ROLE_BLOCK] = { { &log_syscalls, &worker_syscalls, &virtio_blk_ops.syscalls } },
@@ -47,4 +48,5 @@ const struct policy sandbox_policies[SANDBOX_ROLES] = {
 				 &snapshot_job_syscalls } },
 	[SANDBOX_ROLE_PAGER] = { { &log_syscalls, &worker_syscalls, &pager_syscalls,
 				   &snapshot_pager_syscalls } },
+	[SANDBOX_ROLE_FREEZER] = { { &log_syscalls, &worker_syscalls, &freezer_syscalls } },
 };

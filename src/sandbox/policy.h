@@ -7,7 +7,7 @@
 #include "vmm/sandbox.h"
 #include "vmm/syscalls.h"
 
-#define POLICY_LISTS_MAX 16
+#define POLICY_LISTS_MAX 20
 
 struct policy {
 	const struct syscall_list *lists[POLICY_LISTS_MAX]; /* NULL ends */

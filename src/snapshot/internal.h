@@ -6,7 +6,8 @@
  *	layout.c	regions and the table of chunks: what `memory` has, as bytes; the trailer that binds both
  *	paths.c		where a snapshot is: folders, names, other names beside
  *	place.c		how a new one takes its place
- *	writer.c, memory_write.c, memory_live.c	the writer: objects, commit; pages of a VM at rest, of one that runs
+ *	writer.c, memory_write.c, memory_live.c, memory_frozen.c	the writer: objects, commit; pages of a VM at rest, of one that runs, by passes
+ *			or as it was frozen
  *	layer.c, reader.c	one snapshot that was opened; a chain of them
  *	memory_read.c, load.c, lazy.c	its pages, checked; into a guest memory, at once or when they are touched
  *	parallel.c	many chunks on several threads

@@ -5,6 +5,7 @@
  */
 #include "harness/restore_rig.h"
 
+#include "vmm/freezer.h"
 #include "vmm/snapshot.h"
 
 /* --- written ------------------------------------------------------------------------------------- */
@@ -103,9 +104,11 @@ START_TEST(test_before_and_after)
 }
 END_TEST
 
-static void request_snapshot(struct rig_call *call, bool background)
+static void request_snapshot(struct rig_call *call, bool background, bool live)
 {
-	const struct snapshot_request object = { .directory = "snap", .background = background };
+	const struct snapshot_request object = { .directory = "snap",
+						 .background = background,
+						 .live = live };
 	const struct request request = { .type = REQUEST_PUT_SNAPSHOT, .object = &object };
 
 	*call = (struct rig_call){ .base.done = rig_done };
@@ -121,7 +124,7 @@ START_TEST(test_cancelled)
 	const char *state;
 
 	start_work();
-	request_snapshot(&call, true);
+	request_snapshot(&call, true, _i % 2 != 0);
 	ck_assert_uint_eq(call.done, 1);
 	ck_assert(!call.failed);
 	reply = call.reply;
@@ -129,7 +132,7 @@ START_TEST(test_cancelled)
 		       (long long)json_integer_value(json_object_get(reply, "job")));
 	json_decref(reply);
 	ck_assert_str_eq(number, "1");
-	for (int i = 0; i < _i; i++) {
+	for (int i = 0; i < _i / 2; i++) {
 		step();
 	}
 	(void)rig_put(REQUEST_DELETE_JOB, number, NULL);
@@ -160,8 +163,8 @@ START_TEST(test_beside)
 	struct rig_call first, second;
 
 	start_work();
-	request_snapshot(&first, false);
-	request_snapshot(&second, false);
+	request_snapshot(&first, false, false);
+	request_snapshot(&second, false, false);
 	json_decref(rig_get(REQUEST_GET_VM, NULL));
 	pause_vm();
 	ck_assert_uint_eq(first.done, 1);
@@ -178,8 +181,8 @@ START_TEST(test_end_meanwhile)
 	struct rig_call call, stop;
 
 	start_work();
-	request_snapshot(&call, false);
-	for (int i = 0; i < _i / 2; i++) {
+	request_snapshot(&call, false, _i / 2 % 2 != 0);
+	for (int i = 0; i < _i / 4; i++) {
 		step();
 	}
 	if (_i % 2 == 0) {
@@ -225,6 +228,27 @@ static void expect_loads(const char *directory)
 	ck_assert(!screen_has("FAIL"));
 }
 
+/* Memory of our own is frozen, where the host can. */
+static void check_method(void)
+{
+	struct event_log *log = instance_events(rig.instance);
+	const int fd = freezer_open();
+	const char *method = fd >= 0 ? "\"copy-before-write\"" : "\"passes\"";
+	bool found = false;
+
+	if (fd >= 0) {
+		(void)close(fd);
+	} else {
+		fprintf(stderr, "# SKIP copy-before-write: %s\n", strerrordesc_np(-fd));
+	}
+	for (uint64_t seq = 1; seq <= log->last; seq++) {
+		const char *line = event_log_line(log, seq);
+
+		found |= line != NULL && strstr(line, method) != NULL;
+	}
+	ck_assert(found);
+}
+
 /* The guest never stops but for a moment; what it has is of one moment, or it would notice. */
 START_TEST(test_live)
 {
@@ -248,6 +272,9 @@ START_TEST(test_live)
 	/* Tracking that was begun for it has ended. */
 	ck_assert_uint_eq(atomic_load(&vm_memory(rig.instance->vm)->tracked), _i == 0 ? 0 : 1);
 	ck_assert(!screen_has("FAIL"));
+	check_method();
+	/* Nobody hears of its writes any more. */
+	ck_assert(!atomic_load(&vm_memory(rig.instance->vm)->regions[0].held));
 	anew();
 	/* Its disk has gone on. */
 	rig_refused(REQUEST_PUT_SNAPSHOT_LOAD, NULL, "{\"directory\": \"snap\"}", ERROR_DISK,
@@ -416,9 +443,9 @@ START_TEST(test_diff_after_failure)
 	rig_ok(REQUEST_PATCH_VM, NULL, "{\"state\": \"Resumed\"}");
 	forget_output();
 	step_until(screen_has("round "));
-	request_snapshot(&call, true);
+	request_snapshot(&call, true, _i % 2 != 0);
 	json_decref(call.reply);
-	for (int i = 0; i < _i; i++) {
+	for (int i = 0; i < _i / 2; i++) {
 		step();
 	}
 	(void)rig_put(REQUEST_DELETE_JOB, "2", NULL);
@@ -437,8 +464,8 @@ END_TEST
 CHECK_MAIN("instance_snapshot", skip_without_kvm(); CHECK_FIXTURE(setup, rig_teardown);
 	   CHECK_TEST(test_of_running); CHECK_TEST(test_of_paused);
 	   CHECK_TABLE(test_refused, bad_creates); CHECK_TEST(test_before_and_after);
-	   CHECK_LOOP(test_cancelled, 8); CHECK_TEST(test_beside); CHECK_LOOP(test_live, 2);
+	   CHECK_LOOP(test_cancelled, 24); CHECK_TEST(test_beside); CHECK_LOOP(test_live, 2);
 	   CHECK_LOOP(test_compressed, 2); CHECK_TABLE(test_disk_copies, disk_copies);
 	   CHECK_TABLE(test_bad_copies, bad_copies); CHECK_LOOP(test_diffs, 2);
-	   CHECK_TEST(test_diff_of_loaded); CHECK_LOOP(test_diff_after_failure, 8);
-	   CHECK_LOOP(test_end_meanwhile, 12))
+	   CHECK_TEST(test_diff_of_loaded); CHECK_LOOP(test_diff_after_failure, 16);
+	   CHECK_LOOP(test_end_meanwhile, 32))

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What a freezer's thread and its taker share: copies of chunks that wait, the memory that they are in, and what has come of it all. Everything
+ * is under one lock, which is held for some instructions, or by who waits for news. Any thread.
+ */
+#ifndef VMM_MEMORY_FREEZER_QUEUE_H
+#define VMM_MEMORY_FREEZER_QUEUE_H
+
+#include <pthread.h>
+
+#include "vmm/freezer.h"
+
+/* Copies of what nobody has written that wait at a time. */
+#define FREEZER_AHEAD 8U
+
+struct freezer_queue {
+	pthread_mutex_t lock;
+	pthread_cond_t news;
+	bool armed, ended, failed;
+	struct error failure;
+	uint64_t bytes;		    /* of what is in use */
+	uint64_t total;		    /* chunks */
+	struct freezer_chunk *list; /* so many, each put once */
+	uint64_t head, tail;
+	uint8_t *slots;			/* address space for as many copies */
+	uint32_t *unused, unused_count; /* slots that were used before */
+	uint32_t used;
+};
+
+/* Whole, or finished: freezer_queue_finish() is right in any case. */
+int freezer_queue_init(struct freezer_queue *queue, uint64_t total, struct error *e);
+void freezer_queue_finish(struct freezer_queue *queue);
+uint8_t *freezer_queue_slot(const struct freezer_queue *queue, uint32_t slot);
+uint32_t freezer_queue_take_slot(struct freezer_queue *queue);
+void freezer_queue_put(struct freezer_queue *queue, const struct freezer_chunk *chunk);
+/* FREEZER_AHEAD are waiting. */
+bool freezer_queue_is_long(struct freezer_queue *queue);
+void freezer_queue_add_bytes(struct freezer_queue *queue, uint64_t bytes);
+/* For those who wait. The first failure stays. */
+void freezer_queue_armed(struct freezer_queue *queue);
+void freezer_queue_ended(struct freezer_queue *queue);
+void freezer_queue_failed(struct freezer_queue *queue, const struct error *why);
+
+/* 0, or the failure. */
+int freezer_queue_check(struct freezer_queue *queue, struct error *e);
+/* 1: armed; 0: not yet, after some time; or the failure. */
+int freezer_queue_await_armed(struct freezer_queue *queue, struct error *e);
+/* As freezer_take(). */
+int freezer_queue_take(struct freezer_queue *queue, struct freezer_chunk *chunk, struct error *e);
+void freezer_queue_give_back(struct freezer_queue *queue, uint32_t slot);
+
+#endif
