@@ -17,10 +17,11 @@
  * Pages that are given back lose their protection without a word. While a region is `held` (guest_memory.h) none are, and a
  * machine reset ends the freezer first.
  *
- * One thread, a worker, does all of this: it hears of faults, and a post that posts itself again arms, and later copies, one
- * piece at a time, so that a fault waits for one piece at most. It waits for nobody: whoever writes guest memory waits for it,
- * with whatever locks he has. The queue to the taker (freezer_queue.c) has a lock that is held for a few instructions; the taker writes no
- * guest memory. The moment itself is a call of this thread by the one that has stopped the VM.
+ * One thread, a worker, does all of this but the moment itself: it hears of faults, and a post that posts itself again arms, and later
+ * copies, one piece at a time, so that a fault waits for one piece at most. It waits for nobody who may write guest memory: whoever
+ * does waits for it, with whatever locks he has. So a lock that it takes is never held over such a write: that of all states here,
+ * which only the thread that has stopped the VM takes as well, to arm and for the moment (a call would cost two switches, while the VM stands still);
+ * and that of the queue to the taker (freezer_queue.c), held for a few instructions. The taker writes no guest memory.
  *
  * Of what nobody has written yet up to FREEZER_AHEAD copies wait for the taker; what is written is copied in any case, into address
  * space that was reserved.
@@ -79,7 +80,8 @@ struct freezer {
 	struct loop_post more;
 	_Atomic bool posted;
 
-	/* Its thread's. */
+	/* Held by its thread while it does something, and by who freezes. It and what follows: */
+	pthread_mutex_t lock;
 	struct frozen_region regions[GUEST_MEMORY_REGIONS_MAX];
 	uint32_t region, chunk; /* where to go on arming, or copying */
 	uint32_t warm;		/* slots that are there */
@@ -437,16 +439,9 @@ static int freeze_region(const struct freezer *f, struct frozen_region *r)
 	return x == 0 ? arm(f, r, 0, r->count, WRITTEN) : x;
 }
 
-struct moment {
-	struct freezer *freezer;
-	uint64_t *const *pages;
-	int result;
-};
-
-static void freeze(void *arg)
+static void freeze(struct freezer *f, uint64_t *const *pages)
 {
-	struct moment *moment = arg;
-	struct freezer *f = moment->freezer;
+	SCOPED_LOCK(&f->lock);
 	int x = 0;
 
 	for (uint32_t i = 0; !f->over && x == 0 && i < ARRAY_SIZE(f->regions); i++) {
@@ -456,7 +451,7 @@ static void freeze(void *arg)
 		(void)fail_sys(f, x);
 	}
 	f->frozen = true;
-	f->wanted = moment->pages;
+	f->wanted = pages;
 	f->region = f->chunk = 0;
 }
 
@@ -472,6 +467,7 @@ static void kick(struct freezer *f)
 static void go_on(void *arg)
 {
 	struct freezer *f = arg;
+	SCOPED_LOCK(&f->lock);
 	bool more = false;
 
 	atomic_store(&f->posted, false);
@@ -517,6 +513,7 @@ static void faults_ready(struct loop_source *source, uint32_t events)
 	struct freezer *f = container_of(source, struct freezer, faults);
 	struct uffd_msg messages[FAULTS_AT_ONCE];
 	ssize_t n = read(f->fd, messages, sizeof(messages));
+	SCOPED_LOCK(&f->lock);
 
 	(void)events;
 	for (ssize_t i = 0; i < n / (ssize_t)sizeof(messages[0]) && !f->over; i++) {
@@ -570,6 +567,7 @@ static void register_all(void *arg)
 {
 	struct registering *registering = arg;
 	struct freezer *f = registering->freezer;
+	SCOPED_LOCK(&f->lock);
 
 	for (uint32_t i = 0; registering->result == 0 && i < ARRAY_SIZE(f->regions); i++) {
 		struct frozen_region *r = &f->regions[i];
@@ -628,6 +626,7 @@ int freezer_create(struct freezer **ret, const struct freezer_config *config, st
 	f->fd = config->fd;
 	f->pagemap_fd = config->pagemap_fd;
 	f->more = (struct loop_post){ .run = go_on, .arg = f };
+	(void)pthread_mutex_init(&f->lock, NULL);
 	for (uint32_t i = 0; r == 0 && i < count; i++) {
 		r = mem->regions[i].size != 0 ? add_region(f, i, e) : 0;
 	}
@@ -646,17 +645,13 @@ int freezer_create(struct freezer **ret, const struct freezer_config *config, st
 	return 0;
 }
 
-static void begin_arming(void *arg)
-{
-	struct freezer *f = arg;
-
-	f->arming = true;
-	kick(f);
-}
-
+/* Not a call: the VM may stand still. */
 void freezer_arm(struct freezer *freezer)
 {
-	(void)worker_call(&freezer->worker, begin_arming, freezer);
+	SCOPED_LOCK(&freezer->lock);
+
+	freezer->arming = true;
+	kick(freezer);
 }
 
 /* --- the taker ----------------------------------------------------------------------------------- */
@@ -677,9 +672,7 @@ int freezer_wait(struct freezer *freezer, bool (*go_on_waiting)(void *arg), void
 
 int freezer_freeze(struct freezer *freezer, uint64_t *const *pages, struct error *e)
 {
-	struct moment moment = { .freezer = freezer, .pages = pages };
-
-	(void)worker_call(&freezer->worker, freeze, &moment);
+	freeze(freezer, pages);
 	return freezer_queue_check(&freezer->queue, e);
 }
 
@@ -705,12 +698,16 @@ void freezer_give_back(struct freezer *freezer, const struct freezer_chunk *chun
 
 static void end(void *arg)
 {
-	conclude(arg);
+	struct freezer *f = arg;
+	SCOPED_LOCK(&f->lock);
+
+	conclude(f);
 }
 
 static void end_early(void *arg)
 {
 	struct freezer *f = arg;
+	SCOPED_LOCK(&f->lock);
 	struct error e = { 0 };
 
 	if (f->frozen) {
@@ -752,5 +749,6 @@ void freezer_destroy(struct freezer *freezer)
 		free(freezer->regions[i].touched);
 	}
 	freezer_queue_finish(&freezer->queue);
+	(void)pthread_mutex_destroy(&freezer->lock);
 	free(freezer);
 }

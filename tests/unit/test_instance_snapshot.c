@@ -286,6 +286,37 @@ START_TEST(test_live)
 }
 END_TEST
 
+/* Memory that is mapped from a file: in a tmpfs it is frozen as well, elsewhere there are passes. */
+START_TEST(test_live_of_loaded)
+{
+	const struct guest_memory *mem;
+
+	put_guest("test=work pages=2000");
+	put_disk("disk");
+	start_now();
+	step_until(screen_has("round 3 "));
+	read_nonce();
+	pause_vm();
+	rig_ok(REQUEST_PUT_SNAPSHOT, NULL, "{\"directory\": \"d0\"}");
+	expect_loads("d0");
+	rig_ok(REQUEST_PUT_SNAPSHOT, NULL, "{\"directory\": \"d1\", \"live\": true}");
+	for (int i = 0; i < 3; i++) {
+		forget_output();
+		step_until(screen_has("round "));
+	}
+	ck_assert(!screen_has("FAIL"));
+	mem = vm_memory(rig.instance->vm);
+	ck_assert_uint_eq(atomic_load(&mem->tracked), 0);
+	ck_assert(!atomic_load(&mem->regions[0].held));
+	anew();
+	rig_ok(REQUEST_PUT_SNAPSHOT_LOAD, NULL,
+	       "{\"directory\": \"d1\", \"memory_mode\": \"verify\", \"changed_disks\": "
+	       "\"accept\"}");
+	remove_snapshot("d0");
+	remove_snapshot("d1");
+}
+END_TEST
+
 /* Memory and disk are of one moment, though both go on: the guest compares. */
 static const struct {
 	const char *save, *load;
@@ -465,7 +496,7 @@ CHECK_MAIN("instance_snapshot", skip_without_kvm(); CHECK_FIXTURE(setup, rig_tea
 	   CHECK_TEST(test_of_running); CHECK_TEST(test_of_paused);
 	   CHECK_TABLE(test_refused, bad_creates); CHECK_TEST(test_before_and_after);
 	   CHECK_LOOP(test_cancelled, 24); CHECK_TEST(test_beside); CHECK_LOOP(test_live, 2);
-	   CHECK_LOOP(test_compressed, 2); CHECK_TABLE(test_disk_copies, disk_copies);
-	   CHECK_TABLE(test_bad_copies, bad_copies); CHECK_LOOP(test_diffs, 2);
-	   CHECK_TEST(test_diff_of_loaded); CHECK_LOOP(test_diff_after_failure, 16);
-	   CHECK_LOOP(test_end_meanwhile, 32))
+	   CHECK_TEST(test_live_of_loaded); CHECK_LOOP(test_compressed, 2);
+	   CHECK_TABLE(test_disk_copies, disk_copies); CHECK_TABLE(test_bad_copies, bad_copies);
+	   CHECK_LOOP(test_diffs, 2); CHECK_TEST(test_diff_of_loaded);
+	   CHECK_LOOP(test_diff_after_failure, 16); CHECK_LOOP(test_end_meanwhile, 32))
