@@ -53,9 +53,16 @@ static void read_text(int dir, const char *path, char *buf, size_t size)
 	buf[n > 0 ? n : 0] = '\0';
 }
 
-/* True if a descriptor of the process whose /proc directory is `dir` is the file and has a lock on
- * it. */
-static bool process_holds(int dir, const struct stat *file)
+/* "lock:\t1: OFDLCK  ADVISORY  WRITE -1 fe:00:1234 0 EOF": is there one in a text of fdinfo that ours would not go with? */
+static bool has_other_lock(const char *text, bool shared)
+{
+	const char *lock = strstr(text, "\nlock:");
+
+	return lock != NULL && (!shared || strstr(lock, " WRITE ") != NULL);
+}
+
+/* True if a descriptor of the process whose /proc directory is `dir` is the file and has such a lock on it. */
+static bool process_holds(int dir, const struct stat *file, bool shared)
 {
 	int fds = openat(dir, "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *list = fds >= 0 ? fdopendir(fds) : NULL;
@@ -78,14 +85,14 @@ static bool process_holds(int dir, const struct stat *file)
 		}
 		(void)snprintf(path, sizeof(path), "fdinfo/%.20s", entry->d_name);
 		read_text(dir, path, text, sizeof(text));
-		holds = strstr(text, "\nlock:") != NULL;
+		holds = has_other_lock(text, shared);
 	}
 	(void)closedir(list);
 	return holds;
 }
 
-/* The process that has a lock on the file, 0 if it cannot be found. */
-static pid_t find_holder(int fd, char comm[COMM_SIZE])
+/* The process whose lock on the file is in the way of ours, 0 if there is none to be found. */
+static pid_t find_holder(int fd, bool shared, char comm[COMM_SIZE])
 {
 	struct stat file;
 	const struct dirent *entry;
@@ -102,7 +109,7 @@ static pid_t find_holder(int fd, char comm[COMM_SIZE])
 			continue;
 		}
 		dir = openat(dirfd(proc), entry->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-		if (dir >= 0 && process_holds(dir, &file)) {
+		if (dir >= 0 && process_holds(dir, &file, shared)) {
 			holder = (pid_t)strtol(entry->d_name, NULL, 10);
 			read_text(dir, "comm", comm, COMM_SIZE);
 			comm[strcspn(comm, "\n")] = '\0';
@@ -163,7 +170,7 @@ int lock_disk(int fd, const char *path, bool read_only, bool running, struct err
 		if (r != -EAGAIN && r != -EACCES) {
 			break;
 		}
-		holder = running ? 0 : find_holder(fd, comm);
+		holder = running ? 0 : find_holder(fd, read_only, comm);
 	}
 	if (r == -EAGAIN || r == -EACCES) {
 		return locked_error(path, read_only, running, holder, comm, e);

@@ -403,6 +403,56 @@ START_TEST(test_lock_names_the_holder)
 }
 END_TEST
 
+/* An open file of no process, as of one that has ended while the kernel takes its io_uring apart: it is in a message. */
+static void lock_by_nobody(const int pair[2], off_t first, off_t len)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_start = first, .l_len = len };
+	union {
+		char bytes[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control = { .bytes = { 0 } };
+	char byte = 'x';
+	struct iovec iov = { &byte, 1 };
+	struct msghdr message = { .msg_iov = &iov,
+				  .msg_iovlen = 1,
+				  .msg_control = control.bytes,
+				  .msg_controllen = sizeof(control.bytes) };
+	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+	int fd = open(disk_path, O_RDWR | O_CLOEXEC);
+
+	ck_assert_int_eq(fcntl(fd, F_OFD_SETLK, &lock), 0);
+	header->cmsg_level = SOL_SOCKET;
+	header->cmsg_type = SCM_RIGHTS;
+	header->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(header), &fd, sizeof(fd));
+	ck_assert_int_eq(sendmsg(pair[0], &message, 0), 1);
+	(void)close(fd);
+}
+
+/* Who shares the disk as we would is not who keeps us from it. */
+START_TEST(test_lock_of_nobody)
+{
+	struct flock shared = { .l_type = F_RDLCK, .l_start = 100, .l_len = 1 };
+	struct block_config config = { .path = disk_path, .read_only = true };
+	struct error e = { 0 };
+	struct block *b = NULL;
+	int pair[2], other;
+
+	make_file(disk_path, 4096);
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	lock_by_nobody(pair, 0, 10);
+	other = open(disk_path, O_RDONLY | O_CLOEXEC);
+	ck_assert_int_eq(fcntl(other, F_OFD_SETLK, &shared), 0);
+	ck_assert_int_lt(block_open(&b, &config, &e), 0);
+	check_error(&e, ERROR_DISK_LOCKED, "a process that writes to it");
+	(void)close(pair[0]);
+	(void)close(pair[1]);
+	check_ok(block_open(&b, &config, &e), &e);
+	block_close(b);
+	(void)close(other);
+}
+END_TEST
+
 START_TEST(test_close_on_exec)
 {
 	struct block_config config = { .path = disk_path, .engine = engines[_i] };
@@ -675,6 +725,7 @@ CHECK_MAIN("block_open", CHECK_FIXTURE(setup, teardown); CHECK_TABLE(test_open_r
 	   CHECK_TEST(test_open_says_that_ro_would_work); CHECK_TEST(test_raw_by_insistence);
 	   CHECK_TABLE(test_read_only_disk, engines); CHECK_TEST(test_serial);
 	   CHECK_TEST(test_lock_rules); CHECK_TEST(test_lock_names_the_holder);
-	   CHECK_TABLE(test_close_on_exec, engines); CHECK_TABLE(test_block_device, devices);
+	   CHECK_TEST(test_lock_of_nobody); CHECK_TABLE(test_close_on_exec, engines);
+	   CHECK_TABLE(test_block_device, devices);
 	   CHECK_TABLE(test_small_sectors_on_a_device_of_large_ones, engines);
 	   CHECK_LOOP(test_instead_of_itself, 4); CHECK_TEST(test_instead_of_another))
