@@ -31,14 +31,12 @@
 #include "vmm/freezer.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <linux/userfaultfd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "freezer_queue.h"
@@ -107,24 +105,10 @@ const struct syscall_list freezer_syscalls = SYSCALL_LIST(rules);
 
 /* --- the descriptor ------------------------------------------------------------------------------ */
 
-static int open_descriptor(void)
-{
-	auto_close int device = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
-	int fd = -1;
-
-	if (device >= 0) {
-		fd = ioctl(device, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
-	}
-	if (fd < 0) {
-		fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-	}
-	return fd >= 0 ? fd : -errno;
-}
-
 int freezer_open(void)
 {
 	struct uffdio_api api = { .api = UFFD_API, .features = FEATURES };
-	int fd = open_descriptor();
+	int fd = userfault_open();
 
 	if (fd >= 0 && ioctl(fd, UFFDIO_API, &api) != 0) {
 		int sys = errno;

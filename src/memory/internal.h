@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Guest memory, shared by the files of this room: guest_memory.c (the list, access), backing.c (where
  * the bytes are), dirty.c (which of them were written), touched.c (which were ever used), pager.c (brings them), freezer.c
- * (keeps them as they were at one moment). */
+ * (keeps them as they were at one moment), userfault.c (what both hear of accesses by). */
 #ifndef VMM_MEMORY_INTERNAL_H
 #define VMM_MEMORY_INTERNAL_H
 
@@ -46,5 +46,8 @@ int backing_discard(struct guest_region *region, struct error *e);
  */
 int region_touched(const struct guest_region *region, uint64_t offset, uint64_t len, int pagemap_fd,
 		   uint64_t *bitmap);
+
+/* A descriptor that is yet to be told what it is for (UFFDIO_API), or a negative errno. */
+int userfault_open(void);
 
 #endif

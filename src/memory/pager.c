@@ -18,13 +18,11 @@
 #include "vmm/pager.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "internal.h"
@@ -91,20 +89,6 @@ static bool bit(const uint64_t *bitmap, uint64_t n)
 
 /* --- the descriptor ------------------------------------------------------------------------------ */
 
-static int open_descriptor(void)
-{
-	auto_close int device = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
-	int fd = -1;
-
-	if (device >= 0) {
-		fd = ioctl(device, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
-	}
-	if (fd < 0) {
-		fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-	}
-	return fd >= 0 ? fd : -errno;
-}
-
 int pager_create(struct pager **ret, struct guest_memory *mem, struct error *e)
 {
 	struct pager *pager = calloc(1, sizeof(*pager));
@@ -116,7 +100,7 @@ int pager_create(struct pager **ret, struct guest_memory *mem, struct error *e)
 	pager->mem = mem;
 	(void)pthread_mutex_init(&pager->telling, NULL);
 	(void)pthread_mutex_init(&pager->noting, NULL);
-	pager->fd = open_descriptor();
+	pager->fd = userfault_open();
 	if (pager->fd < 0) {
 		int sys = -pager->fd;
 

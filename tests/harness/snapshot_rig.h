@@ -218,6 +218,15 @@ static inline bool can_load_lazily(void)
 	return can;
 }
 
+/* First in CHECK_MAIN. */
+static inline void skip_without_userfaultfd(void)
+{
+	if (!can_load_lazily()) {
+		printf("1..0 # SKIP %s\n", err.msg);
+		exit(EXIT_SUCCESS);
+	}
+}
+
 /* It has exactly this memory, whichever way it is loaded. */
 static inline void check_has(struct snapshot_paths paths, const struct guest_memory *want)
 {

@@ -4,14 +4,6 @@
 
 static struct guest_memory mem, lazy;
 
-static void skip_without_userfaultfd(void)
-{
-	if (!can_load_lazily()) {
-		printf("1..0 # SKIP %s\n", err.msg);
-		exit(EXIT_SUCCESS);
-	}
-}
-
 static void setup(void)
 {
 	rig_setup();

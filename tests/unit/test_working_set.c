@@ -17,14 +17,6 @@ static struct layout layout = {
 static const uint32_t some[] = { 4, 0, 2 };
 #define SOME_SIZE (WORKING_SET_HEADER_SIZE + sizeof(some))
 
-static void skip_without_userfaultfd(void)
-{
-	if (!can_load_lazily()) {
-		printf("1..0 # SKIP %s\n", err.msg);
-		exit(EXIT_SUCCESS);
-	}
-}
-
 static void setup(void)
 {
 	rig_setup();
