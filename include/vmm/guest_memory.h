@@ -286,4 +286,9 @@ int guest_region_touched(const struct guest_memory *mem, uint32_t index, int pag
 int guest_region_changed(const struct guest_memory *mem, uint32_t index, int pagemap_fd,
 			 uint64_t *bitmap, uint64_t bits, struct error *e);
 
+/* page.c: of 4 KiB, aligned to 8. Nobody writes it meanwhile. */
+bool page_is_zero(const uint8_t *page);
+/* Of a page that somebody may be writing: which of both the copy has, of each word, is known to nobody. */
+void page_copy_unsteady(uint8_t *to, const uint8_t *from);
+
 #endif

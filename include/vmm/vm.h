@@ -145,6 +145,11 @@ struct vm_saved {
 	/* The guest's clocks (kvm-clock, TSC) step over the time that it was not there, by this host's
 	 * CLOCK_REALTIME; else they go on where they were. */
 	bool clock_steps;
+	/*
+	 * The VM still runs elsewhere: memory is made, and its content and the state as it will be come later. `state`, of some
+	 * moment before, is tried and taken back: what would not fit is known now. The VM does nothing before VM_LOAD.
+	 */
+	bool comes_later;
 };
 
 /*
@@ -183,6 +188,8 @@ int vm_start(struct vm *vm, bool paused, struct error *e);
  *			called, on the thread "machine", if it is not NULL: nothing of the guest's memory
  *			changes. RUNNING: the VM stands still for just that, `still_ns`. `buf` NULL:
  *			without the state
+ *	VM_LOAD		PAUSED, once, of a VM that `comes_later`: the state that it goes on with. Its memory
+ *			has its content. A failure leaves it waiting
  *	VM_MEMORY	use() is called on the thread "machine": it may start, collect and stop tracking
  *	VM_SPAWN	start() is called on the thread "machine", within its filter: it may start threads,
  *			which enter the filter of a role before anything else (SANDBOX_ROLE_JOB)
@@ -201,6 +208,7 @@ enum vm_operation_type {
 	VM_ADD_DEVICE,
 	VM_REMOVE_DEVICE,
 	VM_SAVE,
+	VM_LOAD,
 	VM_MEMORY,
 	VM_SPAWN,
 	VM_OPERATIONS,
@@ -238,6 +246,10 @@ struct vm_operation {
 			void *arg;
 			uint64_t still_ns; /* filled */
 		} save;
+		struct {
+			const uint8_t *state;
+			size_t state_len;
+		} load;
 		struct {
 			int (*use)(void *arg, struct guest_memory *mem, struct error *e);
 			void *arg;

@@ -296,8 +296,6 @@ int pack_parse(struct layout_table *table, const uint8_t *data, uint64_t len, ui
 
 /* --- memory_write.c --- */
 
-bool page_is_zero(const uint8_t *page);
-
 struct writer_region {
 	uint32_t index; /* in the guest memory */
 	uint64_t *pages;

@@ -104,19 +104,6 @@ static int write_at(struct snapshot_writer *w, const uint8_t *bytes, uint64_t pa
 	return r < 0 ? file_error(e, -r, "write", w->place.memory_shown) : 0;
 }
 
-/* Of a page that somebody may be writing: each word once, so that what is judged is what is stored. Which of both it has is
- * known to nobody, and the page is noted. */
-__attribute__((noinline, no_sanitize("thread"))) static void copy_unsteady(uint8_t *to,
-									   const uint8_t *from)
-{
-	const volatile uint64_t *words = (const volatile uint64_t *)(const void *)from;
-	uint64_t *copy = (uint64_t *)(void *)to;
-
-	for (size_t i = 0; i < PAGE_SIZE_4K / sizeof(*copy); i++) {
-		copy[i] = words[i];
-	}
-}
-
 /* Pages of one chunk that are set, in runs, by way of where hold() will have its pages. */
 static int pass_chunk(struct snapshot_writer *w, uint32_t chunk, const uint8_t *host,
 		      const uint64_t *look, uint32_t pages, struct error *e)
@@ -131,7 +118,7 @@ static int pass_chunk(struct snapshot_writer *w, uint32_t chunk, const uint8_t *
 		bool set = page < pages && page_is_set(look, page);
 
 		if (set) {
-			copy_unsteady(copy + at, host + at);
+			page_copy_unsteady(copy + at, host + at);
 		}
 		if (set && note_page(w, chunk, page, copy + at)) {
 			run++;

@@ -79,24 +79,6 @@ void snapshot_writer_chunk_place(const struct snapshot_writer *w, uint32_t chunk
 	*len = pages * PAGE_SIZE_4K;
 }
 
-bool page_is_zero(const uint8_t *page)
-{
-	const uint64_t *words = (const uint64_t *)(const void *)page;
-
-	/* Most pages that are not zero say so at once. */
-	for (size_t i = 0; i < PAGE_SIZE_4K / 8; i += 32) {
-		uint64_t any = 0;
-
-		for (size_t k = 0; k < 32; k++) {
-			any |= words[i + k];
-		}
-		if (any != 0) {
-			return false;
-		}
-	}
-	return true;
-}
-
 /* Sums pages [first, first + n) of a chunk and writes them. */
 static int write_run(struct snapshot_writer *w, uint32_t chunk, const uint8_t *bytes,
 		     uint32_t first, uint32_t n)

@@ -303,11 +303,12 @@ static int load_state(struct vm *vm, const struct vm_saved *saved, struct error 
 	if (r == 0) {
 		r = vcpus_wait_ready(&vm->vcpus, e);
 	}
-	if (r == 0) {
+	if (r == 0 && saved->comes_later) {
+		vm->awaits_state = true;
+		r = machine_try_load(&vm->machine, &vm->vcpus, state, len, e);
+	} else if (r == 0) {
 		r = machine_load(&vm->machine, &vm->vcpus, state, len, e);
-	}
-	if (r == 0) {
-		r = machine_new_generation(&vm->machine, e);
+		r = r == 0 ? machine_new_generation(&vm->machine, e) : r;
 	}
 	vm->moved = r == 0;
 	vm->machine.places = NULL;

@@ -82,6 +82,9 @@ int machine_save(struct machine *machine, struct vcpus *vcpus, struct state_buf 
 		 struct error *e);
 int machine_load(struct machine *machine, struct vcpus *vcpus, const uint8_t *data, size_t len,
 		 struct error *e);
+/* Whether it could be loaded: everything is, KVM's part as well, and is then as it was before. */
+int machine_try_load(struct machine *machine, struct vcpus *vcpus, const uint8_t *data, size_t len,
+		     struct error *e);
 
 /*
  * generation.c: which copy of itself the guest is (vmm/vmgenid.h, vmm/vmclock.h). vCPUs are parked.

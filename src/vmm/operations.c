@@ -9,6 +9,7 @@
  * Saved: nothing here, the parts save themselves.
  */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "arch.h"
@@ -208,6 +209,22 @@ static int do_save(struct vm *vm, struct vm_task *task, struct error *e)
 	return r;
 }
 
+/* The devices' places on the bus are those of the state that was tried. */
+static int do_load(struct vm *vm, struct vm_task *task, struct error *e)
+{
+	const uint8_t *state = task->operation->load.state;
+	size_t len = task->operation->load.state_len;
+	struct places *places = NULL;
+	int r = places_read(&places, &state, &len, e);
+
+	if (r == 0) {
+		r = machine_load(&vm->machine, &vm->vcpus, state, len, e);
+	}
+	vm->awaits_state = r < 0;
+	free(places);
+	return r;
+}
+
 static int do_memory(struct vm *vm, struct vm_task *task, struct error *e)
 {
 	const struct vm_operation *operation = task->operation;
@@ -237,6 +254,7 @@ const struct vm_operation_info vm_operations[VM_OPERATIONS] = {
 	[VM_ADD_DEVICE] = { "add a device", LIVES, STAYS, do_add_device },
 	[VM_REMOVE_DEVICE] = { "remove a device", LIVES, STAYS, do_remove_device },
 	[VM_SAVE] = { "save", LIVES, STAYS, do_save },
+	[VM_LOAD] = { "load", 1U << VM_PAUSED, STAYS, do_load },
 	[VM_MEMORY] = { "memory", LIVES, STAYS, do_memory },
 	[VM_SPAWN] = { "start a thread", LIVES, STAYS, do_spawn },
 };

@@ -142,8 +142,8 @@ int machine_save(struct machine *machine, struct vcpus *vcpus, struct state_buf 
 	return r;
 }
 
-int machine_load(struct machine *machine, struct vcpus *vcpus, const uint8_t *data, size_t len,
-		 struct error *e)
+static int load(struct machine *machine, struct vcpus *vcpus, const uint8_t *data, size_t len,
+		bool keep, struct error *e)
 {
 	struct state_reading reading = { 0 };
 	struct roll roll;
@@ -155,7 +155,7 @@ int machine_load(struct machine *machine, struct vcpus *vcpus, const uint8_t *da
 	if (r == 0) {
 		state_set_exchange(&reading);
 		r = apply(&roll, e);
-		if (r < 0) {
+		if (r < 0 || !keep) {
 			/* KVM takes back what it gave a moment ago. */
 			state_set_exchange(&reading);
 			(void)apply(&roll, NULL);
@@ -164,4 +164,16 @@ int machine_load(struct machine *machine, struct vcpus *vcpus, const uint8_t *da
 	state_set_finish(&reading);
 	roll_finish(&roll);
 	return r;
+}
+
+int machine_load(struct machine *machine, struct vcpus *vcpus, const uint8_t *data, size_t len,
+		 struct error *e)
+{
+	return load(machine, vcpus, data, len, true, e);
+}
+
+int machine_try_load(struct machine *machine, struct vcpus *vcpus, const uint8_t *data, size_t len,
+		     struct error *e)
+{
+	return load(machine, vcpus, data, len, false, e);
 }

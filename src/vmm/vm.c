@@ -135,6 +135,11 @@ static int judge(const struct vm *vm, struct error *e)
 				vm->asked->remove.id);
 		return error_hint(e, "resume it first");
 	}
+	if (vm->awaits_state ? type < VM_LOAD : type == VM_LOAD) {
+		return error_set(e, ERROR_WRONG_STATE, EBUSY, "%s: the VM %s", info->name,
+				 vm->awaits_state ? "has not come here yet"
+						  : "has its state already");
+	}
 	if ((info->states >> vm->state & 1) != 0) {
 		return 0;
 	}

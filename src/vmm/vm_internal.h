@@ -45,6 +45,8 @@ struct vm {
 	/* Of a VM that was loaded: what it boots from at a reset. NULL: its kernel is open. */
 	struct vm_config *boot_config;
 	bool loaded; /* it goes on where it was */
+	/* VM_LOAD has not come yet. The machine thread's, and main's while that has nothing to do. */
+	bool awaits_state;
 	bool moved;  /* and has not been let go on yet, here: the machine thread's */
 	struct vm_machine_config machine_config;
 	enum sandbox_mode sandbox;

@@ -37,5 +37,10 @@ static const struct syscall_rule rules[] = {
 	SYSCALL_IOCTL(KVM_GET_IRQCHIP),
 	SYSCALL_IOCTL(KVM_GET_PIT2),
 	SYSCALL_IOCTL(KVM_GET_CLOCK),
+	/* A load into a machine whose threads are there (VM_LOAD). */
+	SYSCALL_IOCTL(KVM_SET_CPUID2),
+	SYSCALL_IOCTL(KVM_SET_TSC_KHZ),
+	SYSCALL_IOCTL(KVM_SET_DEVICE_ATTR),
+	SYSCALL_IOCTL(KVM_SET_CLOCK),
 };
 const struct syscall_list arch_machine_syscalls = SYSCALL_LIST(rules);

@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * PAGES messages out of guest memory and into it: include/vmm/migration_pages.h is the contract.
+ *
+ * The guest may write a page while it is copied: the copy is torn then, and the page is sent again, because whoever tracks pages notes
+ * the write. What is judged (is it zero?) and sent is the copy. On the other side every number is the peer's: each is read once and
+ * bounded before memory is touched.
+ */
+#include "vmm/migration_pages.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "vmm/bytes.h"
+#include "vmm/cleanup.h"
+
+int migration_pages_init(struct migration_pages *pages, struct guest_memory *mem, struct error *e)
+{
+	const uint32_t count = atomic_load(&mem->region_count);
+	bool made;
+
+	*pages = (struct migration_pages){ .mem = mem };
+	pages->buf = malloc(MIGRATION_PAGES_HEADER + MIGRATION_PAGES_MAX * PAGE_SIZE_4K);
+	made = pages->buf != NULL;
+	for (uint32_t i = 0; made && i < count; i++) {
+		uint64_t bits = ALIGN_UP(mem->regions[i].size / PAGE_SIZE_4K, (uint64_t)64);
+
+		pages->bits[i] = bits;
+		pages->look[i] = calloc(bits / 64 + 1, sizeof(uint64_t));
+		pages->there[i] = calloc(bits / 64 + 1, sizeof(uint64_t));
+		made = pages->look[i] != NULL && pages->there[i] != NULL;
+	}
+	if (!made) {
+		migration_pages_finish(pages);
+		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "migration: out of memory");
+	}
+	return 0;
+}
+
+void migration_pages_finish(struct migration_pages *pages)
+{
+	for (uint32_t i = 0; i < GUEST_MEMORY_REGIONS_MAX; i++) {
+		free(take_ptr(pages->look[i]));
+		free(take_ptr(pages->there[i]));
+	}
+	free(take_ptr(pages->buf));
+}
+
+uint64_t *migration_pages_wanted(struct migration_pages *pages, uint32_t index, uint64_t *bits)
+{
+	if (index >= GUEST_MEMORY_REGIONS_MAX || pages->bits[index] == 0) {
+		return NULL;
+	}
+	*bits = pages->bits[index];
+	return pages->look[index];
+}
+
+uint64_t migration_pages_left(const struct migration_pages *pages)
+{
+	uint64_t count = 0;
+
+	for (uint32_t i = 0; i < GUEST_MEMORY_REGIONS_MAX; i++) {
+		for (uint64_t word = 0; word < pages->bits[i] / 64; word++) {
+			count += (uint64_t)__builtin_popcountll(pages->look[i][word]);
+		}
+	}
+	return count * PAGE_SIZE_4K;
+}
+
+static bool is_set(const uint64_t *bits, uint64_t page)
+{
+	return (bits[page / 64] >> page % 64 & 1) != 0;
+}
+
+/* Pages of one region that follow each other, all zero or none. */
+struct run {
+	uint32_t region, count;
+	uint64_t first;
+	bool zero;
+};
+
+struct sender {
+	struct migration_pages *pages;
+	int (*send)(void *arg, const uint8_t *payload, uint32_t len, struct error *e);
+	void *arg;
+	struct run run;
+};
+
+static void forget_run(const struct sender *sender)
+{
+	const struct run *run = &sender->run;
+	uint64_t *look = sender->pages->look[run->region];
+	uint64_t *there = sender->pages->there[run->region];
+
+	for (uint64_t page = run->first; page < run->first + run->count; page++) {
+		look[page / 64] &= ~(1ULL << page % 64);
+		if (run->zero) {
+			there[page / 64] &= ~(1ULL << page % 64);
+		} else {
+			there[page / 64] |= 1ULL << page % 64;
+		}
+	}
+}
+
+static int send_run(struct sender *sender, struct error *e)
+{
+	struct run *run = &sender->run;
+	uint8_t *buf = sender->pages->buf;
+	uint64_t bytes = run->zero ? 0 : run->count * PAGE_SIZE_4K;
+	int r;
+
+	if (run->count == 0) {
+		return 0;
+	}
+	store_le32(buf, run->region);
+	store_le32(buf + 4, run->count);
+	store_le64(buf + 8, run->first);
+	store_le32(buf + 16, run->zero ? MIGRATION_PAGES_ZERO : 0);
+	store_le32(buf + 20, 0);
+	r = sender->send(sender->arg, buf, (uint32_t)(MIGRATION_PAGES_HEADER + bytes), e);
+	if (r < 0) {
+		return r;
+	}
+	forget_run(sender);
+	sender->pages->sent += bytes;
+	run->count = 0;
+	return 0;
+}
+
+static bool continues(const struct run *run, uint32_t region, uint64_t page, bool zero)
+{
+	return run->count != 0 && run->count < MIGRATION_PAGES_MAX && run->region == region &&
+	       run->first + run->count == page && run->zero == zero;
+}
+
+/* The next page's copy goes behind the run's. */
+static uint8_t *place_of_next(const struct sender *sender, bool fresh)
+{
+	uint32_t before = fresh || sender->run.zero ? 0 : sender->run.count;
+
+	return sender->pages->buf + MIGRATION_PAGES_HEADER + before * PAGE_SIZE_4K;
+}
+
+static int add_page(struct sender *sender, uint32_t region, uint64_t page, struct error *e)
+{
+	struct migration_pages *pages = sender->pages;
+	const uint8_t *host = pages->mem->regions[region].host + page * PAGE_SIZE_4K;
+	struct run *run = &sender->run;
+	uint8_t *copy;
+	bool zero;
+	int r = 0;
+
+	/* Whatever it is, there is no room for it, or it does not follow. */
+	if (!continues(run, region, page, run->zero)) {
+		r = send_run(sender, e);
+	}
+	if (r < 0) {
+		return r;
+	}
+	copy = place_of_next(sender, run->count == 0);
+	page_copy_unsteady(copy, host);
+	zero = page_is_zero(copy);
+	if (zero && !is_set(pages->there[region], page)) {
+		pages->look[region][page / 64] &= ~(1ULL << page % 64);
+		return 0;
+	}
+	if (run->count != 0 && run->zero != zero) {
+		r = send_run(sender, e);
+		if (r == 0 && !zero) {
+			memmove(place_of_next(sender, true), copy, PAGE_SIZE_4K);
+		}
+	}
+	if (r == 0 && run->count == 0) {
+		*run = (struct run){ .region = region, .first = page, .zero = zero };
+	}
+	run->count += r == 0;
+	return r;
+}
+
+static int send_region(struct sender *sender, uint32_t region, struct error *e)
+{
+	const struct migration_pages *pages = sender->pages;
+	int r = 0;
+
+	for (uint64_t word = 0; r == 0 && word < pages->bits[region] / 64; word++) {
+		for (uint64_t bits = pages->look[region][word]; r == 0 && bits != 0;
+		     bits &= bits - 1) {
+			r = add_page(sender, region, word * 64 + (uint64_t)__builtin_ctzll(bits),
+				     e);
+		}
+	}
+	return r;
+}
+
+int migration_pages_send(struct migration_pages *pages,
+			 int (*send)(void *arg, const uint8_t *payload, uint32_t len,
+				     struct error *e),
+			 void *arg, struct error *e)
+{
+	struct sender sender = { .pages = pages, .send = send, .arg = arg };
+	int r = 0;
+
+	for (uint32_t i = 0; r == 0 && i < GUEST_MEMORY_REGIONS_MAX; i++) {
+		r = send_region(&sender, i, e);
+	}
+	return r == 0 ? send_run(&sender, e) : r;
+}
+
+/* --- the other side ------------------------------------------------------------------------------ */
+
+static int __cold refuse(const struct run *run, const char *why, struct error *e)
+{
+	(void)error_set(e, ERROR_MIGRATION, EPROTO,
+			"migration: %u pages from %llu on of region %u: %s", run->count,
+			(unsigned long long)run->first, run->region, why);
+	return error_hint(e, "the other side is no vmm of this version, or something between them "
+			     "changes what they say");
+}
+
+static int check(const struct guest_memory *mem, const struct run *run, uint32_t flags,
+		 uint32_t rest, struct error *e)
+{
+	const struct guest_region *region;
+	uint64_t pages;
+
+	if (run->region >= atomic_load(&mem->region_count)) {
+		return refuse(run, "there is no such region", e);
+	}
+	region = &mem->regions[run->region];
+	pages = region->size / PAGE_SIZE_4K;
+	if (run->count == 0 || run->count > MIGRATION_PAGES_MAX) {
+		return refuse(run, "that is not a number of pages that one message has", e);
+	}
+	if (run->first >= pages || run->count > pages - run->first) {
+		return refuse(run, "the region ends before", e);
+	}
+	if ((flags & ~MIGRATION_PAGES_ZERO) != 0 ||
+	    rest != (run->zero ? 0 : run->count * PAGE_SIZE_4K)) {
+		return refuse(run, "length or flags do not fit", e);
+	}
+	return 0;
+}
+
+int migration_pages_store(struct guest_memory *mem, const uint8_t *payload, uint32_t len,
+			  uint64_t *bytes, struct error *e)
+{
+	struct run run = { 0 };
+	uint32_t flags;
+	uint8_t *host;
+	int r;
+
+	*bytes = 0;
+	if (len < MIGRATION_PAGES_HEADER || load_le32(payload + 20) != 0) {
+		return refuse(&run, "that is no such message", e);
+	}
+	flags = load_le32(payload + 16);
+	run = (struct run){ .region = load_le32(payload),
+			    .count = load_le32(payload + 4),
+			    .first = load_le64(payload + 8),
+			    .zero = (flags & MIGRATION_PAGES_ZERO) != 0 };
+	r = check(mem, &run, flags, len - MIGRATION_PAGES_HEADER, e);
+	if (r < 0) {
+		return r;
+	}
+	host = mem->regions[run.region].host + run.first * PAGE_SIZE_4K;
+	*bytes = run.count * PAGE_SIZE_4K;
+	if (run.zero) {
+		memset(host, 0, *bytes);
+	} else {
+		memcpy(host, payload + MIGRATION_PAGES_HEADER, *bytes);
+	}
+	guest_memory_written(mem, host, *bytes);
+	return 0;
+}

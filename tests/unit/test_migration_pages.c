@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Guest memory as PAGES messages: there and back, what is not sent, and payloads by somebody who means harm. */
+#include <errno.h>
+
+#include "harness/check_main.h"
+#include "vmm/bytes.h"
+#include "vmm/migration_pages.h"
+
+#define SIZE  MIB(4)
+#define PAGES (SIZE / PAGE_SIZE_4K)
+
+static struct guest_memory here, there;
+static struct migration_pages pages;
+static struct error err;
+static uint32_t messages, fail_after;
+static uint8_t payload[MIGRATION_PAGES_HEADER + MIGRATION_PAGES_MAX * PAGE_SIZE_4K + 1];
+
+static void setup(void)
+{
+	check_ok(guest_memory_init(&here, SIZE, GUEST_MEMORY_ANON, &err), &err);
+	check_ok(guest_memory_init(&there, SIZE, GUEST_MEMORY_ANON, &err), &err);
+	check_ok(migration_pages_init(&pages, &here, &err), &err);
+	fail_after = UINT32_MAX;
+}
+
+static void teardown(void)
+{
+	migration_pages_finish(&pages);
+	guest_memory_finish(&here);
+	guest_memory_finish(&there);
+}
+
+static int deliver(void *arg, const uint8_t *bytes, uint32_t len, struct error *e)
+{
+	uint64_t got;
+
+	ck_assert_ptr_eq(arg, &messages);
+	if (messages == fail_after) {
+		return error_set(e, ERROR_MIGRATION, EPIPE, "gone");
+	}
+	messages++;
+	return migration_pages_store(&there, bytes, len, &got, e);
+}
+
+static void want(uint64_t page)
+{
+	uint64_t bits, *look = migration_pages_wanted(&pages, 0, &bits);
+
+	ck_assert_ptr_nonnull(look);
+	ck_assert_uint_lt(page, bits);
+	look[page / 64] |= 1ULL << page % 64;
+}
+
+static void want_all(void)
+{
+	for (uint64_t page = 0; page < PAGES; page++) {
+		want(page);
+	}
+}
+
+static void fill(uint64_t page, uint8_t with)
+{
+	memset(here.regions[0].host + page * PAGE_SIZE_4K, with, PAGE_SIZE_4K);
+}
+
+static void send_all(void)
+{
+	messages = 0;
+	check_ok(migration_pages_send(&pages, deliver, &messages, &err), &err);
+	ck_assert_uint_eq(migration_pages_left(&pages), 0);
+}
+
+static void same(void)
+{
+	ck_assert_int_eq(memcmp(here.regions[0].host, there.regions[0].host, SIZE), 0);
+}
+
+/* Patterns of full, zero and untouched pages, again and again: what is there afterwards is what is here. */
+START_TEST(test_there_and_back)
+{
+	srand(7);
+	for (int pass = 0; pass < 40; pass++) {
+		for (uint64_t page = 0; page < PAGES; page++) {
+			int dice = rand() % 8;
+
+			if (dice < 3) {
+				fill(page, dice == 0 ? 0 : (uint8_t)rand());
+				want(page);
+			} else if (dice == 3) {
+				want(page);
+			}
+		}
+		send_all();
+		same();
+	}
+}
+END_TEST
+
+START_TEST(test_zero_pages_are_not_sent)
+{
+	want_all();
+	ck_assert_uint_eq(migration_pages_left(&pages), SIZE);
+	send_all();
+	ck_assert_uint_eq(messages, 0);
+	ck_assert_uint_eq(pages.sent, 0);
+	/* One run, but for what a message cannot take. */
+	for (uint64_t page = 3; page < 3 + MIGRATION_PAGES_MAX + 1; page++) {
+		fill(page, 1);
+	}
+	want_all();
+	send_all();
+	ck_assert_uint_eq(messages, 2);
+	ck_assert_uint_eq(pages.sent, (MIGRATION_PAGES_MAX + 1) * PAGE_SIZE_4K);
+	same();
+	/* What is zero now has to be said, without the page. */
+	fill(4, 0);
+	want(4);
+	send_all();
+	ck_assert_uint_eq(messages, 1);
+	ck_assert_uint_eq(pages.sent, (MIGRATION_PAGES_MAX + 1) * PAGE_SIZE_4K);
+	same();
+}
+END_TEST
+
+/* What could not be sent is still wanted. */
+START_TEST(test_failed_send)
+{
+	for (uint64_t page = 0; page < 64; page += 2) {
+		fill(page, 9);
+		want(page);
+	}
+	fail_after = 5;
+	messages = 0;
+	ck_assert_int_eq(migration_pages_send(&pages, deliver, &messages, &err), -EPIPE);
+	ck_assert_uint_eq(migration_pages_left(&pages), 27 * PAGE_SIZE_4K);
+	fail_after = UINT32_MAX;
+	send_all();
+	same();
+}
+END_TEST
+
+static const struct hostile {
+	uint32_t region, count;
+	uint64_t first;
+	uint32_t flags, reserved, len;
+} hostiles[] = {
+	{ 1, 1, 0, 0, 0, MIGRATION_PAGES_HEADER + 4096 },
+	{ UINT32_MAX, 1, 0, 0, 0, MIGRATION_PAGES_HEADER + 4096 },
+	{ 0, 0, 0, 0, 0, MIGRATION_PAGES_HEADER },
+	{ 0, 1, PAGES, 0, 0, MIGRATION_PAGES_HEADER + 4096 },
+	{ 0, 2, PAGES - 1, 0, 0, MIGRATION_PAGES_HEADER + 8192 },
+	{ 0, 1, UINT64_MAX, 0, 0, MIGRATION_PAGES_HEADER + 4096 },
+	{ 0, 2, UINT64_MAX, 0, 0, MIGRATION_PAGES_HEADER + 8192 },
+	{ 0, 1, 0, 0, 0, MIGRATION_PAGES_HEADER + 4095 },
+	{ 0, 1, 0, 0, 0, MIGRATION_PAGES_HEADER + 4097 },
+	{ 0, 2, 0, 0, 0, MIGRATION_PAGES_HEADER + 4096 },
+	{ 0, 1, 0, MIGRATION_PAGES_ZERO, 0, MIGRATION_PAGES_HEADER + 4096 },
+	{ 0, 1, 0, 2, 0, MIGRATION_PAGES_HEADER + 4096 },
+	{ 0, 1, 0, 0, 1, MIGRATION_PAGES_HEADER + 4096 },
+	{ 0, MIGRATION_PAGES_MAX + 1, 0, MIGRATION_PAGES_ZERO, 0, MIGRATION_PAGES_HEADER },
+	{ 0, UINT32_MAX, 0, MIGRATION_PAGES_ZERO, 0, MIGRATION_PAGES_HEADER },
+	{ 0, 1, 0, 0, 0, MIGRATION_PAGES_HEADER - 1 },
+	{ 0, 1, 0, 0, 0, 0 },
+};
+
+START_TEST(test_hostile_payload)
+{
+	const struct hostile *row = &hostiles[_i];
+	uint64_t got;
+
+	memset(payload, 0xee, sizeof(payload));
+	store_le32(payload, row->region);
+	store_le32(payload + 4, row->count);
+	store_le64(payload + 8, row->first);
+	store_le32(payload + 16, row->flags);
+	store_le32(payload + 20, row->reserved);
+	ck_assert_int_eq(migration_pages_store(&there, payload, row->len, &got, &err), -EPROTO);
+	check_error(&err, ERROR_MIGRATION, "pages");
+	ck_assert_uint_eq(got, 0);
+	same();
+}
+END_TEST
+
+CHECK_MAIN("migration_pages", CHECK_FIXTURE(setup, teardown); CHECK_TEST(test_there_and_back);
+	   CHECK_TEST(test_zero_pages_are_not_sent); CHECK_TEST(test_failed_send);
+	   CHECK_TABLE(test_hostile_payload, hostiles))
