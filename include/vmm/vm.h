@@ -145,6 +145,9 @@ struct vm_saved {
 	/* The guest's clocks (kvm-clock, TSC) step over the time that it was not there, by this host's
 	 * CLOCK_REALTIME; else they go on where they were. */
 	bool clock_steps;
+	/* Another process has the disks still: they are opened, and neither locked nor written to, until
+	 * VM_TAKE_DISKS. vm_start() then has to be `paused`. */
+	bool disks_unlocked;
 };
 
 /*
@@ -156,7 +159,8 @@ struct vm_saved {
  */
 int vm_load(struct vm **ret, const struct vm_config *config, const struct vm_saved *saved,
 	    struct vm_host *host, struct error *e);
-/* `paused`: the guest's first instruction waits for VM_RESUME. */
+/* `paused`: the guest's first instruction waits for VM_RESUME. ERROR_WRONG_STATE: a disk is not held, and `paused` is not
+ * given; nothing has changed. */
 int vm_start(struct vm *vm, bool paused, struct error *e);
 
 /*
@@ -184,8 +188,18 @@ int vm_start(struct vm *vm, bool paused, struct error *e);
  *			changes. RUNNING: the VM stands still for just that, `still_ns`. `buf` NULL:
  *			without the state
  *	VM_MEMORY	use() is called on the thread "machine": it may start, collect and stop tracking
+ *	VM_RELEASE_DISKS PAUSED: all disks are given away: what was written is in the files, the locks are dropped, and
+ *			nothing is written any more (block_release_lock()). An error: all are held as before,
+ *			or, if a disk could not be taken back, some are not, and VM_TAKE_DISKS says why
+ *	VM_TAKE_DISKS	PAUSED: the reverse, also of a VM that was loaded with `disks_unlocked`: all, or none
+ *			that was not held before (block_take_lock()). What is held stays so
+ *	VM_SYNC_DISKS	what the host keeps of disks begins to be written, so that VM_RELEASE_DISKS has less
+ *			to wait for (block_sync_ahead())
  *	VM_SPAWN	start() is called on the thread "machine", within its filter: it may start threads,
  *			which enter the filter of a role before anything else (SANDBOX_ROLE_JOB)
+ *
+ * As long as a disk is not held, VM_RESUME, VM_RESET and VM_CHANGE_DISK are refused: ERROR_WRONG_STATE (-EBUSY). A
+ * disk that is added is locked as at a start, at once.
  *
  * `id` is the disk's or card's in the config given to vm_create(), or, if it has none there, its name
  * ("vda", "net0"); ERROR_NOT_FOUND. A limit that is NULL stays, and so does the file behind a disk
@@ -203,6 +217,9 @@ enum vm_operation_type {
 	VM_SAVE,
 	VM_MEMORY,
 	VM_SPAWN,
+	VM_RELEASE_DISKS,
+	VM_TAKE_DISKS,
+	VM_SYNC_DISKS,
 	VM_OPERATIONS,
 };
 
