@@ -79,7 +79,7 @@ enum block_cache {
 /*
  * Plain data; strings are borrowed during block_open() only. What a disk is made of, and what its
  * device does with it: block_open() uses path, overlay, serial, read_only, engine, format, lock,
- * queues, and of cache whether an overlay is closed with care.
+ * lock_later, queues, and of cache what is made stable when a disk is closed or given away.
  */
 struct block_config {
 	const char *id; /* "drive_id" of the API; NULL: "driveN" from its place */
@@ -98,6 +98,9 @@ struct block_config {
 	int engine; /* enum block_engine */
 	int format; /* enum block_format */
 	int lock;   /* enum block_lock */
+	/* No option: another process has the disk still. block_open() locks, makes and writes nothing,
+	 * and the disk is of no use until block_take_lock(). */
+	bool lock_later;
 	/* What the guest takes for the size of a sector, 512 or 4096: an image made for the one shows
 	 * no partitions on a disk of the other. 0: the host's. */
 	int sector;
@@ -149,6 +152,11 @@ struct block_ops {
 	 * never in flight after commit. */
 	void (*wait)(struct block *b);
 	void (*close)(struct block *b); /* frees `b` */
+	/* Of the first of a chain: what block_release_lock() and its relatives do of an engine. NULL:
+	 * nothing to do. */
+	int (*release)(struct block *b, struct error *e);
+	int (*take)(struct block *b, struct error *e);
+	void (*sync_ahead)(struct block *b);
 	bool raw; /* `b` is the first member of a struct raw (src/block/raw.h) */
 };
 
@@ -168,6 +176,9 @@ struct block {
 		physical_block; /* bytes: preferred alignment, power of 2, at least logical_block */
 	bool read_only;
 	bool is_null; /* meant to be empty: /dev/null */
+	/* Its lock is not ours, now or yet: all requests end with -EBUSY, and closing it writes
+	 * nothing. All of a chain alike. */
+	bool unheld;
 	bool can_discard, can_write_zeroes;
 	char serial[BLOCK_SERIAL_SIZE]; /* NUL padded */
 
@@ -206,6 +217,29 @@ int block_open_instead(struct block **ret, const struct block_config *config, st
 /* The thread that block_open_instead() is for: all of the chain. Accepts NULL. Nothing may be in
  * flight. */
 void block_close(struct block *b);
+/*
+ * A disk that goes to another process, or back, while both have it open: the lock (both of a disk with an overlay) moves, and
+ * with it the right to write. By the thread that owns the machine, within its filter, for the first of a chain, while nothing is
+ * in flight and no other disk shares its file (block_open_instead()). With lock=off, and for disks that nobody locks, they do the
+ * same but for the lock.
+ *
+ * Release: what was written is in the file, an overlay's account as well, so that who opens or takes it has the same content; and
+ * on stable storage, for the next one cannot hear of what this host loses. With cache=unsafe it need not be stable, but for file
+ * systems of other hosts, which would not see it. Then the lock is dropped, and nothing is written any more. The file stays open.
+ * Done already if it is not held. An error (ERROR_DISK: the host cannot keep what was written, now or before): it is held as
+ * before, and goes on.
+ *
+ * Take: of one that was released, or opened with `lock_later`. Errors are those of a start: ERROR_DISK_LOCKED, after 20 ms if need
+ * be, without looking who has it; ERROR_DISK if the file has another size than when it was opened, or an overlay's base has changed. Then
+ * an overlay's account is read anew, and pages of the file that this host may have from before are forgotten (of block devices, and
+ * of file systems of other hosts). Done already if it is held. After an error it is not held, and can be tried again.
+ */
+int block_release_lock(struct block *b, struct error *e);
+int block_take_lock(struct block *b, struct error *e);
+/* Has the host begin to write out what it keeps, so that a release has less to wait for. At any time, workers may be at it; does
+ * not wait for the end of it, but may for room in the device's queue. What fails is heard of by FLUSH and release. */
+void block_sync_ahead(struct block *b);
+
 /* How many there are in the chain. */
 uint32_t block_count(const struct block *b);
 

@@ -55,6 +55,7 @@ enum vm_stop_reason {
 	VM_STOP_REQUESTED,  /* vm_stop() */
 	VM_STOP_ERROR,	    /* KVM refused to go on, or a reset failed: `error` says why */
 	VM_STOP_BOOT_LOOP,  /* may_restart() said no: `error` has its words */
+	VM_STOP_MOVED,	    /* it goes on elsewhere; never from here */
 };
 
 struct vm_stop {
@@ -150,6 +151,9 @@ struct vm_saved {
 	 * moment before, is tried and taken back: what would not fit is known now. The VM does nothing before VM_LOAD.
 	 */
 	bool comes_later;
+	/* Another process has the disks still: they are opened, and neither locked nor written to, until
+	 * VM_TAKE_DISKS. vm_start() then has to be `paused`. */
+	bool disks_unlocked;
 };
 
 /*
@@ -161,7 +165,8 @@ struct vm_saved {
  */
 int vm_load(struct vm **ret, const struct vm_config *config, const struct vm_saved *saved,
 	    struct vm_host *host, struct error *e);
-/* `paused`: the guest's first instruction waits for VM_RESUME. */
+/* `paused`: the guest's first instruction waits for VM_RESUME. ERROR_WRONG_STATE: a disk is not held, and `paused` is not
+ * given; nothing has changed. */
 int vm_start(struct vm *vm, bool paused, struct error *e);
 
 /*
@@ -191,8 +196,18 @@ int vm_start(struct vm *vm, bool paused, struct error *e);
  *	VM_LOAD		PAUSED, once, of a VM that `comes_later`: the state that it goes on with. Its memory
  *			has its content. A failure leaves it waiting
  *	VM_MEMORY	use() is called on the thread "machine": it may start, collect and stop tracking
+ *	VM_RELEASE_DISKS PAUSED: all disks are given away: what was written is in the files, the locks are dropped, and
+ *			nothing is written any more (block_release_lock()). An error: all are held as before,
+ *			or, if a disk could not be taken back, some are not, and VM_TAKE_DISKS says why
+ *	VM_TAKE_DISKS	PAUSED: the reverse, also of a VM that was loaded with `disks_unlocked`: all, or none
+ *			that was not held before (block_take_lock()). What is held stays so
+ *	VM_SYNC_DISKS	what the host keeps of disks begins to be written, so that VM_RELEASE_DISKS has less
+ *			to wait for (block_sync_ahead())
  *	VM_SPAWN	start() is called on the thread "machine", within its filter: it may start threads,
  *			which enter the filter of a role before anything else (SANDBOX_ROLE_JOB)
+ *
+ * As long as a disk is not held, VM_RESUME, VM_RESET and VM_CHANGE_DISK are refused: ERROR_WRONG_STATE (-EBUSY). A
+ * disk that is added is locked as at a start, at once.
  *
  * `id` is the disk's or card's in the config given to vm_create(), or, if it has none there, its name
  * ("vda", "net0"); ERROR_NOT_FOUND. A limit that is NULL stays, and so does the file behind a disk
@@ -211,6 +226,9 @@ enum vm_operation_type {
 	VM_LOAD,
 	VM_MEMORY,
 	VM_SPAWN,
+	VM_RELEASE_DISKS,
+	VM_TAKE_DISKS,
+	VM_SYNC_DISKS,
 	VM_OPERATIONS,
 };
 

@@ -104,6 +104,9 @@ void block_submit(struct block *b, struct block_request *req)
 /* 0, or what a request must be answered with whatever the engine. */
 static int check(const struct block *b, const struct block_request *req)
 {
+	if (b->unheld) {
+		return -EBUSY;
+	}
 	if (!range_within(req->offset, req->len, b->capacity)) {
 		return -ERANGE;
 	}

@@ -158,6 +158,62 @@ static void cow_close(struct block *b)
 	free(cow);
 }
 
+/* hold.c sees to the disk itself. */
+static void set_below(struct block *b, bool unheld)
+{
+	for (; b != NULL; b = b->more) {
+		cow_of(b)->overlay->unheld = cow_of(b)->base->unheld = unheld;
+	}
+}
+
+static int cow_release(struct block *b, struct error *e)
+{
+	struct raw *overlay = cow_raw(cow_of(b)->overlay);
+	int r;
+
+	for (struct block *each = b; each != NULL; each = each->more) {
+		if (cow_raw(cow_of(each)->overlay)->sync_failed) {
+			return raw_refuse_release(overlay, EIO, e);
+		}
+	}
+	r = cow_disk_release(cow_of(b)->disk, overlay, e);
+	if (r == 0) {
+		raw_let_go(overlay);
+		raw_let_go(cow_raw(cow_of(b)->base));
+		set_below(b, true);
+	}
+	return r;
+}
+
+static int cow_take(struct block *b, struct error *e)
+{
+	struct cow *cow = cow_of(b);
+	struct raw *overlay = cow_raw(cow->overlay), *base = cow_raw(cow->base);
+	int r = raw_take(cow->base, e);
+
+	if (r < 0) {
+		return r;
+	}
+	r = raw_take(cow->overlay, e);
+	if (r == 0) {
+		r = cow_disk_read(cow->disk, overlay, base, e);
+		if (r < 0) {
+			raw_let_go(overlay);
+		}
+	}
+	if (r < 0) {
+		raw_let_go(base);
+	} else {
+		set_below(b, false);
+	}
+	return r;
+}
+
+static void cow_sync_ahead(struct block *b)
+{
+	raw_sync_ahead(cow_of(b)->overlay);
+}
+
 static const struct block_ops cow_ops = {
 	.name = "cow",
 	.attach = cow_attach,
@@ -165,6 +221,9 @@ static const struct block_ops cow_ops = {
 	.commit = cow_commit,
 	.wait = cow_wait,
 	.close = cow_close,
+	.release = cow_release,
+	.take = cow_take,
+	.sync_ahead = cow_sync_ahead,
 };
 
 bool cow_is(const struct block *b)
@@ -208,6 +267,7 @@ static struct cow *create_one(const struct block *base, struct cow_disk *disk)
 	b->logical_block = base->logical_block;
 	b->physical_block = MAX(base->physical_block, (uint32_t)cow_block_size(disk));
 	b->can_discard = b->can_write_zeroes = true;
+	b->unheld = base->unheld;
 	memcpy(b->serial, base->serial, sizeof(b->serial));
 	cow->disk = disk;
 	cow->filling = filling;
@@ -248,6 +308,7 @@ int cow_create(struct block **ret, struct block *overlay, struct block *base, st
 		cow->overlay = take_first(&overlay);
 		cow->base = take_first(&base);
 		cow->overlay->capacity = disk->header_at + COW_PAGE;
+		cow->overlay->tail = 0;
 		cow->overlay->over = cow->base->over = b;
 		disk->users++;
 	}

@@ -52,10 +52,12 @@ struct cow_disk {
 	uint64_t blocks;
 	uint64_t states_at; /* in the file; where the data ends */
 	uint64_t mark_at, header_at;
-	bool unsafe; /* a crash of the host may cost what it likes */
+	bool unsafe;		  /* a crash of the host may cost what it likes */
+	struct disk_witness base; /* of the header */
 
-	/* One bit for each block that is in the overlay; only ever set. Set with the lock held, after
-	 * the file has data and state; read by everybody. */
+	/* One bit for each block that is in the overlay; only ever set while the disk is ours. Set with
+	 * the lock held, after the file has data and state; read by everybody. NULL, as `states`: not
+	 * read yet. */
 	_Atomic uint64_t *present;
 
 	pthread_mutex_t lock; /* for what follows, and for writes of absent blocks */
@@ -91,9 +93,16 @@ int cow_begin(struct cow_disk *disk, struct raw *overlay);
 int cow_sync(struct cow_disk *disk, struct raw *overlay);
 
 /* cow_file.c. `overlay` has been opened and locked; one without content gets a header, and so its base. Errors name both
- * paths. */
+ * paths. With `lock_later` neither is locked, and nothing is made: cow_disk_read() comes first. */
 int cow_disk_open(struct cow_disk **ret, struct raw *overlay, const struct raw *base,
 		  const struct block_config *config, struct error *e);
+/* Both have just been locked. What another process has made of the overlay meanwhile; header and base are those of the
+ * opening. After a failure nothing is known of it. */
+int cow_disk_read(struct cow_disk *disk, struct raw *overlay, const struct raw *base,
+		  struct error *e);
+/* Before the locks are dropped: all is in the file, for whoever opens or reads it next. A failure leaves the disk as it was in
+ * use. */
+int cow_disk_release(struct cow_disk *disk, struct raw *overlay, struct error *e);
 /* One user less; the last one leaves the file so that the next opening has nothing to find out. */
 void cow_disk_close(struct cow_disk *disk, struct raw *overlay);
 

@@ -3,8 +3,8 @@
  * The overlay's file: its header, the states of its blocks, and what is to be found out about them when the file is opened
  * after a crash. cow.h has the layout, cow.c the argument.
  *
- * Opening and closing: main before its sandbox, or the machine thread; there are no workers then, but the lock is held where
- * the functions ask for it. The file is hostile. Where everything in it lies follows from the base's size and the block size
+ * Opening, closing, giving away and taking back: main before its sandbox, or the machine thread; there are no workers then, or
+ * they hold still, but the lock is held where the functions ask for it. The file is hostile. Where everything in it lies follows from the base's size and the block size
  * alone, so a header can lie about nothing else than these, and states about nothing else than blocks that the base has.
  */
 #include "cow.h"
@@ -277,6 +277,7 @@ static int make(struct cow_disk *disk, struct raw *overlay, const struct raw *ba
 	header.block_size = block_size;
 	(void)snprintf(header.path, sizeof(header.path), "%s", config->path);
 	cow_header_encode(&header, page);
+	disk->base = header.base;
 	r = put(overlay, disk->header_at, page, sizeof(page));
 	if (r < 0) {
 		(void)error_set_sys(e, ERROR_DISK, -r, "make overlay '%s' (%llu bytes, sparse)",
@@ -286,52 +287,56 @@ static int make(struct cow_disk *disk, struct raw *overlay, const struct raw *ba
 	return r;
 }
 
-static int check_base(const struct cow_header *header, const struct raw *base,
-		      const struct block_config *config, struct error *e)
+static int compare_base(const struct cow_header *header, const struct disk_witness *now,
+			const struct raw *overlay, const struct raw *base, struct error *e)
 {
-	struct disk_witness now;
-	int r = disk_witness_take(&now, base->fd, base_size(base), config->path, &header->base, e);
+	int r = disk_witness_compare(&header->base, now, base->path, e);
 
-	if (r == 0) {
-		r = disk_witness_compare(&header->base, &now, config->path, e);
-		if (r < 0) {
-			(void)error_prefix(e, "overlay '%s' was made over '%.128s', and its base",
-					   config->overlay, header->path);
-		}
+	if (r < 0) {
+		(void)error_prefix(e, "overlay '%s' was made over '%.128s', and its base",
+				   overlay->path, header->path);
 	}
 	return r;
 }
 
+static int check_base(const struct cow_header *header, const struct raw *overlay,
+		      const struct raw *base, struct error *e)
+{
+	struct disk_witness now;
+	int r = disk_witness_take(&now, base->fd, base_size(base), base->path, &header->base, e);
+
+	return r == 0 ? compare_base(header, &now, overlay, base, e) : r;
+}
+
+/* The last page of a file of `size` bytes. */
+static int read_header(struct cow_header *ret, struct raw *overlay, uint64_t size, struct error *e)
+{
+	uint8_t page[COW_PAGE] = { 0 };
+	int r = size >= COW_PAGE ? get(overlay, size - COW_PAGE, page, sizeof(page)) : 0;
+
+	if (r < 0) {
+		return error_set_sys(e, ERROR_DISK, -r, "read overlay '%s'", overlay->path);
+	}
+	return cow_header_decode(ret, page, overlay->path, e);
+}
+
 static int check(struct cow_disk *disk, struct raw *overlay, const struct raw *base,
-		 const struct block_config *config, const struct stat *st, struct error *e)
+		 const struct stat *st, struct error *e)
 {
 	struct cow_header header = { .block_size = COW_BLOCK_MIN };
-	uint8_t page[COW_PAGE] = { 0 };
-	uint8_t mark[COW_MARK_SIZE] = { 0 };
-	int r = 0;
+	int r = read_header(&header, overlay, (uint64_t)st->st_size, e);
 
-	if (st->st_size >= COW_PAGE) {
-		r = get(overlay, (uint64_t)st->st_size - COW_PAGE, page, sizeof(page));
-	}
-	if (r < 0) {
-		return error_set_sys(e, ERROR_DISK, -r, "read overlay '%s'", config->overlay);
-	}
-	r = cow_header_decode(&header, page, config->overlay, e);
 	if (r == 0) {
-		r = check_base(&header, base, config, e);
+		r = check_base(&header, overlay, base, e);
 	}
 	if (r < 0) {
 		return r;
 	}
+	disk->base = header.base;
 	lay_out(disk, base_size(base), header.block_size);
 	if (disk->blocks > COW_BLOCKS_MAX || (uint64_t)st->st_size != disk->header_at + COW_PAGE) {
-		return damaged(config->overlay, "its length does not fit its header", e);
+		return damaged(overlay->path, "its length does not fit its header", e);
 	}
-	r = get(overlay, disk->mark_at, mark, sizeof(mark));
-	if (r < 0) {
-		return error_set_sys(e, ERROR_DISK, -r, "read overlay '%s'", config->overlay);
-	}
-	disk->clean = memcmp(mark, COW_CLEAN, COW_MARK_SIZE) == 0;
 	return 0;
 }
 
@@ -509,6 +514,39 @@ static void destroy(struct cow_disk *disk)
 	free(disk);
 }
 
+/* Everything but the header, from a file that is ours. */
+static int read_account(struct cow_disk *disk, struct raw *overlay, struct error *e)
+{
+	const char *path = overlay->path;
+	uint8_t mark[COW_MARK_SIZE] = { 0 };
+	int r = get(overlay, disk->mark_at, mark, sizeof(mark));
+
+	if (r < 0) {
+		return error_set_sys(e, ERROR_DISK, -r, "read overlay '%s'", path);
+	}
+	disk->clean = memcmp(mark, COW_CLEAN, COW_MARK_SIZE) == 0;
+	disk->begun = disk->sync_owed = false;
+	/* Anew: what is never touched takes no memory. */
+	free(disk->states);
+	free(disk->present);
+	disk->states =
+		calloc((disk->blocks + COW_PER_WORD - 1) / COW_PER_WORD + 1, sizeof(*disk->states));
+	disk->present = calloc(disk->blocks / 64 + 1, sizeof(*disk->present));
+	if (disk->states == NULL || disk->present == NULL) {
+		return error_set_sys(e, ERROR_NO_MEMORY, ENOMEM, "overlay '%s'", path);
+	}
+	r = load_states(disk, overlay, path, e);
+	if (r == 0 &&
+	    (!disk->clean || cow_find(disk, 0, disk->blocks, 1U << COW_FRESH) < disk->blocks)) {
+		disk->clean = false;
+		r = recover(disk, overlay, path, e);
+	}
+	if (r == 0) {
+		publish_all(disk);
+	}
+	return r;
+}
+
 static int open_file(struct cow_disk *disk, struct raw *overlay, const struct raw *base,
 		     const struct block_config *config, struct error *e)
 {
@@ -520,24 +558,48 @@ static int open_file(struct cow_disk *disk, struct raw *overlay, const struct ra
 		return error_set_sys(e, ERROR_DISK, errno, "stat '%s'", config->overlay);
 	}
 	fresh = lseek(overlay->fd, 0, SEEK_DATA) < 0 && errno == ENXIO;
-	r = fresh ? make(disk, overlay, base, config, &st, e)
-		  : check(disk, overlay, base, config, &st, e);
+	r = fresh && !config->lock_later ? make(disk, overlay, base, config, &st, e)
+					 : check(disk, overlay, base, &st, e);
+	return r == 0 && !config->lock_later ? read_account(disk, overlay, e) : r;
+}
+
+/* The header never changes once it is there, so one that is another is that of another overlay. Of the base the samples were
+ * compared when it was opened, so its time and size say the rest. */
+static int check_again(const struct cow_disk *disk, struct raw *overlay, const struct raw *base,
+		       struct error *e)
+{
+	struct cow_header header = { .block_size = COW_BLOCK_MIN };
+	struct disk_witness now = disk->base;
+	struct stat st;
+	int r = read_header(&header, overlay, disk->header_at + COW_PAGE, e);
+
 	if (r < 0) {
 		return r;
 	}
-	disk->states =
-		calloc((disk->blocks + COW_PER_WORD - 1) / COW_PER_WORD + 1, sizeof(*disk->states));
-	disk->present = calloc(disk->blocks / 64 + 1, sizeof(*disk->present));
-	if (disk->states == NULL || disk->present == NULL) {
-		return error_set_sys(e, ERROR_NO_MEMORY, ENOMEM, "overlay '%s'", config->overlay);
+	if (header.block_size != cow_block_size(disk) || header.base.seed != disk->base.seed ||
+	    header.base.sample != disk->base.sample) {
+		return error_set(e, ERROR_DISK, ESTALE,
+				 "'%s' is not what it was when it was opened: another overlay was "
+				 "made in its place",
+				 overlay->path);
 	}
-	r = load_states(disk, overlay, config->overlay, e);
-	if (r == 0 &&
-	    (!disk->clean || cow_find(disk, 0, disk->blocks, 1U << COW_FRESH) < disk->blocks)) {
-		disk->clean = false;
-		r = recover(disk, overlay, config->overlay, e);
+	if (fstat(base->fd, &st) != 0) {
+		return error_set_sys(e, ERROR_DISK, errno, "stat '%s'", base->path);
 	}
-	return r;
+	if (!now.is_device) {
+		now.mtime_s = st.st_mtim.tv_sec;
+		now.mtime_ns = (uint32_t)st.st_mtim.tv_nsec;
+	}
+	return compare_base(&header, &now, overlay, base, e);
+}
+
+int cow_disk_read(struct cow_disk *disk, struct raw *overlay, const struct raw *base,
+		  struct error *e)
+{
+	SCOPED_LOCK(&disk->lock);
+	int r = check_again(disk, overlay, base, e);
+
+	return r == 0 ? read_account(disk, overlay, e) : r;
 }
 
 int cow_disk_open(struct cow_disk **ret, struct raw *overlay, const struct raw *base,
@@ -554,9 +616,6 @@ int cow_disk_open(struct cow_disk **ret, struct raw *overlay, const struct raw *
 	{
 		SCOPED_LOCK(&disk->lock);
 		r = open_file(disk, overlay, base, config, e);
-		if (r == 0) {
-			publish_all(disk);
-		}
 	}
 	if (r < 0) {
 		destroy(disk);
@@ -566,13 +625,13 @@ int cow_disk_open(struct cow_disk **ret, struct raw *overlay, const struct raw *
 	return 0;
 }
 
-/* --- closing ------------------------------------------------------------------------------------ */
+/* --- closing, giving away ------------------------------------------------------------------------ */
 
 /* All that is in the overlay is stable, and says so without the file system's help. */
-static void settle(struct cow_disk *disk, struct raw *overlay)
+static int settle(struct cow_disk *disk, struct raw *overlay)
 {
 	uint64_t block = 0;
-	int r = overlay->sync_failed || disk->sync_owed ? -EIO : raw_sync(overlay);
+	int r = overlay->sync_failed || disk->sync_owed ? -EIO : cow_sync(disk, overlay);
 
 	while (r == 0 &&
 	       (block = cow_find(disk, block, disk->blocks, 1U << COW_FRESH)) < disk->blocks) {
@@ -585,25 +644,62 @@ static void settle(struct cow_disk *disk, struct raw *overlay)
 		block = end;
 	}
 	if (r == 0) {
-		r = raw_sync(overlay);
+		r = cow_sync(disk, overlay);
 	}
 	if (r == 0) {
-		(void)put(overlay, disk->mark_at, COW_CLEAN, COW_MARK_SIZE);
+		r = put(overlay, disk->mark_at, COW_CLEAN, COW_MARK_SIZE);
 	}
+	return r;
 }
 
 /* The file's time stays that of the last change by the guest: whoever remembers it (disk_witness.h) is to find it as it was. */
-static void settle_quietly(struct cow_disk *disk, struct raw *overlay)
+static int settle_quietly(struct cow_disk *disk, struct raw *overlay)
 {
 	struct timespec times[2] = { { .tv_nsec = UTIME_OMIT } };
 	struct stat st;
 	bool known = fstat(overlay->fd, &st) == 0;
+	int r = settle(disk, overlay);
 
-	settle(disk, overlay);
 	if (known) {
 		times[1] = st.st_mtim;
 		(void)futimens(overlay->fd, times); /* not the owner: then it has changed */
 	}
+	return r;
+}
+
+/*
+ * As at the end, where that has something to do; else a sync, since blocks that were there before are written without a change of
+ * the account. What a failed write has left makes the next one look through the file, which needs no more than that.
+ *
+ * The mark is made stable by nobody: without it the next one looks through the file. But other hosts must not get it late, when
+ * it is not true any more.
+ */
+static int give_away(struct cow_disk *disk, struct raw *overlay)
+{
+	bool settles = disk->begun && !disk->clean && !disk->unsafe && !disk->sync_owed;
+	int r = 0;
+
+	if (settles) {
+		r = settle_quietly(disk, overlay);
+		disk->sync_owed = r < 0;
+		disk->clean = true; /* or nearly: a disk that goes on takes the mark off */
+	}
+	if (r == 0 && (overlay->is_remote || (!settles && !disk->unsafe))) {
+		r = cow_sync(disk, overlay);
+	}
+	return r;
+}
+
+int cow_disk_release(struct cow_disk *disk, struct raw *overlay, struct error *e)
+{
+	SCOPED_LOCK(&disk->lock);
+	int r = give_away(disk, overlay);
+
+	if (r < 0) {
+		return raw_refuse_release(overlay, -r, e);
+	}
+	disk->begun = false;
+	return 0;
 }
 
 void cow_disk_close(struct cow_disk *disk, struct raw *overlay)
@@ -613,7 +709,7 @@ void cow_disk_close(struct cow_disk *disk, struct raw *overlay)
 	}
 	if (disk->begun && !disk->clean && !disk->unsafe) {
 		SCOPED_LOCK(&disk->lock);
-		settle_quietly(disk, overlay);
+		(void)settle_quietly(disk, overlay);
 	}
 	destroy(disk);
 }

@@ -37,6 +37,16 @@ static int check_config(const struct block_config *config, struct error *e)
 	return 0;
 }
 
+static int missing(const struct block_config *config, struct error *e)
+{
+	(void)error_set_sys(e, ERROR_DISK, ENOENT, "open overlay '%s'", config->overlay);
+	if (config->lock_later) {
+		return error_hint(e, "it has to be the file that the VM has used so far");
+	}
+	return error_hint(e, "a VM that runs makes no files: 'touch %s' makes an empty one",
+			  config->overlay);
+}
+
 /* An empty file, if there is none: the overlay's own code makes an overlay of it. */
 static int make_missing(const struct block_config *config, bool running, bool *made,
 			struct error *e)
@@ -47,10 +57,8 @@ static int make_missing(const struct block_config *config, bool running, bool *m
 	if (fd >= 0 || errno != ENOENT) {
 		return 0; /* what is wrong with it will be said */
 	}
-	if (running) {
-		(void)error_set_sys(e, ERROR_DISK, ENOENT, "open overlay '%s'", config->overlay);
-		return error_hint(e, "a VM that runs makes no files: 'touch %s' makes an empty one",
-				  config->overlay);
+	if (running || config->lock_later) {
+		return missing(config, e);
 	}
 	fd = open(config->overlay, flags | O_CREAT | O_EXCL, 0600);
 	if (fd < 0 && errno != EEXIST) {
@@ -84,6 +92,8 @@ static int open_overlay(struct block **ret, const struct block_config *config, b
 		.engine = config->engine,
 		.format = BLOCK_FORMAT_RAW,
 		.lock = config->lock,
+		.lock_later = config->lock_later,
+		.cache = config->cache,
 		.queues = config->queues,
 	};
 	int r = raw_open(ret, &overlay, NULL, running, e);

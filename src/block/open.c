@@ -22,6 +22,14 @@
 
 #define SECTOR_LARGE 4096
 
+/* Headers before Linux 5.17 do not have them. */
+#ifndef CIFS_SUPER_MAGIC
+#define CIFS_SUPER_MAGIC 0xff534d42
+#endif
+#ifndef SMB2_SUPER_MAGIC
+#define SMB2_SUPER_MAGIC 0xfe534d42
+#endif
+
 static const struct option_value engines[] = {
 	{ "auto", BLOCK_ENGINE_AUTO },
 	{ "sync", BLOCK_ENGINE_SYNC },
@@ -247,31 +255,17 @@ static const char *type_name(mode_t mode)
 	}
 }
 
-/* Sizes of a block device. O_EXCL is how the kernel says that nobody else (a mount, RAID, LVM) has
- * it. */
+/* Sizes of a block device. */
 static int examine_device(struct raw_disk *disk, const char *path, struct error *e)
 {
 	int logical = 0;
 	unsigned int physical = 0;
 
-	if (!disk->read_only && disk->twin == NULL) {
-		char self[40];
-		int fd;
+	if (!disk->read_only && !disk->unheld && disk->twin == NULL) {
+		int r = raw_claim_device(disk->fd, path, &disk->claim, e);
 
-		(void)snprintf(self, sizeof(self), "/proc/self/fd/%d", disk->fd);
-		fd = open(self, O_RDWR | O_CLOEXEC | O_EXCL);
-		if (fd < 0 && errno == EBUSY) {
-			int r = error_set(
-				e, ERROR_DISK_LOCKED, EBUSY,
-				"'%s' is in use by this host: mounted, or part of another device",
-				path);
-
-			(void)error_hint(e, "unmount it first, or use it with ',ro'");
+		if (r < 0) {
 			return r;
-		}
-		if (fd >= 0) {
-			close_fd(&disk->fd);
-			disk->fd = fd;
 		}
 	}
 	if (ioctl(disk->fd, BLKGETSIZE64, &disk->capacity) < 0 ||
@@ -321,6 +315,21 @@ static void set_size(struct raw_disk *disk, uint32_t sector)
 	disk->capacity -= disk->tail;
 }
 
+/* Other hosts may write to its files, and the pages that this one keeps of them do not hear of it. Those of clusters (OCFS2,
+ * GFS2, Ceph) see to that themselves. */
+static bool is_remote(const struct statfs *fs)
+{
+	static const uint32_t types[] = { NFS_SUPER_MAGIC,  SMB_SUPER_MAGIC, CIFS_SUPER_MAGIC,
+					  SMB2_SUPER_MAGIC, V9FS_MAGIC,	     FUSE_SUPER_MAGIC };
+
+	for (size_t i = 0; i < ARRAY_SIZE(types); i++) {
+		if ((uint32_t)fs->f_type == types[i]) {
+			return true;
+		}
+	}
+	return false;
+}
+
 static int examine(struct raw_disk *disk, const char *path, struct error *e)
 {
 	struct stat st;
@@ -332,10 +341,11 @@ static int examine(struct raw_disk *disk, const char *path, struct error *e)
 	if (S_ISBLK(st.st_mode)) {
 		r = examine_device(disk, path, e);
 	} else if (S_ISREG(st.st_mode)) {
-		struct statfs fs;
+		struct statfs fs = { 0 };
 
-		disk->in_memory = fstatfs(disk->fd, &fs) == 0 &&
-				  (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC);
+		(void)fstatfs(disk->fd, &fs);
+		disk->in_memory = fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC;
+		disk->is_remote = is_remote(&fs);
 		disk->capacity = (uint64_t)st.st_size;
 		disk->logical_block = BLOCK_SECTOR;
 		disk->physical_block = PAGE_SIZE_4K;
@@ -474,6 +484,12 @@ static int share_file(struct raw_disk *disk, struct block *old, struct error *e)
 	close_fd(&disk->fd);
 	disk->fd = fd;
 	disk->twin = raw;
+	if (raw->claim >= 0) {
+		disk->claim = fcntl(raw->claim, F_DUPFD_CLOEXEC, 0);
+		if (disk->claim < 0) {
+			return error_set_sys(e, ERROR_DISK, errno, "duplicate a descriptor");
+		}
+	}
 	return 0;
 }
 
@@ -502,18 +518,23 @@ static int open_again(struct block **ret, const struct block_config *config,
 static int create_all(struct block **ret, const struct block_config *config, struct raw_disk *disk,
 		      struct error *e)
 {
-	struct raw_disk facts = *disk;
+	struct raw_disk facts = *disk; /* of all others */
 	struct block *block = NULL;
 	struct block **end;
 	int first = disk->fd;
 	int r = create(&block, disk, config->engine, e);
 
-	facts.fd = -1;
+	facts.fd = facts.claim = -1;
 	facts.twin = NULL;
+	facts.path = NULL;
 	end = &block;
 	for (uint32_t i = 1; r == 0 && i < config->queues; i++) {
 		end = &(*end)->more;
 		r = open_again(end, config, &facts, first, e);
+		if (r == 0) {
+			container_of(*end, struct raw, block)->first =
+				container_of(block, struct raw, block);
+		}
 	}
 	if (r < 0) {
 		block_close(block);
@@ -526,7 +547,13 @@ static int create_all(struct block **ret, const struct block_config *config, str
 int raw_open(struct block **ret, const struct block_config *config, struct block *old, bool running,
 	     struct error *e)
 {
-	struct raw_disk disk = { .fd = -1, .read_only = config->read_only, .host_block = 1 };
+	struct raw_disk disk = { .fd = -1,
+				 .read_only = config->read_only,
+				 .host_block = 1,
+				 .unheld = config->lock_later,
+				 .path = config->path,
+				 .claim = -1,
+				 .unsafe = config->cache == BLOCK_CACHE_UNSAFE };
 	int r;
 
 	if (config->path == NULL || config->path[0] == '\0') {
@@ -546,7 +573,8 @@ int raw_open(struct block **ret, const struct block_config *config, struct block
 	if (r == 0) {
 		set_size(&disk, old != NULL ? old->logical_block : (uint32_t)config->sector);
 	}
-	if (r == 0 && config->lock == BLOCK_LOCK_ON && !disk.is_null) {
+	disk.locks = config->lock == BLOCK_LOCK_ON && !disk.is_null;
+	if (r == 0 && disk.locks && !disk.unheld) {
 		r = lock_disk(disk.fd, config->path, config->read_only, running, e);
 	}
 	if (r == 0) {
@@ -558,6 +586,7 @@ int raw_open(struct block **ret, const struct block_config *config, struct block
 
 out:
 	close_fd(&disk.fd);
+	close_fd(&disk.claim);
 	return r;
 }
 

@@ -34,6 +34,11 @@ struct raw_disk {
 			   for */
 	char serial[BLOCK_SERIAL_SIZE];
 	struct raw *twin; /* NULL, or whose open file `fd` is, too */
+	bool unheld;	  /* it is locked later */
+	/* Of the first of a chain. */
+	const char *path; /* borrowed; NULL: another one */
+	int claim;	  /* see struct raw */
+	bool locks, unsafe, is_remote;
 };
 
 /* Transfers of one call of io_submit(). */
@@ -65,6 +70,15 @@ struct raw {
 	uint32_t host_block;
 	/* Another disk on the same open file, and so with the same lock; NULL: none. Main. */
 	struct raw *twin;
+	struct raw *first; /* of the chain */
+	/* What hold.c needs, of the first of a chain. */
+	char *path; /* owned; NULL: another one of the chain */
+	/* Of a device that we write to, an open file with O_EXCL: nobody mounts it; -1. Changes while no
+	 * worker is there only. */
+	int claim;
+	bool locks;	/* there is a lock to be taken: not with lock=off, nor for /dev/null */
+	bool unsafe;	/* nothing needs to be stable */
+	bool is_remote; /* on a file system whose files other hosts write to, behind our page cache */
 	bool is_device, in_memory;
 	bool no_zero_range; /* the file system has no FALLOC_FL_ZERO_RANGE */
 	bool no_punch_hole;
@@ -76,7 +90,7 @@ struct raw {
 	const struct raw_io *io;
 };
 
-/* Takes disk->fd over on success. */
+/* Takes disk->fd and disk->claim over on success. */
 int raw_init(struct raw *raw, const struct block_ops *ops, struct raw_disk *disk, struct error *e);
 /* Unlocks and closes the file, frees what raw_init() has allocated. */
 void raw_finish(struct raw *raw);
@@ -111,6 +125,18 @@ int raw_open(struct block **ret, const struct block_config *config, struct block
 int sync_create(struct block **ret, struct raw_disk *disk, struct error *e);
 /* -ENOSYS, -EPERM and so on, with the error filled, if this host has no usable io_uring. */
 int uring_create(struct block **ret, struct raw_disk *disk, struct error *e);
+
+/* hold.c: the operations of block_release_lock() and its relatives, of both engines. */
+int raw_release(struct block *b, struct error *e);
+int raw_take(struct block *b, struct error *e);
+void raw_sync_ahead(struct block *b);
+/* The last step of a release: the lock, and the claim. What is neither locked nor claimed is left alone. */
+void raw_let_go(struct raw *raw);
+/* The host has lost what was written to one of the chain: it is not for others. */
+int raw_refuse_release(const struct raw *raw, int sys, struct error *e);
+/* A block device of which `fd` is one: *claim is ours, or stays if the kernel does not say. ERROR_DISK_LOCKED: it is in use by
+ * this host. */
+int raw_claim_device(int fd, const char *path, int *claim, struct error *e);
 
 /* Locks the whole file. ERROR_DISK_LOCKED if somebody else has it; a holder that no process is may
  * go away, and is waited for: 90 ms; 20 ms and without looking for who it is if a machine is

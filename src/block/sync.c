@@ -54,8 +54,11 @@ static const uint8_t zero_page[PAGE_SIZE_4K];
 int raw_init(struct raw *raw, const struct block_ops *ops, struct raw_disk *disk, struct error *e)
 {
 	struct aio *aio = malloc(sizeof(*aio));
+	char *path = disk->path != NULL ? strdup(disk->path) : NULL;
 
-	if (aio == NULL) {
+	if (aio == NULL || (disk->path != NULL && path == NULL)) {
+		free(aio);
+		free(path);
 		return error_set_sys(e, ERROR_NO_MEMORY, ENOMEM, "disk");
 	}
 	block_init(&raw->block, ops, disk->capacity);
@@ -67,6 +70,14 @@ int raw_init(struct raw *raw, const struct block_ops *ops, struct raw_disk *disk
 	memcpy(raw->block.serial, disk->serial, sizeof(disk->serial));
 	raw->fd = disk->fd;
 	disk->fd = -1;
+	raw->first = raw;
+	raw->path = path;
+	raw->claim = disk->claim;
+	disk->claim = -1;
+	raw->locks = disk->locks;
+	raw->unsafe = disk->unsafe;
+	raw->is_remote = disk->is_remote;
+	raw->block.unheld = disk->unheld;
 	raw->twin = disk->twin;
 	if (raw->twin != NULL) {
 		raw->twin->twin = raw;
@@ -97,8 +108,10 @@ void raw_finish(struct raw *raw)
 		unlock_disk(raw->fd);
 	}
 	close_fd(&raw->fd);
+	close_fd(&raw->claim);
 	aio_finish(raw->aio);
 	free(raw->aio);
+	free(raw->path);
 }
 
 /* The part of the list from `skip` on, as far as it fits. Returns the entries used. */
@@ -199,12 +212,20 @@ int raw_fallocate_mode(const struct raw *raw, const struct block_request *req)
 	return raw->no_zero_range ? -1 : FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE;
 }
 
+/* The kernel drops cached pages of a range for who has claimed the device; for others of a claimed one it refuses if they are
+ * dirty (EBUSY). */
+static int deallocation_fd(const struct raw *raw)
+{
+	return raw->first->claim >= 0 ? raw->first->claim : raw->fd;
+}
+
 static int allocate(const struct raw *raw, int mode, const struct block_request *req)
 {
 	int r;
 
 	do {
-		r = raw->io->fallocate(raw->fd, mode, (off_t)req->offset, (off_t)req->len);
+		r = raw->io->fallocate(deallocation_fd(raw), mode, (off_t)req->offset,
+				       (off_t)req->len);
 	} while (r < 0 && errno == EINTR);
 	return r < 0 ? -errno : 0;
 }
@@ -233,7 +254,7 @@ static int deallocate_blocks(struct raw *raw, const struct block_request *req)
 		 */
 		uint64_t range[2] = { req->offset, req->len };
 
-		if (ioctl(raw->fd, BLKDISCARD, range) < 0 && errno == EIO) {
+		if (ioctl(deallocation_fd(raw), BLKDISCARD, range) < 0 && errno == EIO) {
 			return -EIO;
 		}
 	}
@@ -420,6 +441,9 @@ static const struct block_ops sync_ops = {
 	.raw = true,
 	.commit = sync_commit,
 	.close = sync_close,
+	.release = raw_release,
+	.take = raw_take,
+	.sync_ahead = raw_sync_ahead,
 };
 
 int sync_create(struct block **ret, struct raw_disk *disk, struct error *e)

@@ -205,7 +205,7 @@ static void complete(struct uring *u, struct block_request *req, int result)
 	} else if (transfer && result == 0) {
 		raw_done(&u->raw, req, -EIO); /* the file has become shorter than the disk */
 	} else if (result > 0 || result == -EINTR || result == -EAGAIN || result == -ECANCELED ||
-		   (!transfer && result == -EOPNOTSUPP)) {
+		   (!transfer && (result == -EOPNOTSUPP || result == -EBUSY))) {
 		finish_blocking(u, req);
 	} else {
 		raw_done(&u->raw, req, result);
@@ -380,6 +380,9 @@ static const struct block_ops uring_ops = {
 	.commit = uring_commit,
 	.wait = uring_wait,
 	.close = uring_close,
+	.release = raw_release,
+	.take = raw_take,
+	.sync_ahead = raw_sync_ahead,
 };
 
 static int restrict_ring(struct io_uring *ring)

@@ -297,9 +297,11 @@ static int load_state(struct vm *vm, const struct vm_saved *saved, struct error 
 
 	vm->machine.places = places;
 	vm->machine.clock_steps = saved->clock_steps;
+	vm->machine.disks_later = saved->disks_unlocked;
 	if (r == 0) {
 		r = build(vm, saved, e);
 	}
+	vm->machine.disks_later = false;
 	if (r == 0) {
 		r = vcpus_wait_ready(&vm->vcpus, e);
 	}
@@ -311,6 +313,7 @@ static int load_state(struct vm *vm, const struct vm_saved *saved, struct error 
 		r = r == 0 ? machine_new_generation(&vm->machine, e) : r;
 	}
 	vm->moved = r == 0;
+	vm->lacks_disks = r == 0 && machine_lacks_disks(&vm->machine);
 	vm->machine.places = NULL;
 	free(places);
 	return r;

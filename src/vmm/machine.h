@@ -41,6 +41,7 @@ struct machine {
 	bool clock_steps;
 	/* Where devices of a loaded machine were; NULL: it boots. */
 	const struct places *places;
+	bool disks_later;      /* disks that come are locked by machine_take_disks() */
 	bool runs;	       /* what comes now comes within the filter of the owner's thread */
 	uint32_t virtio_count; /* that there are: places that have been given away */
 	pthread_mutex_t lock;  /* see above */
@@ -143,6 +144,13 @@ int machine_limit_disk(struct machine *machine, const char *id,
 		       const struct rate_limit_config *limiter, struct error *e);
 int machine_limit_net(struct machine *machine, const char *id, const struct rate_limit_config *rx,
 		      const struct rate_limit_config *tx, struct error *e);
+
+/* machine_disks.c: who has the disks; see vmm/vm.h. vCPUs are parked, devices quiesced. */
+int machine_release_disks(struct machine *machine, struct error *e);
+int machine_take_disks(struct machine *machine, struct error *e);
+void machine_sync_disks(struct machine *machine); /* at any time */
+/* A disk is not ours. */
+bool machine_lacks_disks(const struct machine *machine);
 
 /* figures.c: see vmm/vm.h. */
 void machine_add_totals(struct machine *machine, uint64_t totals[DEVICE_TOTALS]);

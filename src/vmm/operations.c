@@ -240,13 +240,34 @@ static int do_spawn(struct vm *vm, struct vm_task *task, struct error *e)
 	return operation->spawn.start(operation->spawn.arg, e);
 }
 
+static int do_release_disks(struct vm *vm, struct vm_task *task, struct error *e)
+{
+	(void)task;
+	return machine_release_disks(&vm->machine, e);
+}
+
+static int do_take_disks(struct vm *vm, struct vm_task *task, struct error *e)
+{
+	(void)task;
+	return machine_take_disks(&vm->machine, e);
+}
+
+static int do_sync_disks(struct vm *vm, struct vm_task *task, struct error *e)
+{
+	(void)task;
+	(void)e;
+	machine_sync_disks(&vm->machine);
+	return 0;
+}
+
 #define RUNS  (1U << VM_RUNNING)
-#define LIVES (1U << VM_RUNNING | 1U << VM_PAUSED)
+#define WAITS (1U << VM_PAUSED)
+#define LIVES (RUNS | WAITS)
 #define STAYS VM_STOPPED
 
 const struct vm_operation_info vm_operations[VM_OPERATIONS] = {
 	[VM_PAUSE] = { "pause", RUNS, VM_PAUSED, do_pause },
-	[VM_RESUME] = { "resume", 1U << VM_PAUSED, VM_RUNNING, do_resume },
+	[VM_RESUME] = { "resume", WAITS, VM_RUNNING, do_resume },
 	[VM_RESET] = { "reset", RUNS, STAYS, do_reset },
 	[VM_LOOK] = { "look", RUNS, STAYS, do_look },
 	[VM_CHANGE_DISK] = { "change disk", LIVES, STAYS, do_change_disk },
@@ -257,6 +278,9 @@ const struct vm_operation_info vm_operations[VM_OPERATIONS] = {
 	[VM_LOAD] = { "load", 1U << VM_PAUSED, STAYS, do_load },
 	[VM_MEMORY] = { "memory", LIVES, STAYS, do_memory },
 	[VM_SPAWN] = { "start a thread", LIVES, STAYS, do_spawn },
+	[VM_RELEASE_DISKS] = { "release disks", WAITS, STAYS, do_release_disks },
+	[VM_TAKE_DISKS] = { "take disks", WAITS, STAYS, do_take_disks },
+	[VM_SYNC_DISKS] = { "sync disks", LIVES, STAYS, do_sync_disks },
 };
 
 int vm_do_end(struct vm *vm, struct vm_task *task, struct error *e)

@@ -109,6 +109,9 @@ static const struct syscall_rule machine_rules[] = {
 	/* The end: disks are unlocked and closed (src/block/aio.c), overlays with the time that they had (cow_file.c). */
 	SYSCALL_IF("utimensat", 1, 0), /* no path */
 	SYSCALL_IF("fcntl", 1, F_OFD_SETLK),
+	/* Disks that are given away, or taken back (hold.c), beside what their workers may. */
+	SYSCALL_IF("sync_file_range", 3, SYNC_FILE_RANGE_WRITE),
+	SYSCALL_IF("fadvise64", 3, POSIX_FADV_DONTNEED),
 	SYSCALL("close"),
 	SYSCALL("io_destroy"),
 	/*

@@ -84,6 +84,7 @@ static void run_task(void *arg)
 	struct vm_task *task = &vm->task;
 
 	task->result = task->run(vm, task, &task->error);
+	task->lacks_disks = machine_lacks_disks(&vm->machine);
 	task->gone_count = machine_take_gone(&vm->machine, task->gone);
 	loop_post(vm->host->loop, &task->back);
 }
@@ -123,6 +124,20 @@ static void answer(struct vm *vm, int result, const struct error *e)
 	operation->done(operation);
 }
 
+/* Whose disks are another process's, for now. */
+static int refuse_without_disks(const char *what, struct error *e)
+{
+	(void)error_set(e, ERROR_WRONG_STATE, EBUSY, "%s: the VM does not have its disks' locks",
+			what);
+	return error_hint(e, "it has to take them first; another process may have them");
+}
+
+/* What would write to a disk, or let the guest do so. */
+static bool needs_disks(enum vm_operation_type type)
+{
+	return type == VM_RESUME || type == VM_RESET || type == VM_CHANGE_DISK;
+}
+
 /* In a state in which it is not possible. */
 static int judge(const struct vm *vm, struct error *e)
 {
@@ -140,6 +155,9 @@ static int judge(const struct vm *vm, struct error *e)
 				 vm->awaits_state ? "has not come here yet"
 						  : "has its state already");
 	}
+	if (vm->state == VM_PAUSED && vm->lacks_disks && needs_disks(type)) {
+		return refuse_without_disks(info->name, e);
+	}
 	if ((info->states >> vm->state & 1) != 0) {
 		return 0;
 	}
@@ -150,7 +168,7 @@ static int judge(const struct vm *vm, struct error *e)
 		return error_set(e, ERROR_CONFIG, EALREADY, "resume: the VM is not paused");
 	}
 	return error_set(e, ERROR_CONFIG, ENOTCONN, "%s: the VM %s", info->name,
-			 type == VM_RESUME ? "is not paused" : "does not run");
+			 info->states == 1U << VM_PAUSED ? "is not paused" : "does not run");
 }
 
 /* From the loop: who asks hears of it after that. */
@@ -357,6 +375,7 @@ static void task_over(void *arg)
 
 	tell_gone(vm);
 	vm->busy = false;
+	vm->lacks_disks = task->lacks_disks;
 	if (vm->state != VM_STOPPED && task->run == vm_do_end) {
 		conclude(vm, &task->stop);
 		return;
@@ -441,6 +460,9 @@ int vm_start(struct vm *vm, bool paused, struct error *e)
 
 	if (vm->state != VM_CREATED) {
 		return error_set(e, ERROR_CONFIG, EBUSY, "start: the VM was started before");
+	}
+	if (!paused && vm->lacks_disks) {
+		return refuse_without_disks("start", e);
 	}
 	r = prepare_to_run(vm, e);
 	if (r < 0) {

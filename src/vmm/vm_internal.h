@@ -31,7 +31,8 @@ struct vm_task {
 	int result;
 	struct error error;
 	struct vm_stop
-		stop; /* of vm_do_end(): begun by main, `has_address` and what follows filled */
+		stop;	  /* of vm_do_end(): begun by main, `has_address` and what follows filled */
+	bool lacks_disks; /* filled: machine_lacks_disks() after it */
 	uint32_t gone_count; /* devices that it has taken down, for main to tell of and to free */
 	struct device *gone[MACHINE_GONE_MAX];
 	struct loop_post there, back;
@@ -72,6 +73,7 @@ struct vm {
 	enum vm_state state;
 	_Atomic bool is_mains; /* main has begun with it: there may be posts to its loop */
 	bool busy;	       /* the task is under way */
+	bool lacks_disks;      /* as of the last task: the guest must not go on */
 	enum vm_asked asked_state;
 	struct vm_operation *asked;
 	struct loop_post refusal;

@@ -556,6 +556,30 @@ static bool allows_first(enum sandbox_role role, long number, uint64_t arg)
 							 .args = { arg } });
 }
 
+/* Disks that go to another process: pages of their files are forgotten, and nothing else of that kind. */
+START_TEST(test_only_machine_moves_disks)
+{
+	enum sandbox_role role = (enum sandbox_role)_i;
+	bool machine = role == SANDBOX_ROLE_MACHINE;
+
+	for (uint64_t advice = 0; advice < 16; advice++) {
+		struct seccomp_data data = { .nr = SYS_fadvise64,
+					     .arch = AUDIT_ARCH_X86_64,
+					     .args = { 3, 0, 0, advice } };
+
+		ck_assert_int_eq(allows_data(role, &data),
+				 machine && advice == POSIX_FADV_DONTNEED);
+	}
+	/* Jobs write snapshots that way. */
+	ck_assert_int_eq(
+		allows_data(role,
+			    &(struct seccomp_data){ .nr = SYS_sync_file_range,
+						    .arch = AUDIT_ARCH_X86_64,
+						    .args = { 3, 0, 0, SYNC_FILE_RANGE_WRITE } }),
+		machine || role == SANDBOX_ROLE_JOB);
+}
+END_TEST
+
 /* The machine thread makes threads, and neither a process nor a namespace; nobody else makes any. */
 START_TEST(test_only_machine_spawns)
 {
@@ -677,6 +701,7 @@ CHECK_MAIN("sandbox", CHECK_LOOP(test_forbidden, SANDBOX_ROLES *ARRAY_SIZE(forbi
 	   CHECK_LOOP(test_allowed, SANDBOX_ROLES); CHECK_TEST(test_status);
 	   CHECK_LOOP(test_never, SANDBOX_ROLES); CHECK_LOOP(test_no_addresses, SANDBOX_ROLES);
 	   CHECK_LOOP(test_only_machine_opens, SANDBOX_ROLES);
+	   CHECK_LOOP(test_only_machine_moves_disks, SANDBOX_ROLES);
 	   CHECK_LOOP(test_only_machine_spawns, SANDBOX_ROLES);
 	   CHECK_LOOP(test_foreign_architectures, SANDBOX_ROLES);
 	   CHECK_LOOP(test_ioctls, SANDBOX_ROLES);

@@ -39,6 +39,7 @@ void disk_warn(const char *name, const char *path, const struct block *block)
 static void prepare(struct disk *disk, const struct block_config *config)
 {
 	disk->config = *config;
+	disk->config.lock_later = false; /* what takes its place is locked at once */
 	disk->config.id = disk->config.path = disk->config.partuuid = NULL;
 	disk->config.overlay = NULL;
 	disk->config.serial = disk->config.socket = NULL;
@@ -74,6 +75,7 @@ static int disk_create(struct device *device, struct machine *machine,
 	if (wanted.queues == 0) {
 		wanted.queues = vm_default_queues(config);
 	}
+	wanted.lock_later = machine->disks_later;
 	r = name_disk(device, machine, e);
 	if (r == 0) {
 		r = device_take_id(device, wanted.id, e);

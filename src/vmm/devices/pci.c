@@ -38,6 +38,7 @@ int pci_host_place(struct pci_host *host, const struct device *device,
 	if (machine->places != NULL) {
 		const char *id = device->id != NULL ? device->id : device->name;
 
+		host->placed++; /* what comes later finds a slot for itself */
 		return places_find(machine->places, id, devfn)
 			       ? 0
 			       : error_set(e, ERROR_STATE, ENOENT,
