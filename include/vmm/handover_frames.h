@@ -46,7 +46,7 @@ struct handover_parser {
 	struct handover_frame frame;
 };
 
-/* Of what this side hears. Only its types are taken, so a source holds 16 KiB at most, a destination 2 MiB and 24 bytes. */
+/* Of what this side hears. Only its types are taken, so a source holds 16 KiB at most, a destination 8 MiB. */
 void handover_parser_init(struct handover_parser *parser, enum handover_role side);
 /* Accepts a zeroed one. */
 void handover_parser_finish(struct handover_parser *parser);

@@ -21,19 +21,21 @@ enum request_type {
 	REQUEST_GET_VM_CONFIG, /* all that is configured */
 	REQUEST_GET_MACHINE_CONFIG,
 	REQUEST_GET_JOBS,
-	REQUEST_GET_JOB, /* id */
+	REQUEST_GET_JOB,       /* id */
+	REQUEST_GET_MIGRATION, /* the one that is under way, or was the last */
 	/* Before the start. */
 	REQUEST_PUT_BOOT_SOURCE,      /* struct vm_boot_config */
 	REQUEST_PUT_MACHINE_CONFIG,   /* struct vm_machine_config */
 	REQUEST_PATCH_MACHINE_CONFIG, /* the same, keys that are given */
 	REQUEST_PUT_CPU_CONFIG,	      /* `json`: a CPU template */
 	REQUEST_PUT_DISK, /* id, struct block_config; replaces the one of that id; after the start too: one more */
-	REQUEST_PUT_NET,	   /* id, struct vm_net_config; so does this */
-	REQUEST_PUT_SERIAL,	   /* struct serial_settings */
-	REQUEST_PUT_ENTROPY,	   /* struct entropy_settings */
-	REQUEST_PUT_LOGGER,	   /* struct logger_settings */
-	REQUEST_PUT_METRICS,	   /* struct metrics_settings; once */
-	REQUEST_PUT_SNAPSHOT_LOAD, /* struct snapshot_load_request; instead of a start */
+	REQUEST_PUT_NET,	       /* id, struct vm_net_config; so does this */
+	REQUEST_PUT_SERIAL,	       /* struct serial_settings */
+	REQUEST_PUT_ENTROPY,	       /* struct entropy_settings */
+	REQUEST_PUT_LOGGER,	       /* struct logger_settings */
+	REQUEST_PUT_METRICS,	       /* struct metrics_settings; once */
+	REQUEST_PUT_SNAPSHOT_LOAD,     /* struct snapshot_load_request; instead of a start */
+	REQUEST_PUT_MIGRATION_RECEIVE, /* struct receive_request; the same */
 	/* While it runs or is paused. */
 	REQUEST_DELETE_DISK, /* id, struct device_removal: answered when it has gone */
 	REQUEST_DELETE_NET,
@@ -42,6 +44,8 @@ enum request_type {
 	REQUEST_PATCH_VM,	   /* struct vm_update: Paused, Resumed */
 	REQUEST_PUT_SNAPSHOT,	   /* struct snapshot_request */
 	REQUEST_PUT_SNAPSHOT_MARK, /* what a load records is written */
+	REQUEST_PUT_MIGRATION,	   /* struct migrate_request */
+	REQUEST_PATCH_MIGRATION,   /* struct migration_decision */
 	/* Their rules depend on the action. */
 	REQUEST_PUT_ACTION,    /* struct action */
 	REQUEST_PATCH_CONSOLE, /* struct console_update: size of the window */
@@ -144,6 +148,37 @@ struct net_fd {
 	const char *id;
 	int fd;
 };
+/* What becomes of a guest that writes faster than it can be sent, when time is over. */
+enum migrate_limit { MIGRATE_LIMIT_CANCEL, MIGRATE_LIMIT_FORCE };
+struct migrate_request {
+	const char *address;	/* vmm/migration_address.h */
+	uint64_t downtime_ns;	/* aimed at: how long the guest may stand still */
+	uint64_t time_limit_ns; /* of the copying; 0: none */
+	uint64_t silence_ns;	/* of the other side, after which it is given up */
+	uint64_t bandwidth;	/* bytes per second; 0: as much as there is */
+	int at_limit;		/* enum migrate_limit */
+	bool insecure;
+	bool background; /* answered when the job has begun, with {"job": number} */
+};
+enum migration_decide { MIGRATION_DECIDE_RUN, MIGRATION_DECIDE_GIVE_UP, MIGRATION_DECIDE_CANCEL };
+struct migration_decision {
+	int decision;	  /* enum migration_decide */
+	const char *word; /* of RUN: the other side's; NULL: none */
+	bool vouched; /* of RUN, instead of a word: the client's own that the VM runs nowhere else */
+};
+struct receive_request {
+	const char *address;
+	/* The folder that files of the offer may be in (disks, kernel, initrd); NULL: every one needs an override. */
+	const char *allow;
+	uint64_t silence_ns;
+	bool insecure, track_dirty_pages;
+	const json_t *nets, *disks;   /* as of a load */
+	const struct net_fd *net_fds; /* the same */
+	uint32_t net_fd_count;
+};
+extern const struct option_table migrate_request_options, migration_decision_options,
+	receive_request_options;
+
 struct net_override {
 	const char *id, *tap;
 };

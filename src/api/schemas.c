@@ -65,7 +65,8 @@ static const struct schema_field failure_fields[] = {
 };
 
 static const struct schema_field end_fields[] = {
-	{ "reason", "power-off|reboot|panic|triple-fault|debug-exit|stopped|error|boot-loop|none",
+	{ "reason",
+	  "power-off|reboot|panic|triple-fault|debug-exit|stopped|error|boot-loop|moved|none",
 	  NULL },
 	{ "code?", "integer", "what the guest wrote to the debug exit" },
 	{ "error?", "Failure", NULL },
@@ -113,6 +114,32 @@ static const struct schema_field job_fields[] = {
 	{ "error?", "Failure", "why it failed" },
 };
 
+static const struct schema_field migration_fields[] = {
+	{ "state", "string", "none, or that of its side: source-copying, destination-in-doubt" },
+	{ "role?", "source|destination", NULL },
+	{ "under_way?", "boolean", "not over" },
+	{ "address?", "string", "where it goes to or comes from" },
+	{ "epoch?", "integer", "number of the attempt" },
+	{ "passes?", "integer", "over memory" },
+	{ "sent_bytes?", "integer", "of pages, or received" },
+	{ "left_bytes?", "integer", "after the last pass" },
+	{ "bytes_per_second?", "integer", "in it" },
+	{ "dirty_bytes_per_second?", "integer", "that the guest has written meanwhile" },
+	{ "expected_downtime_us?", "integer", "if it stood still now" },
+	{ "downtime_us?", "MigrationDowntime", "how long it has, in parts" },
+	{ "decide?", "string", "what has to be decided" },
+	{ "word?", "string", "for the other side" },
+	{ "error?", "Failure", "why it is over" },
+};
+
+static const struct schema_field downtime_fields[] = {
+	{ "pause", "integer", "until all processors and devices were at rest" },
+	{ "save", "integer", "state, and finding the last pages" },
+	{ "pages", "integer", "sending both" },
+	{ "prepare", "integer", "the other side loads" },
+	{ "commit", "integer", "locks of disks, and its first instruction" },
+};
+
 static const struct schema_field event_fields[] = {
 	{ "seq", "integer", "from 1, without gaps" },
 	{ "time", "string", "UTC, to the millisecond" },
@@ -156,6 +183,9 @@ const struct schema schemas[] = {
 	SCHEMA("VmEnd", end_fields, "How a VM ended"),
 	SCHEMA("VmConfig", config_fields, "What is configured"),
 	SCHEMA("Job", job_fields, "Work on a VM that takes long"),
+	SCHEMA("Migration", migration_fields, "A migration, seen from this side"),
+	SCHEMA("MigrationDowntime", downtime_fields,
+	       "Microseconds that the guest stood still, as the source sees it"),
 	SCHEMA("Failure", failure_fields, "Why something ended badly"),
 	SCHEMA("Event", event_fields, "Something that happened"),
 	SCHEMA("CpuidRegister", register_fields, "Bits of a CPUID register", .closed = true),

@@ -16,6 +16,7 @@
 #include "command.h"
 #include "elsewhere.h"
 #include "exit_codes.h"
+#include "overrides.h"
 #include "restore_several.h"
 #include "run.h"
 #include "stdio_console.h"
@@ -23,144 +24,13 @@
 #include "vmm/log.h"
 #include "vmm/request.h"
 
-#define OVERLAY "overlay:"
-#define FD	"fd:"
-
 struct restore_command {
 	struct run_restore run;
 	struct snapshot_load_request load;
-	json_t *disks, *nets; /* overrides */
-	struct net_fd fds[VM_NETS_MAX];
-	char *ids[VM_NETS_MAX]; /* of those */
-	uint32_t count;		/* 0: one, here */
+	struct overrides overrides;
+	uint32_t count; /* 0: one, here */
 	bool paused, help;
 };
-
-/* {"id_key": ID, "value_key": rest} of "ID=rest"; `what` names the flag. */
-static int add_override(json_t **list, const char *what, const char *value, const char *id_key,
-			const char *value_key, const char *kind, struct error *e)
-{
-	const char *equals = strchr(value, '=');
-	const size_t kind_len = strlen(kind);
-	const char *rest = equals != NULL ? equals + 1 : NULL;
-	const json_t *entry;
-	json_t *object;
-	size_t i;
-
-	if (rest == NULL || equals == value || strncmp(rest, kind, kind_len) != 0 ||
-	    rest[kind_len] == '\0') {
-		(void)error_set(e, ERROR_USAGE, EINVAL, "%s '%.120s': not %s", what, value,
-				kind_len > 0 ? "ID=tap:NAME or ID=fd:N" : "ID=PATH");
-		return error_hint(
-			e, equals == NULL || equals == value
-				   ? "the id is the device's in the snapshot; vmm snapshot "
-				     "inspect DIR shows it"
-				   : "behind the '=' stands what the device is connected to");
-	}
-	object = json_pack("{s:o, s:s}", id_key, json_stringn(value, (size_t)(equals - value)),
-			   value_key, rest + kind_len);
-	if (object == NULL) {
-		return error_set(e, ERROR_USAGE, EINVAL, "%s '%.120s': not UTF-8", what, value);
-	}
-	json_array_foreach(*list, i, entry)
-	{
-		if (json_equal(json_object_get(entry, id_key), json_object_get(object, id_key))) {
-			(void)error_set(e, ERROR_USAGE, EEXIST, "%s: '%.64s' is given twice", what,
-					json_string_value(json_object_get(object, id_key)));
-			json_decref(object);
-			return -EEXIST;
-		}
-	}
-	*list = *list != NULL ? *list : json_array();
-	return json_array_append_new(*list, object) == 0
-		       ? 0
-		       : error_set(e, ERROR_NO_MEMORY, ENOMEM, "out of memory");
-}
-
-static int add_disk(void *object, const char *value, struct error *e)
-{
-	struct restore_command *command = object;
-
-	const char *equals = strchr(value, '=');
-
-	if (equals != NULL && strncmp(equals + 1, OVERLAY, strlen(OVERLAY)) == 0) {
-		return add_override(&command->disks, "--disk", value, "drive_id", "overlay",
-				    OVERLAY, e);
-	}
-	return add_override(&command->disks, "--disk", value, "drive_id", "path_on_host", "", e);
-}
-
-/* "ID=fd:N" */
-static int add_fd(struct restore_command *command, const char *value, size_t id_len,
-		  struct error *e)
-{
-	static const struct option option = { .name = "net", .type = OPTION_FD, .argument = "N" };
-	const uint32_t count = command->load.net_fd_count;
-	int fd = -1;
-
-	if (count == ARRAY_SIZE(command->fds)) {
-		return error_set(e, ERROR_USAGE, E2BIG, "--net: more than %d", VM_NETS_MAX);
-	}
-	if (options_set(&option, &fd, "--net ID=fd:N", value + id_len + 1 + strlen(FD), e) < 0) {
-		return error_hint(e, "N is the number of a tap, or of a socket that keeps frames "
-				     "apart, which was open when vmm was started");
-	}
-	for (uint32_t i = 0; i < count; i++) {
-		if (command->fds[i].fd == fd) {
-			(void)error_set(e, ERROR_USAGE, EEXIST,
-					"--net '%.120s': descriptor %d is another card's", value,
-					fd);
-			return error_hint(e, "each card needs one of its own");
-		}
-	}
-	command->ids[count] = strndup(value, id_len);
-	if (command->ids[count] == NULL) {
-		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "out of memory");
-	}
-	command->fds[count] = (struct net_fd){ .id = command->ids[count], .fd = fd };
-	command->load.net_fd_count++;
-	return 0;
-}
-
-static bool is_id(const char *id, const char *value, size_t len)
-{
-	return id != NULL && strlen(id) == len && strncmp(id, value, len) == 0;
-}
-
-/* A card has one connection. */
-static int check_net_once(const struct restore_command *command, const char *value, struct error *e)
-{
-	const size_t len = strcspn(value, "=");
-	bool twice = false;
-	const json_t *entry;
-	size_t i;
-
-	json_array_foreach(command->nets, i, entry)
-	{
-		twice |= is_id(json_string_value(json_object_get(entry, "iface_id")), value, len);
-	}
-	for (uint32_t k = 0; k < command->load.net_fd_count; k++) {
-		twice |= is_id(command->fds[k].id, value, len);
-	}
-	return twice ? error_set(e, ERROR_USAGE, EEXIST, "--net: '%.*s' is given twice",
-				 (int)MIN(len, (size_t)64), value)
-		     : 0;
-}
-
-static int add_net(void *object, const char *value, struct error *e)
-{
-	struct restore_command *command = object;
-	const char *equals = strchr(value, '=');
-	int r = check_net_once(command, value, e);
-
-	if (r < 0) {
-		return r;
-	}
-	if (equals != NULL && equals != value && strncmp(equals + 1, FD, strlen(FD)) == 0) {
-		return add_fd(command, value, (size_t)(equals - value), e);
-	}
-	return add_override(&command->nets, "--net", value, "iface_id", "host_dev_name", "tap:", e);
-}
 
 #define AT(member) .offset = offsetof(struct restore_command, member)
 
@@ -195,18 +65,7 @@ static const struct option option_list[] = {
 	  .type = OPTION_FLAG,
 	  AT(paused),
 	  .help = "do not let it go on yet: vmm resume does" },
-	{ .name = "disk",
-	  .type = OPTION_LIST,
-	  .add = add_disk,
-	  .argument = "ID=PATH",
-	  .help = "the disk of that id is this file now, or has this overlay now "
-		  "(ID=overlay:PATH); may be repeated" },
-	{ .name = "net",
-	  .type = OPTION_LIST,
-	  .add = add_net,
-	  .argument = "ID=tap:NAME|ID=fd:N",
-	  .help = "the network card of that id is on this tap now, or on this open descriptor of "
-		  "one; may be repeated" },
+	OPTION_INCLUDED(struct restore_command, overrides, override_options),
 	OPTION_INCLUDED(struct restore_command, load, snapshot_load_options),
 	{ .name = "track-dirty-pages",
 	  .type = OPTION_FLAG,
@@ -246,10 +105,13 @@ static int restore_one(struct restore_command *command, const char *directory)
 
 	load->directory = directory;
 	load->resume = !command->paused;
-	load->disks = command->disks;
-	load->nets = command->nets;
-	load->net_fds = command->fds;
+	load->disks = command->overrides.disks;
+	load->nets = command->overrides.nets;
+	load->net_fds = command->overrides.fds;
+	load->net_fd_count = command->overrides.fd_count;
 	command->run.request = load;
+	command->run.net_fds = load->net_fds;
+	command->run.net_fd_count = load->net_fd_count;
 	log_init(command->run.quiet ? LOG_ERROR : LOG_INFO, STDERR_FILENO);
 	return run_restored(&command->run);
 }
@@ -287,11 +149,7 @@ static int run(int argc, char **argv)
 			       ? command_fail(&e)
 			       : restore(&command, argv[1], argc, words);
 	}
-	json_decref(command.disks);
-	json_decref(command.nets);
-	for (size_t i = 0; i < ARRAY_SIZE(command.ids); i++) {
-		free(command.ids[i]);
-	}
+	overrides_finish(&command.overrides);
 	return code;
 }
 

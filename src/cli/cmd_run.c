@@ -72,7 +72,7 @@ static int start(struct run *run, struct error *e)
 		.created = run->definition != NULL && run->definition->created,
 		.name = config->vm.name,
 		.api = !config->no_api,
-		.doors_at_start = true,
+		.doors_at_start = run->restore == NULL || run->restore->receive == NULL,
 		.log_requests = config->detach,
 		.console = (enum run_console)settings->console,
 		.stdio_input = !config->detach,
@@ -85,6 +85,9 @@ static int start(struct run *run, struct error *e)
 	if (r == 0 && config->detach) {
 		run->process.started = tell_parent;
 		r = detach_log_to(&run->detach, &run->process.directory, e);
+	}
+	if (r == 0 && run->restore != NULL && run->restore->receive != NULL) {
+		return vm_process_receive(&run->process, run->restore->receive, e);
 	}
 	if (r == 0 && run->restore != NULL) {
 		return vm_process_load(&run->process, run->restore->request, e);
@@ -114,8 +117,8 @@ static void keep_nets(struct run *run)
 	for (uint32_t i = 0; i < run->config.vm.net_count; i++) {
 		detach_keep(&run->detach, run->config.vm.nets[i].fd);
 	}
-	for (uint32_t i = 0; run->restore != NULL && i < run->restore->request->net_fd_count; i++) {
-		detach_keep(&run->detach, run->restore->request->net_fds[i].fd);
+	for (uint32_t i = 0; run->restore != NULL && i < run->restore->net_fd_count; i++) {
+		detach_keep(&run->detach, run->restore->net_fds[i].fd);
 	}
 }
 

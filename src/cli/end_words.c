@@ -69,6 +69,9 @@ void end_words_say(const struct vm_process *process, const struct exit_report *r
 			  "came of it; %s%s",
 			  process->stop.has_address ? "" : "address not known, ", place.text);
 		break;
+	case VM_STOP_MOVED:
+		log_info("the VM has moved, and runs there");
+		break;
 	case VM_STOP_REQUESTED:
 		say_request(process, &place);
 		break;

@@ -35,6 +35,9 @@ struct run_restore {
 	const char *name; /* NULL: the first free one */
 	struct run_settings settings;
 	const struct snapshot_load_request *request;
+	const struct receive_request *receive; /* instead: it comes from elsewhere */
+	const struct net_fd *net_fds;	       /* of either */
+	uint32_t net_fd_count;
 	bool detach, quiet;
 	/* It is one of its definition, which stays as it is. */
 	bool definition_stays;

@@ -476,7 +476,9 @@ static void vm_started(struct instance_host *host, const struct error *failure)
 		notify_send(&process->notify, paused ? "READY=1\nSTATUS=The VM is paused"
 						     : "READY=1\nSTATUS=The VM runs");
 	}
-	if (paused) {
+	if (process->receives) {
+		log_info("a VM comes");
+	} else if (paused) {
 		log_info("paused%s: vmm resume %s lets it go",
 			 process->restored ? "" : " before the first instruction",
 			 vm_name(process));
@@ -643,6 +645,35 @@ int vm_process_load(struct vm_process *process, const struct snapshot_load_reque
 		      : r;
 }
 
+/* The VM is here, paused, and the rest is on its way; or there is none. */
+static void received(struct instance_call *call, json_t *reply, const struct error *failure)
+{
+	struct vm_process *process = container_of(call, struct vm_process, received);
+
+	json_decref(reply);
+	if (failure != NULL) {
+		process->stop = (struct vm_stop){ .reason = VM_STOP_ERROR, .error = *failure };
+		loop_stop(&process->loop);
+	}
+}
+
+int vm_process_receive(struct vm_process *process, const struct receive_request *request,
+		       struct error *e)
+{
+	const struct request asked = { .type = REQUEST_PUT_MIGRATION_RECEIVE, .object = request };
+
+	process->restored = process->receives = true;
+	process->received.done = received;
+	instance_request(process->instance, &asked, &process->received);
+	if (process->stop.reason == VM_STOP_ERROR) {
+		*e = process->stop.error;
+		return -EINVAL;
+	}
+	/* Whoever migrates may connect from now on. */
+	tell_started(process);
+	return 0;
+}
+
 int vm_process_run(struct vm_process *process, struct error *e)
 {
 	int r = loop_run(&process->loop);
@@ -663,6 +694,7 @@ static int exit_code(const struct vm_process *process, const char **reason)
 		[VM_STOP_POWER_OFF] = EXIT_OK,	  [VM_STOP_REBOOT] = EXIT_REBOOT,
 		[VM_STOP_PANIC] = EXIT_PANIC,	  [VM_STOP_TRIPLE_FAULT] = EXIT_TRIPLE_FAULT,
 		[VM_STOP_ERROR] = EXIT_VMM_ERROR, [VM_STOP_BOOT_LOOP] = EXIT_BOOT_LOOP,
+		[VM_STOP_MOVED] = EXIT_OK,
 	};
 
 	if (process->timed_out) {

@@ -97,6 +97,8 @@ struct vm_process {
 	bool stuck;
 
 	bool restored; /* its guest has begun elsewhere */
+	bool receives; /* and is on its way */
+	struct instance_call received;
 
 	/* How it ended. */
 	bool timed_out;
@@ -109,6 +111,9 @@ int vm_process_init(struct vm_process *process, const struct vm_process_config *
 int vm_process_start(struct vm_process *process, struct error *e);
 int vm_process_load(struct vm_process *process, const struct snapshot_load_request *request,
 		    struct error *e);
+/* Instead: the VM comes from elsewhere. Returns when it is waited for; what becomes of that, the loop shows. */
+int vm_process_receive(struct vm_process *process, const struct receive_request *request,
+		       struct error *e);
 /* 0: ended, see `stop`; negative: the VM or the loop failed. */
 int vm_process_run(struct vm_process *process, struct error *e);
 /* `failure` NULL if all went well. Logs it, reports, frees; accepts a half-made process. If it is

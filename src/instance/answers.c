@@ -21,6 +21,7 @@ static const char *const reason_names[] = {
 	[VM_STOP_REQUESTED] = "stopped",
 	[VM_STOP_ERROR] = "error",
 	[VM_STOP_BOOT_LOOP] = "boot-loop",
+	[VM_STOP_MOVED] = "moved",
 };
 
 const char *stop_reason_name(enum vm_stop_reason reason)

@@ -126,6 +126,18 @@ static int stop(struct instance *instance, struct instance_call *call, struct er
 	return waits != NULL ? CHANGE_PENDING : 0;
 }
 
+void instance_end_moved(struct instance *instance)
+{
+	instance->own_stop = (struct vm_stop){ .reason = VM_STOP_MOVED };
+	(void)stop(instance, NULL, NULL);
+}
+
+void instance_end_failed(struct instance *instance, const struct error *why)
+{
+	instance->own_stop = (struct vm_stop){ .reason = VM_STOP_ERROR, .error = *why };
+	(void)stop(instance, NULL, NULL);
+}
+
 void control_stopped(struct instance *instance)
 {
 	while (instance->stops != NULL) {

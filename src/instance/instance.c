@@ -27,6 +27,9 @@ static void stopped(struct vm_host *host, const struct vm_stop *stop)
 
 	struct error e = { 0 };
 
+	if (stop->reason == VM_STOP_REQUESTED && instance->own_stop.reason != VM_STOP_NONE) {
+		stop = &instance->own_stop;
+	}
 	instance->stop = stop;
 	instance->ended_ns = loop_now_ns();
 	instance_enter(instance, INSTANCE_ENDED);
@@ -103,6 +106,7 @@ int instance_create(struct instance **ret, const struct instance_settings *setti
 	};
 	instance->spawner.spawn = control_spawn;
 	spare_init(instance);
+	migration_view_init(instance);
 	instance->spawner.enter = enter_job;
 	/* Who is in a hurry opens it when the VM runs. */
 	atomic_init(&instance->pagemap_fd, -1);
@@ -157,6 +161,8 @@ bool instance_destroy(struct instance *instance)
 	}
 	spare_end(instance);
 	jobs_destroy(instance->jobs);
+	receive_destroy(take_ptr(instance->receive));
+	migration_view_finish(instance);
 	json_decref(instance->metrics_before);
 	snapshot_parent_set(instance, NULL, NULL, NULL);
 	event_log_finish(&instance->events);
@@ -232,6 +238,7 @@ static json_t *(*const readers[REQUEST_TYPES])(struct instance *instance) = {
 	[REQUEST_GET_VM_CONFIG] = get_config,
 	[REQUEST_GET_MACHINE_CONFIG] = get_machine,
 	[REQUEST_GET_JOBS] = get_jobs,
+	[REQUEST_GET_MIGRATION] = answer_migration,
 };
 
 int instance_describe(struct instance *instance, json_t **ret, struct error *e)
@@ -458,6 +465,7 @@ static instance_handler *const before_start[REQUEST_TYPES] = {
 	[REQUEST_PUT_METRICS] = configure,
 	[REQUEST_PUT_ACTION] = action_before,
 	[REQUEST_PUT_SNAPSHOT_LOAD] = instance_load,
+	[REQUEST_PUT_MIGRATION_RECEIVE] = instance_receive,
 };
 static instance_handler *const after_start[REQUEST_TYPES] = {
 	AT_ANY_TIME,
@@ -470,6 +478,8 @@ static instance_handler *const after_start[REQUEST_TYPES] = {
 	[REQUEST_PATCH_VM] = control_patch_vm,
 	[REQUEST_PUT_SNAPSHOT] = snapshot_create,
 	[REQUEST_PUT_SNAPSHOT_MARK] = instance_mark,
+	[REQUEST_PUT_MIGRATION] = instance_migrate,
+	[REQUEST_PATCH_MIGRATION] = instance_decide,
 	[REQUEST_PUT_ACTION] = control_action,
 };
 
@@ -583,5 +593,6 @@ void instance_forget(struct instance *instance, const struct instance_call *call
 	} else if (!changes_forget(instance, call)) {
 		control_forget(instance, call);
 		plug_forget(instance, call);
+		migration_view_forget(instance, call);
 	}
 }

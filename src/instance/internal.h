@@ -32,6 +32,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "migration_view.h"
 #include "saved_disks.h"
 #include "vmm/instance.h"
 #include "vmm/snapshot.h"
@@ -192,6 +193,7 @@ struct change {
 			void *arg;
 		} look;
 		struct snapshot_task *snapshot;
+		struct migrate_task *migrate;
 		struct {
 			struct guest_memory *mem;
 			uint64_t bytes;
@@ -238,7 +240,7 @@ struct instance {
 	struct serial_file serial;
 	uint64_t started_ns, ended_ns; /* 0: not yet */
 	const struct vm_stop *stop;    /* the VM's; NULL: not ended */
-	struct vm_stop failed_stop;    /* of a start that cannot be tried again */
+	struct vm_stop own_stop; /* what this instance has to say of its end, in place of the VM */
 
 	struct change *changes; /* in their order; the first one is under way */
 	unsigned int change_count;
@@ -261,7 +263,9 @@ struct instance {
 
 	/* A start on a thread of its own. */
 	bool start_paused;
-	struct restore *restore; /* it is from a snapshot; NULL: it boots */
+	struct restore
+		*restore; /* it is from a snapshot, or comes from elsewhere; NULL: it boots */
+	struct receive *receive; /* it comes from elsewhere, until that is over */
 	pthread_t thread;
 	bool thread_runs; /* main: not joined yet */
 	int start_result;
@@ -269,6 +273,9 @@ struct instance {
 	struct loop_post start_post;
 	struct instance_call *start_call;
 	enum request_type start_type;
+
+	struct migration_view migration;
+	uint64_t migrations; /* the newest attempt that there was with this VM */
 
 	_Atomic int statm_fd;	/* -1: not open */
 	_Atomic int pagemap_fd; /* /proc/self/pagemap; -1: not open */
@@ -280,6 +287,9 @@ struct instance {
 
 /* instance.c: the error of a request that is not possible now. */
 int instance_wrong_state(struct instance *instance, struct error *e);
+
+/* asking.c: there is a VM that has been started, and has not ended nor is about to. */
+bool instance_lives(const struct instance *instance);
 
 /* The error of a request to a VM that has ended, or is about to. */
 int instance_has_ended(struct error *e);
@@ -316,6 +326,9 @@ int control_change(struct instance *instance, const struct change_kind *kind,
 /* The VM has stopped: answers who has asked for that. */
 void control_stopped(struct instance *instance);
 void control_forget(struct instance *instance, const struct instance_call *call);
+/* The VM is not this instance's any more; or it cannot go on. */
+void instance_end_moved(struct instance *instance);
+void instance_end_failed(struct instance *instance, const struct error *why);
 /* For struct job_spawner. */
 int control_spawn(struct job_spawner *spawner, int (*start)(void *arg, struct error *e),
 		  void (*told)(void *arg, const struct error *failure), void *arg, struct error *e);
@@ -328,8 +341,9 @@ void plug_gone(struct vm_host *host, enum vm_device device, const char *id);
 void plug_fail(struct instance *instance, const struct error *failure);
 void plug_forget(struct instance *instance, const struct instance_call *call);
 
-/* start.c: a start from a snapshot. snapshot.c. mark.c. */
-instance_handler instance_load, snapshot_create, instance_mark;
+/* start.c: a start from a snapshot, and from elsewhere. snapshot.c. mark.c. migrate.c. migration_view.c. */
+instance_handler instance_load, instance_receive, snapshot_create, instance_mark, instance_migrate,
+	instance_decide;
 /* snapshot_checks.c: whether it can be one. */
 int snapshot_check_form(const struct snapshot_request *request, struct error *e);
 int snapshot_check_state(const struct instance *instance, const struct snapshot_request *request,
@@ -345,6 +359,9 @@ void snapshot_parent_set(struct instance *instance, const char *directory, const
 struct restore;
 int restore_create(struct restore **ret, struct instance *instance, const struct request *request,
 		   struct error *e);
+/* Of a VM that comes from elsewhere. */
+int restore_create_receive(struct restore **ret, struct instance *instance,
+			   const struct receive_request *request, struct error *e);
 void restore_destroy(struct restore *restore);
 bool restore_wants_resume(const struct restore *restore);
 /* Main, while the thread reads: it may return before it is done. */
@@ -353,9 +370,41 @@ int restore_read(struct restore *restore, const struct instance_settings *settin
 		 struct error *e);
 /* What was read is the configuration. */
 int restore_commit(struct restore *restore, struct instance *instance, struct error *e);
-/* It stays, or what was there before comes back. */
-void restore_conclude(struct restore *restore, struct instance *instance, bool success);
+/* It stays, or (`failure` not NULL) what was there before comes back. */
+void restore_conclude(struct restore *restore, struct instance *instance,
+		      const struct error *failure);
 int restore_make_vm(struct restore *restore, struct instance *instance, struct error *e);
+
+/*
+ * receive.c: a VM that comes from elsewhere (vmm/migration.h), in place of a snapshot's reader. What waits and parses is the start's
+ * thread, but as it says.
+ */
+struct receive;
+struct receive_request;
+int receive_create(struct receive **ret, struct instance *instance,
+		   const struct receive_request *request, struct error *e);
+/* Accepts NULL; a migration that is not over ends as one whose process was killed. */
+void receive_destroy(struct receive *receive);
+/* Any thread: who waits gives up. */
+void receive_cancel(struct receive *receive);
+/* Until an offer has come; what it says stays until receive_destroy(). */
+struct offer {
+	char *config, *cmdline; /* as of a snapshot: saved_config(), vm_cmdline() */
+	const uint8_t *state;	/* of some moment before */
+	size_t state_len;
+	bool paused; /* the VM, when the offer was made */
+};
+int receive_offer(struct receive *receive, const struct offer **offer, struct error *e);
+/* The paths that an offer's configuration names may be opened. */
+int receive_check_paths(const struct receive *receive, const struct vm_config *vm,
+			const json_t *disks, struct error *e);
+/* The client has said what each card is connected to. */
+int receive_check_nets(const struct vm_config *vm, const struct snapshot_load_request *request,
+		       struct error *e);
+/* The VM cannot be made, or not started: the other side is told. */
+void receive_refuse(struct receive *receive, const struct error *why);
+/* Main: the VM is there, and paused. The rest is a job's. Negative: it could not begin. */
+int receive_begin(struct instance *instance, struct error *e);
 
 /*
  * spare.c: KVM in advance. init and begin (after a request) on main; use and give_back around what makes the VM, on its thread; end

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "internal.h"
@@ -33,6 +34,10 @@ struct restore {
 	const struct instance_settings *settings;
 	enum guest_memory_backing backing; /* of memory that is not mapped from files */
 	bool transparent;		   /* huge pages in it */
+	/* The VM comes from elsewhere, not from a snapshot: in place of `reader`. */
+	struct receive *receive;
+	const struct offer *offer;
+	uint64_t memory_size;
 };
 
 /* Another process brings the pages. */
@@ -47,6 +52,7 @@ void restore_destroy(struct restore *restore)
 		return;
 	}
 	snapshot_reader_destroy(restore->reader);
+	receive_destroy(restore->receive);
 	config_drop(restore->draft, NULL);
 	restored_disks_finish(&restore->disks);
 	free(restore->cmdline);
@@ -135,6 +141,38 @@ int restore_create(struct restore **ret, struct instance *instance, const struct
 	return 0;
 }
 
+int restore_create_receive(struct restore **ret, struct instance *instance,
+			   const struct receive_request *request, struct error *e)
+{
+	const struct snapshot_load_request load = { .nets = request->nets,
+						    .disks = request->disks,
+						    .net_fds = request->net_fds,
+						    .net_fd_count = request->net_fd_count,
+						    .track_dirty_pages =
+							    request->track_dirty_pages };
+	struct restore *restore;
+	int r = check_fresh(instance, e);
+
+	if (r < 0) {
+		return r;
+	}
+	restore = calloc(1, sizeof(*restore));
+	if (restore == NULL) {
+		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "receive: out of memory");
+	}
+	restore->disks.folder = -1;
+	r = options_clone(&snapshot_load_options, &restore->request, &load, sizeof(load), e);
+	if (r == 0) {
+		r = receive_create(&restore->receive, instance, request, e);
+	}
+	if (r < 0) {
+		restore_destroy(restore);
+		return r;
+	}
+	*ret = restore;
+	return 0;
+}
+
 bool restore_wants_resume(const struct restore *restore)
 {
 	return restore->request.resume;
@@ -143,6 +181,9 @@ bool restore_wants_resume(const struct restore *restore)
 void restore_cancel(struct restore *restore)
 {
 	atomic_store(&restore->cancelled, true);
+	if (restore->receive != NULL) {
+		receive_cancel(restore->receive);
+	}
 }
 
 /* Where main itself is at it, a signal waits for it. */
@@ -178,6 +219,29 @@ static int read_config(struct restore *restore, const struct instance_settings *
 		      : r;
 }
 
+/* What comes from elsewhere says where its files are; which of those may be opened is said here. */
+static int read_offer(struct restore *restore, const struct instance_settings *settings,
+		      struct error *e)
+{
+	const struct snapshot_load_request *request = &restore->request;
+	const struct disk_copies none = { 0 };
+	int r = receive_offer(restore->receive, &restore->offer, e);
+
+	restore->settings = settings;
+	if (r < 0) {
+		return r;
+	}
+	restore->cmdline = strdup(restore->offer->cmdline);
+	if (restore->cmdline == NULL) {
+		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "receive: out of memory");
+	}
+	r = saved_config_read(&restore->draft, settings, restore->offer->config, request, &none, e);
+	if (r == 0) {
+		r = receive_check_paths(restore->receive, &restore->draft->vm, request->disks, e);
+	}
+	return r == 0 ? receive_check_nets(&restore->draft->vm, request, e) : r;
+}
+
 int restore_read(struct restore *restore, const struct instance_settings *settings, struct error *e)
 {
 	const struct snapshot_load_request *request = &restore->request;
@@ -189,8 +253,12 @@ int restore_read(struct restore *restore, const struct instance_settings *settin
 		.state_only = is_outside(request),
 	};
 	const struct snapshot_info *info;
-	int r = snapshot_reader_create(&restore->reader, &config, e);
+	int r;
 
+	if (restore->receive != NULL) {
+		return read_offer(restore, settings, e);
+	}
+	r = snapshot_reader_create(&restore->reader, &config, e);
 	restore->settings = settings;
 	if (r < 0) {
 		return r;
@@ -214,11 +282,28 @@ int restore_commit(struct restore *restore, struct instance *instance, struct er
 	return r;
 }
 
-void restore_conclude(struct restore *restore, struct instance *instance, bool success)
+/* Whose VM it is from now on. */
+static void conclude_receive(struct restore *restore, struct instance *instance,
+			     const struct error *failure)
+{
+	if (failure == NULL) {
+		instance->receive = take_ptr(restore->receive);
+	} else {
+		receive_refuse(restore->receive, failure);
+		migration_view_end(instance, failure);
+	}
+}
+
+void restore_conclude(struct restore *restore, struct instance *instance,
+		      const struct error *failure)
 {
 	const struct snapshot_load_request *request = &restore->request;
+	const bool success = failure == NULL;
 
-	if (success && instance->config->vm.machine.track_dirty_pages && !is_outside(request)) {
+	if (restore->receive != NULL) {
+		conclude_receive(restore, instance, failure);
+	} else if (success && instance->config->vm.machine.track_dirty_pages &&
+		   !is_outside(request)) {
 		snapshot_parent_set(instance, request->directory, request->state_path,
 				    request->has_backend ? request->backend.path
 							 : request->memory_path);
@@ -278,24 +363,50 @@ static int fill(void *arg, struct guest_memory *mem, struct error *e)
 	return snapshot_reader_load(restore->reader, mem, &how, e);
 }
 
+/* Empty: its pages come later. */
+static int make_ram(void *arg, struct guest_memory *mem, struct error *e)
+{
+	const struct restore *restore = arg;
+	int r = guest_memory_init(mem, restore->memory_size, restore->backing, e);
+
+	if (r == 0 && restore->transparent) {
+		guest_memory_use_huge_pages(mem);
+	}
+	return r;
+}
+
+static struct vm_saved what_was_saved(struct restore *restore)
+{
+	const struct snapshot_load_request *request = &restore->request;
+	struct vm_saved saved = { .arg = restore, .cmdline = restore->cmdline };
+
+	if (restore->receive != NULL) {
+		saved.state = restore->offer->state;
+		saved.state_len = restore->offer->state_len;
+		saved.fill = make_ram;
+		saved.comes_later = saved.clock_steps = saved.disks_unlocked = true;
+	} else {
+		const struct snapshot_info *info = snapshot_reader_info(restore->reader);
+
+		saved.state = info->machine;
+		saved.state_len = info->machine_len;
+		saved.fill = fill;
+		saved.clock_steps =
+			request->clock == SNAPSHOT_CLOCK_STEP || request->clock_realtime;
+	}
+	return saved;
+}
+
 int restore_make_vm(struct restore *restore, struct instance *instance, struct error *e)
 {
-	const struct snapshot_info *info = snapshot_reader_info(restore->reader);
 	const struct vm_machine_config *machine = &instance->config->vm.machine;
-	const struct vm_saved saved = {
-		.state = info->machine,
-		.state_len = info->machine_len,
-		.fill = fill,
-		.arg = restore,
-		.cmdline = restore->cmdline,
-		.clock_steps = restore->request.clock == SNAPSHOT_CLOCK_STEP ||
-			       restore->request.clock_realtime,
-	};
+	const struct vm_saved saved = what_was_saved(restore);
 
 	restore->backing = machine->huge_pages == VM_HUGE_PAGES_2M ||
 					   machine->memory_backing == GUEST_MEMORY_HUGETLB
 				   ? GUEST_MEMORY_HUGETLB
 				   : GUEST_MEMORY_AUTO;
 	restore->transparent = machine->huge_pages == VM_HUGE_PAGES_TRANSPARENT;
+	restore->memory_size = machine->memory_size;
 	return vm_load(&instance->new_vm, &instance->config->vm, &saved, &instance->vm_host, e);
 }

@@ -131,17 +131,30 @@ static int run(struct instance *instance, struct error *e)
  */
 static void end_for_good(struct instance *instance, const struct error *e)
 {
-	instance->failed_stop = (struct vm_stop){ .reason = VM_STOP_ERROR, .error = *e };
-	instance->stop = &instance->failed_stop;
+	instance->own_stop = (struct vm_stop){ .reason = VM_STOP_ERROR, .error = *e };
+	instance->stop = &instance->own_stop;
 	instance_enter(instance, INSTANCE_ENDED);
 	event_log_add(&instance->events, "stopped", describe_stop(instance->stop));
 }
 
-static void end_restore(struct instance *instance, bool success)
+/* `failure` NULL: it has succeeded. */
+static void end_restore(struct instance *instance, const struct error *failure)
 {
 	if (instance->restore != NULL) {
-		restore_conclude(instance->restore, instance, success);
+		restore_conclude(instance->restore, instance, failure);
 		restore_destroy(take_ptr(instance->restore));
+	}
+}
+
+/* What could not begin ends as a migration that failed. */
+static void begin_receiving(struct instance *instance)
+{
+	struct error e = { 0 };
+
+	if (receive_begin(instance, &e) < 0) {
+		receive_refuse(instance->receive, &e);
+		receive_destroy(take_ptr(instance->receive));
+		instance_end_failed(instance, &e);
 	}
 }
 
@@ -155,7 +168,7 @@ static int conclude(struct instance *instance, int r, struct error *e)
 	if (r == 0) {
 		r = run(instance, e);
 	}
-	end_restore(instance, r == 0);
+	end_restore(instance, r < 0 ? e : NULL);
 	if (r < 0) {
 		bool final = !instance_destroy_vm(instance) || sandbox_thread_entered();
 
@@ -183,6 +196,9 @@ static int conclude(struct instance *instance, int r, struct error *e)
 	figures_begin(instance);
 	if (instance->host->started != NULL) {
 		instance->host->started(instance->host, NULL);
+	}
+	if (instance->receive != NULL) {
+		begin_receiving(instance);
 	}
 	return 0;
 }
@@ -273,7 +289,7 @@ static int begin_thread(struct instance *instance, void *(*work)(void *arg),
 /* Nothing of it was made. */
 static int undo(struct instance *instance, int r, const struct error *e)
 {
-	end_restore(instance, false);
+	end_restore(instance, e);
 	if (instance->state == INSTANCE_STARTING) {
 		instance_enter(instance, INSTANCE_NOT_STARTED);
 		add_failure_event(instance, e);
@@ -307,7 +323,7 @@ int instance_start_async(struct instance *instance, bool paused, struct instance
 	return CHANGE_PENDING;
 }
 
-/* --- from a snapshot ----------------------------------------------------------------------------- */
+/* --- from a snapshot, or from elsewhere ----------------------------------------------------------------------------- */
 
 static void *read_snapshot(void *arg)
 {
@@ -371,15 +387,11 @@ static int load_now(struct instance *instance, struct error *e)
 	return r;
 }
 
-int instance_load(struct instance *instance, const struct asked *asked, struct error *e)
+static int begin_restore(struct instance *instance, const struct asked *asked, struct error *e)
 {
-	int r = restore_create(&instance->restore, instance, asked->request, e);
+	int r;
 
-	if (r < 0) {
-		return r;
-	}
-	begin_async(instance, REQUEST_PUT_SNAPSHOT_LOAD, !restore_wants_resume(instance->restore),
-		    NULL);
+	begin_async(instance, asked->request->type, !restore_wants_resume(instance->restore), NULL);
 	enter_starting(instance);
 	if (asked->call == NULL) {
 		return load_now(instance, e);
@@ -390,6 +402,25 @@ int instance_load(struct instance *instance, const struct asked *asked, struct e
 	}
 	instance->start_call = asked->call;
 	return CHANGE_PENDING;
+}
+
+int instance_load(struct instance *instance, const struct asked *asked, struct error *e)
+{
+	int r = restore_create(&instance->restore, instance, asked->request, e);
+
+	return r == 0 ? begin_restore(instance, asked, e) : r;
+}
+
+/* The thread that waits has a filter: it cannot be main's. */
+int instance_receive(struct instance *instance, const struct asked *asked, struct error *e)
+{
+	int r;
+
+	if (asked->call == NULL) {
+		return error_set(e, ERROR_INTERNAL, EINVAL, "receive: nobody waits for it");
+	}
+	r = restore_create_receive(&instance->restore, instance, asked->request->object, e);
+	return r == 0 ? begin_restore(instance, asked, e) : r;
 }
 
 bool instance_abandon_start(struct instance *instance)
@@ -413,7 +444,7 @@ bool instance_abandon_start(struct instance *instance)
 	loop_post_cancel(instance->host->loop, &instance->start_post);
 	(void)vm_destroy(instance->new_vm); /* it has no thread yet that could wait */
 	instance->new_vm = NULL;
-	end_restore(instance, false);
+	end_restore(instance, &e);
 	instance_enter(instance, INSTANCE_NOT_STARTED);
 	return true;
 }

@@ -53,8 +53,8 @@ static const struct handover_state_info states[HANDOVER_STATES] = {
 #define TEXT_MAX 16384U
 
 static const struct handover_message_info messages[HANDOVER_MESSAGES] = {
-	/* JSON: versions, configuration, processor. */
-	[HANDOVER_OFFER] = { "OFFER", HANDOVER_DESTINATION, 2, 1U << 20 },
+	/* Versions and configuration as JSON, behind its length of 4 bytes; then the machine's state of some moment. */
+	[HANDOVER_OFFER] = { "OFFER", HANDOVER_DESTINATION, 6, 8U << 20 },
 	[HANDOVER_ACCEPT] = { "ACCEPT", HANDOVER_SOURCE, 0, 0 },
 	/* Text: why not, each difference. */
 	[HANDOVER_REFUSE] = { "REFUSE", HANDOVER_SOURCE, 0, TEXT_MAX },

@@ -48,7 +48,7 @@ struct vm {
 	bool loaded; /* it goes on where it was */
 	/* VM_LOAD has not come yet. The machine thread's, and main's while that has nothing to do. */
 	bool awaits_state;
-	bool moved;  /* and has not been let go on yet, here: the machine thread's */
+	bool moved; /* and has not been let go on yet, here: the machine thread's */
 	struct vm_machine_config machine_config;
 	enum sandbox_mode sandbox;
 	struct vm_host *host;

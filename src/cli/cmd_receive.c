@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * vmm receive: waits for a VM from another vmm, and is its process from then on, as vmm run's is (run.h). What belongs to the machine
+ * comes with it; what it is connected to here is said by flags.
+ *
+ * Main thread.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "command.h"
+#include "elsewhere.h"
+#include "exit_codes.h"
+#include "overrides.h"
+#include "run.h"
+#include "snapshot_command.h"
+#include "stdio_console.h"
+#include "vmm/cleanup.h"
+#include "vmm/log.h"
+#include "vmm/request.h"
+
+struct receive_command {
+	struct run_restore run;
+	struct receive_request request;
+	struct overrides overrides;
+	bool help;
+};
+
+#define AT(member) .offset = offsetof(struct receive_command, member)
+
+static const struct option_value consoles[] = {
+	{ "serial", RUN_CONSOLE_SERIAL },
+	{ "hvc", RUN_CONSOLE_HVC },
+	{ NULL, 0 },
+};
+
+static const struct option option_list[] = {
+	{ .name = "name",
+	  .letter = 'n',
+	  .type = OPTION_STRING,
+	  AT(run.name),
+	  .argument = "NAME",
+	  .help = "name of the VM here, by which other commands find it" },
+	{ .name = "detach",
+	  .letter = 'd',
+	  .type = OPTION_FLAG,
+	  AT(run.detach),
+	  .help = "in the background: print the VM's name as soon as it is waited for" },
+	OPTION_INCLUDED(struct receive_command, overrides, override_options),
+	OPTION_INCLUDED(struct receive_command, request, receive_request_options),
+	{ .name = "track-dirty-pages",
+	  .type = OPTION_FLAG,
+	  AT(request.track_dirty_pages),
+	  .help = "note which pages the guest writes, for incremental snapshots" },
+	{ .name = "api-sock",
+	  .type = OPTION_STRING,
+	  AT(run.settings.api_socket),
+	  .argument = "PATH",
+	  .help = "serve the API there, too" },
+	{ .name = "console",
+	  .type = OPTION_ENUM,
+	  AT(run.settings.console),
+	  .values = consoles,
+	  .argument = "serial|hvc",
+	  .fallback = "serial",
+	  .help = "which console is on standard input and output" },
+	{ .name = "timeout",
+	  .type = OPTION_DURATION,
+	  AT(run.settings.timeout_ns),
+	  .argument = "TIME",
+	  .help = "stop so long after the VM has come, exit code 124" },
+	OPTION_INCLUDED(struct receive_command, run.settings.process, process_settings_options),
+	{ .name = "quiet",
+	  .letter = 'q',
+	  .type = OPTION_FLAG,
+	  AT(run.quiet),
+	  .help = "errors only" },
+	HELP_OPTION(struct receive_command, help),
+};
+static const struct option_table table = OPTION_TABLE("receive", option_list);
+
+static int receive(struct receive_command *command, const char *address)
+{
+	struct receive_request *request = &command->request;
+	struct error e = { 0 };
+	auto_free char *allow = NULL;
+
+	if (request->allow != NULL) {
+		allow = snapshot_absolute_path(request->allow, &e);
+		if (allow == NULL) {
+			return command_fail(&e);
+		}
+		request->allow = allow;
+	}
+	request->address = address;
+	request->disks = command->overrides.disks;
+	request->nets = command->overrides.nets;
+	request->net_fds = command->overrides.fds;
+	request->net_fd_count = command->overrides.fd_count;
+	command->run.receive = request;
+	command->run.net_fds = request->net_fds;
+	command->run.net_fd_count = request->net_fd_count;
+	log_init(command->run.quiet ? LOG_ERROR : LOG_INFO, STDERR_FILENO);
+	return run_restored(&command->run);
+}
+
+static int run(int argc, char **argv)
+{
+	struct receive_command command = { .help = false };
+	struct error e = { 0 };
+	int code;
+
+	json_prepare();
+	if (command_parse_exactly(&command_receive, &command, &command.help, 1, 1, argc, argv,
+				  &code) >= 0) {
+		code = command_value(vm_name_validate(command.run.name, &e), &e) < 0
+			       ? command_fail(&e)
+			       : receive(&command, argv[1]);
+	}
+	overrides_finish(&command.overrides);
+	return code;
+}
+
+static const struct command_example examples[] = {
+	{ "vmm receive -d -n web --allow /srv/vms --net net0=tap:tap0 unix:/run/web.sock",
+	  "then, on the same host: vmm migrate web unix:/run/web.sock" },
+	{ "vmm receive -n web --disk root=/srv/web.img --insecure tcp:0.0.0.0:4444",
+	  "from a host of a network that is trusted" },
+	{ NULL, NULL },
+};
+
+const struct command command_receive = {
+	.name = "receive",
+	.operands = " ADDRESS",
+	.help = "wait for a VM that another vmm migrates to here",
+	.options = &table,
+	.run = run,
+	.description = "Listens at ADDRESS (unix:PATH, or tcp:HOST:PORT with the number of a "
+		       "host), takes the "
+		       "first VM that *vmm migrate* sends there, and is its process from then on, "
+		       "as that of "
+		       "*vmm run* is: console, exit codes, the report, names.\n\n"
+		       "The configuration of the VM, and the state of its processors and devices, "
+		       "come first, and "
+		       "are tried: what this host lacks is said to the other side before a page of "
+		       "memory moves. "
+		       "Then memory comes, while the guest runs there, and at last, while it "
+		       "stands still, what it "
+		       "has written meanwhile. It runs here when both sides have agreed, and the "
+		       "locks on its disks "
+		       "have come over: never on both.\n\n"
+		       "Disks have to be shared by both hosts, under the same paths, or others "
+		       "with *--disk*. A file "
+		       "that the other side names is opened only below the folder of *--allow*. "
+		       "What network cards "
+		       "are connected to is always said here, by *--net*.\n\n"
+		       "A VM that does not arrive ends this process. If the connection is lost in "
+		       "the one moment in "
+		       "which either side could be the one that runs, the VM stays paused here, "
+		       "and *vmm migrate "
+		       "--status NAME* says what has to be decided.",
+	.examples = examples,
+	.exits = "0 the guest has powered off; with --detach: it is waited for\n"
+		 "10 the guest has rebooted, with --on-reboot exit\n"
+		 "11 the guest's kernel has panicked, as far as it tells (pvpanic)\n"
+		 "12 triple fault\n"
+		 "13 the guest's kernel panicked and restarted three times in a row\n"
+		 "124 --timeout is over\n"
+		 "128+N the VM was stopped: after signal N, or by a command (137)",
+};

@@ -1,0 +1,708 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A VM moves to another vmm: the source's side of vmm/migration.h, as a change (changes.c) whose work is a job's. No other change has
+ * its turn until the migration is over, for whose end it waits in line.
+ *
+ * The job's thread connects, drives the migration, and sends memory; what it needs of the VM it asks of the machine thread (asking.h):
+ *
+ *	OFFER		the VM's configuration, and its state of this moment, which the other side tries
+ *	NEXT_PASS	the first is all that may be other than zero; then what was written since the one before. As soon as what is
+ *			left can be sent within the downtime that was asked for, by how fast the last pass was, there is no other
+ *	PAUSE		vCPUs parked, devices quiesced
+ *	SEND_LAST	the state; then what was written is collected, which nothing is after that; both are sent
+ *	RELEASE_LOCKS, TAKE_LOCKS, RUN	as vmm/vm.h has them
+ *
+ * At its end either the VM has gone, and this instance ends, or it runs on as before. In doubt the job goes on, the VM paused, until
+ * a client decides (migration_view.c).
+ *
+ * The client controls the address, which is opened by the job within its filter; the guest, how fast it writes; the other side, what
+ * is told of its errors, and how long it takes.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "asking.h"
+#include "vmm/bytes.h"
+#include "vmm/cleanup.h"
+#include "vmm/log.h"
+#include "vmm/migration_address.h"
+#include "vmm/migration_pages.h"
+
+LOG_DOMAIN("migration");
+
+#define STATE_PIECE	  MIB(1)
+#define OFFER_JSON_LENGTH 4
+/* What a hand-over costs beside sending: until one has been made. */
+#define FIXED_NS 3000000ULL
+/* Between two looks at how much time a limited bandwidth has left. */
+#define SLEEP_MAX_NS 20000000ULL
+
+struct migrate_task {
+	struct instance *instance;
+	struct change *change;
+	const struct migrate_request *request;
+	struct asking asking;
+	struct guest_memory *mem;
+	int pagemap_fd;
+	uint64_t epoch;
+	bool was_running, tracked; /* as it began */
+	bool tracking;		   /* by us, until it is undone */
+	bool started;		   /* tracking has, and the first pass is known */
+	bool ended;
+	int result;
+	struct error error;
+
+	struct job *job;
+	struct migration *m;
+	struct loop_post driven; /* to main: there is one */
+	struct migration_pages pages;
+	struct state_buf state;
+	char *about, *config;
+	uint8_t *offer;
+	uint32_t offer_len;
+	uint8_t pass_end[16];
+	uint64_t pass, pass_sent, pass_began, copying_since;
+	uint64_t still_ns; /* of the first save */
+	uint64_t part_since;
+};
+
+static void task_destroy(struct migrate_task *task)
+{
+	if (task == NULL) {
+		return;
+	}
+	loop_post_cancel(task->instance->host->loop, &task->driven);
+	asking_finish(&task->asking);
+	migration_destroy(task->m);
+	migration_pages_finish(&task->pages);
+	state_buf_finish(&task->state);
+	free(task->about);
+	free(task->config);
+	free(task->offer);
+	free(task);
+}
+
+static struct migration_view *view_of(const struct migrate_task *task)
+{
+	return &task->instance->migration;
+}
+
+/* --- the machine thread -------------------------------------------------------------------------- */
+
+static int collect(void *arg, struct guest_memory *mem, struct error *e)
+{
+	struct migrate_task *task = arg;
+	const uint32_t count = atomic_load(&mem->region_count);
+	int r = 0;
+
+	for (uint32_t i = 0; r == 0 && i < count; i++) {
+		uint64_t bits, *pages = migration_pages_wanted(&task->pages, i, &bits);
+
+		r = pages != NULL ? guest_region_dirty_collect(mem, i, pages, bits, e) : 0;
+	}
+	return r;
+}
+
+static void forget(struct migrate_task *task)
+{
+	for (uint32_t i = 0; i < GUEST_MEMORY_REGIONS_MAX; i++) {
+		uint64_t bits, *pages = migration_pages_wanted(&task->pages, i, &bits);
+
+		if (pages != NULL) {
+			memset(pages, 0, bits / 8);
+		}
+	}
+}
+
+/* Everything counts as written when it starts; what there is to send is looked for instead. */
+static int start_tracking(void *arg, struct guest_memory *mem, struct error *e)
+{
+	struct migrate_task *task = arg;
+	int r = task->tracked ? 0 : guest_memory_dirty_start(mem, e);
+
+	r = r == 0 ? collect(task, mem, e) : r;
+	forget(task);
+	return r;
+}
+
+static int stop_tracking(void *arg, struct guest_memory *mem, struct error *e)
+{
+	(void)arg;
+	(void)e;
+	guest_memory_dirty_stop(mem);
+	return 0;
+}
+
+/* --- the job's thread: what there is to send ----------------------------------------------------- */
+
+static int ask(struct migrate_task *task, enum vm_operation_type type, struct error *e)
+{
+	return asking_ask(&task->asking, &(const struct vm_operation){ .type = type }, e);
+}
+
+static int save(struct migrate_task *task,
+		int (*also)(void *arg, struct guest_memory *mem, struct error *e), struct error *e)
+{
+	const struct vm_operation wanted = {
+		.type = VM_SAVE,
+		.save = { .buf = &task->state, .also = also, .arg = task },
+	};
+
+	task->state.len = 0;
+	return asking_ask(&task->asking, &wanted, e);
+}
+
+static int collect_now(struct migrate_task *task, struct error *e)
+{
+	return asking_ask(
+		&task->asking,
+		&(const struct vm_operation){ .type = VM_MEMORY, .memory = { collect, task } }, e);
+}
+
+static int make_offer(struct migrate_task *task, struct error *e)
+{
+	auto_json json_t *json =
+		json_pack("{s:s, s:s, s:s, s:b}", "vmm", VMM_VERSION, "about", task->about,
+			  "config", task->config, "paused", !task->was_running);
+	auto_free char *text = json != NULL ? json_dumps(json, JSON_COMPACT) : NULL;
+	const uint32_t most = handover_message_info(HANDOVER_OFFER)->max;
+	size_t len = text != NULL ? strlen(text) : 0,
+	       all = OFFER_JSON_LENGTH + len + task->state.len;
+
+	if (text == NULL) {
+		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "migration: out of memory");
+	}
+	if (all > most) {
+		return error_set(e, ERROR_NOT_SUPPORTED, EFBIG,
+				 "migration: configuration and state are %zu bytes; %u can be sent",
+				 all, most);
+	}
+	task->offer = malloc(all);
+	if (task->offer == NULL) {
+		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "migration: out of memory");
+	}
+	store_le32(task->offer, (uint32_t)len);
+	memcpy(task->offer + OFFER_JSON_LENGTH, text, len);
+	memcpy(task->offer + OFFER_JSON_LENGTH + len, task->state.data, task->state.len);
+	task->offer_len = (uint32_t)all;
+	return 0;
+}
+
+/* What may be other than zero, once whatever was being written as tracking began has been. */
+static int find_touched(struct migrate_task *task, struct error *e)
+{
+	const uint32_t count = atomic_load(&task->mem->region_count);
+	int r = asking_ask(&task->asking, &(const struct vm_operation){ .type = VM_SAVE }, e);
+
+	for (uint32_t i = 0; r == 0 && i < count; i++) {
+		uint64_t bits, *pages = migration_pages_wanted(&task->pages, i, &bits);
+
+		r = pages != NULL
+			    ? guest_region_touched(task->mem, i, task->pagemap_fd, pages, bits, e)
+			    : 0;
+	}
+	return r;
+}
+
+static int begin_copying(struct migrate_task *task, struct error *e)
+{
+	int r = asking_ask(&task->asking,
+			   &(const struct vm_operation){ .type = VM_MEMORY,
+							 .memory = { start_tracking, task } },
+			   e);
+
+	task->started = r == 0;
+	task->copying_since = loop_now_ns();
+	return r == 0 ? find_touched(task, e) : r;
+}
+
+/* --- how fast ------------------------------------------------------------------------------------ */
+
+/* Bytes in a time, as a rate; 0: not known. */
+static uint64_t rate_of(uint64_t bytes, uint64_t ns)
+{
+	return ns == 0 ? 0 : (uint64_t)((double)bytes * 1e9 / (double)ns);
+}
+
+static void judge_pass(struct migrate_task *task, uint64_t left)
+{
+	struct migration_view *view = view_of(task);
+	const uint64_t took = loop_now_ns() - task->pass_began;
+	const uint64_t rate = rate_of(task->pages.sent - task->pass_sent, took);
+
+	/* A pass that has sent next to nothing says nothing. */
+	if (task->pages.sent - task->pass_sent >= MIB(1) || atomic_load(&view->rate) == 0) {
+		atomic_store(&view->rate, rate);
+	}
+	atomic_store(&view->dirty_rate, rate_of(left, took));
+	atomic_store(&view->left, left);
+}
+
+static uint64_t expected_ns(const struct migrate_task *task, uint64_t left)
+{
+	const uint64_t rate = atomic_load(&view_of(task)->rate);
+	const uint64_t sending = rate != 0 ? (uint64_t)((double)left * 1e9 / (double)rate) : 0;
+
+	return FIXED_NS + task->still_ns + (left != 0 && rate == 0 ? UINT32_MAX : sending);
+}
+
+/* 0: another pass; or MIGRATION_CONVERGED. */
+static int look_at_pass(struct migrate_task *task, struct error *e)
+{
+	const struct migrate_request *request = task->request;
+	const uint64_t left = migration_pages_left(&task->pages);
+	uint64_t expected;
+
+	judge_pass(task, left);
+	expected = expected_ns(task, left);
+	atomic_store(&view_of(task)->expected_ns, expected);
+	if (expected <= request->downtime_ns || left == 0) {
+		return MIGRATION_CONVERGED;
+	}
+	if (request->time_limit_ns == 0 ||
+	    loop_now_ns() - task->copying_since < request->time_limit_ns) {
+		return 0;
+	}
+	if (request->at_limit == MIGRATE_LIMIT_FORCE) {
+		return MIGRATION_CONVERGED;
+	}
+	(void)error_set(
+		e, ERROR_MIGRATION, ETIME,
+		"migration: after %llu s the guest still writes faster than can be sent: it would "
+		"stand still for %llu ms",
+		(unsigned long long)(request->time_limit_ns / 1000000000),
+		(unsigned long long)(expected / 1000000));
+	return error_hint(e,
+			  "allow for a longer pause (--downtime), more time (--time-limit), or let "
+			  "it come (--at-limit force)");
+}
+
+/* Waits until what was sent in this pass may have been. */
+static void keep_to_bandwidth(const struct migrate_task *task)
+{
+	const uint64_t limit = task->request->bandwidth;
+	const uint64_t sent = task->pages.sent - task->pass_sent;
+	uint64_t until, now;
+
+	if (limit == 0 || migration_state(task->m) != HANDOVER_S_COPYING) {
+		return;
+	}
+	until = task->pass_began + (uint64_t)((double)sent * 1e9 / (double)limit);
+	while ((now = loop_now_ns()) < until && !migration_is_called(task->m)) {
+		const struct timespec pause = { .tv_nsec = (long)MIN(until - now, SLEEP_MAX_NS) };
+
+		(void)nanosleep(&pause, NULL);
+	}
+}
+
+/* --- the job's thread: what it is told to do ----------------------------------------------------- */
+
+static int send_pages(void *arg, const uint8_t *payload, uint32_t len, struct error *e)
+{
+	struct migrate_task *task = arg;
+	struct migration_view *view = view_of(task);
+	const uint64_t left = atomic_load(&view->left);
+	int r = migration_send(task->m, HANDOVER_PAGES, payload, len, e);
+
+	atomic_store(&view->sent, task->pages.sent);
+	job_progress(task->job, task->pass == 0 ? "memory" : "memory, again", task->pages.sent,
+		     task->pages.sent + left);
+	keep_to_bandwidth(task);
+	return r;
+}
+
+static int next_pass(struct migrate_task *task, struct error *e)
+{
+	int r = task->started ? collect_now(task, e) : begin_copying(task, e);
+
+	if (r == 0 && task->pass != 0) {
+		r = look_at_pass(task, e);
+	} else if (r == 0) {
+		atomic_store(&view_of(task)->left, migration_pages_left(&task->pages));
+	}
+	if (r != 0) {
+		return r;
+	}
+	task->pass_began = loop_now_ns();
+	task->pass_sent = task->pages.sent;
+	r = migration_pages_send(&task->pages, send_pages, task, e);
+	task->pass++;
+	atomic_store(&view_of(task)->passes, task->pass);
+	store_le64(task->pass_end, task->pass);
+	store_le64(task->pass_end + 8, (task->pages.sent - task->pass_sent) / PAGE_SIZE_4K);
+	return r;
+}
+
+/* A part of the time that the guest stands still is over. */
+static void note_part(struct migrate_task *task, enum migration_part part)
+{
+	const uint64_t now = loop_now_ns();
+
+	atomic_store(&view_of(task)->parts_ns[part], now - task->part_since);
+	task->part_since = now;
+}
+
+static int pause_guest(struct migrate_task *task, struct error *e)
+{
+	struct error ignored = { 0 };
+	int r;
+
+	job_progress(task->job, "pause", task->pages.sent, 0);
+	/* What the guest has written before need not be waited for in the pause. */
+	(void)ask(task, VM_SYNC_DISKS, &ignored);
+	task->part_since = loop_now_ns();
+	r = task->was_running ? ask(task, VM_PAUSE, e) : 0;
+	note_part(task, MIGRATION_PART_PAUSE);
+	return r;
+}
+
+static int send_last(struct migrate_task *task, struct error *e)
+{
+	int r = save(task, collect, e);
+
+	note_part(task, MIGRATION_PART_SAVE);
+	r = r == 0 ? migration_pages_send(&task->pages, send_pages, task, e) : r;
+	for (size_t at = 0; r == 0 && at < task->state.len; at += STATE_PIECE) {
+		r = migration_send(task->m, HANDOVER_STATE, task->state.data + at,
+				   (uint32_t)MIN(task->state.len - at, STATE_PIECE), e);
+	}
+	note_part(task, MIGRATION_PART_PAGES);
+	return r;
+}
+
+static int release_locks(struct migrate_task *task, struct error *e)
+{
+	/* In doubt it is asked for once more: it is done, then. */
+	if (migration_state(task->m) == HANDOVER_S_RELEASING) {
+		note_part(task, MIGRATION_PART_PREPARE);
+	}
+	return ask(task, VM_RELEASE_DISKS, e);
+}
+
+static int tell(struct migrate_task *task, const char *what)
+{
+	event_log_add(&task->instance->events, "migration",
+		      json_pack("{s:s, s:s}", "role", "source", "state", what));
+	log_warn("%s: GET /migration says what has to be decided", what);
+	return 0;
+}
+
+static int act(void *arg, enum handover_action_kind what, const struct handover_frame *frame,
+	       struct error *e)
+{
+	struct migrate_task *task = arg;
+
+	(void)frame;
+	switch (what) {
+	case HANDOVER_NEXT_PASS:
+		return next_pass(task, e);
+	case HANDOVER_PAUSE:
+		return pause_guest(task, e);
+	case HANDOVER_SEND_LAST:
+		return send_last(task, e);
+	case HANDOVER_RELEASE_LOCKS:
+		return release_locks(task, e);
+	case HANDOVER_TAKE_LOCKS:
+		return ask(task, VM_TAKE_DISKS, e);
+	case HANDOVER_RUN:
+		return task->was_running ? ask(task, VM_RESUME, e) : 0;
+	case HANDOVER_TELL_DOUBT:
+		job_progress(task->job, "in doubt", task->pages.sent, 0);
+		return tell(task, "in doubt");
+	case HANDOVER_TELL_BLOCKED:
+		job_progress(task->job, "blocked", task->pages.sent, 0);
+		return tell(task, "blocked");
+	default:
+		return 0;
+	}
+}
+
+static void say(void *arg, struct handover_frame *frame)
+{
+	struct migrate_task *task = arg;
+
+	if (frame->message == HANDOVER_OFFER) {
+		frame->payload = task->offer;
+		frame->len = task->offer_len;
+	} else if (frame->message == HANDOVER_PASS_END) {
+		frame->payload = task->pass_end;
+		frame->len = sizeof(task->pass_end);
+	}
+}
+
+static const struct migration_ops ops = { .act = act, .say = say };
+
+static int connect_sides(struct migrate_task *task, struct error *e)
+{
+	const struct migrate_request *request = task->request;
+	struct migration_config config = { .role = HANDOVER_SOURCE,
+					   .epoch = task->epoch,
+					   .stall_ns = request->silence_ns,
+					   .ops = &ops,
+					   .arg = task };
+
+	job_progress(task->job, "connect", 0, 0);
+	config.fd = migration_address_connect(request->address, request->insecure, e);
+	if (config.fd < 0) {
+		return config.fd;
+	}
+	return migration_create(&task->m, &config, e);
+}
+
+static int work(struct job *job, void *arg, struct error *e)
+{
+	struct migrate_task *task = arg;
+	int r;
+
+	task->job = job;
+	r = connect_sides(task, e);
+	r = r == 0 ? migration_pages_init(&task->pages, task->mem, e) : r;
+	r = r == 0 ? save(task, NULL, e) : r;
+	r = r == 0 ? make_offer(task, e) : r;
+	if (r < 0) {
+		return r;
+	}
+	if (job_cancel_wanted(job)) {
+		return error_set(e, ERROR_CANCELLED, ECANCELED, "migration: cancelled");
+	}
+	loop_post(task->instance->host->loop, &task->driven);
+	r = migration_run(task->m, e);
+	if (r == 0) {
+		note_part(task, MIGRATION_PART_COMMIT);
+	}
+	return r;
+}
+
+/* --- main ---------------------------------------------------------------------------------------- */
+
+static void driven(void *arg)
+{
+	struct migrate_task *task = arg;
+
+	if (!task->ended) {
+		migration_view_drive(task->instance, task->m);
+	}
+	/* It was told before there was somebody to tell. */
+	if (!task->ended && task->job != NULL && job_cancel_wanted(task->job)) {
+		(void)migration_view_cancel(task->instance, NULL);
+	}
+}
+
+static void enter(struct migrate_task *task, enum instance_state state)
+{
+	if (instance_lives(task->instance) && task->instance->state != state) {
+		instance_enter(task->instance, state);
+	}
+}
+
+static void begins(struct asking *asking, enum vm_operation_type type)
+{
+	struct migrate_task *task = container_of(asking, struct migrate_task, asking);
+
+	if (type == VM_PAUSE) {
+		enter(task, INSTANCE_PAUSING);
+	} else if (type == VM_RESUME) {
+		enter(task, INSTANCE_RESUMING);
+	} else if (type == VM_MEMORY && !task->tracked) {
+		task->tracking = true;
+	}
+}
+
+/* Is the VM somebody else's from now on, or nobody's? */
+static bool has_left(const struct migrate_task *task)
+{
+	enum handover_state state = task->m != NULL ? migration_state(task->m) : HANDOVER_S_IDLE;
+
+	return state == HANDOVER_S_MOVED || state == HANDOVER_S_GIVEN_UP;
+}
+
+/* The job has ended: what it has left is undone. */
+static int finish(struct migrate_task *task, struct error *e)
+{
+	struct instance *instance = task->instance;
+	struct vm_operation *operation = &task->change->operation;
+	const bool left = has_left(task);
+	int result = task->result;
+
+	if (task->tracking && !left && instance_lives(instance)) {
+		task->tracking = false;
+		operation->type = VM_MEMORY;
+		operation->memory.use = stop_tracking;
+		return CHANGE_PENDING;
+	}
+	if (task->tracked && task->started) {
+		/* What was written since the last snapshot is not known any more: the next one is full. */
+		snapshot_parent_set(instance, NULL, NULL, NULL);
+	}
+	migration_view_end(instance, result < 0 ? &task->error : NULL);
+	*e = task->error;
+	task_destroy(task);
+	if (left && instance_lives(instance)) {
+		instance_end_moved(instance);
+	}
+	return result;
+}
+
+/* Disks are not witnessed: they are in use, and come over with the VM. */
+static void describe(struct migrate_task *task)
+{
+	static const struct saved_disks none = { 0 };
+
+	if (task->about == NULL) {
+		task->about = saved_about(task->instance);
+		task->config = saved_config(task->instance, &none);
+	}
+}
+
+static int step(struct instance *instance, struct change *change, int result, struct error *e)
+{
+	struct migrate_task *task = change->migrate;
+
+	(void)instance;
+	switch (change->operation.type) {
+	case VM_PAUSE:
+		enter(task, result == 0 ? INSTANCE_PAUSED : INSTANCE_RUNNING);
+		break;
+	case VM_RESUME:
+		enter(task, result == 0 ? INSTANCE_RUNNING : INSTANCE_PAUSED);
+		break;
+	case VM_SAVE:
+		task->still_ns =
+			task->still_ns == 0 ? change->operation.save.still_ns : task->still_ns;
+		describe(task);
+		break;
+	default:
+		break;
+	}
+	if (task->ended) {
+		return finish(task, e);
+	}
+	if (result == 0 && (task->about == NULL || task->config == NULL) &&
+	    change->operation.type == VM_SAVE) {
+		result = error_set(e, ERROR_NO_MEMORY, ENOMEM, "migration: out of memory");
+	}
+	asking_answer(&task->asking, result, e);
+	return CHANGE_WAITS;
+}
+
+static void ended(void *arg, int result, struct error *e)
+{
+	struct migrate_task *task = arg;
+	struct change *change = task->change;
+	struct error why = *e;
+	int r;
+
+	if (result < 0 && why.code == ERROR_NONE) {
+		(void)error_set(&why, ERROR_CANCELLED, ECANCELED, "migration: cancelled");
+	}
+	event_log_add(&task->instance->events, "migration",
+		      json_pack("{s:s, s:s, s:s*}", "role", "source", "state",
+				task->m != NULL
+					? handover_state_info(migration_state(task->m))->name
+					: "source-kept",
+				"error", result < 0 ? why.msg : NULL));
+	task->ended = true;
+	task->result = result;
+	task->error = why;
+	if (!change->waits) {
+		return; /* an operation is under way; step() comes */
+	}
+	r = finish(task, &why);
+	if (r == CHANGE_PENDING) {
+		changes_ask(change);
+	} else {
+		changes_end(change, r, &why);
+	}
+}
+
+/* A client's, or because the VM ends. */
+static void cancel(void *arg)
+{
+	struct migrate_task *task = arg;
+
+	if (instance_lives(task->instance)) {
+		(void)migration_view_cancel(task->instance, NULL);
+		return;
+	}
+	if (task->instance->migration.m != NULL) {
+		migration_leave(task->instance->migration.m);
+	}
+	asking_leave(&task->asking);
+}
+
+static const struct job_ops job_ops = {
+	.kind = "migration", .run = work, .ended = ended, .cancel = cancel
+};
+
+static struct migrate_task *task_create(struct instance *instance, struct change *change)
+{
+	struct migrate_task *task = calloc(1, sizeof(*task));
+
+	if (task == NULL) {
+		return NULL;
+	}
+	task->instance = instance;
+	task->change = change;
+	task->request = change->object;
+	task->was_running = instance->state == INSTANCE_RUNNING;
+	task->tracked = instance->config->vm.machine.track_dirty_pages;
+	task->mem = vm_memory(instance->vm);
+	task->pagemap_fd = atomic_load(&instance->pagemap_fd);
+	task->epoch = ++instance->migrations;
+	task->driven = (struct loop_post){ .run = driven, .arg = task };
+	asking_init(&task->asking, instance, change);
+	task->asking.begins = begins;
+	return task;
+}
+
+static void answer_begun(struct change *change, uint64_t job)
+{
+	struct instance_call *call = change->call;
+
+	if (call != NULL) {
+		change->call = NULL;
+		change->answered = true;
+		call->done(call, json_pack("{s:I}", "job", (json_int_t)job), NULL);
+	}
+}
+
+static int prepare(struct instance *instance, struct change *change, struct error *e)
+{
+	const struct migrate_request *request = change->object;
+	uint64_t job;
+	int r = instance_check_alive(instance, e);
+
+	if (r < 0) {
+		return r;
+	}
+	change->migrate = task_create(instance, change);
+	if (change->migrate == NULL) {
+		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "migration: out of memory");
+	}
+	change->waits = true;
+	r = jobs_start(instance->jobs, &job_ops, change->migrate, &job, e);
+	if (r < 0) {
+		change->waits = false;
+		task_destroy(change->migrate);
+		return r;
+	}
+	migration_view_begin(instance, HANDOVER_SOURCE, request->address);
+	if (request->background) {
+		answer_begun(change, job);
+	}
+	return CHANGE_WAITS;
+}
+
+static const struct change_kind migrate_kind = { .during = INSTANCE_STATES,
+						 .prepare = prepare,
+						 .step = step };
+
+int instance_migrate(struct instance *instance, const struct asked *asked, struct error *e)
+{
+	const struct migrate_request *request = asked->request->object;
+	int r = migration_address_check(request->address, request->insecure, e);
+
+	return r == 0 ? control_change(instance, &migrate_kind, asked, e) : r;
+}

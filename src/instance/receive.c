@@ -1,0 +1,593 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A VM comes from another vmm: the destination's side of vmm/migration.h. It is a start (start.c) in three steps:
+ *
+ *	waiting		a thread, within the filter of a job before it accepts anybody, listens, and hears an offer. A client that says
+ *			nothing, or nonsense, is closed, and the next one is listened to
+ *	making		the machine is built of the offer's configuration, the offer's state is tried, and the VM is started, paused:
+ *			whatever is not possible here is known before a page has come, and all threads are there
+ *	receiving	a job: pages into guest memory, the state, and the hand-over; what it needs of the VM it asks of the machine thread
+ *
+ * A migration that fails after that ends the instance: within its filter main can make no other VM.
+ *
+ * All that comes is the other side's, and hostile. Files that its configuration names are opened only if the client that asked for this
+ * allows their folder, or has named others in their place; what network cards are on here that client always says. Memory and state
+ * cannot be larger than what the configuration and the offer's state have, which were made before.
+ */
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "asking.h"
+#include "vmm/bytes.h"
+#include "vmm/cleanup.h"
+#include "vmm/log.h"
+#include "vmm/migration_address.h"
+#include "vmm/migration_pages.h"
+#include "vmm/sandbox.h"
+
+LOG_DOMAIN("migration");
+
+#define OFFER_JSON_LENGTH 4
+/* How soon who waits for a client sees that nobody wants that any more. */
+#define LOOK_MS 100
+/* The state may have grown since the offer, by requests that devices have noted. */
+#define STATE_GROWTH MIB(1)
+
+struct receive {
+	struct instance *instance;
+	char *address, *allow;
+	uint64_t silence_ns;
+	int listener; /* -1: nobody is listened to any more */
+	_Atomic bool cancelled;
+	pthread_mutex_t lock; /* guards `m` against who cancels, until the VM is there */
+	struct migration *m;
+	uint8_t *offer_state;
+	struct offer offer;
+
+	/* The job's. */
+	struct change *change;
+	struct asking asking;
+	bool asks; /* `asking` has been made */
+	struct job *job;
+	struct guest_memory *mem;
+	struct state_buf state;
+	uint64_t received;
+	/* It has ended with this while an operation is under way. */
+	bool result_known;
+	int result;
+	struct error error;
+};
+
+int receive_create(struct receive **ret, struct instance *instance,
+		   const struct receive_request *request, struct error *e)
+{
+	struct receive *receive;
+	int r;
+
+	if (request->allow != NULL && request->allow[0] != '/') {
+		return error_set(e, ERROR_CONFIG, EINVAL, "allow: '%.200s' is not an absolute path",
+				 request->allow);
+	}
+	receive = calloc(1, sizeof(*receive));
+	if (receive == NULL) {
+		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "receive: out of memory");
+	}
+	(void)pthread_mutex_init(&receive->lock, NULL);
+	receive->instance = instance;
+	receive->silence_ns = request->silence_ns;
+	receive->listener = migration_address_listen(request->address, request->insecure, e);
+	if (receive->listener < 0) {
+		r = receive->listener;
+		receive_destroy(receive);
+		return r;
+	}
+	receive->address = strdup(request->address);
+	receive->allow = request->allow != NULL ? strdup(request->allow) : NULL;
+	if (receive->address == NULL || (request->allow != NULL && receive->allow == NULL)) {
+		receive_destroy(receive);
+		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "receive: out of memory");
+	}
+	migration_view_begin(instance, HANDOVER_DESTINATION, request->address);
+	*ret = receive;
+	return 0;
+}
+
+static void forget_offer(struct receive *receive)
+{
+	free(take_ptr(receive->offer.config));
+	free(take_ptr(receive->offer.cmdline));
+	free(take_ptr(receive->offer_state));
+	receive->offer = (struct offer){ 0 };
+}
+
+void receive_destroy(struct receive *receive)
+{
+	if (receive == NULL) {
+		return;
+	}
+	if (receive->asks) {
+		asking_finish(&receive->asking);
+	}
+	migration_destroy(receive->m);
+	close_fd(&receive->listener);
+	forget_offer(receive);
+	state_buf_finish(&receive->state);
+	(void)pthread_mutex_destroy(&receive->lock);
+	free(receive->address);
+	free(receive->allow);
+	free(receive);
+}
+
+void receive_cancel(struct receive *receive)
+{
+	SCOPED_LOCK(&receive->lock);
+
+	atomic_store(&receive->cancelled, true);
+	if (receive->m != NULL) {
+		migration_leave(receive->m);
+	}
+}
+
+/* --- the offer ----------------------------------------------------------------------------------- */
+
+static int __cold bad_offer(const char *why, struct error *e)
+{
+	(void)error_set(e, ERROR_MIGRATION, EPROTO, "the offer %s", why);
+	return error_hint(e, "use the same vmm on both sides");
+}
+
+/* The processor's features and all else of the state are looked at when that is tried. */
+static int read_offer(struct receive *receive, const json_t *json, struct error *e)
+{
+	const char *config = json_string_value(json_object_get(json, "config"));
+	const char *about = json_string_value(json_object_get(json, "about"));
+	struct offer *offer = &receive->offer;
+
+	if (config == NULL || about == NULL) {
+		return bad_offer("has no configuration", e);
+	}
+	offer->config = strdup(config);
+	offer->cmdline = saved_cmdline(about);
+	offer->paused = json_is_true(json_object_get(json, "paused"));
+	offer->state = receive->offer_state;
+	return offer->config != NULL && offer->cmdline != NULL
+		       ? 0
+		       : error_set(e, ERROR_NO_MEMORY, ENOMEM, "receive: out of memory");
+}
+
+static int take_offer(struct receive *receive, const struct handover_frame *frame, struct error *e)
+{
+	auto_json json_t *json = NULL;
+	const uint8_t *payload = frame->payload;
+	uint32_t len;
+	int r;
+
+	if (frame->len < OFFER_JSON_LENGTH) {
+		return bad_offer("is cut off", e);
+	}
+	len = load_le32(payload);
+	if (len > frame->len - OFFER_JSON_LENGTH) {
+		return bad_offer("is cut off", e);
+	}
+	receive->offer.state_len = frame->len - OFFER_JSON_LENGTH - len;
+	receive->offer_state = malloc(receive->offer.state_len + 1);
+	if (receive->offer_state == NULL) {
+		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "receive: out of memory");
+	}
+	memcpy(receive->offer_state, payload + OFFER_JSON_LENGTH + len, receive->offer.state_len);
+	r = json_parse(&json, (const char *)payload + OFFER_JSON_LENGTH, len, e);
+	return r == 0 ? read_offer(receive, json, e) : r;
+}
+
+/* --- acts ---------------------------------------------------------------------------------------- */
+
+static int ask(struct receive *receive, enum vm_operation_type type, struct error *e)
+{
+	return asking_ask(&receive->asking, &(const struct vm_operation){ .type = type }, e);
+}
+
+static int store_state(struct receive *receive, const struct handover_frame *frame, struct error *e)
+{
+	const size_t most = receive->offer.state_len + STATE_GROWTH;
+	uint8_t *to;
+
+	if (frame->len > most - receive->state.len) {
+		return error_set(e, ERROR_MIGRATION, EPROTO,
+				 "the state is larger than the offer's by more than %llu bytes",
+				 (unsigned long long)STATE_GROWTH);
+	}
+	to = state_buf_grow(&receive->state, frame->len);
+	if (to == NULL) {
+		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "receive: out of memory");
+	}
+	memcpy(to, frame->payload, frame->len);
+	return 0;
+}
+
+static int store(struct receive *receive, const struct handover_frame *frame, struct error *e)
+{
+	struct migration_view *view = &receive->instance->migration;
+	uint64_t bytes = 0;
+	int r;
+
+	if (frame->message == HANDOVER_STATE) {
+		return store_state(receive, frame, e);
+	}
+	r = migration_pages_store(receive->mem, frame->payload, frame->len, &bytes, e);
+	receive->received += bytes;
+	atomic_store(&view->sent, receive->received);
+	job_progress(receive->job, "memory", receive->received, 0);
+	return r;
+}
+
+static int load(struct receive *receive, struct error *e)
+{
+	const struct vm_operation wanted = {
+		.type = VM_LOAD,
+		.load = { .state = receive->state.data, .state_len = receive->state.len },
+	};
+
+	job_progress(receive->job, "load", receive->received, 0);
+	return asking_ask(&receive->asking, &wanted, e);
+}
+
+static int tell(struct receive *receive)
+{
+	event_log_add(&receive->instance->events, "migration",
+		      json_pack("{s:s, s:s}", "role", "destination", "state", "in doubt"));
+	log_warn("in doubt: GET /migration says what has to be decided");
+	job_progress(receive->job, "in doubt", receive->received, 0);
+	return 0;
+}
+
+static int act(void *arg, enum handover_action_kind what, const struct handover_frame *frame,
+	       struct error *e)
+{
+	struct receive *receive = arg;
+	int r;
+
+	switch (what) {
+	case HANDOVER_CHECK:
+		r = take_offer(receive, frame, e);
+		return r == 0 ? MIGRATION_LATER : r;
+	case HANDOVER_STORE:
+		return store(receive, frame, e);
+	case HANDOVER_LOAD:
+		return load(receive, e);
+	case HANDOVER_TAKE_LOCKS:
+		return ask(receive, VM_TAKE_DISKS, e);
+	case HANDOVER_RELEASE_LOCKS:
+		return ask(receive, VM_RELEASE_DISKS, e);
+	case HANDOVER_RUN:
+		return receive->offer.paused ? 0 : ask(receive, VM_RESUME, e);
+	case HANDOVER_TELL_DOUBT:
+		return tell(receive);
+	default:
+		return 0;
+	}
+}
+
+/* Nothing that this side says has more than the migration itself knows. */
+static void say(void *arg, struct handover_frame *frame)
+{
+	(void)arg;
+	frame->payload = NULL;
+	frame->len = 0;
+}
+
+static const struct migration_ops ops = { .act = act, .say = say };
+
+/* --- waiting ------------------------------------------------------------------------------------- */
+
+/* A client, or negative: nobody wants one any more. */
+static int wait_for_client(struct receive *receive, struct error *e)
+{
+	for (;;) {
+		struct pollfd fd = { .fd = receive->listener, .events = POLLIN };
+		int client;
+
+		if (atomic_load(&receive->cancelled)) {
+			return error_set(e, ERROR_CANCELLED, ECANCELED, "receive: cancelled");
+		}
+		if (poll(&fd, 1, LOOK_MS) <= 0) {
+			continue;
+		}
+		client = accept4(receive->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		if (client >= 0) {
+			return client;
+		}
+	}
+}
+
+static int begin_with(struct receive *receive, int client, struct error *e)
+{
+	const struct migration_config config = { .role = HANDOVER_DESTINATION,
+						 .fd = client,
+						 .stall_ns = receive->silence_ns,
+						 .ops = &ops,
+						 .arg = receive };
+	SCOPED_LOCK(&receive->lock);
+
+	return migration_create(&receive->m, &config, e);
+}
+
+static void end_client(struct receive *receive)
+{
+	SCOPED_LOCK(&receive->lock);
+
+	migration_destroy(take_ptr(receive->m));
+	forget_offer(receive);
+}
+
+/* Until one has made an offer that is one. */
+static int hear_offers(struct receive *receive, struct error *e)
+{
+	for (;;) {
+		struct error why = { 0 };
+		int client = wait_for_client(receive, e);
+		int r;
+
+		if (client < 0) {
+			return client;
+		}
+		r = begin_with(receive, client, &why);
+		if (r == 0) {
+			r = migration_run(receive->m, &why);
+		}
+		if (r == MIGRATION_LATER) {
+			return 0;
+		}
+		end_client(receive);
+		log_warn("a client has made no offer: %s", why.msg);
+	}
+}
+
+int receive_offer(struct receive *receive, const struct offer **offer, struct error *e)
+{
+	const enum sandbox_mode mode = receive->instance->settings.sandbox;
+	int r = sandbox_enter_thread(mode, SANDBOX_ROLE_JOB, e);
+
+	if (r == 0) {
+		log_info("waits for a VM at %s", receive->address);
+		r = hear_offers(receive, e);
+	}
+	close_fd(&receive->listener);
+	*offer = &receive->offer;
+	return r;
+}
+
+/* --- what may be opened -------------------------------------------------------------------------- */
+
+static bool has_override(const json_t *list, const char *key, const char *id)
+{
+	const json_t *entry;
+	size_t i;
+
+	json_array_foreach(list, i, entry)
+	{
+		const char *given = json_string_value(json_object_get(entry, key));
+
+		if (given != NULL && strcmp(given, id) == 0) {
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Below the folder by its name; where links in there lead is its owner's affair. */
+static bool is_below(const char *folder, const char *path)
+{
+	size_t len = strlen(folder);
+
+	while (len > 0 && folder[len - 1] == '/') {
+		len--;
+	}
+	return path[0] == '/' && strncmp(path, folder, len) == 0 && path[len] == '/' &&
+	       strstr(path, "/../") == NULL &&
+	       (strlen(path) < 3 || strcmp(path + strlen(path) - 3, "/..") != 0);
+}
+
+static int check_path(const struct receive *receive, const char *what, const char *id,
+		      const char *path, const char *cure, struct error *e)
+{
+	if (path == NULL || (receive->allow != NULL && is_below(receive->allow, path))) {
+		return 0;
+	}
+	(void)error_set(e, ERROR_CONFIG, EACCES,
+			"%s%s%.64s%s: the other side names '%.150s', which may not be opened here",
+			what, id != NULL ? " '" : "", id != NULL ? id : "", id != NULL ? "'" : "",
+			path);
+	return error_hint(e, "vmm receive: --allow FOLDER allows files in there%s", cure);
+}
+
+int receive_check_paths(const struct receive *receive, const struct vm_config *vm,
+			const json_t *disks, struct error *e)
+{
+	int r = check_path(receive, "kernel", NULL, vm->boot.kernel, "", e);
+
+	r = r == 0 ? check_path(receive, "initrd", NULL, vm->boot.initrd, "", e) : r;
+	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(vm->boot.more_initrds); i++) {
+		r = check_path(receive, "initrd", NULL, vm->boot.more_initrds[i], "", e);
+	}
+	for (uint32_t i = 0; r == 0 && i < vm->disk_count; i++) {
+		const struct block_config *disk = &vm->disks[i];
+
+		if (has_override(disks, "drive_id", disk->id)) {
+			continue;
+		}
+		r = check_path(receive, "drive", disk->id, disk->path,
+			       ", --disk ID=PATH names another", e);
+		r = r == 0 ? check_path(receive, "drive", disk->id, disk->overlay,
+					", --disk ID=overlay:PATH names another", e)
+			   : r;
+	}
+	return r;
+}
+
+int receive_check_nets(const struct vm_config *vm, const struct snapshot_load_request *request,
+		       struct error *e)
+{
+	for (uint32_t i = 0; i < vm->net_count; i++) {
+		const char *id = vm->nets[i].id;
+		bool given = has_override(request->nets, "iface_id", id);
+
+		for (uint32_t k = 0; k < request->net_fd_count; k++) {
+			given |= strcmp(request->net_fds[k].id, id) == 0;
+		}
+		if (!given) {
+			(void)error_set(
+				e, ERROR_CONFIG, EACCES,
+				"network card '%.64s': what it is connected to here is not said",
+				id);
+			return error_hint(e, "vmm receive: --net %.64s=tap:NAME says it", id);
+		}
+	}
+	return 0;
+}
+
+void receive_refuse(struct receive *receive, const struct error *why)
+{
+	if (receive->m == NULL) {
+		return;
+	}
+	migration_report(receive->m, why->sys != 0 ? -why->sys : -EINVAL, why);
+	(void)migration_run(receive->m, NULL);
+}
+
+/* --- receiving ----------------------------------------------------------------------------------- */
+
+static int work(struct job *job, void *arg, struct error *e)
+{
+	struct receive *receive = arg;
+	const struct error none = { 0 };
+
+	receive->job = job;
+	migration_report(receive->m, 0, &none);
+	return migration_run(receive->m, e);
+}
+
+static void enter(struct receive *receive, enum instance_state state)
+{
+	if (instance_lives(receive->instance) && receive->instance->state != state) {
+		instance_enter(receive->instance, state);
+	}
+}
+
+static void begins(struct asking *asking, enum vm_operation_type type)
+{
+	if (type == VM_RESUME) {
+		enter(container_of(asking, struct receive, asking), INSTANCE_RESUMING);
+	}
+}
+
+static int finish(struct receive *receive, int result, struct error *e)
+{
+	struct instance *instance = receive->instance;
+
+	migration_view_end(instance, result < 0 ? e : NULL);
+	if (result == 0) {
+		instance->migrations = MAX(instance->migrations, migration_epoch(receive->m));
+	}
+	instance->receive = NULL;
+	receive_destroy(receive);
+	if (result < 0 && instance_lives(instance)) {
+		instance_end_failed(instance, e);
+	}
+	return result;
+}
+
+static int step(struct instance *instance, struct change *change, int result, struct error *e)
+{
+	struct receive *receive = instance->receive;
+
+	if (change->operation.type == VM_RESUME) {
+		enter(receive, result == 0 ? INSTANCE_RUNNING : INSTANCE_PAUSED);
+	}
+	if (receive->result_known) {
+		*e = receive->error;
+		return finish(receive, receive->result, e);
+	}
+	asking_answer(&receive->asking, result, e);
+	return CHANGE_WAITS;
+}
+
+static void ended(void *arg, int result, struct error *e)
+{
+	struct receive *receive = arg;
+	struct change *change = receive->change;
+	struct error why = *e;
+
+	if (result < 0 && why.code == ERROR_NONE) {
+		(void)error_set(&why, ERROR_CANCELLED, ECANCELED, "receive: cancelled");
+	}
+	event_log_add(&receive->instance->events, "migration",
+		      json_pack("{s:s, s:s, s:s*}", "role", "destination", "state",
+				handover_state_info(migration_state(receive->m))->name, "error",
+				result < 0 ? why.msg : NULL));
+	if (!change->waits) {
+		receive->result_known = true;
+		receive->result = result;
+		receive->error = why;
+		return; /* an operation is under way; step() comes */
+	}
+	changes_end(change, finish(receive, result, &why), &why);
+}
+
+static void cancel(void *arg)
+{
+	struct receive *receive = arg;
+
+	if (instance_lives(receive->instance)) {
+		(void)migration_view_cancel(receive->instance, NULL);
+		return;
+	}
+	migration_leave(receive->m);
+	asking_leave(&receive->asking);
+}
+
+static const struct job_ops job_ops = {
+	.kind = "receive", .run = work, .ended = ended, .cancel = cancel
+};
+
+static int prepare(struct instance *instance, struct change *change, struct error *e)
+{
+	struct receive *receive = instance->receive;
+	uint64_t job;
+	int r;
+
+	receive->change = change;
+	receive->mem = vm_memory(instance->vm);
+	asking_init(&receive->asking, instance, change);
+	receive->asking.begins = begins;
+	receive->asks = true;
+	change->waits = true;
+	r = jobs_start(instance->jobs, &job_ops, receive, &job, e);
+	change->waits = r == 0;
+	if (r == 0) {
+		migration_view_drive(instance, receive->m);
+	}
+	return r == 0 ? CHANGE_WAITS : r;
+}
+
+/* Nobody waits for an answer: what became of it is an event. */
+static void over(struct instance *instance, struct change *change, const struct error *failure)
+{
+	(void)instance;
+	(void)change;
+	(void)failure;
+}
+
+static const struct change_kind receive_kind = {
+	.during = INSTANCE_STATES, .prepare = prepare, .step = step, .over = over
+};
+
+int receive_begin(struct instance *instance, struct error *e)
+{
+	struct change *change = change_create(&receive_kind, e);
+	int r = change != NULL ? changes_add(instance, change, e) : -ENOMEM;
+
+	return r < 0 ? r : 0;
+}
