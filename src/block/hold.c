@@ -110,6 +110,12 @@ int raw_refuse_release(const struct raw *raw, int sys, struct error *e)
 	return error_hint(e, "see the host's log; nobody else could tell what is missing");
 }
 
+/* Others will want to see, or still have, what is written to it. */
+static bool needs_sync(const struct raw *raw)
+{
+	return !raw->block.read_only && !raw->block.is_null && (!raw->unsafe || raw->is_remote);
+}
+
 /*
  * The host tells each open file of what it has lost, once: those of other workers may know of something that this one was told
  * at its own sync. A failure here is told to nobody else, so FLUSH must fail from now on.
@@ -117,7 +123,8 @@ int raw_refuse_release(const struct raw *raw, int sys, struct error *e)
 int raw_release(struct block *b, struct error *e)
 {
 	struct raw *raw = container_of(b, struct raw, block);
-	int r = 0;
+	const bool syncs = needs_sync(raw);
+	int r;
 
 	VMM_BUG_ON(raw->twin != NULL);
 	for (struct block *each = b; each != NULL; each = each->more) {
@@ -125,9 +132,7 @@ int raw_release(struct block *b, struct error *e)
 			return raw_refuse_release(raw, EIO, e);
 		}
 	}
-	if (!b->read_only && (!raw->unsafe || raw->is_remote)) {
-		r = raw_sync(raw);
-	}
+	r = syncs ? raw_sync(raw) : 0;
 	if (r < 0) {
 		raw->sync_failed = true;
 		return raw_refuse_release(raw, -r, e);
@@ -199,7 +204,7 @@ void raw_sync_ahead(struct block *b)
 {
 	const struct raw *raw = container_of(b, struct raw, block);
 
-	if (!b->read_only && !b->is_null && (!raw->unsafe || raw->is_remote)) {
+	if (needs_sync(raw)) {
 		(void)sync_file_range(raw->fd, 0, 0, SYNC_FILE_RANGE_WRITE);
 	}
 }

@@ -32,17 +32,22 @@ static inline struct block *open_held(const struct block_config *config, bool la
 	return b;
 }
 
-static inline bool side_open(struct side *side, const struct block_config *config, bool later)
+static inline void side_attach(struct side *side)
 {
 	struct error e = { 0 };
 	uint32_t i = 0;
 
-	side->b = open_held(config, later);
 	for (struct block *each = side->b; each != NULL; each = each->more, i++) {
 		ck_assert_uint_lt(i, SIDE_QUEUES);
 		check_ok(loop_init(&side->loops[i], &e), &e);
 		check_ok(block_attach(each, &side->loops[i], NULL, NULL, &e), &e);
 	}
+}
+
+static inline bool side_open(struct side *side, const struct block_config *config, bool later)
+{
+	side->b = open_held(config, later);
+	side_attach(side);
 	return side->b != NULL;
 }
 

@@ -336,13 +336,14 @@ END_TEST
 
 /* --- the account -------------------------------------------------------------------------------- */
 
-static int syncs, sync_error;
+static int syncs;
+static int sync_error, fails_at; /* with this error; only the sync of that number, 0: all */
 
 static int host_sync(int fd)
 {
 	syncs++;
 	errno = sync_error;
-	return sync_error != 0 ? -1 : fdatasync(fd);
+	return sync_error != 0 && (fails_at == 0 || syncs == fails_at) ? -1 : fdatasync(fd);
 }
 
 static const struct raw_io host_io = {
@@ -446,6 +447,32 @@ START_TEST(test_failed_release)
 }
 END_TEST
 
+/* It says that it is whole already when the host fails: it must not go on saying so. */
+START_TEST(test_failed_late)
+{
+	const struct block_config config = cow_config(BLOCK_ENGINE_SYNC, 1);
+	static uint8_t data[4096];
+	struct error e = { 0 };
+	struct side side;
+	struct raw *overlay;
+
+	ck_assert(side_open(&side, &config, false));
+	overlay = cow_raw(cow_of(side.b)->overlay);
+	overlay->io = &host_io;
+	overlay->is_remote = true;
+	ck_assert_int_eq(run_buf(side.b, BLOCK_WRITE, 0, data, 4096), 0);
+	syncs = 0;
+	sync_error = EIO;
+	fails_at = 3;
+	ck_assert_int_eq(block_release_lock(side.b, &e), -EIO);
+	sync_error = fails_at = 0;
+	ck_assert(has_mark(cow_of(side.b)->disk));
+	ck_assert_int_eq(run_buf(side.b, BLOCK_WRITE, 8192, data, 4096), 0);
+	ck_assert(!has_mark(cow_of(side.b)->disk));
+	side_close(&side);
+}
+END_TEST
+
 /* A write that has failed is no reason to keep it: the next one looks through the file. */
 START_TEST(test_failed_write)
 {
@@ -478,4 +505,5 @@ CHECK_MAIN("cow_hold", CHECK_FIXTURE(hold_setup, hold_teardown);
 	   CHECK_TABLE(test_there_and_back, rows); CHECK_TABLE(test_processes, rows);
 	   CHECK_TABLE(test_killed_holder, rows); CHECK_TABLE(test_writes_nothing, rows);
 	   CHECK_TEST(test_other_files); CHECK_TEST(test_base_is_locked); CHECK_TEST(test_account);
-	   CHECK_TEST(test_failed_release); CHECK_TEST(test_failed_write))
+	   CHECK_TEST(test_failed_release); CHECK_TEST(test_failed_late);
+	   CHECK_TEST(test_failed_write))

@@ -164,6 +164,7 @@ START_TEST(test_hand_over)
 	}
 	ck_assert_uint_eq(occurrences(&serial, "work"), 0);
 	check_ok(do_replace_disk(vm, "raw", disk_path, &e), &e);
+	(void)wait_for_round(last_round(nonce) + 1, nonce);
 	check_ok(do_reset(vm, &e), &e);
 	expect("work");
 	ck_assert_int_eq(stops, 0);
