@@ -22,7 +22,8 @@ int migration_address_connect(const char *address, bool insecure, struct error *
 /* A listening one, which does not block. A socket file of that name that nobody listens at is replaced. */
 int migration_address_listen(const char *address, bool insecure, struct error *e);
 
-/* Of connect(), and of a link (vmm/migration_link.h), and what both sides do with theirs. */
-extern const struct syscall_list migration_syscalls;
+/* Of a link (vmm/migration_link.h), and what both sides do with theirs; of connect(); of who accepts. */
+extern const struct syscall_list migration_syscalls, migration_connect_syscalls,
+	migration_accept_syscalls;
 
 #endif

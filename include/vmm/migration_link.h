@@ -41,6 +41,9 @@ void migration_link_finish(struct migration_link *link);
 int migration_link_send(struct migration_link *link, const struct handover_frame *frame, bool wakes,
 			struct error *e);
 
+/* The other side has closed it; what it has said before may still be there to be heard. Does not wait. */
+bool migration_link_is_closed(const struct migration_link *link);
+
 enum migration_heard {
 	MIGRATION_HEARD_MESSAGE, /* *frame, until the next call */
 	MIGRATION_HEARD_CLOSED,	 /* by the peer; `e` says so if that was within a message */

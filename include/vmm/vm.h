@@ -327,6 +327,9 @@ const char *vm_cmdline(const struct vm *vm);
 void vm_vcpu_stats(const struct vm *vm, uint32_t index, struct vm_vcpu_stats *stats);
 /* vCPUs, devices: vmm_vcpu_exits_total, vmm_disk_reads_total{device="vda"}, ... */
 void vm_write_metrics(struct vm *vm, struct metrics_text *text);
+/* The disks, and what the guest takes for their size in bytes. */
+typedef void vm_disk_visitor(void *arg, const char *id, uint64_t bytes);
+void vm_visit_disks(struct vm *vm, vm_disk_visitor *visit, void *arg);
 /* Every counter of every device that has some. The strings are constants, but for the id. */
 struct vm_figure {
 	const char *group;  /* Firecracker's of devices of that kind: "block"; NULL: it has none */

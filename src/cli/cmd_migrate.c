@@ -114,31 +114,56 @@ static void show(struct progress *progress, const json_t *migration)
 	progress_show(progress, &figures);
 }
 
-/* Whether it was told to cancel. */
-static void follow(struct mover *mover, struct client *asker, struct progress *progress,
-		   bool *insisted)
+/* Why nobody waits for its end any more. */
+enum left { LEFT_NOT, LEFT_INSISTED, LEFT_IN_DOUBT };
+
+static enum left follow(struct mover *mover, struct client *asker, struct progress *progress,
+			struct error *e)
 {
 	bool asks = asker->fd >= 0, cancelled = false;
 
 	while (!atomic_load(&mover->over)) {
 		auto_json json_t *migration = NULL;
 		auto_json json_t *cancel = json_pack("{s:s}", "decision", "cancel");
+		const char *decide;
 
 		if (!cancelled && progress_interrupted(progress) != 0 && asks) {
 			cancelled = true;
 			/* It may be too late: what comes of it counts. */
 			(void)client_call(asker, "PATCH", "/migration", cancel, NULL, NULL);
 		} else if (cancelled && progress_insisted(progress)) {
-			*insisted = true;
-			return;
+			(void)error_set(
+				e, ERROR_CANCELLED, ECANCELED,
+				"the migration is being cancelled, which was not waited for");
+			(void)error_hint(e, "vmm migrate --status shows when that is over");
+			return LEFT_INSISTED;
 		}
 		/* The process is gone when the VM is. */
 		asks = asks && client_call(asker, "GET", "/migration", NULL, &migration, NULL) >= 0;
+		decide = json_string_value(json_object_get(migration, "decide"));
+		if (decide != NULL) {
+			(void)error_set(e, ERROR_MIGRATION, EINPROGRESS,
+					"the migration is in doubt, and the VM paused");
+			(void)error_hint(e, "%s", decide);
+			return LEFT_IN_DOUBT;
+		}
 		if (migration != NULL) {
 			show(progress, migration);
 		}
 		progress_sleep(progress, ASK_EVERY_MS);
 	}
+	return LEFT_NOT;
+}
+
+/* The thread waits still, and ends with the process. */
+static _Noreturn void leave(struct progress *progress, const struct migrate_command *command,
+			    struct error *e)
+{
+	progress_wipe(progress);
+	if (command->target.name != NULL) {
+		(void)error_prefix(e, "VM '%s'", command->target.name);
+	}
+	_exit(snapshot_fail(progress, e));
 }
 
 static int begin(struct mover *mover, struct client *asker, const struct migrate_command *command,
@@ -172,7 +197,6 @@ static int move(struct migrate_command *command, const char *address)
 	struct progress progress;
 	struct error e = { 0 };
 	const uint64_t began = loop_now_ns();
-	bool insisted = false;
 	pthread_t thread;
 	int r, code;
 
@@ -185,16 +209,8 @@ static int move(struct migrate_command *command, const char *address)
 	if (r == 0 && pthread_create(&thread, NULL, wait_for_end, &mover) != 0) {
 		r = error_set(&e, ERROR_NO_MEMORY, ENOMEM, "a thread");
 	}
-	if (r == 0) {
-		follow(&mover, &asker, &progress, &insisted);
-	}
-	if (r == 0 && insisted) {
-		/* The thread waits still, and ends with the process. */
-		progress_wipe(&progress);
-		(void)error_set(&e, ERROR_CANCELLED, ECANCELED,
-				"the migration is being cancelled, which was not waited for");
-		(void)error_hint(&e, "vmm migrate --status shows when that is over");
-		_exit(snapshot_fail(&progress, &e));
+	if (r == 0 && follow(&mover, &asker, &progress, &e) != LEFT_NOT) {
+		leave(&progress, command, &e);
 	}
 	if (r == 0) {
 		(void)pthread_join(thread, NULL);

@@ -36,10 +36,9 @@ static const struct option_foreign commands[] = {
 	{ "cp port network", "the host has no way into the guest but its console and its network "
 			     "card: vmm run --net tap=NAME" },
 	{ "save commit checkpoint dump", "here it is vmm snapshot create NAME DIR" },
-	{ "load incoming", "here it is vmm restore DIR" },
+	{ "load", "here it is vmm restore DIR" },
+	{ "incoming", "here it is vmm receive ADDRESS" },
 	{ "managedsave hibernate", "here it is vmm park NAME; vmm unpark NAME goes on" },
-	{ "migrate", "there is no migration yet; vmm snapshot create NAME DIR, and vmm restore DIR "
-		     "on the other host" },
 	{ "log", "here it is vmm logs NAME" },
 	{ "tail", "here it is vmm logs -f NAME" },
 	{ "monitor qmp", "here it is vmm api NAME METHOD PATH, and vmm events -f NAME" },

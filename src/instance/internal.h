@@ -392,7 +392,8 @@ struct offer {
 	char *config, *cmdline; /* as of a snapshot: saved_config(), vm_cmdline() */
 	const uint8_t *state;	/* of some moment before */
 	size_t state_len;
-	bool paused; /* the VM, when the offer was made */
+	bool paused;	    /* the VM, when the offer was made */
+	json_t *disk_bytes; /* {id: size}; NULL: not known */
 };
 int receive_offer(struct receive *receive, const struct offer **offer, struct error *e);
 /* The paths that an offer's configuration names may be opened. */
@@ -401,6 +402,8 @@ int receive_check_paths(const struct receive *receive, const struct vm_config *v
 /* The client has said what each card is connected to. */
 int receive_check_nets(const struct vm_config *vm, const struct snapshot_load_request *request,
 		       struct error *e);
+/* The VM has been made: its disks are what the other side's guest takes them for. */
+int receive_check_disks(const struct receive *receive, struct vm *vm, struct error *e);
 /* The VM cannot be made, or not started: the other side is told. */
 void receive_refuse(struct receive *receive, const struct error *why);
 /* Main: the VM is there, and paused. The rest is a job's. Negative: it could not begin. */

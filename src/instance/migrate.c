@@ -60,6 +60,7 @@ struct migrate_task {
 	struct migration_pages pages;
 	struct state_buf state;
 	char *about, *config;
+	json_t *disk_bytes; /* {id: size} */
 	uint8_t *offer;
 	uint32_t offer_len;
 	uint8_t pass_end[16];
@@ -80,6 +81,7 @@ static void task_destroy(struct migrate_task *task)
 	state_buf_finish(&task->state);
 	free(task->about);
 	free(task->config);
+	json_decref(task->disk_bytes);
 	free(task->offer);
 	free(task);
 }
@@ -163,9 +165,9 @@ static int collect_now(struct migrate_task *task, struct error *e)
 
 static int make_offer(struct migrate_task *task, struct error *e)
 {
-	auto_json json_t *json =
-		json_pack("{s:s, s:s, s:s, s:b}", "vmm", VMM_VERSION, "about", task->about,
-			  "config", task->config, "paused", !task->was_running);
+	auto_json json_t *json = json_pack("{s:s, s:s, s:s, s:b, s:O}", "vmm", VMM_VERSION, "about",
+					   task->about, "config", task->config, "paused",
+					   !task->was_running, "disk_bytes", task->disk_bytes);
 	auto_free char *text = json != NULL ? json_dumps(json, JSON_COMPACT) : NULL;
 	const uint32_t most = handover_message_info(HANDOVER_OFFER)->max;
 	size_t len = text != NULL ? strlen(text) : 0,
@@ -545,6 +547,11 @@ static int finish(struct migrate_task *task, struct error *e)
 	return result;
 }
 
+static void add_disk(void *arg, const char *id, uint64_t bytes)
+{
+	(void)json_put_number(arg, id, bytes);
+}
+
 /* Disks are not witnessed: they are in use, and come over with the VM. */
 static void describe(struct migrate_task *task)
 {
@@ -553,6 +560,8 @@ static void describe(struct migrate_task *task)
 	if (task->about == NULL) {
 		task->about = saved_about(task->instance);
 		task->config = saved_config(task->instance, &none);
+		task->disk_bytes = json_object();
+		vm_visit_disks(task->instance->vm, add_disk, task->disk_bytes);
 	}
 }
 
@@ -579,8 +588,8 @@ static int step(struct instance *instance, struct change *change, int result, st
 	if (task->ended) {
 		return finish(task, e);
 	}
-	if (result == 0 && (task->about == NULL || task->config == NULL) &&
-	    change->operation.type == VM_SAVE) {
+	if (result == 0 && change->operation.type == VM_SAVE &&
+	    (task->about == NULL || task->config == NULL || task->disk_bytes == NULL)) {
 		result = error_set(e, ERROR_NO_MEMORY, ENOMEM, "migration: out of memory");
 	}
 	asking_answer(&task->asking, result, e);

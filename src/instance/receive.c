@@ -99,6 +99,7 @@ static void forget_offer(struct receive *receive)
 {
 	free(take_ptr(receive->offer.config));
 	free(take_ptr(receive->offer.cmdline));
+	json_decref(receive->offer.disk_bytes);
 	free(take_ptr(receive->offer_state));
 	receive->offer = (struct offer){ 0 };
 }
@@ -153,6 +154,7 @@ static int read_offer(struct receive *receive, const json_t *json, struct error 
 	offer->cmdline = saved_cmdline(about);
 	offer->paused = json_is_true(json_object_get(json, "paused"));
 	offer->state = receive->offer_state;
+	offer->disk_bytes = json_incref(json_object_get(json, "disk_bytes"));
 	return offer->config != NULL && offer->cmdline != NULL
 		       ? 0
 		       : error_set(e, ERROR_NO_MEMORY, ENOMEM, "receive: out of memory");
@@ -348,7 +350,7 @@ static int hear_offers(struct receive *receive, struct error *e)
 int receive_offer(struct receive *receive, const struct offer **offer, struct error *e)
 {
 	const enum sandbox_mode mode = receive->instance->settings.sandbox;
-	int r = sandbox_enter_thread(mode, SANDBOX_ROLE_JOB, e);
+	int r = sandbox_enter_thread(mode, SANDBOX_ROLE_RECEIVE, e);
 
 	if (r == 0) {
 		log_info("waits for a VM at %s", receive->address);
@@ -446,6 +448,37 @@ int receive_check_nets(const struct vm_config *vm, const struct snapshot_load_re
 		}
 	}
 	return 0;
+}
+
+struct comparing {
+	const json_t *expected;
+	struct error *e;
+	int result;
+};
+
+static void compare_disk(void *arg, const char *id, uint64_t bytes)
+{
+	struct comparing *comparing = arg;
+	const json_t *there = json_object_get(comparing->expected, id);
+	const json_int_t want = json_integer_value(there);
+
+	if (comparing->result < 0 ||
+	    (json_is_integer(there) && want >= 0 && (uint64_t)want == bytes)) {
+		return;
+	}
+	(void)error_set(comparing->e, ERROR_DISK, EINVAL,
+			"drive '%.64s' has %llu bytes here, and %lld where the VM runs", id,
+			(unsigned long long)bytes, (long long)want);
+	comparing->result =
+		error_hint(comparing->e, "it has to be the same disk, which both hosts share");
+}
+
+int receive_check_disks(const struct receive *receive, struct vm *vm, struct error *e)
+{
+	struct comparing comparing = { .expected = receive->offer.disk_bytes, .e = e };
+
+	vm_visit_disks(vm, compare_disk, &comparing);
+	return comparing.result;
 }
 
 void receive_refuse(struct receive *receive, const struct error *why)

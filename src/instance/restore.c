@@ -401,6 +401,7 @@ int restore_make_vm(struct restore *restore, struct instance *instance, struct e
 {
 	const struct vm_machine_config *machine = &instance->config->vm.machine;
 	const struct vm_saved saved = what_was_saved(restore);
+	int r;
 
 	restore->backing = machine->huge_pages == VM_HUGE_PAGES_2M ||
 					   machine->memory_backing == GUEST_MEMORY_HUGETLB
@@ -408,5 +409,13 @@ int restore_make_vm(struct restore *restore, struct instance *instance, struct e
 				   : GUEST_MEMORY_AUTO;
 	restore->transparent = machine->huge_pages == VM_HUGE_PAGES_TRANSPARENT;
 	restore->memory_size = machine->memory_size;
-	return vm_load(&instance->new_vm, &instance->config->vm, &saved, &instance->vm_host, e);
+	r = vm_load(&instance->new_vm, &instance->config->vm, &saved, &instance->vm_host, e);
+	if (r == 0 && restore->receive != NULL) {
+		r = receive_check_disks(restore->receive, instance->new_vm, e);
+		if (r < 0) {
+			/* It has no thread yet that could wait. */
+			(void)vm_destroy(take_ptr(instance->new_vm));
+		}
+	}
+	return r;
 }

@@ -13,7 +13,6 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include "vmm/cleanup.h"
@@ -105,54 +104,60 @@ static int sending_failed(struct migration_link *link, int sys, bool begun, stru
 	}
 }
 
-/* Drops what was sent from the front of the list. */
-static void advance(struct iovec *iov, size_t n)
+/* `more` follows at once: nothing need be sent before that. */
+static int send_all(struct migration_link *link, const uint8_t *data, size_t len, bool more,
+		    bool wakes, bool *begun)
 {
-	for (size_t i = 0; i < 2; i++) {
-		size_t part = MIN(n, iov[i].iov_len);
-
-		iov[i].iov_base = (uint8_t *)iov[i].iov_base + part;
-		iov[i].iov_len -= part;
-		n -= part;
-	}
-}
-
-int migration_link_send(struct migration_link *link, const struct handover_frame *frame, bool wakes,
-			struct error *e)
-{
-	uint8_t header[HANDOVER_HEADER_SIZE];
-	struct iovec iov[2] = { { header, sizeof(header) },
-				{ (void *)(uintptr_t)frame->payload, frame->len } };
-	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = 2 };
-	bool begun = false;
-
-	if (link->fd < 0 || link->torn) {
-		return sending_failed(link, EPIPE, false, e);
-	}
-	handover_frame_header(header, frame);
-	while (iov[0].iov_len + iov[1].iov_len != 0) {
-		ssize_t n = sendmsg(link->fd, &msg, MSG_NOSIGNAL);
+	while (len != 0) {
+		ssize_t n = send(link->fd, data, len, MSG_NOSIGNAL | (more ? MSG_MORE : 0));
 		enum waited waited;
 
 		if (n >= 0) {
-			begun |= n > 0;
-			advance(iov, (size_t)n);
+			*begun |= n > 0;
+			data += n;
+			len -= (size_t)n;
 			continue;
 		}
 		if (errno == EINTR) {
 			continue;
 		}
 		if (errno != EAGAIN) {
-			return sending_failed(link, errno, begun, e);
+			return errno;
 		}
 		waited = wait_for(link, POLLOUT, wakes, limit_from_now(link->stall_ns));
 		if (waited != WAITED_READY) {
-			int sys = waited == WAITED_WAKE ? ECANCELED : ETIMEDOUT;
-
-			return sending_failed(link, waited == WAITED_ERROR ? EIO : sys, begun, e);
+			return waited == WAITED_ERROR  ? EIO
+			       : waited == WAITED_WAKE ? ECANCELED
+						       : ETIMEDOUT;
 		}
 	}
 	return 0;
+}
+
+int migration_link_send(struct migration_link *link, const struct handover_frame *frame, bool wakes,
+			struct error *e)
+{
+	uint8_t header[HANDOVER_HEADER_SIZE];
+	bool begun = false;
+	int sys;
+
+	if (link->fd < 0 || link->torn) {
+		return sending_failed(link, EPIPE, false, e);
+	}
+	handover_frame_header(header, frame);
+	sys = send_all(link, header, sizeof(header), frame->len != 0, wakes, &begun);
+	if (sys == 0) {
+		sys = send_all(link, frame->payload, frame->len, false, wakes, &begun);
+	}
+	return sys == 0 ? 0 : sending_failed(link, sys, begun, e);
+}
+
+bool migration_link_is_closed(const struct migration_link *link)
+{
+	struct pollfd fd = { .fd = link->fd, .events = POLLRDHUP };
+
+	return link->fd < 0 ||
+	       (poll(&fd, 1, 0) > 0 && (fd.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0);
 }
 
 /* 1: some has come; 0: the peer has closed; negative: -EAGAIN, or broken. */

@@ -280,6 +280,12 @@ static void act(struct migration *m, enum handover_action_kind what)
 		m->put_off_what = what;
 		return;
 	}
+	/* Not COMMIT into a connection that is known to be gone: that would be a doubt without need. */
+	if (what == HANDOVER_RELEASE_LOCKS && r == 0 && m->link.fd >= 0 &&
+	    migration_link_is_closed(&m->link)) {
+		m->lost = true;
+		return;
+	}
 	report(m, what, r, &e);
 }
 

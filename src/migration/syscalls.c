@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The system calls of both sides of a migration, within the filter of a job. A file of its own because the filter compiler links it
- * without the rest of the room. */
+/* The system calls of a migration's threads, for their filters. A file of its own because the filter compiler links it without the
+ * rest of the room. */
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -10,16 +10,10 @@
 #include "vmm/migration_address.h"
 
 static const struct syscall_rule rules[] = {
-	/* address.c: streams, to where the client says; nothing else is opened. */
-	SYSCALL_IF("socket", 1, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK),
-	SYSCALL("connect"),
-	SYSCALL_IF("setsockopt", 2, TCP_NODELAY),
-	SYSCALL_IF("getsockopt", 2, SO_ERROR),
-	/* link.c */
+	/* link.c: of connected sockets, which need no address. */
 	SYSCALL_IF("fcntl", 1, F_SETFL),
-	SYSCALL("sendmsg"),
-	SYSCALL("recvfrom"),
-	SYSCALL_IF("accept4", 3, SOCK_CLOEXEC | SOCK_NONBLOCK),
+	SYSCALL_IF("sendto", 4, 0),
+	SYSCALL_IF("recvfrom", 4, 0),
 	SYSCALL("poll"),
 	SYSCALL("close"),
 	/* migration.c */
@@ -33,3 +27,17 @@ static const struct syscall_rule rules[] = {
 	SYSCALL("futex"),
 };
 const struct syscall_list migration_syscalls = SYSCALL_LIST(rules);
+
+/* Streams, to where the client says. */
+static const struct syscall_rule connect_rules[] = {
+	SYSCALL_IF("socket", 1, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK),
+	SYSCALL("connect"),
+	SYSCALL_IF("setsockopt", 2, TCP_NODELAY),
+	SYSCALL_IF("getsockopt", 2, SO_ERROR),
+};
+const struct syscall_list migration_connect_syscalls = SYSCALL_LIST(connect_rules);
+
+static const struct syscall_rule accept_rules[] = {
+	SYSCALL_IF("accept4", 3, SOCK_CLOEXEC | SOCK_NONBLOCK),
+};
+const struct syscall_list migration_accept_syscalls = SYSCALL_LIST(accept_rules);

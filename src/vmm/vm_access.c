@@ -8,10 +8,13 @@
 #include <errno.h>
 
 #include "arch.h"
+#include "devices/disk.h"
 #include "devices/virtio_node.h"
 #include "vm_internal.h"
 #include "vmm/acpi_power.h"
+#include "vmm/cleanup.h"
 #include "vmm/serial.h"
+#include "vmm/virtio_blk.h"
 #include "vmm/virtio_console.h"
 
 static int check_running(const struct vm *vm, const char *what, struct error *e)
@@ -153,4 +156,18 @@ void vm_write_metrics(struct vm *vm, struct metrics_text *text)
 void vm_visit_figures(struct vm *vm, vm_figure_visitor *visit, void *arg)
 {
 	machine_visit_figures(&vm->machine, visit, arg);
+}
+
+void vm_visit_disks(struct vm *vm, vm_disk_visitor *visit, void *arg)
+{
+	struct machine *machine = &vm->machine;
+	SCOPED_LOCK(&machine->lock);
+
+	for (uint32_t i = 0; i < machine->count; i++) {
+		const struct device *device = machine->devices[i];
+
+		if (device->kind == &disk_kind) {
+			visit(arg, device->id, virtio_blk_disk(virtio_of(device))->capacity);
+		}
+	}
 }

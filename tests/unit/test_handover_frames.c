@@ -9,7 +9,7 @@
 #include "vmm/handover_frames.h"
 
 #define TYPES	    (HANDOVER_MESSAGES - 1)
-#define PAYLOAD_MAX ((2U << 20) + 24)
+#define PAYLOAD_MAX (8U << 20)
 #define BYTES_MAX   (HANDOVER_HEADER_SIZE + PAYLOAD_MAX)
 
 /* As vmm/handover_frames.h has it. */

@@ -140,7 +140,7 @@ static int act(void *arg, enum handover_action_kind what, const struct handover_
 
 	switch (what) {
 	case HANDOVER_CHECK:
-		ck_assert_int_eq(memcmp(frame->payload, "offer", 5), 0);
+		ck_assert_int_eq(memcmp(frame->payload, "offer!", 6), 0);
 		if (side->later) {
 			return MIGRATION_LATER;
 		}
@@ -178,8 +178,8 @@ static void say(void *arg, struct handover_frame *frame)
 	struct side *side = arg;
 
 	if (frame->message == HANDOVER_OFFER) {
-		frame->payload = (const uint8_t *)"offer";
-		frame->len = 5;
+		frame->payload = (const uint8_t *)"offer!";
+		frame->len = 6;
 	} else if (frame->message == HANDOVER_PASS_END) {
 		frame->payload = side->pass_end;
 		frame->len = 16;
