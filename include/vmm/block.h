@@ -99,7 +99,8 @@ struct block_config {
 	int format; /* enum block_format */
 	int lock;   /* enum block_lock */
 	/* No option: another process has the disk still. block_open() locks, makes and writes nothing,
-	 * and the disk is of no use until block_take_lock(). */
+	 * and the disk is of no use until block_take_lock(). An overlay has to be there: one that was
+	 * just made on another host is when that has written it out (block_sync_ahead()). */
 	bool lock_later;
 	/* What the guest takes for the size of a sector, 512 or 4096: an image made for the one shows
 	 * no partitions on a disk of the other. 0: the host's. */
