@@ -16,6 +16,7 @@
 #include "client.h"
 #include "command.h"
 #include "exit_codes.h"
+#include "overrides.h"
 #include "progress.h"
 #include "snapshot_command.h"
 #include "vm_status.h"
@@ -230,6 +231,14 @@ static int move(struct migrate_command *command, const char *address)
 	return code;
 }
 
+static int move_to(struct migrate_command *command, const char *address)
+{
+	struct error e = { 0 };
+	auto_free char *whole = overrides_address(address, &e);
+
+	return whole != NULL ? move(command, whole) : command_fail(&e);
+}
+
 /* --- look, and decide ---------------------------------------------------------------------------- */
 
 static void print_line(const json_t *migration, const char *key)
@@ -379,7 +388,8 @@ static int run(int argc, char **argv)
 		return command_fail(&e);
 	}
 	json_prepare();
-	return verb == MIGRATE ? move(&command, argv[1 + named]) : look_or_decide(&command, verb);
+	return verb == MIGRATE ? move_to(&command, argv[1 + named])
+			       : look_or_decide(&command, verb);
 }
 
 static const struct command_example examples[] = {

@@ -84,8 +84,11 @@ static int receive(struct receive_command *command, const char *address)
 {
 	struct receive_request *request = &command->request;
 	struct error e = { 0 };
-	auto_free char *allow = NULL;
+	auto_free char *allow = NULL, *whole = overrides_address(address, &e);
 
+	if (whole == NULL) {
+		return command_fail(&e);
+	}
 	if (request->allow != NULL) {
 		allow = snapshot_absolute_path(request->allow, &e);
 		if (allow == NULL) {
@@ -93,7 +96,7 @@ static int receive(struct receive_command *command, const char *address)
 		}
 		request->allow = allow;
 	}
-	request->address = address;
+	request->address = whole;
 	request->disks = command->overrides.disks;
 	request->nets = command->overrides.nets;
 	request->net_fds = command->overrides.fds;

@@ -3,8 +3,12 @@
 #include "overrides.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "snapshot_command.h"
+#include "vmm/cleanup.h"
 
 #define OVERLAY "overlay:"
 #define FD	"fd:"
@@ -142,6 +146,30 @@ void overrides_finish(struct overrides *overrides)
 	for (size_t i = 0; i < ARRAY_SIZE(overrides->ids); i++) {
 		free(overrides->ids[i]);
 	}
+}
+
+#define UNIX "unix:"
+
+char *overrides_address(const char *address, struct error *e)
+{
+	auto_free char *path = NULL;
+	char *whole = NULL;
+
+	if (strncmp(address, UNIX, strlen(UNIX)) != 0 || address[strlen(UNIX)] == '\0') {
+		whole = strdup(address);
+	} else {
+		path = snapshot_absolute_path(address + strlen(UNIX), e);
+		if (path == NULL) {
+			return NULL;
+		}
+		if (asprintf(&whole, UNIX "%s", path) < 0) {
+			whole = NULL;
+		}
+	}
+	if (whole == NULL) {
+		(void)error_set(e, ERROR_NO_MEMORY, ENOMEM, "out of memory");
+	}
+	return whole;
 }
 
 static const struct option option_list[] = {

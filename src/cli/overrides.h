@@ -13,6 +13,8 @@ struct overrides {
 	char *ids[VM_NETS_MAX]; /* of those */
 	uint32_t fd_count;
 };
+/* The address of a migration, with the whole path of a socket: another process opens it. malloc'ed; NULL with `e`. */
+char *overrides_address(const char *address, struct error *e);
 extern const struct option_table override_options;
 /* Accepts a zeroed one. */
 void overrides_finish(struct overrides *overrides);
