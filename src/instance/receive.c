@@ -61,6 +61,17 @@ struct receive {
 	struct error error;
 };
 
+/* "/a/." and "/a/" are "/a". */
+static void trim_folder(char *folder)
+{
+	size_t len = strlen(folder);
+
+	while (len > 1 &&
+	       (folder[len - 1] == '/' || (folder[len - 1] == '.' && folder[len - 2] == '/'))) {
+		folder[--len] = '\0';
+	}
+}
+
 int receive_create(struct receive **ret, struct instance *instance,
 		   const struct receive_request *request, struct error *e)
 {
@@ -89,6 +100,9 @@ int receive_create(struct receive **ret, struct instance *instance,
 	if (receive->address == NULL || (request->allow != NULL && receive->allow == NULL)) {
 		receive_destroy(receive);
 		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "receive: out of memory");
+	}
+	if (receive->allow != NULL) {
+		trim_folder(receive->allow);
 	}
 	migration_view_begin(instance, HANDOVER_DESTINATION, request->address);
 	*ret = receive;
