@@ -80,6 +80,7 @@ struct mover {
 	struct client client;
 	json_t *body;
 	_Atomic bool over;
+	json_t *reply; /* how it went */
 	int result;
 	struct error error;
 };
@@ -88,8 +89,8 @@ static void *wait_for_end(void *arg)
 {
 	struct mover *mover = arg;
 
-	mover->result =
-		client_call(&mover->client, "PUT", "/migration", mover->body, NULL, &mover->error);
+	mover->result = client_call(&mover->client, "PUT", "/migration", mover->body, &mover->reply,
+				    &mover->error);
 	atomic_store(&mover->over, true);
 	return NULL;
 }
@@ -176,18 +177,34 @@ static int begin(struct mover *mover, struct client *asker, const struct migrate
 	return r == 0 ? client_connect(asker, name, socket, CLIENT_TIMEOUT_MS, e) : r;
 }
 
-static int report(const struct migrate_command *command, const char *address, uint64_t ms)
+static uint64_t downtime_us(const json_t *migration)
+{
+	const json_t *parts = json_object_get(migration, "downtime_us"), *value;
+	const char *key;
+	uint64_t sum = 0;
+
+	json_object_foreach((json_t *)(uintptr_t)parts, key, value)
+	{
+		sum += (uint64_t)MAX(json_integer_value(value), (json_int_t)0);
+	}
+	return sum;
+}
+
+static int report(const struct migrate_command *command, const char *address, json_t *reply,
+		  uint64_t ms)
 {
 	const char *name = command->target.name != NULL ? command->target.name : "the VM";
+	const uint64_t still = downtime_us(reply);
 
 	if (command->common.json) {
-		return command_print_json(json_pack("{s:s, s:s*, s:I}", "address", address, "name",
-						    command->target.name, "elapsed_ms",
-						    (json_int_t)ms),
+		return command_print_json(json_pack("{s:s, s:s*, s:I, s:O*}", "address", address,
+						    "name", command->target.name, "elapsed_ms",
+						    (json_int_t)ms, "migration", reply),
 					  true);
 	}
-	log_info("%s has moved to %s, %llu.%llu s", name, address, (unsigned long long)ms / 1000,
-		 (unsigned long long)ms % 1000 / 100);
+	log_info("%s has moved to %s, %llu.%llu s; it stood still for %llu.%llu ms", name, address,
+		 (unsigned long long)ms / 1000, (unsigned long long)ms % 1000 / 100,
+		 (unsigned long long)still / 1000, (unsigned long long)still % 1000 / 100);
 	return EXIT_OK;
 }
 
@@ -226,7 +243,8 @@ static int move(struct migrate_command *command, const char *address)
 		(void)error_prefix(&e, "VM '%s'", command->target.name);
 	}
 	code = r < 0 ? snapshot_fail(&progress, &e)
-		     : report(command, address, (loop_now_ns() - began) / 1000000);
+		     : report(command, address, mover.reply, (loop_now_ns() - began) / 1000000);
+	json_decref(mover.reply);
 	progress_end(&progress);
 	return code;
 }
@@ -261,11 +279,8 @@ static void print_size(const json_t *migration, const char *key, const char *sho
 
 static int print_status(const struct migrate_command *command, json_t *migration)
 {
-	const json_t *parts = json_object_get(migration, "downtime_us"), *value;
 	const char *message =
 		json_string_value(json_object_get(json_object_get(migration, "error"), "message"));
-	uint64_t sum = 0;
-	const char *key;
 
 	if (command->common.json) {
 		return command_print_json(json_incref(migration), true);
@@ -275,18 +290,9 @@ static int print_status(const struct migrate_command *command, json_t *migration
 	print_size(migration, "sent_bytes", "sent");
 	print_size(migration, "left_bytes", "left");
 	print_size(migration, "bytes_per_second", "per second");
-	json_object_foreach(migration, key, value)
-	{
-		if (strcmp(key, "downtime_us") == 0) {
-			break;
-		}
-	}
-	json_object_foreach((json_t *)(uintptr_t)parts, key, value)
-	{
-		sum += (uint64_t)MAX(json_integer_value(value), (json_int_t)0);
-	}
-	if (parts != NULL) {
-		(void)printf("%-12s %llu us\n", "downtime", (unsigned long long)sum);
+	if (json_object_get(migration, "downtime_us") != NULL) {
+		(void)printf("%-12s %llu us\n", "downtime",
+			     (unsigned long long)downtime_us(migration));
 	}
 	if (message != NULL) {
 		(void)printf("%-12s %s\n", "error", message);

@@ -410,7 +410,7 @@ static int prepare(struct instance_host *host, struct error *e)
 	return r;
 }
 
-static void tell_started(struct vm_process *process)
+void vm_process_tell_started(struct vm_process *process)
 {
 	void (*started)(struct vm_process * process) = process->started;
 
@@ -422,7 +422,7 @@ static void tell_started(struct vm_process *process)
 
 static void settled(void *arg)
 {
-	tell_started(arg);
+	vm_process_tell_started(arg);
 }
 
 static void settle(struct instance_host *host)
@@ -484,7 +484,7 @@ static void vm_started(struct instance_host *host, const struct error *failure)
 			 vm_name(process));
 	}
 	if (!process->config.kept) {
-		tell_started(process);
+		vm_process_tell_started(process);
 	}
 }
 
@@ -645,35 +645,6 @@ int vm_process_load(struct vm_process *process, const struct snapshot_load_reque
 		      : r;
 }
 
-/* The VM is here, paused, and the rest is on its way; or there is none. */
-static void received(struct instance_call *call, json_t *reply, const struct error *failure)
-{
-	struct vm_process *process = container_of(call, struct vm_process, received);
-
-	json_decref(reply);
-	if (failure != NULL) {
-		process->stop = (struct vm_stop){ .reason = VM_STOP_ERROR, .error = *failure };
-		loop_stop(&process->loop);
-	}
-}
-
-int vm_process_receive(struct vm_process *process, const struct receive_request *request,
-		       struct error *e)
-{
-	const struct request asked = { .type = REQUEST_PUT_MIGRATION_RECEIVE, .object = request };
-
-	process->restored = process->receives = true;
-	process->received.done = received;
-	instance_request(process->instance, &asked, &process->received);
-	if (process->stop.reason == VM_STOP_ERROR) {
-		*e = process->stop.error;
-		return -EINVAL;
-	}
-	/* Whoever migrates may connect from now on. */
-	tell_started(process);
-	return 0;
-}
-
 int vm_process_run(struct vm_process *process, struct error *e)
 {
 	int r = loop_run(&process->loop);
@@ -787,7 +758,7 @@ int vm_process_finish(struct vm_process *process, const struct error *failure)
 	process->stuck = !instance_destroy(process->instance);
 	/* It is settled by now, or will not be. */
 	if (process->directory.keep) {
-		tell_started(process);
+		vm_process_tell_started(process);
 	}
 	if (process->stuck) {
 		console_hub_close(process->hub, LAST_WORDS_MS);

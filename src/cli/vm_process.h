@@ -114,6 +114,8 @@ int vm_process_load(struct vm_process *process, const struct snapshot_load_reque
 /* Instead: the VM comes from elsewhere. Returns when it is waited for; what becomes of that, the loop shows. */
 int vm_process_receive(struct vm_process *process, const struct receive_request *request,
 		       struct error *e);
+/* Whoever waits for the VM to run, or to be waited for, hears of it; once. */
+void vm_process_tell_started(struct vm_process *process);
 /* 0: ended, see `stop`; negative: the VM or the loop failed. */
 int vm_process_run(struct vm_process *process, struct error *e);
 /* `failure` NULL if all went well. Logs it, reports, frees; accepts a half-made process. If it is

@@ -96,6 +96,17 @@ static void answer(struct instance *instance, struct change *change, const struc
 	}
 }
 
+void change_answer_begun(struct change *change, uint64_t job)
+{
+	struct instance_call *call = change->call;
+
+	if (call != NULL) {
+		change->call = NULL;
+		change->answered = true;
+		call->done(call, json_pack("{s:I}", "job", (json_int_t)job), NULL);
+	}
+}
+
 static void unlink_first(struct instance *instance)
 {
 	instance->changes = instance->changes->next;

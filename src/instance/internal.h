@@ -209,6 +209,8 @@ int changes_add(struct instance *instance, struct change *change, struct error *
 /* The same of a request. `call` may be NULL: then a failure after that goes to the log. */
 int changes_request(struct instance *instance, const struct change_kind *kind,
 		    const struct request *request, struct instance_call *call, struct error *e);
+/* Who waits hears that its job has begun, {"job": number}, and no more. */
+void change_answer_begun(struct change *change, uint64_t job);
 /* Of one that waits: begins its operation. */
 void changes_ask(struct change *change);
 /* It is over. */

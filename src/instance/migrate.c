@@ -520,6 +520,18 @@ static bool has_left(const struct migrate_task *task)
 	return state == HANDOVER_S_MOVED || state == HANDOVER_S_GIVEN_UP;
 }
 
+/* How it went: nobody can ask for that later, since this instance ends. */
+static void answer_moved(struct instance *instance, struct change *change)
+{
+	struct instance_call *call = change->call;
+
+	if (call != NULL) {
+		change->call = NULL;
+		change->answered = true;
+		call->done(call, answer_migration(instance), NULL);
+	}
+}
+
 /* The job has ended: what it has left is undone. */
 static int finish(struct migrate_task *task, struct error *e)
 {
@@ -540,6 +552,9 @@ static int finish(struct migrate_task *task, struct error *e)
 	}
 	migration_view_end(instance, result < 0 ? &task->error : NULL);
 	*e = task->error;
+	if (result == 0) {
+		answer_moved(instance, task->change);
+	}
 	task_destroy(task);
 	if (left && instance_lives(instance)) {
 		instance_end_moved(instance);
@@ -666,17 +681,6 @@ static struct migrate_task *task_create(struct instance *instance, struct change
 	return task;
 }
 
-static void answer_begun(struct change *change, uint64_t job)
-{
-	struct instance_call *call = change->call;
-
-	if (call != NULL) {
-		change->call = NULL;
-		change->answered = true;
-		call->done(call, json_pack("{s:I}", "job", (json_int_t)job), NULL);
-	}
-}
-
 static int prepare(struct instance *instance, struct change *change, struct error *e)
 {
 	const struct migrate_request *request = change->object;
@@ -699,7 +703,7 @@ static int prepare(struct instance *instance, struct change *change, struct erro
 	}
 	migration_view_begin(instance, HANDOVER_SOURCE, request->address);
 	if (request->background) {
-		answer_begun(change, job);
+		change_answer_begun(change, job);
 	}
 	return CHANGE_WAITS;
 }

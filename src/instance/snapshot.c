@@ -3,8 +3,7 @@
  * A snapshot of a VM that lives: a change of several operations (changes.c), whose work is a job's.
  *
  * The job's thread says in order what is done (work()): it makes the files, asks for the operations that the machine thread carries
- * out, writes memory, syncs and renames. What it asks for goes by main, which knows whether the VM still lives: ask() posts and
- * waits, begin_operation() begins, step() answers.
+ * out (asking.h), writes memory, syncs and renames.
  *
  *	at rest		a VM that runs is paused while its memory is written
  *	live		it runs on, and stands still for its state. Memory is frozen in that moment (vmm/freezer.h) and written
@@ -15,18 +14,15 @@
  * Whatever fails or is cancelled, the VM is as it was before, so is what was in the place of the files, and so is what a next diff
  * will have. The VM cannot go away meanwhile: changes wait in line, and the job ends before the VM does.
  *
- * What the two threads share of a task is handed over by posts and `go`, but for `cancelled`. A job that is cancelled leaves
- * while what it asked for may be under way: from then on callbacks on the machine thread find the writer `gone`.
+ * A job that is cancelled leaves while what it asked for may be under way.
  *
  * The client controls the paths, which are opened by the job within its filter; the guest, how fast it writes.
  */
 #include <errno.h>
-#include <pthread.h>
-#include <semaphore.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "internal.h"
+#include "asking.h"
 #include "vmm/cleanup.h"
 #include "vmm/freezer.h"
 #include "vmm/log.h"
@@ -57,23 +53,17 @@ struct snapshot_task {
 	uint64_t *noted
 		[GUEST_MEMORY_REGIONS_MAX]; /* pages of each region that a collection has forgotten */
 	struct snapshot_paths parent;	    /* of a diff */
-	_Atomic bool cancelled;
-	struct loop_post asks; /* to main, with `wanted` */
-	sem_t go;	       /* to the job, with what came of it */
+	struct asking asking;
 	struct wanted {
 		enum vm_operation_type type;
 		bool state;						 /* of VM_SAVE */
 		int (*use)(struct snapshot_task *task, struct error *e); /* on the machine thread */
-		int result;
-		struct error error;
 	} wanted;
-	pthread_mutex_t lock; /* guards these two for the machine thread: held during use() */
 	struct snapshot_writer *writer;
 	struct freezer *freezer;		   /* live, where it is possible */
 	struct error why_not;			   /* and where it is not */
 	uint64_t *pages[GUEST_MEMORY_REGIONS_MAX]; /* of a diff: which */
 	const char *method;
-	bool gone;
 	struct state_buf state;
 	char *about, *config;
 	struct saved_disks disks;
@@ -90,9 +80,7 @@ static void task_destroy(struct snapshot_task *task)
 	if (task == NULL) {
 		return;
 	}
-	loop_post_cancel(task->instance->host->loop, &task->asks);
-	(void)sem_destroy(&task->go);
-	(void)pthread_mutex_destroy(&task->lock);
+	asking_finish(&task->asking);
 	for (size_t i = 0; i < ARRAY_SIZE(task->noted); i++) {
 		free(task->noted[i]);
 	}
@@ -108,12 +96,8 @@ static void task_destroy(struct snapshot_task *task)
 static int use(void *arg, struct guest_memory *mem, struct error *e)
 {
 	struct snapshot_task *task = arg;
-	SCOPED_LOCK(&task->lock);
 
 	(void)mem;
-	if (task->gone) {
-		return error_set(e, ERROR_CANCELLED, ECANCELED, "snapshot: cancelled");
-	}
 	if (task->wanted.state) {
 		saved_disks_take(&task->disks);
 	}
@@ -225,28 +209,20 @@ static bool watch(void *arg, const char *phase, uint64_t done, uint64_t total)
 	return !job_cancel_wanted(task->job);
 }
 
-static int cancelled(struct snapshot_task *task, struct error *e)
-{
-	SCOPED_LOCK(&task->lock);
-
-	task->gone = true;
-	return error_set(e, ERROR_CANCELLED, ECANCELED, "snapshot: cancelled");
-}
-
 static int ask(struct snapshot_task *task, const struct wanted *wanted, struct error *e)
 {
+	struct vm_operation operation = { .type = wanted->type };
+
 	task->wanted = *wanted;
-	loop_post(task->instance->host->loop, &task->asks);
-	while (sem_wait(&task->go) != 0) {
-		VMM_BUG_ON(errno != EINTR);
+	if (wanted->type == VM_SAVE) {
+		operation.save.buf = wanted->state ? &task->state : NULL;
+		operation.save.also = use;
+		operation.save.arg = task;
+	} else if (wanted->type == VM_MEMORY) {
+		operation.memory.use = use;
+		operation.memory.arg = task;
 	}
-	if (atomic_load(&task->cancelled)) {
-		return cancelled(task, e);
-	}
-	if (task->wanted.result < 0) {
-		*e = task->wanted.error;
-	}
-	return task->wanted.result;
+	return asking_ask(&task->asking, &operation, e);
 }
 
 #define ASK(task, e, ...) ask(task, &(const struct wanted){ __VA_ARGS__ }, e)
@@ -449,65 +425,28 @@ static bool snapshot_parent_get(const struct instance *instance, struct snapshot
 
 /* --- main ---------------------------------------------------------------------------------------- */
 
-static bool lives(const struct instance *instance)
-{
-	return instance->vm != NULL && !instance->ending &&
-	       instance_states[instance->state].stage == STAGE_AFTER &&
-	       instance->state != INSTANCE_STOPPING && instance->state != INSTANCE_ENDED;
-}
-
 static void enter(struct snapshot_task *task, enum instance_state state)
 {
-	if (lives(task->instance)) {
+	if (instance_lives(task->instance)) {
 		instance_enter(task->instance, state);
 	}
 }
 
-static void answer_job(struct snapshot_task *task, int result, const struct error *e)
+/* Before an operation begins. */
+static void begins(struct snapshot_task *task, enum vm_operation_type type)
 {
-	task->wanted.result = result;
-	if (result < 0) {
-		task->wanted.error = *e;
-	}
-	(void)sem_post(&task->go);
-}
-
-/* Fills the operation that the change goes on with. */
-static void want(struct snapshot_task *task, enum vm_operation_type type)
-{
-	struct vm_operation *operation = &task->change->operation;
-
-	operation->type = type;
 	if (type == VM_PAUSE) {
 		enter(task, INSTANCE_PAUSING);
 	} else if (type == VM_RESUME) {
 		enter(task, INSTANCE_RESUMING);
+	} else if (type == VM_MEMORY) {
+		task->tracking |= task->wanted.use == start_tracking;
 	}
 }
 
-/* The job has asked. */
-static void begin_operation(void *arg)
+static void asked(struct asking *asking, enum vm_operation_type type)
 {
-	struct snapshot_task *task = arg;
-	struct vm_operation *operation = &task->change->operation;
-	const struct wanted *wanted = &task->wanted;
-	struct error e = { 0 };
-
-	if (!lives(task->instance)) {
-		answer_job(task, instance_has_ended(&e), &e);
-		return;
-	}
-	want(task, wanted->type);
-	if (wanted->type == VM_SAVE) {
-		operation->save.buf = wanted->state ? &task->state : NULL;
-		operation->save.also = use;
-		operation->save.arg = task;
-	} else if (wanted->type == VM_MEMORY) {
-		task->tracking |= wanted->use == start_tracking;
-		operation->memory.use = use;
-		operation->memory.arg = task;
-	}
-	changes_ask(task->change);
+	begins(container_of(asking, struct snapshot_task, asking), type);
 }
 
 static int describe(struct snapshot_task *task, struct error *e)
@@ -543,17 +482,18 @@ static int finish(struct snapshot_task *task, struct error *e)
 	struct vm_operation *operation = &task->change->operation;
 	int result = task->result;
 
-	if (task->paused && lives(task->instance)) {
-		want(task, VM_RESUME);
+	if (task->paused && instance_lives(task->instance)) {
+		operation->type = VM_RESUME;
+		begins(task, VM_RESUME);
 		return CHANGE_PENDING;
 	}
-	if (task->tracking && lives(task->instance)) {
+	if (task->tracking && instance_lives(task->instance)) {
 		task->tracking = false;
-		want(task, VM_MEMORY);
+		operation->type = VM_MEMORY;
 		operation->memory.use = stop_tracking;
 		return CHANGE_PENDING;
 	}
-	if (result < 0 && task->tracked && lives(task->instance)) {
+	if (result < 0 && task->tracked && instance_lives(task->instance)) {
 		note_again(task);
 	}
 	*e = task->error;
@@ -598,7 +538,7 @@ static int step(struct instance *instance, struct change *change, int result, st
 	if (result == 0 && change->operation.type == VM_SAVE && task->wanted.state) {
 		result = describe(task, e);
 	}
-	answer_job(task, result, e);
+	asking_answer(&task->asking, result, e);
 	return CHANGE_WAITS;
 }
 
@@ -655,8 +595,7 @@ static void cancel(void *arg)
 {
 	struct snapshot_task *task = arg;
 
-	atomic_store(&task->cancelled, true);
-	(void)sem_post(&task->go);
+	asking_leave(&task->asking);
 }
 
 static const struct job_ops job_ops = {
@@ -695,25 +634,13 @@ static struct snapshot_task *task_create(struct instance *instance, struct chang
 	task->pagemap_fd = atomic_load(&instance->pagemap_fd);
 	task->freezer_fd = atomic_load(&instance->freezer_fd);
 	task->method = "at rest";
-	task->asks = (struct loop_post){ .run = begin_operation, .arg = task };
-	(void)pthread_mutex_init(&task->lock, NULL);
-	VMM_BUG_ON(sem_init(&task->go, 0, 0) != 0);
+	asking_init(&task->asking, instance, change);
+	task->asking.begins = asked;
 	if (!make_notes(task) || saved_disks_init(&task->disks, &instance->config->vm, NULL) < 0) {
 		task_destroy(task);
 		return NULL;
 	}
 	return task;
-}
-
-static void answer_begun(struct change *change, uint64_t job)
-{
-	struct instance_call *call = change->call;
-
-	if (call != NULL) {
-		change->call = NULL;
-		change->answered = true;
-		call->done(call, json_pack("{s:I}", "job", (json_int_t)job), NULL);
-	}
 }
 
 static int prepare(struct instance *instance, struct change *change, struct error *e)
@@ -743,7 +670,7 @@ static int prepare(struct instance *instance, struct change *change, struct erro
 		return r;
 	}
 	if (request->background) {
-		answer_begun(change, job);
+		change_answer_begun(change, job);
 	}
 	return CHANGE_WAITS;
 }
