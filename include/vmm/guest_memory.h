@@ -172,6 +172,13 @@ int guest_region_overlay(struct guest_memory *mem, uint32_t index, uint64_t offs
  * belongs to the region from now on. */
 void guest_region_set_content(struct guest_memory *mem, uint32_t index, uint64_t *content);
 
+/*
+ * Of [offset, offset + len), `offset` a multiple of 256 KiB, there is something where the region's file has data (`in_file`), or nowhere. By one
+ * thread at a time; others may ask for it (guest_region_touched()) meanwhile. Does nothing to a region without such a list.
+ */
+void guest_region_know_content(struct guest_memory *mem, uint32_t index, uint64_t offset,
+			       uint64_t len, bool in_file);
+
 /* The listener is told of the regions that are there and of those that come; on failure it is told of the
  * end of those that it accepted, and is not in the list. Not while a region is tracked. */
 int guest_memory_listen(struct guest_memory *mem, struct guest_memory_listener *listener,
