@@ -92,11 +92,6 @@ struct snapshot_writer_config {
 	bool compress;
 	/* Waits for nothing to be on the disk: for tests and for what need not outlive the host. */
 	bool no_sync;
-	/*
-	 * It can be read as soon as it is published, while its pages are still written (below). A directory in memory (a tmpfs), full, not
-	 * compressed; never synced, and no snapshot for anybody else, nor later.
-	 */
-	bool early;
 };
 
 /*
@@ -163,25 +158,6 @@ int snapshot_writer_settle(struct snapshot_writer *w, struct error *e);
 int snapshot_writer_frozen(struct snapshot_writer *w, struct freezer *freezer, struct error *e);
 void snapshot_writer_wanted(struct snapshot_writer *w, uint64_t *pages[GUEST_MEMORY_REGIONS_MAX]);
 
-/*
- * Of a VM that runs, with `early`, instead of a commit:
- *
- *	snapshot_writer_create()
- *	freezer_freeze()		all of memory; from here on it is known which chunks there are to come
- *	snapshot_writer_publish()	`state` and a `memory` without pages take their place: now they can be loaded
- *	snapshot_writer_frozen()	the pages. A chunk that a reader asks for comes before others
- *	snapshot_writer_destroy()	a reader that still lacks anything is told by this that it will not come
- *
- * Readers hear of each chunk when it is whole, and see none before. They are not trusted: what they ask for is a number of a chunk, in a queue of the
- * host's that is of bounded length, and changes nothing but the order. They need write access to that queue and to nothing else, and the right to
- * open files in the directory until they have been loaded, after which its names may go.
- */
-#define SNAPSHOT_PHASE_EARLY \
-	"memory, for children that run" /* of the watcher, since it has been published */
-struct snapshot_contents;
-int snapshot_writer_publish(struct snapshot_writer *w, const struct freezer *freezer,
-			    const struct snapshot_contents *contents, struct error *e);
-
 /* What memory is not. Borrowed. */
 struct snapshot_contents {
 	const char *about;   /* JSON object: host, processor, time, name, disks: the caller's */
@@ -196,6 +172,25 @@ struct snapshot_contents {
  */
 int snapshot_writer_commit(struct snapshot_writer *w, const struct snapshot_contents *contents,
 			   struct error *e);
+/*
+ * Of a VM that runs, instead of a commit: it can be loaded while its pages are still written ("early"), and by nobody later. In a directory, full and
+ * not compressed; never synced.
+ *
+ *	snapshot_writer_create()
+ *	freezer_freeze()		all of memory; from here on it is known which chunks there are to come
+ *	snapshot_writer_publish()	`state` and a `memory` without pages take their place: now they can be loaded
+ *	snapshot_writer_frozen()	the pages. A chunk that a reader asks for comes before others
+ *	snapshot_writer_destroy()	a reader that still lacks anything is told by this that it will not come
+ *
+ * Readers hear of each chunk when it is whole, and see none before. They are not trusted: what they ask for is a number of a chunk, in a queue of the
+ * host's that is of bounded length, and changes nothing but the order. They need write access to that queue and to nothing else, and the right to
+ * open files in the directory until they have been loaded, after which its names may go.
+ *
+ * ERROR_NOT_SUPPORTED: not in this place; everything is as if it had not been called.
+ */
+int snapshot_writer_publish(struct snapshot_writer *w, const struct freezer *freezer,
+			    const struct snapshot_contents *contents, struct error *e);
+#define SNAPSHOT_PHASE_EARLY "memory, for children that run" /* of the watcher, since then */
 /* Bytes of pages stored so far. Any thread. */
 uint64_t snapshot_writer_stored(const struct snapshot_writer *w);
 /* Removes what was not committed. Accepts NULL. */

@@ -22,44 +22,56 @@
 #include <unistd.h>
 
 #include "internal.h"
+#include "vmm/cleanup.h"
 #include "vmm/freezer.h"
 
 #define ASKS_AT_ONCE 64
 
-static int open_asks(struct snapshot_writer *w, struct error *e)
+static int not_here(const struct snapshot_writer *w, int sys, const char *what, struct error *e)
+{
+	return error_set_sys(e, ERROR_NOT_SUPPORTED, sys,
+			     "a snapshot in '%s' that is read early: %s", w->place.shown, what);
+}
+
+static int make_asks(struct snapshot_writer *w, struct error *e)
 {
 	if (w->place.inside < 0 || w->diff || w->packed) {
-		return error_set(e, ERROR_SNAPSHOT, EINVAL,
-				 "snapshot '%s': only a full one in a directory, which is not "
-				 "compressed, can be read early",
-				 w->place.shown);
+		return not_here(w, EINVAL, "it is full, in a directory, not compressed", e);
 	}
 	if (mknodat(w->place.inside, EARLY_ASKS, S_IFIFO | 0600, 0) < 0) {
-		return file_error(e, errno, "make", w->place.shown);
+		return not_here(w, errno, "a FIFO", e);
 	}
 	w->asks = openat(w->place.inside, EARLY_ASKS, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-	return w->asks >= 0 ? 0 : file_error(e, errno, "open", w->place.shown);
+	return w->asks >= 0 ? 0 : not_here(w, errno, "a FIFO", e);
+}
+
+static int lock_memory(const struct snapshot_writer *w, struct error *e)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+
+	return fcntl(w->place.memory, F_OFD_SETLK, &lock) == 0 ? 0
+							       : not_here(w, errno, "a lock", e);
 }
 
 int early_prepare(struct snapshot_writer *w, struct error *e)
 {
-	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
-	int r = open_asks(w, e);
+	int r = make_asks(w, e);
 
-	if (r < 0) {
-		return r;
+	r = r == 0 ? lock_memory(w, e) : r;
+	if (r == 0) {
+		w->asked = calloc(w->chunk_count / 64 + 1, sizeof(*w->asked));
+		r = w->asked != NULL ? 0 : not_here(w, ENOMEM, "a list of chunks", e);
 	}
-	w->asked = calloc(w->chunk_count / 64 + 1, sizeof(*w->asked));
-	if (w->asked == NULL) {
-		return error_set_sys(e, ERROR_NO_MEMORY, ENOMEM, "snapshot '%s'", w->place.shown);
+	if (r == 0 && ftruncate(w->place.memory, (off_t)early_size(&w->layout)) < 0) {
+		r = not_here(w, errno, "room", e);
 	}
-	if (fcntl(w->place.memory, F_OFD_SETLK, &lock) < 0) {
-		return file_error(e, errno, "lock", w->place.memory_shown);
+	if (r < 0 && w->asks >= 0) {
+		close_fd(&w->asks);
+		(void)unlinkat(w->place.inside, EARLY_ASKS, 0);
 	}
-	if (ftruncate(w->place.memory, (off_t)early_size(&w->layout)) < 0) {
-		return file_error(e, errno, "make room in", w->place.memory_shown);
-	}
-	return 0;
+	w->early = r == 0;
+	w->sync = w->sync && !w->early;
+	return r;
 }
 
 int early_mark(struct snapshot_writer *w, uint32_t chunk, bool written)

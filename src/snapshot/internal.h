@@ -457,7 +457,7 @@ static inline uint64_t early_size(const struct layout *layout)
 	return early_mark_at(layout, layout->length / SNAPSHOT_CHUNK);
 }
 
-/* When the files of the new one have been made. */
+/* ERROR_NOT_SUPPORTED: not in this place, and nothing has changed. */
 int early_prepare(struct snapshot_writer *w, struct error *e);
 /* A chunk is whole, or all zeroes. 0 or a negative errno. */
 int early_mark(struct snapshot_writer *w, uint32_t chunk, bool written);

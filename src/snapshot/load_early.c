@@ -260,7 +260,11 @@ static int fill_region(const struct snapshot_reader *r, struct guest_memory *mem
 	if (x < 0 || !any_missing(marks, used, chunks)) {
 		return x;
 	}
-	VMM_BUG_ON(pager == NULL);
+	if (pager == NULL) {
+		return error_set(e, ERROR_SNAPSHOT, EBADMSG,
+				 "memory of '%s' that had arrived is missing again",
+				 r->layers[0]->memory_shown);
+	}
 	*missing = true;
 	return add_missing(pager, &mem->regions[index], index, used, marks, chunks, e);
 }

@@ -75,9 +75,11 @@ static void expect(struct snapshot_writer *w, const struct freezer *freezer)
 int snapshot_writer_publish(struct snapshot_writer *w, const struct freezer *freezer,
 			    const struct snapshot_contents *contents, struct error *e)
 {
-	int r;
+	int r = early_prepare(w, e);
 
-	VMM_BUG_ON(!w->early);
+	if (r < 0) {
+		return r;
+	}
 	expect(w, freezer);
 	r = snapshot_writer_commit(w, contents, e);
 	memset(w->chunks, 0, w->chunk_count * sizeof(w->chunks[0]));

@@ -152,10 +152,9 @@ int writer_create(struct snapshot_writer **ret, const struct snapshot_writer_con
 	w->mem = config->mem;
 	w->pagemap_fd = config->pagemap_fd;
 	w->watch = config->watch;
-	w->sync = !config->no_sync && !config->early;
+	w->sync = !config->no_sync;
 	w->diff = paths_are_given(parent);
 	w->packed = config->compress;
-	w->early = config->early;
 	w->scratch = w->asks = -1;
 	pack_init(&w->pack);
 	if (getrandom(w->id.bytes, sizeof(w->id.bytes), 0) != (ssize_t)sizeof(w->id.bytes)) {
@@ -177,7 +176,6 @@ int writer_create(struct snapshot_writer **ret, const struct snapshot_writer_con
 	    ftruncate(w->place.memory, (off_t)(w->layout.length + TRAILER_SIZE)) < 0) {
 		r = file_error(e, errno, "make room in", w->place.memory_shown);
 	}
-	r = r == 0 && w->early ? early_prepare(w, e) : r;
 	if (r < 0) {
 		goto failed;
 	}
