@@ -86,8 +86,9 @@ struct guest_region {
 	/* One bit per 4 KiB; owned. Of a private file: set where it, or what lies over it, may have something
 	 * other than zeroes; NULL: the file's own data and holes say it. Of other memory: what a pager has brought
 	 * or will bring, as long as the contents are not discarded; NULL: it has none. */
-	uint64_t *content;
-	bool huge_pages; /* wished for */
+	_Atomic(uint64_t *) content;
+	uint64_t *content_storage; /* as long as the region, since somebody may be looking */
+	bool huge_pages;	   /* wished for */
 	/* A freezer (vmm/freezer.h) hears of writes only: what is to be zero is written, and no page given back. */
 	_Atomic bool held;
 };
@@ -172,12 +173,8 @@ int guest_region_overlay(struct guest_memory *mem, uint32_t index, uint64_t offs
  * belongs to the region from now on. */
 void guest_region_set_content(struct guest_memory *mem, uint32_t index, uint64_t *content);
 
-/*
- * Of [offset, offset + len), `offset` a multiple of 256 KiB, there is something where the region's file has data (`in_file`), or nowhere. By one
- * thread at a time; others may ask for it (guest_region_touched()) meanwhile. Does nothing to a region without such a list.
- */
-void guest_region_know_content(struct guest_memory *mem, uint32_t index, uint64_t offset,
-			       uint64_t len, bool in_file);
+/* Any thread: from now on it is the region's own file that says it. */
+void guest_region_forget_content(struct guest_memory *mem, uint32_t index);
 
 /* The listener is told of the regions that are there and of those that come; on failure it is told of the
  * end of those that it accepted, and is not in the list. Not while a region is tracked. */

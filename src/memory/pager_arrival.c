@@ -14,7 +14,8 @@
  * Nobody tells this thread what has arrived: the writer cannot be trusted by it with a descriptor, nor it by the writer. So it looks, but only while
  * the writer writes.
  *
- * What a region has may be known better with each chunk (guest_region_set_content()): the bitmap's words are read by others meanwhile.
+ * What a region has is not known before all has arrived; then its file says it. The file is not asked for its holes sooner: that waits for whoever
+ * writes it.
  */
 #include <errno.h>
 #include <linux/userfaultfd.h>
@@ -76,7 +77,6 @@ static int let_go(struct pager *pager, uint32_t index, uint64_t chunk, uint64_t 
 	if (r < 0) {
 		return r;
 	}
-	guest_region_know_content(pager->mem, index, offset, len, in_file);
 	for (uint64_t i = chunk; i < chunk + count; i++) {
 		pager->pending[index][i / 64] &= ~(1ULL << i % 64);
 	}
@@ -243,6 +243,15 @@ static int map_piece(struct pager *pager, struct error *e)
 	return r;
 }
 
+static void forget_content(const struct pager *pager)
+{
+	for (uint32_t i = 0; i < GUEST_MEMORY_REGIONS_MAX; i++) {
+		if (pager->pending[i] != NULL) {
+			guest_region_forget_content(pager->mem, i);
+		}
+	}
+}
+
 static void look_for_rest(struct pager *pager)
 {
 	struct arrival *arrival = &pager->arrival;
@@ -261,6 +270,7 @@ static void look_for_rest(struct pager *pager)
 	} else {
 		r = map_piece(pager, &e);
 		if (r == 1) {
+			forget_content(pager);
 			pager_conclude(pager);
 			r = 0;
 		} else if (r == 0) {

@@ -165,6 +165,7 @@ int region_touched(const struct guest_region *region, uint64_t offset, uint64_t 
 		   uint64_t *bitmap)
 {
 	const struct span span = { region, offset, len };
+	const uint64_t *known = atomic_load(&region->content);
 	bool in_file = region->backing == GUEST_MEMORY_MEMFD ||
 		       region->backing == GUEST_MEMORY_FILE_SHARED;
 
@@ -173,12 +174,11 @@ int region_touched(const struct guest_region *region, uint64_t offset, uint64_t 
 		set_all(&span, bitmap);
 		return 0;
 	}
-	if (region->content != NULL) {
-		const uint64_t *content = region->content + offset / PAGE_SIZE_4K / 64;
+	if (known != NULL) {
+		const uint64_t *content = known + offset / PAGE_SIZE_4K / 64;
 
 		for (uint64_t i = 0; i < ALIGN_UP(len / PAGE_SIZE_4K, 64) / 64; i++) {
-			/* A pager may be finding out that there is less. */
-			bitmap[i] |= __atomic_load_n(&content[i], __ATOMIC_RELAXED);
+			bitmap[i] |= content[i];
 		}
 	} else if (in_file || region->backing == GUEST_MEMORY_FILE_PRIVATE) {
 		if (!by_holes(&span, bitmap)) {
@@ -186,24 +186,6 @@ int region_touched(const struct guest_region *region, uint64_t offset, uint64_t 
 		}
 	}
 	return in_file ? 0 : by_pagemap(&span, pagemap_fd, bitmap);
-}
-
-void guest_region_know_content(struct guest_memory *mem, uint32_t index, uint64_t offset,
-			       uint64_t len, bool in_file)
-{
-	const struct guest_region *region = &mem->regions[index];
-	const uint64_t end = offset + len;
-
-	VMM_BUG_ON(offset % (64 * PAGE_SIZE_4K) != 0 || end > region->size);
-	for (; region->content != NULL && offset < end; offset += 64 * PAGE_SIZE_4K) {
-		const struct span span = { region, offset, MIN(end - offset, 64 * PAGE_SIZE_4K) };
-		uint64_t pages = 0;
-
-		if (!in_file || by_holes(&span, &pages)) {
-			__atomic_store_n(&region->content[offset / PAGE_SIZE_4K / 64], pages,
-					 __ATOMIC_RELAXED);
-		}
-	}
 }
 
 int guest_region_touched(const struct guest_memory *mem, uint32_t index, int pagemap_fd,

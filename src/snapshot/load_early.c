@@ -191,7 +191,7 @@ static int add_missing(struct pager *pager, const struct guest_region *region, u
 	return x;
 }
 
-/* What may come counts as something until it has. */
+/* What has come, or may, counts as something as long as anything is missing. */
 static int set_content(struct guest_memory *mem, uint32_t index, const uint64_t *used,
 		       const uint8_t *marks, uint64_t chunks, struct error *e)
 {
@@ -206,15 +206,6 @@ static int set_content(struct guest_memory *mem, uint32_t index, const uint64_t 
 		}
 	}
 	guest_region_set_content(mem, index, content);
-	for (uint64_t chunk = 0; chunk < chunks; chunk++) {
-		const uint64_t at = chunk * SNAPSHOT_CHUNK;
-
-		if (page_is_set(used, chunk) && marks[chunk] == EARLY_WRITTEN) {
-			guest_region_know_content(
-				mem, index, at, MIN(SNAPSHOT_CHUNK, mem->regions[index].size - at),
-				true);
-		}
-	}
 	return 0;
 }
 
@@ -256,8 +247,11 @@ static int fill_region(const struct snapshot_reader *r, struct guest_memory *mem
 	x = look_at(r, index, 0, chunks, used, marks, e);
 	x = x == 0 ? make_region(r, mem, index, e) : x;
 	x = x == 0 ? cover(mem, index, used, marks, chunks, e) : x;
-	x = x == 0 ? set_content(mem, index, used, marks, chunks, e) : x;
 	if (x < 0 || !any_missing(marks, used, chunks)) {
+		return x;
+	}
+	x = set_content(mem, index, used, marks, chunks, e);
+	if (x < 0) {
 		return x;
 	}
 	if (pager == NULL) {
