@@ -553,11 +553,16 @@ START_TEST(test_parent_resets)
 }
 END_TEST
 
+struct saving {
+	struct snapshot_paths paths;
+	int result;
+};
+
 static void *save_child(void *arg)
 {
-	int *result = arg;
+	struct saving *saving = arg;
 
-	*result = save(&child, in_directory("saved"), NULL, (struct snapshot_watch){ 0 });
+	saving->result = save(&child, saving->paths, NULL, (struct snapshot_watch){ 0 });
 	return NULL;
 }
 
@@ -569,20 +574,20 @@ START_TEST(test_child_of_child)
 					       .pagemap_fd = pagemap };
 	struct freezer *other = NULL;
 	static struct guest_memory grandchild;
+	struct saving saving = { .paths = in_directory("saved"), .result = -1 };
 	pthread_t thread;
-	int result = -1;
 	static struct guest_memory loaded;
 
 	publish();
 	check_ok(load_child(&child, DIRECTORY), &err);
 	ck_assert_int_lt(freezer_create(&other, &config, &err), 0);
 	check_error(&err, ERROR_NOT_SUPPORTED, "write protection");
-	ck_assert_int_eq(pthread_create(&thread, NULL, save_child, &result), 0);
+	ck_assert_int_eq(pthread_create(&thread, NULL, save_child, &saving), 0);
 	await_asks(1);
 	start_copier();
 	let_copy(ENOUGH);
 	(void)pthread_join(thread, NULL);
-	ck_assert_int_eq(result, 0);
+	ck_assert_int_eq(saving.result, 0);
 	end_writing();
 	check_ok(load(&loaded, in_directory("saved"), SNAPSHOT_LOAD_MAP), &err);
 	check_whole(&loaded);
