@@ -9,7 +9,8 @@
  *				what is in use. A write only lifts that again, and is noted
  *	freezer_wait()		until that is done
  *	freezer_freeze()	nobody writes: the moment. It takes as long as what was written since the start of arming
- *	freezer_take()		chunks as they were then, each once; the writer of a page is served first
+ *	freezer_take()		chunks as they were then, each once; the writer of a page is served first, then what freezer_hurry() has
+ *				named
  *	freezer_destroy()	at any time: nothing is protected any more
  *
  * What was written and not taken yet is held in memory of our own: as much as the guest writes meanwhile, at most all of its.
@@ -67,6 +68,16 @@ enum freezer_answer {
 };
 /* Or negative. */
 int freezer_take(struct freezer *freezer, struct freezer_chunk *chunk, struct error *e);
+/*
+ * Since freezer_freeze(): which chunks of a region there are to take, a bit each. Without `pages` each of them is given, also one of which nothing
+ * is in use any more (no bit of its pages is set). The freezer's, as it is until the end; NULL: there is no such region.
+ */
+const uint64_t *freezer_due(const struct freezer *freezer, uint32_t index);
+/*
+ * By the taker: somebody waits for this one. It is given before those for which nobody does, or nothing comes of it: it has been given, or is not
+ * due. A hint: of more of them than there are chunks some are forgotten.
+ */
+void freezer_hurry(struct freezer *freezer, uint32_t index, uint32_t chunk);
 void freezer_give_back(struct freezer *freezer, const struct freezer_chunk *chunk);
 /* Of all chunks that were in use when it was armed: about what there is to take. Since freezer_wait(). */
 uint64_t freezer_bytes(struct freezer *freezer);

@@ -86,8 +86,9 @@ struct guest_region {
 	/* One bit per 4 KiB; owned. Of a private file: set where it, or what lies over it, may have something
 	 * other than zeroes; NULL: the file's own data and holes say it. Of other memory: what a pager has brought
 	 * or will bring, as long as the contents are not discarded; NULL: it has none. */
-	uint64_t *content;
-	bool huge_pages; /* wished for */
+	_Atomic(uint64_t *) content;
+	uint64_t *content_storage; /* as long as the region, since somebody may be looking */
+	bool huge_pages;	   /* wished for */
 	/* A freezer (vmm/freezer.h) hears of writes only: what is to be zero is written, and no page given back. */
 	_Atomic bool held;
 };
@@ -171,6 +172,9 @@ int guest_region_overlay(struct guest_memory *mem, uint32_t index, uint64_t offs
 /* For a region with such parts, or with a pager: which pages have something there. A bit for each page, malloc'ed;
  * belongs to the region from now on. */
 void guest_region_set_content(struct guest_memory *mem, uint32_t index, uint64_t *content);
+
+/* Any thread: from now on it is the region's own file that says it. */
+void guest_region_forget_content(struct guest_memory *mem, uint32_t index);
 
 /* The listener is told of the regions that are there and of those that come; on failure it is told of the
  * end of those that it accepted, and is not in the list. Not while a region is tracked. */

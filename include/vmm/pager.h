@@ -9,6 +9,8 @@
  *	or pager_record()	what is asked for is noted, and nothing else comes until pager_mark()
  *	pager_serve()		a thread fills them from a source: what is waited for first; between faults what is preferred, and,
  *				from a moment later on, everything else, from the lowest address on
+ *				or from one that somebody else still writes (`look`): what is waited for is asked for, and the
+ *				rest is there when all has been written
  *	or pager_descriptor()	another process fills them, which has been given this
  *	pager_end()		what has not come is zeroes from now on: for a machine reset
  *	pager_destroy()		nobody uses the memory any more
@@ -28,6 +30,7 @@
 
 #define PAGER_CHUNK	  MIB(2)
 #define PAGER_CHUNK_PAGES ((uint32_t)(PAGER_CHUNK / 4096))
+#define PAGER_LOOK_MAX	  512U
 
 struct pager;
 
@@ -36,7 +39,15 @@ struct pager_place {
 	uint32_t index, chunk;
 };
 
-/* Functions run on the pager's thread. */
+/* Of a chunk that somebody else writes into the file of its region. */
+enum pager_arrival {
+	PAGER_MISSING = 0, /* it is not whole yet */
+	PAGER_IN_FILE,	   /* it is, in its place, and nobody will write there again */
+	PAGER_EMPTY,	   /* it is zeroes, and nothing was written */
+	PAGER_ARRIVALS,
+};
+
+/* Functions run on the pager's thread. One of read() and look(). */
 struct pager_source {
 	/*
 	 * Fills `buf` with the pages of [offset, offset + PAGER_CHUNK) of region `index`, up to its end, and sets in `present`,
@@ -44,7 +55,16 @@ struct pager_source {
 	 */
 	int (*read)(void *arg, uint32_t index, uint64_t offset, uint8_t *buf,
 		    uint64_t present[PAGER_CHUNK_PAGES / 64], struct error *e);
-	/* Everything is there, or was given up: read() will not be called again. */
+	/*
+	 * What has come of `count` chunks, PAGER_LOOK_MAX at most, of region `index` from `chunk` on, into `ret`. Negative: some are missing and will
+	 * not come any more. Such regions are private mappings of a file (GUEST_MEMORY_FILE_PRIVATE), over whose chunks in ranges of the pager
+	 * anonymous memory lies until they arrive.
+	 */
+	int (*look)(void *arg, uint32_t index, uint64_t chunk, uint32_t count,
+		    uint8_t ret[PAGER_LOOK_MAX], struct error *e);
+	/* With look(): this one is waited for. Called again from time to time. */
+	void (*ask)(void *arg, uint32_t index, uint64_t chunk);
+	/* Everything is there, or was given up: neither will be called again. */
 	void (*done)(void *arg);
 	/* By pager_destroy(), on its caller's thread. */
 	void (*destroy)(void *arg);
@@ -77,7 +97,7 @@ const struct pager_place *pager_mark(struct pager *pager, size_t *count);
  */
 int pager_serve(struct pager *pager, const struct pager_source *source,
 		int (*enter)(void *arg, struct error *e), void *enter_arg, struct error *e);
-/* What it serves from; `read` NULL: another process. */
+/* What it serves from; `read` and `look` NULL: another process. */
 const struct pager_source *pager_source_of(const struct pager *pager);
 /* The userfaultfd; the pager's. */
 int pager_descriptor(const struct pager *pager);

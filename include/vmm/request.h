@@ -100,7 +100,8 @@ enum snapshot_type { SNAPSHOT_FULL, SNAPSHOT_DIFF };
 struct snapshot_request {
 	int type; /* enum snapshot_type */
 	const char *state_path, *memory_path, *directory;
-	bool live;	      /* of a directory: a VM that runs goes on */
+	bool live; /* of a directory: a VM that runs goes on */
+	bool early; /* live: it can be loaded while its memory is still written, and by nobody later */
 	bool compress;	      /* memory is stored by zstd */
 	bool with_disks;      /* of a directory: it has a copy of each disk that is written */
 	const json_t *copies; /* array of struct disk_copy_request; NULL: none */

@@ -29,6 +29,7 @@
 #define VMM_SNAPSHOT_H
 
 #include <fcntl.h>
+#include <sys/stat.h>
 
 #include "vmm/error.h"
 #include "vmm/guest_memory.h"
@@ -171,6 +172,25 @@ struct snapshot_contents {
  */
 int snapshot_writer_commit(struct snapshot_writer *w, const struct snapshot_contents *contents,
 			   struct error *e);
+/*
+ * Of a VM that runs, instead of a commit: it can be loaded while its pages are still written ("early"), and by nobody later. In a directory, full and
+ * not compressed; never synced.
+ *
+ *	snapshot_writer_create()
+ *	freezer_freeze()		all of memory; from here on it is known which chunks there are to come
+ *	snapshot_writer_publish()	`state` and a `memory` without pages take their place: now they can be loaded
+ *	snapshot_writer_frozen()	the pages. A chunk that a reader asks for comes before others
+ *	snapshot_writer_destroy()	a reader that still lacks anything is told by this that it will not come
+ *
+ * Readers hear of each chunk when it is whole, and see none before. They are not trusted: what they ask for is a number of a chunk, in a queue of the
+ * host's that is of bounded length, and changes nothing but the order. They need write access to that queue and to nothing else, and the right to
+ * open files in the directory until they have been loaded, after which its names may go.
+ *
+ * ERROR_NOT_SUPPORTED: not in this place; everything is as if it had not been called.
+ */
+int snapshot_writer_publish(struct snapshot_writer *w, const struct freezer *freezer,
+			    const struct snapshot_contents *contents, struct error *e);
+#define SNAPSHOT_PHASE_EARLY "memory, for children that run" /* of the watcher, since then */
 /* Bytes of pages stored so far. Any thread. */
 uint64_t snapshot_writer_stored(const struct snapshot_writer *w);
 /* Removes what was not committed. Accepts NULL. */
@@ -203,7 +223,8 @@ struct snapshot_info {
 	uint64_t memory_size;		    /* bytes of all regions */
 	uint64_t stored;		    /* bytes of pages in this snapshot's own file */
 	bool packed;			    /* compressed */
-	uint32_t depth;			    /* snapshots in the chain, itself included; 1: full */
+	bool early;	/* snapshot_reader_load_early() is the only way to load it */
+	uint32_t depth; /* snapshots in the chain, itself included; 1: full */
 };
 
 struct snapshot_reader_config {
@@ -213,6 +234,8 @@ struct snapshot_reader_config {
 	size_t parent_count;
 	/* `state` alone is read and no other file opened; nothing but info and describe then. */
 	bool state_only;
+	/* One that is still written is wanted, too; otherwise it is refused. */
+	bool early;
 };
 
 /*
@@ -275,6 +298,14 @@ struct snapshot_lazy {
  */
 int snapshot_reader_load_lazily(struct snapshot_reader **r, struct guest_memory *mem,
 				const struct snapshot_lazy *how, struct error *e);
+/*
+ * Of a snapshot whose info says `early`: maps what has been written, privately, as SNAPSHOT_LOAD_MAP_UNVERIFIED does; a pager maps the rest when it is, and
+ * asks the writer for what somebody waits for. `backing` and `record` are not looked at. A writer that ends before it has written all is the end of the
+ * machine (vmm/guest_memory.h, `lost`): no byte is made up. On a host without userfaultfd for us this returns when all has been written.
+ * *r is the memory's from now on if it is NULL afterwards; otherwise it is still the caller's. The memory is finished on failure.
+ */
+int snapshot_reader_load_early(struct snapshot_reader **r, struct guest_memory *mem,
+			       const struct snapshot_lazy *how, struct error *e);
 /*
  * Of a memory that was loaded so, with `record`: the directory gets the file `working-set`, synced, in place of one that it has; all else of
  * memory follows from now on. Again: the same file again. Any thread, while the memory lives. *bytes: of the chunks. ERROR_WRONG_STATE: nothing was
@@ -343,7 +374,8 @@ int snapshot_compare(struct snapshot_reader *first, struct snapshot_reader *seco
 		SYSCALL_IF("fcntl", 1, F_DUPFD_CLOEXEC), SYSCALL("mkdirat"),                      \
 		SYSCALL("newfstatat"), SYSCALL("fstat"), SYSCALL("lseek"), SYSCALL("getrandom"),  \
 		SYSCALL("pread64"), SYSCALL("ftruncate"), SYSCALL("getdents64"),                  \
-		SYSCALL("unlinkat"), SYSCALL("close")
+		SYSCALL("unlinkat"), SYSCALL("close"), /* `early`: */                             \
+		SYSCALL_IF("mknodat", 2, S_IFIFO | 0600), SYSCALL_IF("fcntl", 1, F_OFD_SETLK)
 /* All else of a writer: the commit looks once more at what it replaces. renameat() is what C libraries make of renameat2() without flags. */
 #define SNAPSHOT_WRITE_SYSCALL_RULES                                                              \
 	SYSCALL_IF("openat", 2, O_RDONLY | O_DIRECTORY | O_CLOEXEC),                              \
@@ -351,13 +383,14 @@ int snapshot_compare(struct snapshot_reader *first, struct snapshot_reader *seco
 		SYSCALL("newfstatat"), SYSCALL("fstat"), SYSCALL("pwrite64"), SYSCALL("pread64"), \
 		SYSCALL("lseek"), SYSCALL("sync_file_range"), SYSCALL("fsync"),                   \
 		SYSCALL("renameat2"), SYSCALL("renameat"), SYSCALL("unlinkat"),                   \
-		SYSCALL("getdents64"), SYSCALL("close"),                                          \
+		SYSCALL("getdents64"), SYSCALL("close"), SYSCALL("read"),                         \
 		SYSCALL_IOCTL(0xc0606610 /* PAGEMAP_SCAN */)
 /* Verification by one thread; besides, a job has its heap. Loading is for a process that is still open. */
 #define SNAPSHOT_VERIFY_SYSCALL_RULES SYSCALL("pread64"), SYSCALL("close")
 /* The thread that reads for snapshot_reader_load_lazily(); the heap is for what is unpacked. */
 #define SNAPSHOT_LAZY_SYSCALL_RULES                                                               \
-	SYSCALL("pread64"), SYSCALL("close"), SYSCALL("brk"),                                     \
+	SYSCALL("pread64"), SYSCALL("close"), SYSCALL("write"),                                   \
+		SYSCALL_IF("fcntl", 1, F_OFD_GETLK), SYSCALL("brk"),                              \
 		SYSCALL_IF_MASKED("mmap", 2, PROT_EXEC, 0), SYSCALL("munmap"), SYSCALL("mremap"), \
 		SYSCALL("madvise")
 

@@ -5,6 +5,9 @@
  * same moment, and each child is a `vmm restore` of that in a fresh process. They map the one memory file privately, so
  * what none of them writes they share; when all run the file has no name any more, and goes with the last of them.
  *
+ * Where the VM can do it they begin while its memory is still copied (vmm/snapshot.h, snapshot_writer_publish()); until the copy is whole they
+ * need the VM, so this waits for that, unless it is told not to.
+ *
  * Disks of a child: of one with an overlay a copy of the overlay, over the same base; of another one a reflink, and a
  * copy of all of it only if asked for, because the VM stands still meanwhile. Copies for the second child and on are made
  * here, of the first one's, before it runs. They lie beside the disk as DISK.CHILD. A failure removes what was made, but for
@@ -36,7 +39,7 @@ LOG_DOMAIN("fork");
 struct fork_command {
 	const char *name;
 	uint32_t count;
-	bool copy_disks, paused, help;
+	bool copy_disks, paused, no_wait, help;
 	char *nets[VM_NETS_MAX]; /* "ID=tap:NAME", with %d */
 	uint32_t net_count;
 };
@@ -82,6 +85,12 @@ static const struct option option_list[] = {
 	  .type = OPTION_FLAG,
 	  AT(paused),
 	  .help = "do not let the children go on yet: vmm resume does" },
+	{ .name = "no-wait",
+	  .type = OPTION_FLAG,
+	  AT(no_wait),
+	  .help = "return when the children run: they end with the VM if that ends before all of "
+		  "its "
+		  "memory has been copied" },
 	HELP_OPTION(struct fork_command, help),
 };
 static const struct option_table table = OPTION_TABLE("fork", option_list);
@@ -99,7 +108,8 @@ struct forking {
 	struct ended vm;
 	struct client client;
 	struct progress progress;
-	char directory[RUN_DIRECTORY_PATH_SIZE + 32];
+	struct snapshot_taking taking;
+	char directory[RUN_DIRECTORY_PATH_SIZE + 32], image[RUN_DIRECTORY_PATH_SIZE + 40];
 	bool has_directory;
 	json_t *config; /* the parent's */
 	uint32_t disk_count;
@@ -230,12 +240,6 @@ static json_t *copies(const struct forking *forking)
 static int save(struct forking *forking, struct error *e)
 {
 	auto_json json_t *list = copies(forking);
-	char image[sizeof(forking->directory) + 8];
-	struct snapshot_taking taking = { .client = &forking->client,
-					  .directory = image,
-					  .live = true,
-					  .copies = list,
-					  .progress = &forking->progress };
 	int r = run_directory_root(forking->directory, RUN_DIRECTORY_PATH_SIZE, e);
 	size_t len;
 
@@ -248,8 +252,15 @@ static int save(struct forking *forking, struct error *e)
 		return error_set_sys(e, ERROR_CONFIG, errno, "make '%s'", forking->directory);
 	}
 	forking->has_directory = true;
-	(void)snprintf(image, sizeof(image), "%s/image", forking->directory);
-	r = snapshot_take(&taking, e);
+	(void)snprintf(forking->image, sizeof(forking->image), "%s/image", forking->directory);
+	forking->taking = (struct snapshot_taking){ .client = &forking->client,
+						    .directory = forking->image,
+						    .live = true,
+						    .early = true,
+						    .copies = list,
+						    .progress = &forking->progress };
+	r = snapshot_take(&forking->taking, e);
+	forking->taking.copies = NULL;
 	forking->copied = r == 0 ? 1 : 0;
 	return r;
 }
@@ -310,7 +321,7 @@ static void fill(void *arg, uint32_t number, struct words *words)
 		words_add(words, "--net");
 		words_add_numbered(words, forking->command->nets[i], number);
 	}
-	words_add(words, "%s/image", forking->directory);
+	words_add(words, "%s", forking->image);
 }
 
 static void remove_copies(void *arg, uint32_t number)
@@ -337,16 +348,23 @@ static int start_children(struct forking *forking, struct error *e)
 /* The image, and copies for children that were never started. */
 static void clean_up(struct forking *forking)
 {
-	char path[TEXT_MAX];
-
 	for (uint32_t number = forking->run + 1; number <= forking->copied; number++) {
 		remove_copies(forking, number);
 	}
 	if (forking->has_directory) {
-		(void)snprintf(path, sizeof(path), "%s/image", forking->directory);
-		(void)snapshot_remove(&(const struct snapshot_paths){ .directory = path }, NULL);
+		(void)snapshot_remove(&(const struct snapshot_paths){ .directory = forking->image },
+				      NULL);
 		(void)rmdir(forking->directory);
 	}
+}
+
+/* They need the VM as long as this takes. */
+static int await_copy(struct forking *forking, struct error *e)
+{
+	int r = snapshot_await(&forking->taking, e);
+
+	progress_wipe(&forking->progress);
+	return r < 0 ? error_prefix(e, "the children have lost memory, and end") : 0;
 }
 
 static int do_fork(struct forking *forking, struct error *e)
@@ -373,6 +391,9 @@ static int do_fork(struct forking *forking, struct error *e)
 		r = start_children(forking, e);
 	}
 	clean_up(forking);
+	if (r == 0 && !forking->command->no_wait) {
+		r = await_copy(forking, e);
+	}
 	return r;
 }
 
@@ -420,25 +441,30 @@ const struct command command_fork = {
 	.help = "make children of a VM that goes on running",
 	.options = &table,
 	.run = run,
-	.description = "Each child is a VM of its own that goes on where the one named stood at "
-		       "one moment: with "
-		       "its memory, its processors, and its disks as they were then. The VM itself "
-		       "stands still "
-		       "for about a millisecond. Children run in the background; their names are "
-		       "printed.\n\n"
-		       "Disks that are written are copied. Of one with an overlay (*--disk "
-		       "BASE,overlay=FILE*) the "
-		       "overlay is copied, and the base shared; of another one the file system "
-		       "shares the blocks "
-		       "if it can (reflinks: Btrfs, XFS). Where it cannot, *--copy-disks* copies "
-		       "all of it while "
-		       "the VM stands still. A copy lies beside the disk as DISK.CHILD, and stays "
-		       "when the child "
-		       "has ended.\n\n"
-		       "Memory that nobody writes is there once for all children. Each is told "
-		       "that it is a copy "
-		       "(VMGenID), upon which its kernel draws new random numbers. A child can be "
-		       "forked again.",
+	.description =
+		"Each child is a VM of its own that goes on where the one named stood at "
+		"one moment: with "
+		"its memory, its processors, and its disks as they were then. The VM itself "
+		"stands still "
+		"for about a millisecond. Children run in the background; their names are "
+		"printed.\n\n"
+		"They run before all of the VM's memory has been copied, where the host can do "
+		"that (Linux 6.4 and userfaultfd): what a child touches first is copied first. "
+		"Until the copy is whole they need the VM, and end if it does; the command waits "
+		"for that, unless *--no-wait* is given.\n\n"
+		"Disks that are written are copied. Of one with an overlay (*--disk "
+		"BASE,overlay=FILE*) the "
+		"overlay is copied, and the base shared; of another one the file system "
+		"shares the blocks "
+		"if it can (reflinks: Btrfs, XFS). Where it cannot, *--copy-disks* copies "
+		"all of it while "
+		"the VM stands still. A copy lies beside the disk as DISK.CHILD, and stays "
+		"when the child "
+		"has ended.\n\n"
+		"Memory that nobody writes is there once for all children. Each is told "
+		"that it is a copy "
+		"(VMGenID), upon which its kernel draws new random numbers. A child can be "
+		"forked again.",
 	.examples = examples,
 	.exits = "128+N it was interrupted by signal N",
 };

@@ -34,12 +34,18 @@ struct snapshot_taking {
 	struct client *client; /* of the VM */
 	const char *directory; /* absolute */
 	bool diff, live, compress, with_disks;
+	/* live: it is over as soon as the snapshot can be loaded, if that is sooner than it is whole (`handed_over`). */
+	bool early;
 	json_t *copies; /* of disks, as the API has them; NULL: none */
 	struct progress *progress;
 	uint64_t elapsed_ms; /* how long it took */
+	bool handed_over;
+	char job[64]; /* its path */
 };
 /* Has the VM save itself, shows how far it is, until it has; a signal cancels it: ERROR_CANCELLED. */
 int snapshot_take(struct snapshot_taking *taking, struct error *e);
+/* Of one that was handed over: until all of it has been written. */
+int snapshot_await(struct snapshot_taking *taking, struct error *e);
 /* malloc'ed; NULL with `e`. */
 char *snapshot_absolute_path(const char *path, struct error *e);
 

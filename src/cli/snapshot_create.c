@@ -23,6 +23,9 @@ LOG_DOMAIN("snapshot");
 #define ASK_EVERY_MS 100
 #define ASK_SOON_MS  10 /* the first times: most are over in no time */
 #define ASK_SOON     20
+/* Of one that is early: each of these is one that somebody waits. */
+#define ASK_EARLY_MS 1
+#define ASK_EARLY    50
 
 char *snapshot_absolute_path(const char *path, struct error *e)
 {
@@ -112,8 +115,25 @@ static int interrupted(struct error *e)
 	return error_hint(e, "GET /jobs of the VM shows when that is over");
 }
 
-static int follow(struct snapshot_taking *taking, const char *path, struct error *e)
+static bool is_handed_over(const struct snapshot_taking *taking, const json_t *job)
 {
+	const char *phase = json_string_value(json_object_get(job, "phase"));
+
+	return taking->early && !taking->handed_over && phase != NULL &&
+	       strcmp(phase, SNAPSHOT_PHASE_EARLY) == 0;
+}
+
+static int pause_between(const struct snapshot_taking *taking, unsigned int times)
+{
+	if (taking->early && !taking->handed_over && times < ASK_EARLY) {
+		return ASK_EARLY_MS;
+	}
+	return times < ASK_SOON ? ASK_SOON_MS : ASK_EVERY_MS;
+}
+
+static int follow(struct snapshot_taking *taking, struct error *e)
+{
+	const char *path = taking->job;
 	bool cancelled = false;
 
 	for (unsigned int times = 0;; times++) {
@@ -137,9 +157,34 @@ static int follow(struct snapshot_taking *taking, const char *path, struct error
 			taking->elapsed_ms = number_at(job, "elapsed_ms");
 			return conclude(taking, job, e);
 		}
+		if (!cancelled && is_handed_over(taking, job)) {
+			taking->handed_over = true;
+			return 0;
+		}
 		show(taking, job);
-		progress_sleep(taking->progress, times < ASK_SOON ? ASK_SOON_MS : ASK_EVERY_MS);
+		progress_sleep(taking->progress, pause_between(taking, times));
 	}
+}
+
+int snapshot_await(struct snapshot_taking *taking, struct error *e)
+{
+	return taking->handed_over ? follow(taking, e) : 0;
+}
+
+/* A VM that was started by an older vmm knows nothing of it. */
+static int begin(struct snapshot_taking *taking, json_t *body, json_t **reply, struct error *e)
+{
+	int r;
+
+	if (taking->early && json_object_set_new(body, "early", json_true()) == 0) {
+		r = client_call(taking->client, "PUT", "/snapshot/create", body, reply, e);
+		if (r >= 0 || e->code != ERROR_JSON) {
+			return r;
+		}
+		(void)json_object_del(body, "early");
+		*e = (struct error){ 0 };
+	}
+	return client_call(taking->client, "PUT", "/snapshot/create", body, reply, e);
 }
 
 int snapshot_take(struct snapshot_taking *taking, struct error *e)
@@ -149,7 +194,6 @@ int snapshot_take(struct snapshot_taking *taking, struct error *e)
 		true, "snapshot_type", taking->diff ? "Diff" : "Full", "live", taking->live,
 		"compress", taking->compress, "drive_copies", taking->copies);
 	auto_json json_t *reply = NULL;
-	char path[64];
 	uint64_t job;
 	int r;
 
@@ -161,7 +205,7 @@ int snapshot_take(struct snapshot_taking *taking, struct error *e)
 		(void)error_set(e, ERROR_USAGE, EINVAL, "'%.120s' is not UTF-8", taking->directory);
 		return error_hint(e, "the API takes names in UTF-8");
 	}
-	r = client_call(taking->client, "PUT", "/snapshot/create", body, &reply, e);
+	r = begin(taking, body, &reply, e);
 	if (r < 0) {
 		return r;
 	}
@@ -169,8 +213,8 @@ int snapshot_take(struct snapshot_taking *taking, struct error *e)
 	if (job == 0) {
 		return error_set(e, ERROR_HTTP, EPROTO, "the VM does not say which job it is");
 	}
-	(void)snprintf(path, sizeof(path), "/jobs/%llu", (unsigned long long)job);
-	return follow(taking, path, e);
+	(void)snprintf(taking->job, sizeof(taking->job), "/jobs/%llu", (unsigned long long)job);
+	return follow(taking, e);
 }
 
 /* What is there now. */

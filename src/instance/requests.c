@@ -176,6 +176,12 @@ static const struct option snapshot_request_list[] = {
 	  .json = "live",
 	  .help = "a VM that runs goes on while its memory is written" },
 	{ .type = OPTION_FLAG,
+	  .offset = offsetof(struct snapshot_request, early),
+	  .ours = true,
+	  .json = "early",
+	  .help = "with live: it can be loaded while its memory is still written, if this host can "
+		  "do that, and is no snapshot that lasts" },
+	{ .type = OPTION_FLAG,
 	  .offset = offsetof(struct snapshot_request, compress),
 	  .ours = true,
 	  .json = "compress",

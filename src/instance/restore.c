@@ -29,6 +29,7 @@ struct restore {
 	char *cmdline;
 	struct restored_disks disks;
 	_Atomic bool cancelled;
+	bool early;	       /* it is still written */
 	struct config *draft;  /* what was read, until it is the configuration */
 	struct config *before; /* what was the configuration, while that may come back */
 	const struct instance_settings *settings;
@@ -251,6 +252,8 @@ int restore_read(struct restore *restore, const struct instance_settings *settin
 			   .memory = request->has_backend ? request->backend.path
 							  : request->memory_path },
 		.state_only = is_outside(request),
+		/* Its pages cannot be checked, nor read before they are there. */
+		.early = request->directory != NULL && request->memory == SNAPSHOT_MEMORY_MAP,
 	};
 	const struct snapshot_info *info;
 	int r;
@@ -264,6 +267,7 @@ int restore_read(struct restore *restore, const struct instance_settings *settin
 		return r;
 	}
 	info = snapshot_reader_info(restore->reader);
+	restore->early = info->early;
 	restore->cmdline = saved_cmdline(info->about);
 	if (restore->cmdline == NULL) {
 		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "restore: out of memory");
@@ -303,7 +307,7 @@ void restore_conclude(struct restore *restore, struct instance *instance,
 	if (restore->receive != NULL) {
 		conclude_receive(restore, instance, failure);
 	} else if (success && instance->config->vm.machine.track_dirty_pages &&
-		   !is_outside(request)) {
+		   !is_outside(request) && !restore->early) {
 		snapshot_parent_set(instance, request->directory, request->state_path,
 				    request->has_backend ? request->backend.path
 							 : request->memory_path);
@@ -354,6 +358,13 @@ static int fill(void *arg, struct guest_memory *mem, struct error *e)
 	if (is_outside(&restore->request)) {
 		return restore_ask_handler(snapshot_reader_info(restore->reader), mem,
 					   restore->backing, restore->request.backend.path, e);
+	}
+	if (restore->early && restore->backing == GUEST_MEMORY_HUGETLB) {
+		return error_set(e, ERROR_NOT_SUPPORTED, ENOTSUP,
+				 "a child of a VM that runs cannot be on huge pages of hugetlb");
+	}
+	if (restore->early) {
+		return snapshot_reader_load_early(&restore->reader, mem, &lazy, e);
 	}
 	if (memory == SNAPSHOT_MEMORY_LAZY) {
 		return snapshot_reader_load_lazily(&restore->reader, mem, &lazy, e);

@@ -9,6 +9,7 @@
  *	live		it runs on, and stands still for its state. Memory is frozen in that moment (vmm/freezer.h) and written
  *			afterwards. Where that is not possible it is written as it is, again as often as the guest writes it,
  *			and the few pages that are left while the VM stands still (vmm/snapshot.h)
+ *	early		live, and frozen: it takes its place right after the moment, so that children of the VM can be loaded from it while its memory is written
  *	diff		only what was written since the last snapshot, of a VM whose pages are tracked all the time
  *
  * Whatever fails or is cancelled, the VM is as it was before, so is what was in the place of the files, and so is what a next diff
@@ -64,6 +65,7 @@ struct snapshot_task {
 	struct error why_not;			   /* and where it is not */
 	uint64_t *pages[GUEST_MEMORY_REGIONS_MAX]; /* of a diff: which */
 	const char *method;
+	bool published; /* early: nothing is to be committed any more */
 	struct state_buf state;
 	char *about, *config;
 	struct saved_disks disks;
@@ -325,12 +327,37 @@ static bool not_cancelled(void *arg)
 	return !job_cancel_wanted(task->job);
 }
 
+static struct snapshot_contents contents_of(const struct snapshot_task *task)
+{
+	return (struct snapshot_contents){ .about = task->about,
+					   .config = task->config,
+					   .machine = task->state.data,
+					   .machine_len = task->state.len };
+}
+
+/* For children; where that is not possible they wait for the end. */
+static int publish(struct snapshot_task *task, struct error *e)
+{
+	const struct snapshot_contents contents = contents_of(task);
+	int r = snapshot_writer_publish(task->writer, task->freezer, &contents, e);
+
+	if (r < 0 && e->code == ERROR_NOT_SUPPORTED) {
+		log_info("children wait until memory has been copied: %s", e->msg);
+		*e = (struct error){ 0 };
+		return 0;
+	}
+	task->method = r == 0 ? "copy-before-write, early" : task->method;
+	task->published = r == 0;
+	return r;
+}
+
 static int write_frozen(struct snapshot_task *task, struct error *e)
 {
 	int r = ASK(task, e, .type = VM_SAVE, .use = arm_freezer);
 
 	r = r == 0 ? freezer_wait(task->freezer, not_cancelled, task, e) : r;
 	r = r == 0 ? hold_still(task, freeze, e) : r;
+	r = r == 0 && task->request->early ? publish(task, e) : r;
 	return r == 0 ? snapshot_writer_frozen(task->writer, task->freezer, e) : r;
 }
 
@@ -373,15 +400,10 @@ static int write_snapshot(struct snapshot_task *task, struct error *e)
 	}
 	/* Not sooner: the guest would stand still for it. */
 	r = r == 0 ? saved_disks_sync(&task->disks, e) : r;
-	if (r < 0) {
+	if (r < 0 || task->published) {
 		return r;
 	}
-	contents = (struct snapshot_contents){
-		.about = task->about,
-		.config = task->config,
-		.machine = task->state.data,
-		.machine_len = task->state.len,
-	};
+	contents = contents_of(task);
 	return snapshot_writer_commit(task->writer, &contents, e);
 }
 
@@ -392,7 +414,7 @@ static int work(struct job *job, void *arg, struct error *e)
 
 	task->job = job;
 	r = write_snapshot(task, e);
-	if (r < 0) {
+	if (r < 0 && !task->published) {
 		saved_disks_forget(&task->disks);
 	}
 	/* It reads what the writer has. */
@@ -493,7 +515,8 @@ static int finish(struct snapshot_task *task, struct error *e)
 		operation->memory.use = stop_tracking;
 		return CHANGE_PENDING;
 	}
-	if (result < 0 && task->tracked && instance_lives(task->instance)) {
+	/* Of what was published nothing is left that a diff could be one to. */
+	if ((result < 0 || task->published) && task->tracked && instance_lives(task->instance)) {
 		note_again(task);
 	}
 	*e = task->error;
@@ -558,7 +581,7 @@ static void remember(const struct snapshot_task *task)
 {
 	const struct snapshot_request *request = task->request;
 
-	if (task->tracked) {
+	if (task->tracked && !task->published) {
 		snapshot_parent_set(task->instance, request->directory, request->state_path,
 				    request->memory_path);
 	}

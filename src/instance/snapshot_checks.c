@@ -37,6 +37,13 @@ int snapshot_check_form(const struct snapshot_request *request, struct error *e)
 				request->state_path == NULL ? "snapshot_path" : "mem_file_path");
 		return error_hint(e, "give both, or a directory");
 	}
+	if (request->early && (!request->live || request->compress || request->with_disks ||
+			       request->type != SNAPSHOT_FULL || request->directory == NULL)) {
+		(void)error_set(e, ERROR_CONFIG, EINVAL,
+				"early: only of a live, full snapshot in a directory, neither "
+				"compressed nor with disks");
+		return error_hint(e, "it is for children of this VM, which load it at once");
+	}
 	return check_copies(request, e);
 }
 

@@ -305,12 +305,18 @@ int backing_map(struct guest_region *region, uint64_t size, struct backing_failu
 	return 0;
 }
 
+static void set_content(struct guest_region *region, uint64_t *content)
+{
+	atomic_store(&region->content, content);
+	free(region->content_storage);
+	region->content_storage = content;
+}
+
 void backing_unmap(struct guest_region *region, uint64_t size)
 {
 	(void)munmap(region->host - GUARD, span(size));
 	close_fd(&region->fd);
-	free(region->content);
-	region->content = NULL;
+	set_content(region, NULL);
 	region->host = NULL;
 }
 
@@ -374,8 +380,7 @@ static int replace_file(struct guest_region *region)
 		return r;
 	}
 	close_fd(&region->fd);
-	free(region->content);
-	region->content = NULL;
+	set_content(region, NULL);
 	region->backing = GUEST_MEMORY_ANON;
 	region->offset = 0;
 	if (region->huge_pages) {
@@ -389,8 +394,7 @@ int backing_discard(struct guest_region *region, struct error *e)
 	int r = 0;
 
 	if (region->backing != GUEST_MEMORY_FILE_PRIVATE) {
-		free(region->content);
-		region->content = NULL;
+		set_content(region, NULL);
 	}
 	if (can_drop(region)) {
 		r = drop_pages(region, region->host, region->size);
@@ -424,6 +428,11 @@ int guest_region_overlay(struct guest_memory *mem, uint32_t index, uint64_t offs
 void guest_region_set_content(struct guest_memory *mem, uint32_t index, uint64_t *content)
 {
 	VMM_BUG_ON(index >= mem->region_count);
-	free(mem->regions[index].content);
-	mem->regions[index].content = content;
+	set_content(&mem->regions[index], content);
+}
+
+void guest_region_forget_content(struct guest_memory *mem, uint32_t index)
+{
+	VMM_BUG_ON(index >= mem->region_count);
+	atomic_store(&mem->regions[index].content, NULL);
 }

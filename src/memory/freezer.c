@@ -24,7 +24,7 @@
  * and that of the queue to the taker (freezer_queue.c), held for a few instructions. The taker writes no guest memory.
  *
  * Of what nobody has written yet up to FREEZER_AHEAD copies wait for the taker; what is written is copied in any case, into address
- * space that was reserved.
+ * space that was reserved, and what the taker is in a hurry for as soon as it is heard of, and put in front.
  *
  * The guest controls which pages are written, and when. Saved: nothing.
  */
@@ -39,7 +39,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "freezer_queue.h"
+#include "freezer_internal.h"
 #include "internal.h"
 #include "vmm/cleanup.h"
 #include "vmm/log.h"
@@ -54,41 +54,7 @@ LOG_DOMAIN("memory");
 #define FEATURES	       (UFFD_FEATURE_PAGEFAULT_FLAG_WP | FEATURE_WP_FILES | FEATURE_WP_UNPOPULATED)
 
 #define FAULTS_AT_ONCE 16
-/* Chunks that are protected, or let go, at a time. */
-#define PIECE	    16U
-#define CHUNK_WORDS (FREEZER_CHUNK_PAGES / 64)
-#define NO_SLOT	    UINT32_MAX
-
-enum state { BARE = 0, ARMED, WRITTEN, GONE };
-
-struct frozen_region {
-	struct guest_region *region; /* NULL: there is none */
-	uint32_t count;		     /* chunks */
-	uint8_t *states;
-	uint64_t *touched; /* a bit for each page */
-	bool registered;
-};
-
-struct freezer {
-	struct guest_memory *mem;
-	int fd, pagemap_fd;
-	struct worker worker;
-	bool has_thread;
-	struct loop_source faults;
-	struct loop_post more;
-	_Atomic bool posted;
-
-	/* Held by its thread while it does something, and by who freezes. It and what follows: */
-	pthread_mutex_t lock;
-	struct frozen_region regions[GUEST_MEMORY_REGIONS_MAX];
-	uint32_t region, chunk; /* where to go on arming, or copying */
-	uint32_t warm;		/* slots that are there */
-	bool arming, frozen, over;
-	uint64_t *const *wanted;
-
-	uint64_t total; /* chunks of all regions */
-	struct freezer_queue queue;
-};
+#define CHUNK_WORDS    (FREEZER_CHUNK_PAGES / 64)
 
 static const struct syscall_rule rules[] = {
 	SYSCALL("read"),
@@ -119,69 +85,13 @@ int freezer_open(void)
 	return fd;
 }
 
-/* --- protection ---------------------------------------------------------------------------------- */
-
-static uint64_t length_of(const struct frozen_region *r, uint32_t first, uint32_t n)
-{
-	return MIN((uint64_t)n * FREEZER_CHUNK, r->region->size - (uint64_t)first * FREEZER_CHUNK);
-}
-
-/* Or lifts it, which wakes whoever waits. 0 or a negative errno. */
-static int protect(const struct freezer *f, const struct frozen_region *r, uint32_t first,
-		   uint32_t n, bool on)
-{
-	struct uffdio_writeprotect arg = {
-		.range = { .start = (uintptr_t)r->region->host + (uint64_t)first * FREEZER_CHUNK,
-			   .len = length_of(r, first, n) },
-		.mode = on ? UFFDIO_WRITEPROTECT_MODE_WP : 0,
-	};
-	int x;
-
-	do {
-		x = ioctl(f->fd, UFFDIO_WRITEPROTECT, &arg);
-	} while (x != 0 && (errno == EAGAIN || errno == EINTR));
-	return x == 0 ? 0 : -errno;
-}
-
-/* The kernel lifts protection with it, and forgets to wake those who wait for that. */
-static int unregister_chunks(const struct freezer *f, const struct frozen_region *r, uint32_t first,
-			     uint32_t n)
-{
-	struct uffdio_range range = {
-		.start = (uintptr_t)r->region->host + (uint64_t)first * FREEZER_CHUNK,
-		.len = length_of(r, first, n),
-	};
-
-	if (ioctl(f->fd, UFFDIO_UNREGISTER, &range) != 0) {
-		return -errno;
-	}
-	return ioctl(f->fd, UFFDIO_WAKE, &range) == 0 ? 0 : -errno;
-}
-
-/* In pieces, because the lock of this process' mappings is held meanwhile; as a whole if there are too many mappings for that. */
-static void unregister(const struct freezer *f, struct frozen_region *r)
-{
-	int x = 0;
-
-	if (!r->registered) {
-		return;
-	}
-	for (uint32_t chunk = 0; x == 0 && chunk < r->count; chunk += PIECE) {
-		x = unregister_chunks(f, r, chunk, MIN(PIECE, r->count - chunk));
-	}
-	x = x < 0 ? unregister_chunks(f, r, 0, r->count) : x;
-	if (x < 0) {
-		log_error("UFFDIO_UNREGISTER: %s", strerrordesc_np(-x));
-	}
-	r->registered = false;
-	atomic_store(&r->region->held, false);
-}
+/* ------------------------------------------------------------------------------------------------- */
 
 /* Nothing is protected, and nobody waits, from here on. */
 static void conclude(struct freezer *f)
 {
 	for (uint32_t i = 0; i < ARRAY_SIZE(f->regions); i++) {
-		unregister(f, &f->regions[i]);
+		freezer_unregister(f, &f->regions[i]);
 	}
 	if (!f->over) {
 		f->over = true;
@@ -229,18 +139,18 @@ static int choose_pages(const struct freezer *f, uint32_t index, uint32_t chunk,
 		       CHUNK_WORDS * sizeof(pages[0]));
 		return 0;
 	}
-	return region_touched(r->region, (uint64_t)chunk * FREEZER_CHUNK, length_of(r, chunk, 1),
-			      f->pagemap_fd, pages);
+	return region_touched(r->region, (uint64_t)chunk * FREEZER_CHUNK,
+			      freezer_length(r, chunk, 1), f->pagemap_fd, pages);
 }
 
-/* The chunk goes to the taker, and is let go. */
-static int save(struct freezer *f, uint32_t index, uint32_t chunk)
+/* The chunk goes to the taker, `first` of all if somebody waits for it there, and is let go. */
+static int save(struct freezer *f, uint32_t index, uint32_t chunk, bool first)
 {
 	struct frozen_region *r = &f->regions[index];
 	const uint8_t *host = r->region->host + (uint64_t)chunk * FREEZER_CHUNK;
 	struct freezer_chunk copy = { .index = index,
 				      .offset = (uint64_t)chunk * FREEZER_CHUNK,
-				      .slot = NO_SLOT };
+				      .slot = FREEZER_NO_SLOT };
 	int x = choose_pages(f, index, chunk, copy.pages);
 	uint8_t *bytes = NULL;
 
@@ -254,13 +164,13 @@ static int save(struct freezer *f, uint32_t index, uint32_t chunk)
 		}
 		copy_page(bytes + page * PAGE_SIZE_4K, host + page * PAGE_SIZE_4K);
 	}
-	x = x == 0 ? protect(f, r, chunk, 1, false) : x;
+	x = x == 0 ? freezer_protect(f, r, chunk, 1, false) : x;
 	if (x < 0) {
 		return fail_sys(f, x);
 	}
 	r->states[chunk] = GONE;
-	if (copy.bytes != NULL) {
-		freezer_queue_put(&f->queue, &copy);
+	if (copy.bytes != NULL || f->wanted == NULL) {
+		freezer_queue_put(&f->queue, &copy, first);
 	}
 	return 0;
 }
@@ -280,9 +190,28 @@ static bool find_armed(struct freezer *f)
 	return false;
 }
 
+/* Of those that the taker is asked for. False: there is none. */
+static bool save_hurried(struct freezer *f)
+{
+	uint32_t index, chunk;
+
+	if (!freezer_queue_next_hurried(&f->queue, &index, &chunk)) {
+		return false;
+	}
+	if (f->regions[index].states[chunk] == ARMED) {
+		(void)save(f, index, chunk, true);
+	} else {
+		freezer_queue_to_front(&f->queue, index, (uint64_t)chunk * FREEZER_CHUNK);
+	}
+	return true;
+}
+
 /* True: there is more to do now. */
 static bool save_more(struct freezer *f)
 {
+	if (save_hurried(f)) {
+		return !f->over;
+	}
 	if (freezer_queue_is_long(&f->queue)) {
 		return false;
 	}
@@ -290,13 +219,13 @@ static bool save_more(struct freezer *f)
 		conclude(f);
 		return false;
 	}
-	return save(f, f->region, f->chunk) == 0;
+	return save(f, f->region, f->chunk, false) == 0;
 }
 
 static void save_all(struct freezer *f)
 {
 	while (!f->over && find_armed(f)) {
-		(void)save(f, f->region, f->chunk);
+		(void)save(f, f->region, f->chunk, false);
 	}
 }
 
@@ -315,7 +244,7 @@ static bool any_touched(const struct frozen_region *r, uint32_t chunk)
 
 /* Chunks from `first` on, up to `limit`, that are in that state. */
 static uint32_t run_of(const struct frozen_region *r, uint32_t first, uint32_t limit,
-		       enum state state)
+		       enum freezer_state state)
 {
 	uint32_t n = 0;
 
@@ -327,10 +256,11 @@ static uint32_t run_of(const struct frozen_region *r, uint32_t first, uint32_t l
 
 /* BARE chunks of [first, first + n) that are in use become `state`. */
 static int look(const struct freezer *f, struct frozen_region *r, uint32_t first, uint32_t n,
-		enum state state)
+		enum freezer_state state)
 {
-	int x = region_touched(r->region, (uint64_t)first * FREEZER_CHUNK, length_of(r, first, n),
-			       f->pagemap_fd, r->touched + (uint64_t)first * CHUNK_WORDS);
+	int x = region_touched(r->region, (uint64_t)first * FREEZER_CHUNK,
+			       freezer_length(r, first, n), f->pagemap_fd,
+			       r->touched + (uint64_t)first * CHUNK_WORDS);
 
 	for (uint32_t i = first; x == 0 && i < first + n; i++) {
 		if (r->states[i] == BARE && any_touched(r, i)) {
@@ -342,14 +272,14 @@ static int look(const struct freezer *f, struct frozen_region *r, uint32_t first
 
 /* Protects all of a state, in runs. */
 static int arm(const struct freezer *f, struct frozen_region *r, uint32_t first, uint32_t end,
-	       enum state state)
+	       enum freezer_state state)
 {
 	int x = 0;
 
 	for (uint32_t i = first, n; x == 0 && i < end; i += MAX(n, 1U)) {
 		n = run_of(r, i, end - i, state);
 		if (n != 0) {
-			x = protect(f, r, i, n, true);
+			x = freezer_protect(f, r, i, n, true);
 			memset(r->states + i, ARMED, n);
 		}
 	}
@@ -399,7 +329,7 @@ static bool arm_more(struct freezer *f)
 		return false;
 	}
 	r = &f->regions[f->region];
-	n = MIN(PIECE, r->count - f->chunk);
+	n = MIN(FREEZER_PIECE, r->count - f->chunk);
 	x = look(f, r, f->chunk, n, WRITTEN);
 	x = x == 0 ? arm(f, r, f->chunk, f->chunk + n, WRITTEN) : x;
 	f->chunk += n;
@@ -420,7 +350,11 @@ static int freeze_region(const struct freezer *f, struct frozen_region *r)
 	for (uint32_t i = 0; x == 0 && i < r->count; i++) {
 		r->states[i] = r->states[i] == BARE ? GONE : r->states[i];
 	}
-	return x == 0 ? arm(f, r, 0, r->count, WRITTEN) : x;
+	x = x == 0 ? arm(f, r, 0, r->count, WRITTEN) : x;
+	for (uint32_t i = 0; x == 0 && i < r->count; i++) {
+		r->due[i / 64] |= (uint64_t)(r->states[i] == ARMED) << i % 64;
+	}
+	return x;
 }
 
 static void freeze(struct freezer *f, uint64_t *const *pages)
@@ -477,14 +411,14 @@ static void serve_fault(struct freezer *f, uint64_t address)
 			continue;
 		}
 		if (f->frozen && r->states[chunk] == ARMED) {
-			(void)save(f, i, chunk);
+			(void)save(f, i, chunk, false);
 			return;
 		}
 		/* Before the moment; or a second one who has waited for the same chunk. */
 		if (r->states[chunk] == ARMED) {
 			r->states[chunk] = WRITTEN;
 		}
-		x = protect(f, r, chunk, 1, false);
+		x = freezer_protect(f, r, chunk, 1, false);
 		if (x < 0) {
 			(void)fail_sys(f, x);
 		}
@@ -533,7 +467,8 @@ static int add_region(struct freezer *f, uint32_t index, struct error *e)
 	r->count = (uint32_t)((region->size + FREEZER_CHUNK - 1) / FREEZER_CHUNK);
 	r->states = calloc(r->count, 1);
 	r->touched = calloc(r->count, CHUNK_WORDS * sizeof(uint64_t));
-	if (r->states == NULL || r->touched == NULL) {
+	r->due = calloc(r->count / 64 + 1, sizeof(uint64_t));
+	if (r->states == NULL || r->touched == NULL || r->due == NULL) {
 		return error_set_sys(e, ERROR_NO_MEMORY, ENOMEM, "guest memory, frozen");
 	}
 	r->region = region;
@@ -660,6 +595,22 @@ int freezer_freeze(struct freezer *freezer, uint64_t *const *pages, struct error
 	return freezer_queue_check(&freezer->queue, e);
 }
 
+const uint64_t *freezer_due(const struct freezer *freezer, uint32_t index)
+{
+	return index < GUEST_MEMORY_REGIONS_MAX ? freezer->regions[index].due : NULL;
+}
+
+void freezer_hurry(struct freezer *freezer, uint32_t index, uint32_t chunk)
+{
+	const uint64_t *due = freezer_due(freezer, index);
+
+	if (due != NULL && chunk < freezer->regions[index].count &&
+	    (due[chunk / 64] >> chunk % 64 & 1) != 0) {
+		freezer_queue_hurry(&freezer->queue, index, chunk);
+		kick(freezer);
+	}
+}
+
 int freezer_take(struct freezer *freezer, struct freezer_chunk *chunk, struct error *e)
 {
 	kick(freezer);
@@ -731,6 +682,7 @@ void freezer_destroy(struct freezer *freezer)
 	for (uint32_t i = 0; i < ARRAY_SIZE(freezer->regions); i++) {
 		free(freezer->regions[i].states);
 		free(freezer->regions[i].touched);
+		free(freezer->regions[i].due);
 	}
 	freezer_queue_finish(&freezer->queue);
 	(void)pthread_mutex_destroy(&freezer->lock);

@@ -21,17 +21,19 @@
 
 int freezer_queue_init(struct freezer_queue *queue, uint64_t total, struct error *e)
 {
-	*queue = (struct freezer_queue){ .total = total };
+	*queue = (struct freezer_queue){ .total = total, .head = total, .tail = total };
 	(void)pthread_mutex_init(&queue->lock, NULL);
 	(void)pthread_cond_init(&queue->news, NULL);
-	queue->list = calloc(total, sizeof(*queue->list));
+	queue->list = calloc(2 * total, sizeof(*queue->list));
+	queue->hurried = calloc(total, sizeof(*queue->hurried));
 	queue->unused = calloc(total, sizeof(*queue->unused));
 	queue->slots = mmap(NULL, total * FREEZER_CHUNK, PROT_READ | PROT_WRITE,
 			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (queue->slots == MAP_FAILED) {
 		queue->slots = NULL;
 	}
-	if (queue->list == NULL || queue->unused == NULL || queue->slots == NULL) {
+	if (queue->list == NULL || queue->hurried == NULL || queue->unused == NULL ||
+	    queue->slots == NULL) {
 		return error_set_sys(e, ERROR_NO_MEMORY, ENOMEM, "guest memory, frozen");
 	}
 	/* A wish. */
@@ -45,6 +47,7 @@ void freezer_queue_finish(struct freezer_queue *queue)
 		(void)munmap(queue->slots, queue->total * FREEZER_CHUNK);
 	}
 	free(queue->list);
+	free(queue->hurried);
 	free(queue->unused);
 	(void)pthread_cond_destroy(&queue->news);
 	(void)pthread_mutex_destroy(&queue->lock);
@@ -65,13 +68,47 @@ uint32_t freezer_queue_take_slot(struct freezer_queue *queue)
 	return queue->unused_count != 0 ? queue->unused[--queue->unused_count] : queue->used++;
 }
 
-void freezer_queue_put(struct freezer_queue *queue, const struct freezer_chunk *chunk)
+void freezer_queue_put(struct freezer_queue *queue, const struct freezer_chunk *chunk, bool first)
 {
 	SCOPED_LOCK(&queue->lock);
 
-	VMM_BUG_ON(queue->tail == queue->total);
-	queue->list[queue->tail++] = *chunk;
+	VMM_BUG_ON(first ? queue->head == 0 : queue->tail == 2 * queue->total);
+	queue->list[first ? --queue->head : queue->tail++] = *chunk;
 	(void)pthread_cond_broadcast(&queue->news);
+}
+
+bool freezer_queue_next_hurried(struct freezer_queue *queue, uint32_t *index, uint32_t *chunk)
+{
+	SCOPED_LOCK(&queue->lock);
+
+	if (queue->hurried_next == queue->hurried_count) {
+		return false;
+	}
+	*index = queue->hurried[queue->hurried_next].index;
+	*chunk = queue->hurried[queue->hurried_next++].chunk;
+	return true;
+}
+
+/* Under the lock. */
+static bool to_front(struct freezer_queue *queue, uint32_t index, uint64_t offset)
+{
+	for (uint64_t i = queue->head; i < queue->tail; i++) {
+		const struct freezer_chunk found = queue->list[i];
+
+		if (found.index == index && found.offset == offset) {
+			queue->list[i] = queue->list[queue->head];
+			queue->list[queue->head] = found;
+			return true;
+		}
+	}
+	return false;
+}
+
+void freezer_queue_to_front(struct freezer_queue *queue, uint32_t index, uint64_t offset)
+{
+	SCOPED_LOCK(&queue->lock);
+
+	(void)to_front(queue, index, offset);
 }
 
 bool freezer_queue_is_long(struct freezer_queue *queue)
@@ -175,8 +212,23 @@ int freezer_queue_take(struct freezer_queue *queue, struct freezer_chunk *chunk,
 	return FREEZER_TAKEN;
 }
 
+void freezer_queue_hurry(struct freezer_queue *queue, uint32_t index, uint32_t chunk)
+{
+	SCOPED_LOCK(&queue->lock);
+
+	/* Who asks for more than there are repeats himself. */
+	if (!to_front(queue, index, (uint64_t)chunk * FREEZER_CHUNK) &&
+	    queue->hurried_count < queue->total) {
+		queue->hurried[queue->hurried_count++] =
+			(struct freezer_place){ .index = index, .chunk = chunk };
+	}
+}
+
 void freezer_queue_give_back(struct freezer_queue *queue, uint32_t slot)
 {
+	if (slot == FREEZER_NO_SLOT) {
+		return;
+	}
 	if (slot >= 2 * FREEZER_AHEAD) {
 		(void)madvise(freezer_queue_slot(queue, slot), FREEZER_CHUNK, MADV_DONTNEED);
 	}

@@ -12,16 +12,26 @@
 
 /* Copies of what nobody has written that wait at a time. */
 #define FREEZER_AHEAD 8U
+/* Of a chunk of which nothing was copied. */
+#define FREEZER_NO_SLOT UINT32_MAX
+
+struct freezer_place {
+	uint32_t index, chunk;
+};
 
 struct freezer_queue {
 	pthread_mutex_t lock;
 	pthread_cond_t news;
 	bool armed, ended, failed;
 	struct error failure;
-	uint64_t bytes;		    /* of what is in use */
-	uint64_t total;		    /* chunks */
-	struct freezer_chunk *list; /* so many, each put once */
+	uint64_t bytes; /* of what is in use */
+	uint64_t total; /* chunks */
+	struct freezer_chunk
+		*list; /* twice as many, begun in the middle; each is put once, at either end */
 	uint64_t head, tail;
+	struct freezer_place
+		*hurried; /* that are still to be copied: [hurried_next, hurried_count) */
+	uint64_t hurried_next, hurried_count;
 	uint8_t *slots;			/* address space for as many copies */
 	uint32_t *unused, unused_count; /* slots that were used before */
 	uint32_t used;
@@ -32,7 +42,12 @@ int freezer_queue_init(struct freezer_queue *queue, uint64_t total, struct error
 void freezer_queue_finish(struct freezer_queue *queue);
 uint8_t *freezer_queue_slot(const struct freezer_queue *queue, uint32_t slot);
 uint32_t freezer_queue_take_slot(struct freezer_queue *queue);
-void freezer_queue_put(struct freezer_queue *queue, const struct freezer_chunk *chunk);
+/* In front of all others, or behind. */
+void freezer_queue_put(struct freezer_queue *queue, const struct freezer_chunk *chunk, bool first);
+/* Of a chunk that is wanted soon and still to be copied; false: there is none. */
+bool freezer_queue_next_hurried(struct freezer_queue *queue, uint32_t *index, uint32_t *chunk);
+/* If it waits here. */
+void freezer_queue_to_front(struct freezer_queue *queue, uint32_t index, uint64_t offset);
 /* FREEZER_AHEAD are waiting. */
 bool freezer_queue_is_long(struct freezer_queue *queue);
 void freezer_queue_add_bytes(struct freezer_queue *queue, uint64_t bytes);
@@ -47,6 +62,9 @@ int freezer_queue_check(struct freezer_queue *queue, struct error *e);
 int freezer_queue_await_armed(struct freezer_queue *queue, struct error *e);
 /* As freezer_take(). */
 int freezer_queue_take(struct freezer_queue *queue, struct freezer_chunk *chunk, struct error *e);
+/* As freezer_hurry(), of one that is due. */
+void freezer_queue_hurry(struct freezer_queue *queue, uint32_t index, uint32_t chunk);
+/* FREEZER_NO_SLOT: nothing is. */
 void freezer_queue_give_back(struct freezer_queue *queue, uint32_t slot);
 
 #endif

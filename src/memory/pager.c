@@ -26,9 +26,9 @@
 #include <unistd.h>
 
 #include "internal.h"
+#include "pager_internal.h"
 #include "vmm/cleanup.h"
 #include "vmm/log.h"
-#include "vmm/worker.h"
 
 LOG_DOMAIN("memory");
 
@@ -37,55 +37,23 @@ LOG_DOMAIN("memory");
  * that is being made needs many. */
 #define QUIET_NS 20000000
 
-struct pager {
-	struct guest_memory *mem;
-	int fd;
-	uint64_t *pending[GUEST_MEMORY_REGIONS_MAX]; /* a bit for each chunk */
-	uint32_t region;			     /* where to look for the next */
-	uint64_t chunk;
-	bool over;
-	bool quiet, idle; /* only what is asked for, or preferred, comes; `more` is not posted */
-	struct pager_place *preferred;
-	size_t preferred_count, preferred_next;
-	pthread_mutex_t noting;	    /* guards the next four until it is marked */
-	struct pager_place *record; /* NULL: it does not; room for all chunks */
-	size_t record_count, record_room;
-	bool marked;
-	struct loop_post release;   /* by who marks */
-	struct pager_source source; /* `read` NULL: another process is it */
-	uint8_t *buffer;	    /* of a chunk */
-	struct worker worker;
-	struct loop_source faults;
-	struct loop_post more;
-	struct loop_timer later;
-	_Atomic bool failed; /* `failure` is written before */
-	struct error failure;
-	pthread_mutex_t telling; /* held during lost() */
-	bool silent;
-};
-
 static const struct syscall_rule rules[] = {
 	SYSCALL("read"),
 	SYSCALL_IOCTL(UFFDIO_COPY),
 	SYSCALL_IOCTL(UFFDIO_ZEROPAGE),
 	SYSCALL_IOCTL(UFFDIO_WAKE),
 	SYSCALL_IOCTL(UFFDIO_UNREGISTER),
+	/* Of a source whose chunks arrive: files are mapped, and looked for holes. */
+	SYSCALL_IF_MASKED("mmap", 2, PROT_EXEC, 0),
+	SYSCALL("madvise"),
+	SYSCALL("lseek"),
+	SYSCALL("timerfd_settime"),
 	/* lost(): vCPUs are interrupted. */
 	SYSCALL("tgkill"),
 	SYSCALL("getpid"),
 	SYSCALL("gettid"),
 };
 const struct syscall_list pager_syscalls = SYSCALL_LIST(rules);
-
-static uint64_t chunks_of(const struct guest_region *region)
-{
-	return (region->size + PAGER_CHUNK - 1) / PAGER_CHUNK;
-}
-
-static bool bit(const uint64_t *bitmap, uint64_t n)
-{
-	return (bitmap[n / 64] >> n % 64 & 1) != 0;
-}
 
 /* --- the descriptor ------------------------------------------------------------------------------ */
 
@@ -98,6 +66,7 @@ int pager_create(struct pager **ret, struct guest_memory *mem, struct error *e)
 		return error_set_sys(e, ERROR_NO_MEMORY, ENOMEM, "a pager of guest memory");
 	}
 	pager->mem = mem;
+	pager->arrival.clock = -1;
 	(void)pthread_mutex_init(&pager->telling, NULL);
 	(void)pthread_mutex_init(&pager->noting, NULL);
 	pager->fd = userfault_open();
@@ -130,7 +99,7 @@ int pager_add(struct pager *pager, uint32_t index, uint64_t offset, uint64_t len
 	VMM_BUG_ON(offset % PAGER_CHUNK != 0 ||
 		   (len % PAGER_CHUNK != 0 && offset + len != region->size));
 	if (pager->pending[index] == NULL) {
-		pager->pending[index] = calloc(chunks_of(region) / 64 + 1, sizeof(uint64_t));
+		pager->pending[index] = calloc(pager_chunks(region) / 64 + 1, sizeof(uint64_t));
 		if (pager->pending[index] == NULL) {
 			return error_set_sys(e, ERROR_NO_MEMORY, ENOMEM, "a pager of guest memory");
 		}
@@ -173,7 +142,7 @@ int pager_record(struct pager *pager, struct error *e)
 	VMM_BUG_ON(pager->preferred != NULL || pager->record != NULL);
 	for (uint32_t i = 0; i < GUEST_MEMORY_REGIONS_MAX; i++) {
 		pager->record_room +=
-			pager->pending[i] != NULL ? chunks_of(&pager->mem->regions[i]) : 0;
+			pager->pending[i] != NULL ? pager_chunks(&pager->mem->regions[i]) : 0;
 	}
 	pager->record = malloc((pager->record_room + 1) * sizeof(*pager->record));
 	return pager->record != NULL ? 0
@@ -208,15 +177,19 @@ static void unregister(struct pager *pager)
 		struct uffdio_range range = { .start = (uintptr_t)region->host,
 					      .len = region->size };
 
-		if (pager->pending[i] != NULL && ioctl(pager->fd, UFFDIO_UNREGISTER, &range) != 0) {
+		if (pager->source.look == NULL && pager->pending[i] != NULL &&
+		    ioctl(pager->fd, UFFDIO_UNREGISTER, &range) != 0) {
 			log_error("UFFDIO_UNREGISTER: %s", strerrordesc_np(errno));
 		}
+	}
+	if (pager->source.look != NULL) {
+		arrival_unregister(pager);
 	}
 }
 
 /* --- the thread ---------------------------------------------------------------------------------- */
 
-static void conclude(struct pager *pager)
+void pager_conclude(struct pager *pager)
 {
 	if (!pager->over) {
 		pager->over = true;
@@ -234,12 +207,12 @@ static void tell_lost(struct pager *pager)
 	}
 }
 
-static void fail(struct pager *pager, const struct error *why)
+void pager_fail(struct pager *pager, const struct error *why)
 {
 	pager->failure = *why;
 	atomic_store(&pager->failed, true);
 	tell_lost(pager);
-	conclude(pager);
+	pager_conclude(pager);
 }
 
 /* [at, at + len) gets what is at `from`, or zeroes: 0 or a negative errno. */
@@ -273,7 +246,7 @@ static uint64_t equal_bits(const uint64_t *bitmap, uint64_t first, uint64_t end)
 {
 	uint64_t n = 1;
 
-	while (first + n < end && bit(bitmap, first + n) == bit(bitmap, first)) {
+	while (first + n < end && pager_bit(bitmap, first + n) == pager_bit(bitmap, first)) {
 		n++;
 	}
 	return n;
@@ -283,7 +256,7 @@ static uint64_t equal_bits(const uint64_t *bitmap, uint64_t first, uint64_t end)
 static int place_huge(const struct pager *pager, uint64_t at, const uint64_t *present)
 {
 	for (uint64_t page = 0; page < PAGER_CHUNK_PAGES; page++) {
-		if (!bit(present, page)) {
+		if (!pager_bit(present, page)) {
 			memset(pager->buffer + page * PAGE_SIZE_4K, 0, PAGE_SIZE_4K);
 		}
 	}
@@ -303,7 +276,7 @@ static int place_chunk(const struct pager *pager, const struct guest_region *reg
 	for (uint64_t page = 0, n; r == 0 && page < pages; page += n) {
 		n = equal_bits(present, page, pages);
 		r = place(pager, at + page * PAGE_SIZE_4K, n * PAGE_SIZE_4K,
-			  bit(present, page) ? pager->buffer + page * PAGE_SIZE_4K : NULL);
+			  pager_bit(present, page) ? pager->buffer + page * PAGE_SIZE_4K : NULL);
 	}
 	return r;
 }
@@ -323,7 +296,7 @@ static void bring(struct pager *pager, uint32_t index, uint64_t chunk)
 		}
 	}
 	if (r < 0) {
-		fail(pager, &e);
+		pager_fail(pager, &e);
 		return;
 	}
 	pager->pending[index][chunk / 64] &= ~(1ULL << chunk % 64);
@@ -348,7 +321,11 @@ static void serve_fault(struct pager *pager, uint64_t address)
 		if (pager->pending[i] == NULL || offset >= region->size) {
 			continue;
 		}
-		if (bit(pager->pending[i], offset / PAGER_CHUNK)) {
+		if (pager->source.look != NULL) {
+			arrival_serve(pager, i, offset);
+			return;
+		}
+		if (pager_bit(pager->pending[i], offset / PAGER_CHUNK)) {
 			note(pager, i, offset / PAGER_CHUNK);
 			bring(pager, i, offset / PAGER_CHUNK);
 		} else if (region->backing != GUEST_MEMORY_HUGETLB) {
@@ -378,8 +355,8 @@ static bool find_preferred(struct pager *pager, struct pager_place *ret)
 	while (pager->preferred_next < pager->preferred_count) {
 		*ret = pager->preferred[pager->preferred_next++];
 		if (ret->index < GUEST_MEMORY_REGIONS_MAX && pager->pending[ret->index] != NULL &&
-		    ret->chunk < chunks_of(&pager->mem->regions[ret->index]) &&
-		    bit(pager->pending[ret->index], ret->chunk)) {
+		    ret->chunk < pager_chunks(&pager->mem->regions[ret->index]) &&
+		    pager_bit(pager->pending[ret->index], ret->chunk)) {
 			return true;
 		}
 	}
@@ -395,9 +372,9 @@ static bool find_next(struct pager *pager, struct pager_place *ret)
 		if (pending == NULL) {
 			continue;
 		}
-		for (; pager->chunk < chunks_of(&pager->mem->regions[pager->region]);
+		for (; pager->chunk < pager_chunks(&pager->mem->regions[pager->region]);
 		     pager->chunk++) {
-			if (bit(pending, pager->chunk)) {
+			if (pager_bit(pending, pager->chunk)) {
 				*ret = (struct pager_place){ pager->region,
 							     (uint32_t)pager->chunk };
 				return true;
@@ -418,7 +395,7 @@ static void bring_more(void *arg)
 		bring(pager, next.index, next.chunk);
 		loop_post(&pager->worker.loop, &pager->more);
 	} else if (!pager->quiet) {
-		conclude(pager);
+		pager_conclude(pager);
 	} else {
 		pager->idle = true;
 	}
@@ -467,12 +444,17 @@ int pager_serve(struct pager *pager, const struct pager_source *source,
 		return error_set_sys(e, ERROR_NO_MEMORY, errno, "a pager of guest memory");
 	}
 	r = worker_init(&pager->worker, "pager", e);
+	r = r == 0 && source->look != NULL ? arrival_prepare(pager, e) : r;
 	if (r == 0) {
 		r = loop_source_add(&pager->worker.loop, &pager->faults, pager->fd, EPOLLIN,
 				    faults_ready, e);
 	}
-	if (r == 0) {
+	if (r == 0 && source->look != NULL) {
+		arrival_begin(pager);
+	} else if (r == 0) {
 		begin_work(pager);
+	}
+	if (r == 0) {
 		r = worker_start(&pager->worker, enter, enter_arg, e);
 	}
 	return r;
@@ -482,12 +464,12 @@ int pager_serve(struct pager *pager, const struct pager_source *source,
 
 static void end(void *arg)
 {
-	conclude(arg);
+	pager_conclude(arg);
 }
 
 void pager_end(struct pager *pager)
 {
-	if (pager->source.read != NULL) {
+	if (pager->source.read != NULL || pager->source.look != NULL) {
 		(void)worker_call(&pager->worker, end, pager);
 	} else if (!pager->over) {
 		pager->over = true;
@@ -513,6 +495,7 @@ void pager_destroy(struct pager *pager)
 		pager->source.destroy(pager->source.arg);
 	}
 	close_fd(&pager->fd);
+	arrival_finish(pager);
 	(void)pthread_mutex_destroy(&pager->telling);
 	(void)pthread_mutex_destroy(&pager->noting);
 	free(pager->preferred);

@@ -165,6 +165,7 @@ int region_touched(const struct guest_region *region, uint64_t offset, uint64_t 
 		   uint64_t *bitmap)
 {
 	const struct span span = { region, offset, len };
+	const uint64_t *known = atomic_load(&region->content);
 	bool in_file = region->backing == GUEST_MEMORY_MEMFD ||
 		       region->backing == GUEST_MEMORY_FILE_SHARED;
 
@@ -173,8 +174,8 @@ int region_touched(const struct guest_region *region, uint64_t offset, uint64_t 
 		set_all(&span, bitmap);
 		return 0;
 	}
-	if (region->content != NULL) {
-		const uint64_t *content = region->content + offset / PAGE_SIZE_4K / 64;
+	if (known != NULL) {
+		const uint64_t *content = known + offset / PAGE_SIZE_4K / 64;
 
 		for (uint64_t i = 0; i < ALIGN_UP(len / PAGE_SIZE_4K, 64) / 64; i++) {
 			bitmap[i] |= content[i];

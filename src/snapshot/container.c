@@ -36,6 +36,7 @@ static const struct {
 	[SECTION_MACHINE] = { "machine", SNAPSHOT_MACHINE_MAX, false },
 	[SECTION_PARENT] = { "parent", KIB(4), true },
 	[SECTION_PACKING] = { "packing", STATE_FILE_MAX, true },
+	[SECTION_EARLY] = { "early", 0, true },
 	[SECTION_MEMORY] = { "memory", STATE_FILE_MAX, false },
 };
 

@@ -10,6 +10,7 @@
  *			or as it was frozen
  *	layer.c, reader.c	one snapshot that was opened; a chain of them
  *	memory_read.c, load.c, lazy.c	its pages, checked; into a guest memory, at once or when they are touched
+ *	early.c, load_early.c	one that is read while its pages are still written
  *	parallel.c	many chunks on several threads
  *	pack.c		pages that are stored compressed
  *	working_set.c	what a guest asks for first: `working-set`
@@ -27,6 +28,8 @@
 #include <sys/stat.h>
 
 #include "vmm/snapshot.h"
+
+struct freezer;
 
 #define PAGES_PER_CHUNK ((uint32_t)(SNAPSHOT_CHUNK / PAGE_SIZE_4K))
 #define MAP_WORDS	(PAGES_PER_CHUNK / 64)
@@ -58,6 +61,7 @@ enum section {
 	SECTION_MACHINE,
 	SECTION_PARENT,	 /* of a diff */
 	SECTION_PACKING, /* of memory that is compressed */
+	SECTION_EARLY,	 /* its pages are still written, or never were; no bytes */
 	SECTION_MEMORY,
 	SECTIONS,
 };
@@ -332,6 +336,9 @@ struct snapshot_writer {
 	struct frame *frames;	     /* of each chunk, if packed */
 	_Atomic uint64_t packed_end; /* of the file */
 	int scratch; /* pages of a VM that runs, before they are compressed; else -1 */
+	bool early;
+	int asks;	 /* of who reads early; else -1 */
+	uint64_t *asked; /* a bit for each chunk that somebody has asked for */
 	struct state_output *output;
 	_Atomic uint32_t next; /* chunk that nobody has taken */
 	_Atomic bool stop;     /* somebody has failed */
@@ -351,7 +358,7 @@ struct layer {
 	uint64_t state_size, state_dev, state_ino;
 	struct state_file file;
 	struct layout_table table;
-	bool diff, packed;
+	bool diff, packed, early;
 	uint64_t length;   /* of the pages' part of the memory file */
 	struct pack *pack; /* the reader's */
 	struct parent_link parent;
@@ -427,6 +434,35 @@ int reader_make_regions(const struct snapshot_reader *r, struct guest_memory *me
 /* Which chunks of a region any snapshot has something of: a bit each, to be freed; NULL: no memory. */
 uint64_t *reader_chunks_in_use(const struct snapshot_reader *r,
 			       const struct snapshot_region *region);
+
+/* --- early.c --- */
+
+/* What the file `memory` says of each chunk, by one byte behind the trailer. */
+enum early_mark {
+	EARLY_MISSING = 0,
+	EARLY_WRITTEN, /* as a whole, for good */
+	EARLY_EMPTY,   /* of zeroes: not written */
+	EARLY_MARKS,
+};
+#define EARLY_ASKS "asks"
+static inline uint64_t early_mark_at(const struct layout *layout, uint64_t chunk)
+{
+	return layout->length + TRAILER_SIZE + chunk;
+}
+/* Bytes of the file. */
+static inline uint64_t early_size(const struct layout *layout)
+{
+	return early_mark_at(layout, layout->length / SNAPSHOT_CHUNK);
+}
+
+/* ERROR_NOT_SUPPORTED: not in this place, and nothing has changed. */
+int early_prepare(struct snapshot_writer *w, struct error *e);
+/* A chunk is whole, or all zeroes. 0 or a negative errno. */
+int early_mark(struct snapshot_writer *w, uint32_t chunk, bool written);
+/* What others wait for. */
+void early_hear(struct snapshot_writer *w, struct freezer *freezer);
+/* Whoever writes an open file `memory` still does. */
+bool early_writer_lives(int memory);
 
 /* --- parallel.c --- */
 

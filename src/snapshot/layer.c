@@ -75,6 +75,14 @@ static int parse_memory(struct layer *layer, struct error *e)
 		   : r;
 	layer->length = layer->table.layout.length;
 	layer->packed = packing->data != NULL;
+	layer->early = layer->file.sections[SECTION_EARLY].data != NULL;
+	if (r == 0 && layer->early && (layer->diff || layer->packed)) {
+		(void)error_set(
+			e, ERROR_SNAPSHOT, EBADMSG,
+			"snapshot '%s' cannot be read early: it is a difference, or compressed",
+			layer->shown);
+		r = error_hint(e, "the files are not made by vmm: do not trust them");
+	}
 	if (r == 0 && layer->packed) {
 		r = pack_parse(&layer->table, packing->data, packing->len, &layer->length,
 			       layer->shown, e);
@@ -85,22 +93,23 @@ static int parse_memory(struct layer *layer, struct error *e)
 /* That an open file is this snapshot's memory. */
 static int check_memory(struct layer *layer, int fd, const struct stat *st, struct error *e)
 {
+	const uint64_t marks = layer->early ? layer->length / SNAPSHOT_CHUNK : 0;
 	uint64_t length = layer->length, size = (uint64_t)st->st_size;
 	uint8_t trailer[TRAILER_SIZE];
 	int r = 0;
 
-	if (size >= sizeof(trailer)) {
-		r = file_read(fd, trailer, sizeof(trailer), size - sizeof(trailer),
+	if (size >= sizeof(trailer) + marks) {
+		r = file_read(fd, trailer, sizeof(trailer), size - marks - sizeof(trailer),
 			      layer->memory_shown, e);
 		r = r == 0 ? trailer_check(trailer, &layer->file.header.id, length,
 					   layer->file.sections[SECTION_MEMORY].crc,
 					   layer->memory_shown, layer->shown, e)
 			   : r;
 	}
-	if (r == 0 && size != length + sizeof(trailer)) {
+	if (r == 0 && size != length + sizeof(trailer) + marks) {
 		(void)error_set(e, ERROR_SNAPSHOT, EBADMSG,
 				"'%s' has %" PRIu64 " bytes instead of %" PRIu64,
-				layer->memory_shown, size, length + sizeof(trailer));
+				layer->memory_shown, size, length + sizeof(trailer) + marks);
 		r = error_hint(e, "it is damaged, or not whole: use another copy of the snapshot");
 	}
 	return r;

@@ -11,6 +11,8 @@
  * Each step is synced before the next: the new files; their folder; after the renames, the folders again. Names with an id are
  * nobody else's, so what a killed writer leaves behind is in nobody's way.
  *
+ * One that is read early (early.c) takes its place before its pages are there, and is never synced: whoever could read it then cannot read it later.
+ *
  * What is in the place already is looked at first, and replaced only if it is a snapshot (or empty): its first, or last, bytes say so.
  */
 #include <errno.h>
@@ -37,8 +39,8 @@ static int rename_with(int from_fd, const char *from, int to_fd, const char *to,
 static bool name_is_ours(const char *name)
 {
 	return strcmp(name, STATE) == 0 || strcmp(name, MEMORY) == 0 ||
-	       strcmp(name, WORKING_SET) == 0 || working_set_name_is_temp(name) ||
-	       strncmp(name, "disk-", 5) == 0;
+	       strcmp(name, EARLY_ASKS) == 0 || strcmp(name, WORKING_SET) == 0 ||
+	       working_set_name_is_temp(name) || strncmp(name, "disk-", 5) == 0;
 }
 
 int place_refuse_stranger(void *arg, int folder, const char *name)

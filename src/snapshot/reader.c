@@ -30,6 +30,18 @@ static int __cold parent_error(struct error *e, const struct layer *child, int s
 	return -sys;
 }
 
+static int refuse_early(const struct layer *layer, bool wanted, struct error *e)
+{
+	if (!layer->early || wanted) {
+		return 0;
+	}
+	(void)error_set(e, ERROR_SNAPSHOT, EBUSY,
+			"snapshot '%s' is the image of a VM for its children, not whole or of no "
+			"further use",
+			layer->shown);
+	return error_hint(e, "vmm snapshot create makes one that lasts");
+}
+
 /* Among those that the caller named; 0 and *ret NULL: none is it. */
 static int open_named(struct layer **ret, const struct layer *child,
 		      const struct snapshot_reader_config *config, struct error *e)
@@ -102,6 +114,9 @@ static int check_parent(const struct snapshot_reader *r, const struct layer *chi
 	char found[SNAPSHOT_ID_TEXT], why[SNAPSHOT_ID_TEXT + PATH_SHOWN + 20];
 	uint32_t depth = parent->diff ? parent->parent.depth : 1;
 
+	if (refuse_early(parent, false, e) < 0) {
+		return error_prefix(e, "parent of snapshot '%s'", child->shown);
+	}
 	if (!id_equal(id, &child->parent.id)) {
 		id_text(id, found);
 		(void)snprintf(why, sizeof(why), "but '%s' is snapshot %s", parent->shown, found);
@@ -177,6 +192,7 @@ static void fill_info(struct snapshot_reader *r)
 	info->memory_size = layer->table.layout.memory_size;
 	info->stored = layer->table.stored * PAGE_SIZE_4K;
 	info->packed = layer->packed;
+	info->early = layer->early;
 	info->depth = layer->diff ? layer->parent.depth : 1;
 }
 
@@ -194,6 +210,9 @@ int snapshot_reader_create(struct snapshot_reader **ret,
 	x = layer_create(&r->layers[0], AT_FDCWD, &config->paths, config->state_only, e);
 	if (x == 0) {
 		r->depth = 1;
+		x = refuse_early(r->layers[0], config->early, e);
+	}
+	if (x == 0) {
 		r->layers[0]->pack = &r->pack;
 		r->packed = r->layers[0]->packed;
 		x = config->state_only ? 0 : open_chain(r, config, e);

@@ -155,7 +155,7 @@ int writer_create(struct snapshot_writer **ret, const struct snapshot_writer_con
 	w->sync = !config->no_sync;
 	w->diff = paths_are_given(parent);
 	w->packed = config->compress;
-	w->scratch = -1;
+	w->scratch = w->asks = -1;
 	pack_init(&w->pack);
 	if (getrandom(w->id.bytes, sizeof(w->id.bytes), 0) != (ssize_t)sizeof(w->id.bytes)) {
 		r = error_set_sys(e, ERROR_INTERNAL, errno, "draw the id of a snapshot");
@@ -207,7 +207,9 @@ void snapshot_writer_destroy(struct snapshot_writer *w)
 	free(w->crcs);
 	free(w->output);
 	free(w->frames);
+	free(w->asked);
 	close_fd(&w->scratch);
+	close_fd(&w->asks);
 	pack_finish(&w->pack);
 	free(w);
 }
@@ -267,6 +269,10 @@ static int write_state(struct snapshot_writer *w, const struct snapshot_contents
 		state_output_section(out);
 		pack_put(out, w->frames, w->chunk_count, length);
 		(void)state_output_section_end(out, SECTION_PACKING);
+	}
+	if (w->early) {
+		state_output_section(out);
+		(void)state_output_section_end(out, SECTION_EARLY);
 	}
 	state_output_section(out);
 	layout_put(out, &w->layout, w->chunks, w->crcs);

@@ -343,6 +343,49 @@ START_TEST(test_wanted)
 }
 END_TEST
 
+/* What somebody waits for, whether it has been copied by then or not; what is no chunk, or was given; and more than there are. */
+START_TEST(test_hurried)
+{
+	static const uint32_t hurried[] = { 12, 16, 0 };
+	uint32_t first = CHUNKS;
+
+	make(KIND_ANON);
+	arm();
+	freeze(NULL);
+	for (uint32_t i = 0; i < CHUNKS; i++) {
+		bool due = (freezer_due(freezer, 0)[0] >> i & 1) != 0;
+
+		/* As fill() has it. */
+		ck_assert(due == (i % 4 <= 1 || i == CHUNKS - 1));
+	}
+	ck_assert_ptr_null(freezer_due(freezer, 1));
+	ck_assert_ptr_null(freezer_due(freezer, UINT32_MAX));
+	if (_i == 1) {
+		/* Whatever it copies ahead is there, or not. */
+		ck_assert(take());
+		memset(taken, 0, sizeof(taken));
+		(void)usleep(20000);
+	}
+	freezer_hurry(freezer, 0, 2);
+	freezer_hurry(freezer, 0, CHUNKS);
+	freezer_hurry(freezer, 0, UINT32_MAX);
+	freezer_hurry(freezer, 7, 0);
+	freezer_hurry(freezer, UINT32_MAX, 0);
+	freezer_hurry(freezer, 0, hurried[_i]);
+	while (first == CHUNKS) {
+		ck_assert(take());
+		first = taken[hurried[_i]] != 0 ? hurried[_i] : CHUNKS;
+		/* One may have been on its way. */
+		ck_assert_uint_le(taken[4] + taken[5] + taken[8] + taken[9] + taken[13], 1);
+	}
+	for (uint32_t i = 0; i < 3 * CHUNKS; i++) {
+		freezer_hurry(freezer, 0, i % CHUNKS);
+	}
+	take_all();
+	check_same();
+}
+END_TEST
+
 /* Given up at any time: who writes goes on, and nothing is protected. */
 START_TEST(test_given_up)
 {
@@ -460,6 +503,6 @@ static void skip_without_protection(void)
 
 CHECK_MAIN("freezer", skip_without_protection(); CHECK_FIXTURE(setup_one, teardown_one);
 	   CHECK_LOOP(test_frozen, 2 * KINDS); CHECK_TEST(test_again);
-	   CHECK_LOOP(test_own_writes, KINDS); CHECK_TEST(test_wanted);
+	   CHECK_LOOP(test_own_writes, KINDS); CHECK_TEST(test_wanted); CHECK_LOOP(test_hurried, 2);
 	   CHECK_LOOP(test_given_up, 6); CHECK_TEST(test_cancelled);
 	   CHECK_LOOP(test_discard, KINDS); CHECK_LOOP(test_refused, 3))

@@ -66,6 +66,9 @@ static const struct {
 	{ "{\"directory\": \"text\"}", "text", ERROR_EXISTS },
 	{ "{\"directory\": \"/proc/d\"}", "/proc", ERROR_NOT_FOUND },
 	{ "{\"directory\": \"d\", \"snapshot_type\": \"Half\"}", "Half", ERROR_JSON },
+	{ "{\"directory\": \"d\", \"early\": true}", "only of a live", ERROR_CONFIG },
+	{ "{\"directory\": \"d\", \"early\": true, \"live\": true, \"compress\": true}",
+	  "neither compressed", ERROR_CONFIG },
 	{ "{\"snapshot_path\": \"s\", \"mem_file_path\": \"m\", \"with_disks\": true}", "no place",
 	  ERROR_CONFIG },
 	{ "{\"directory\": \"d\", \"with_disks\": true, \"drive_copies\": [{\"drive_id\": "
