@@ -105,10 +105,6 @@ static int restore_one(struct restore_command *command, const char *directory)
 
 	load->directory = directory;
 	load->resume = !command->paused;
-	load->disks = command->overrides.disks;
-	load->nets = command->overrides.nets;
-	load->net_fds = command->overrides.fds;
-	load->net_fd_count = command->overrides.fd_count;
 	command->run.request = load;
 	command->run.net_fds = load->net_fds;
 	command->run.net_fd_count = load->net_fd_count;
@@ -120,6 +116,7 @@ static int restore_one(struct restore_command *command, const char *directory)
 static int restore(struct restore_command *command, const char *directory, int argc,
 		   char *const *words)
 {
+	struct snapshot_load_request *load = &command->load;
 	const struct restore_several several = { .count = command->count,
 						 .name = command->run.name,
 						 .directory = directory,
@@ -127,6 +124,10 @@ static int restore(struct restore_command *command, const char *directory, int a
 						 .argc = argc,
 						 .argv = words };
 
+	load->disks = command->overrides.disks;
+	load->nets = command->overrides.nets;
+	load->net_fds = command->overrides.fds;
+	load->net_fd_count = command->overrides.fd_count;
 	return command->count != 0 ? restore_several(&several) : restore_one(command, directory);
 }
 

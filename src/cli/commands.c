@@ -19,16 +19,16 @@
 
 #define COMMANDS_MAX 64
 
-static const struct command *const starting[] = {
-	&command_run,	  &command_create, &command_start,
-	&command_restore, &command_fork,   &command_receive, &command_serve
-};
+static const struct command *const starting[] = { &command_run,	  &command_create,
+						  &command_start, &command_restore,
+						  &command_fork,  &command_receive,
+						  &command_serve };
 static const struct command *const looking[] = { &command_ps,	 &command_inspect, &command_console,
 						 &command_logs,	 &command_stats,   &command_metrics,
 						 &command_events };
 static const struct command *const steering[] = {
-	&command_pause,	   &command_resume, &command_reset, &command_stop,
-	&command_kill,	   &command_wait,   &command_rm,    &command_device,
+	&command_pause,	   &command_resume, &command_reset,  &command_stop,
+	&command_kill,	   &command_wait,   &command_rm,     &command_device,
 	&command_snapshot, &command_park,   &command_unpark, &command_migrate
 };
 static const struct command *const helping[] = { &command_doctor, &command_api, &command_completion,
