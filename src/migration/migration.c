@@ -30,7 +30,7 @@
 
 #define WORD_SIZE 8
 /* One row is under way, and what comes of it. */
-#define TODO_MAX (4 * HANDOVER_ACTIONS_MAX)
+#define TODO_MAX ((size_t)(4 * HANDOVER_ACTIONS_MAX))
 /* Of what each side tells the other of a failure. */
 #define REASON_MAX (sizeof(((struct error *)NULL)->msg) + sizeof(((struct error *)NULL)->hint) + 8)
 
