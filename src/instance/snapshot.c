@@ -515,8 +515,8 @@ static int finish(struct snapshot_task *task, struct error *e)
 		operation->memory.use = stop_tracking;
 		return CHANGE_PENDING;
 	}
-	/* Of what was published nothing is left that a diff could be one to. */
-	if ((result < 0 || task->published) && task->tracked && instance_lives(task->instance)) {
+	/* Of what is for children nothing is left that a diff could be one to. */
+	if ((result < 0 || task->request->early) && task->tracked && instance_lives(task->instance)) {
 		note_again(task);
 	}
 	*e = task->error;
@@ -581,7 +581,7 @@ static void remember(const struct snapshot_task *task)
 {
 	const struct snapshot_request *request = task->request;
 
-	if (task->tracked && !task->published) {
+	if (task->tracked && !request->early) {
 		snapshot_parent_set(task->instance, request->directory, request->state_path,
 				    request->memory_path);
 	}

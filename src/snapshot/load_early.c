@@ -37,11 +37,6 @@ struct early_source {
 	int asks; /* -1: there is nobody to be asked any more */
 };
 
-static uint64_t chunks_of(const struct snapshot_region *region)
-{
-	return ALIGN_UP(region->size, SNAPSHOT_CHUNK) / SNAPSHOT_CHUNK;
-}
-
 /* --- marks --------------------------------------------------------------------------------------- */
 
 static int read_marks(const struct snapshot_reader *r, uint32_t index, uint64_t chunk,
@@ -94,6 +89,39 @@ static int look_at(const struct snapshot_reader *r, uint32_t index, uint64_t chu
 			       "longer need the VM");
 	}
 	return x;
+}
+
+/* Of all chunks of a region: which are used, and their marks. */
+struct chunks {
+	uint64_t count;
+	uint64_t *used;
+	uint8_t *marks;
+};
+
+static void chunks_finish(struct chunks *chunks)
+{
+	free(chunks->used);
+	free(chunks->marks);
+}
+
+/* chunks_finish() follows in any case. */
+static int chunks_init(struct chunks *chunks, const struct snapshot_reader *r, uint32_t index,
+		       struct error *e)
+{
+	const struct snapshot_region *region = &r->info.regions[index];
+
+	chunks->count = ALIGN_UP(region->size, SNAPSHOT_CHUNK) / SNAPSHOT_CHUNK;
+	chunks->used = reader_chunks_in_use(r, region);
+	chunks->marks = malloc(chunks->count);
+	if (chunks->used == NULL || chunks->marks == NULL) {
+		return error_set_sys(e, ERROR_NO_MEMORY, ENOMEM, "memory of a snapshot");
+	}
+	return look_at(r, index, 0, chunks->count, chunks->used, chunks->marks, e);
+}
+
+static bool chunks_miss_any(const struct chunks *chunks)
+{
+	return any_missing(chunks->marks, chunks->used, chunks->count);
 }
 
 /* --- the pager's --------------------------------------------------------------------------------- */
@@ -150,16 +178,17 @@ static int open_asks(const struct snapshot_reader *r)
 /* --- regions ------------------------------------------------------------------------------------- */
 
 /* Anonymous memory over whatever does not come from the file, or not yet. */
-static int cover(struct guest_memory *mem, uint32_t index, const uint64_t *used,
-		 const uint8_t *marks, uint64_t chunks, struct error *e)
+static int cover(struct guest_memory *mem, uint32_t index, const struct chunks *chunks,
+		 struct error *e)
 {
 	const uint64_t size = mem->regions[index].size;
 	int x = 0;
 
-	for (uint64_t chunk = 0; x == 0 && chunk < chunks;) {
+	for (uint64_t chunk = 0; x == 0 && chunk < chunks->count;) {
 		uint64_t end = chunk, at = chunk * SNAPSHOT_CHUNK;
 
-		while (end < chunks && !(page_is_set(used, end) && marks[end] == EARLY_WRITTEN)) {
+		while (end < chunks->count &&
+		       !(page_is_set(chunks->used, end) && chunks->marks[end] == EARLY_WRITTEN)) {
 			end++;
 		}
 		if (end > chunk) {
@@ -172,14 +201,15 @@ static int cover(struct guest_memory *mem, uint32_t index, const uint64_t *used,
 }
 
 static int add_missing(struct pager *pager, const struct guest_region *region, uint32_t index,
-		       const uint64_t *used, const uint8_t *marks, uint64_t chunks, struct error *e)
+		       const struct chunks *chunks, struct error *e)
 {
 	int x = 0;
 
-	for (uint64_t chunk = 0; x == 0 && chunk < chunks;) {
+	for (uint64_t chunk = 0; x == 0 && chunk < chunks->count;) {
 		uint64_t end = chunk, at = chunk * SNAPSHOT_CHUNK;
 
-		while (end < chunks && page_is_set(used, end) && marks[end] == EARLY_MISSING) {
+		while (end < chunks->count && page_is_set(chunks->used, end) &&
+		       chunks->marks[end] == EARLY_MISSING) {
 			end++;
 		}
 		if (end > chunk) {
@@ -192,16 +222,16 @@ static int add_missing(struct pager *pager, const struct guest_region *region, u
 }
 
 /* What has come, or may, counts as something as long as anything is missing. */
-static int set_content(struct guest_memory *mem, uint32_t index, const uint64_t *used,
-		       const uint8_t *marks, uint64_t chunks, struct error *e)
+static int set_content(struct guest_memory *mem, uint32_t index, const struct chunks *chunks,
+		       struct error *e)
 {
-	uint64_t *content = calloc(chunks, MAP_BYTES);
+	uint64_t *content = calloc(chunks->count, MAP_BYTES);
 
 	if (content == NULL) {
 		return error_set_sys(e, ERROR_NO_MEMORY, ENOMEM, "memory of a snapshot");
 	}
-	for (uint64_t chunk = 0; chunk < chunks; chunk++) {
-		if (page_is_set(used, chunk) && marks[chunk] != EARLY_EMPTY) {
+	for (uint64_t chunk = 0; chunk < chunks->count; chunk++) {
+		if (page_is_set(chunks->used, chunk) && chunks->marks[chunk] != EARLY_EMPTY) {
 			memset(content + chunk * MAP_WORDS, 0xff, MAP_BYTES);
 		}
 	}
@@ -232,26 +262,15 @@ static int make_region(const struct snapshot_reader *r, struct guest_memory *mem
 	return 0;
 }
 
-/* `pager` NULL: nothing is missing. *missing: whether the pager has been given anything. */
+/* `pager` NULL: nothing is missing. *missing: the pager has been given something. */
 static int fill_region(const struct snapshot_reader *r, struct guest_memory *mem, uint32_t index,
-		       struct pager *pager, bool *missing, struct error *e)
+		       const struct chunks *chunks, struct pager *pager, bool *missing,
+		       struct error *e)
 {
-	const uint64_t chunks = chunks_of(&r->info.regions[index]);
-	auto_free uint64_t *used = reader_chunks_in_use(r, &r->info.regions[index]);
-	auto_free uint8_t *marks = malloc(chunks);
-	int x;
+	int x = make_region(r, mem, index, e);
 
-	if (used == NULL || marks == NULL) {
-		return error_set_sys(e, ERROR_NO_MEMORY, ENOMEM, "memory of a snapshot");
-	}
-	x = look_at(r, index, 0, chunks, used, marks, e);
-	x = x == 0 ? make_region(r, mem, index, e) : x;
-	x = x == 0 ? cover(mem, index, used, marks, chunks, e) : x;
-	if (x < 0 || !any_missing(marks, used, chunks)) {
-		return x;
-	}
-	x = set_content(mem, index, used, marks, chunks, e);
-	if (x < 0) {
+	x = x == 0 ? cover(mem, index, chunks, e) : x;
+	if (x < 0 || !chunks_miss_any(chunks)) {
 		return x;
 	}
 	if (pager == NULL) {
@@ -260,7 +279,8 @@ static int fill_region(const struct snapshot_reader *r, struct guest_memory *mem
 				 r->layers[0]->memory_shown);
 	}
 	*missing = true;
-	return add_missing(pager, &mem->regions[index], index, used, marks, chunks, e);
+	x = set_content(mem, index, chunks, e);
+	return x == 0 ? add_missing(pager, &mem->regions[index], index, chunks, e) : x;
 }
 
 /* --- the load ------------------------------------------------------------------------------------ */
@@ -268,21 +288,16 @@ static int fill_region(const struct snapshot_reader *r, struct guest_memory *mem
 /* 1: everything has been written; 0: not yet; or it never will be. */
 static int is_whole(const struct snapshot_reader *r, struct error *e)
 {
-	for (uint32_t i = 0; i < r->info.region_count; i++) {
-		const uint64_t chunks = chunks_of(&r->info.regions[i]);
-		auto_free uint64_t *used = reader_chunks_in_use(r, &r->info.regions[i]);
-		auto_free uint8_t *marks = malloc(chunks);
-		int x;
+	int x = 1;
 
-		if (used == NULL || marks == NULL) {
-			return error_set_sys(e, ERROR_NO_MEMORY, ENOMEM, "memory of a snapshot");
-		}
-		x = look_at(r, i, 0, chunks, used, marks, e);
-		if (x < 0 || any_missing(marks, used, chunks)) {
-			return x;
-		}
+	for (uint32_t i = 0; x == 1 && i < r->info.region_count; i++) {
+		struct chunks chunks = { 0 };
+
+		x = chunks_init(&chunks, r, i, e);
+		x = x == 0 ? !chunks_miss_any(&chunks) : x;
+		chunks_finish(&chunks);
 	}
-	return 1;
+	return x;
 }
 
 static int await_all(const struct snapshot_reader *r, struct error *e)
@@ -342,7 +357,11 @@ int snapshot_reader_load_early(struct snapshot_reader **r, struct guest_memory *
 	VMM_BUG_ON(!(*r)->info.early || (*r)->state_only || atomic_load(&mem->region_count) != 0);
 	x = make_pager(*r, mem, &pager, e);
 	for (uint32_t i = 0; x == 0 && i < (*r)->info.region_count; i++) {
-		x = fill_region(*r, mem, i, pager, &missing, e);
+		struct chunks chunks = { 0 };
+
+		x = chunks_init(&chunks, *r, i, e);
+		x = x == 0 ? fill_region(*r, mem, i, &chunks, pager, &missing, e) : x;
+		chunks_finish(&chunks);
 	}
 	if (x == 0 && missing) {
 		x = serve(r, mem, pager, how, e);

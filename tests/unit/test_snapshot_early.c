@@ -483,6 +483,49 @@ START_TEST(test_killed)
 }
 END_TEST
 
+/* A child whose host gives it no userfaultfd: it waits for all of it. 0: it has what it was. */
+static int load_without_pager(void)
+{
+	const struct snapshot_reader_config config = { .paths = in_directory(DIRECTORY),
+						       .early = true };
+	struct snapshot_reader *reader = NULL;
+
+	check_ok(snapshot_reader_create(&reader, &config, &err), &err);
+	if (setresuid(65534, 65534, 65534) != 0 || can_load_lazily()) {
+		return 77;
+	}
+	check_ok(snapshot_reader_load_early(&reader, &child, &(struct snapshot_lazy){ 0 }, &err),
+		 &err);
+	for (uint64_t page = 0; page < PAGES; page++) {
+		if (!is_as_then(&child, page)) {
+			return 1;
+		}
+	}
+	return child.pager == NULL && reader != NULL ? 0 : 2;
+}
+
+START_TEST(test_without_pager)
+{
+	int status;
+	pid_t pid;
+
+	publish();
+	pid = fork();
+	if (pid == 0) {
+		_exit(load_without_pager());
+	}
+	ck_assert_int_gt(pid, 0);
+	start_copier();
+	let_copy(ENOUGH);
+	ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+	ck_assert(WIFEXITED(status));
+	if (WEXITSTATUS(status) == 77) {
+		CHECK_SKIP("nobody is without userfaultfd here, or this is not root");
+	}
+	ck_assert_int_eq(WEXITSTATUS(status), 0);
+}
+END_TEST
+
 /* Whatever others write into the queue: half numbers, numbers of no chunk, the same again and again, until it is full. */
 START_TEST(test_garbage)
 {
@@ -705,7 +748,7 @@ static void skip_without_protection(void)
 
 CHECK_MAIN("snapshot_early", skip_without_protection(); CHECK_FIXTURE(setup_one, teardown_one);
 	   CHECK_TEST(test_children); CHECK_LOOP(test_asked_first, 2); CHECK_LOOP(test_late, 2);
-	   CHECK_LOOP(test_given_up, 4); CHECK_TEST(test_killed); CHECK_LOOP(test_garbage, 3);
-	   CHECK_TEST(test_child_ends); CHECK_TEST(test_parent_resets);
+	   CHECK_LOOP(test_given_up, 4); CHECK_TEST(test_killed); CHECK_TEST(test_without_pager);
+	   CHECK_LOOP(test_garbage, 3); CHECK_TEST(test_child_ends); CHECK_TEST(test_parent_resets);
 	   CHECK_TEST(test_child_of_child); CHECK_TEST(test_no_snapshot); CHECK_TEST(test_not_here);
 	   CHECK_LOOP(test_hostile, 5))

@@ -295,8 +295,10 @@ def forks(bench):
     with in_memory() as runtime:
         named(bench, runtime, 'parent', '256M', 'mib=200 rest=1')
         try:
-            one = [command(bench, runtime, 'fork', 'parent', '--name', 'one%d' % i)[0] for i in range(5)]
-            row('snapshot', 'fork of 200 MiB: one child runs', 'median %.0f ms' % statistics.median(one), target='<= 10 ms')
+            one, whole = ([command(bench, runtime, 'fork', 'parent', '--name', '%s%d' % (name, i), *words)[0] for i in range(20)]
+                          for name, words in (('one', ['--no-wait']), ('whole', [])))
+            row('snapshot', 'fork of 200 MiB: one child runs', 'median %.0f ms, worst %.0f' % (statistics.median(one), max(one)), target='<= 10 ms')
+            row('snapshot', '  and needs its parent no longer', 'median %.0f ms, worst %.0f' % (statistics.median(whole), max(whole)))
             before = available()
             many = command(bench, runtime, 'fork', 'parent', '--name', 'many', '--count', '100')[0]
             time.sleep(1)
