@@ -516,7 +516,8 @@ static int finish(struct snapshot_task *task, struct error *e)
 		return CHANGE_PENDING;
 	}
 	/* Of what is for children nothing is left that a diff could be one to. */
-	if ((result < 0 || task->request->early) && task->tracked && instance_lives(task->instance)) {
+	if ((result < 0 || task->request->early) && task->tracked &&
+	    instance_lives(task->instance)) {
 		note_again(task);
 	}
 	*e = task->error;
