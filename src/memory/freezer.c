@@ -289,10 +289,16 @@ static int arm(const struct freezer *f, struct frozen_region *r, uint32_t first,
 /* Pages that the first copies go to are there when they are made. */
 static bool warm_more(struct freezer *f)
 {
+	volatile uint8_t *slot;
+
 	if (f->warm >= MIN(f->total, (uint64_t)FREEZER_AHEAD)) {
 		return false;
 	}
-	memset(freezer_queue_slot(&f->queue, f->warm++), 0, FREEZER_CHUNK);
+	slot = freezer_queue_slot(&f->queue, f->warm++);
+	for (uint64_t at = 0; at < FREEZER_CHUNK; at += PAGE_SIZE_4K) {
+		/* The kernel has cleared it; a huge page comes with the first. */
+		slot[at] = 0;
+	}
 	return true;
 }
 
