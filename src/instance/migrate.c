@@ -55,8 +55,11 @@ struct migrate_task {
 	struct error error;
 
 	struct job *job;
-	struct migration *m;
+	/* Written once, before whoever cancels is looked for. */
+	struct migration *_Atomic made;
+	struct migration *m;	 /* that, for the job's thread, and for main once it is over */
 	struct loop_post driven; /* to main: there is one */
+	struct loop_post told;	 /* to main: somebody has to decide */
 	struct migration_pages pages;
 	struct state_buf state;
 	char *about, *config;
@@ -75,6 +78,7 @@ static void task_destroy(struct migrate_task *task)
 		return;
 	}
 	loop_post_cancel(task->instance->host->loop, &task->driven);
+	loop_post_cancel(task->instance->host->loop, &task->told);
 	asking_finish(&task->asking);
 	migration_destroy(task->m);
 	migration_pages_finish(&task->pages);
@@ -385,9 +389,9 @@ static int release_locks(struct migrate_task *task, struct error *e)
 
 static int tell(struct migrate_task *task, const char *what)
 {
-	event_log_add(&task->instance->events, "migration",
-		      json_pack("{s:s, s:s}", "role", "source", "state", what));
+	job_progress(task->job, what, task->pages.sent, 0);
 	log_warn("%s: GET /migration says what has to be decided", what);
+	loop_post(task->instance->host->loop, &task->told);
 	return 0;
 }
 
@@ -411,10 +415,8 @@ static int act(void *arg, enum handover_action_kind what, const struct handover_
 	case HANDOVER_RUN:
 		return task->was_running ? ask(task, VM_RESUME, e) : 0;
 	case HANDOVER_TELL_DOUBT:
-		job_progress(task->job, "in doubt", task->pages.sent, 0);
 		return tell(task, "in doubt");
 	case HANDOVER_TELL_BLOCKED:
-		job_progress(task->job, "blocked", task->pages.sent, 0);
 		return tell(task, "blocked");
 	default:
 		return 0;
@@ -444,13 +446,16 @@ static int connect_sides(struct migrate_task *task, struct error *e)
 					   .stall_ns = request->silence_ns,
 					   .ops = &ops,
 					   .arg = task };
+	int r;
 
 	job_progress(task->job, "connect", 0, 0);
 	config.fd = migration_address_connect(request->address, request->insecure, e);
 	if (config.fd < 0) {
 		return config.fd;
 	}
-	return migration_create(&task->m, &config, e);
+	r = migration_create(&task->m, &config, e);
+	atomic_store(&task->made, task->m);
+	return r;
 }
 
 static int work(struct job *job, void *arg, struct error *e)
@@ -478,6 +483,20 @@ static int work(struct job *job, void *arg, struct error *e)
 }
 
 /* --- main ---------------------------------------------------------------------------------------- */
+
+static void add_event(const struct migrate_task *task, enum handover_state state, const char *why)
+{
+	event_log_add(&task->instance->events, "migration",
+		      json_pack("{s:s, s:s, s:s*}", "role", "source", "state",
+				handover_state_info(state)->name, "error", why));
+}
+
+static void told(void *arg)
+{
+	const struct migrate_task *task = arg;
+
+	add_event(task, migration_state(atomic_load(&task->made)), NULL);
+}
 
 static void driven(void *arg)
 {
@@ -621,12 +640,8 @@ static void ended(void *arg, int result, struct error *e)
 	if (result < 0 && why.code == ERROR_NONE) {
 		(void)error_set(&why, ERROR_CANCELLED, ECANCELED, "migration: cancelled");
 	}
-	event_log_add(&task->instance->events, "migration",
-		      json_pack("{s:s, s:s, s:s*}", "role", "source", "state",
-				task->m != NULL
-					? handover_state_info(migration_state(task->m))->name
-					: "source-kept",
-				"error", result < 0 ? why.msg : NULL));
+	add_event(task, task->m != NULL ? migration_state(task->m) : HANDOVER_S_KEPT,
+		  result < 0 ? why.msg : NULL);
 	task->ended = true;
 	task->result = result;
 	task->error = why;
@@ -645,13 +660,14 @@ static void ended(void *arg, int result, struct error *e)
 static void cancel(void *arg)
 {
 	struct migrate_task *task = arg;
+	struct migration *m = atomic_load(&task->made);
 
 	if (instance_lives(task->instance)) {
 		(void)migration_view_cancel(task->instance, NULL);
 		return;
 	}
-	if (task->instance->migration.m != NULL) {
-		migration_leave(task->instance->migration.m);
+	if (m != NULL) {
+		migration_leave(m);
 	}
 	asking_leave(&task->asking);
 }
@@ -676,6 +692,7 @@ static struct migrate_task *task_create(struct instance *instance, struct change
 	task->pagemap_fd = atomic_load(&instance->pagemap_fd);
 	task->epoch = ++instance->migrations;
 	task->driven = (struct loop_post){ .run = driven, .arg = task };
+	task->told = (struct loop_post){ .run = told, .arg = task };
 	asking_init(&task->asking, instance, change);
 	task->asking.begins = begins;
 	return task;

@@ -50,7 +50,8 @@ struct receive {
 	/* The job's. */
 	struct change *change;
 	struct asking asking;
-	bool asks; /* `asking` has been made */
+	bool asks;	       /* `asking` has been made */
+	struct loop_post told; /* to main: somebody has to decide */
 	struct job *job;
 	struct guest_memory *mem;
 	struct state_buf state;
@@ -124,6 +125,7 @@ void receive_destroy(struct receive *receive)
 		return;
 	}
 	if (receive->asks) {
+		loop_post_cancel(receive->instance->host->loop, &receive->told);
 		asking_finish(&receive->asking);
 	}
 	migration_destroy(receive->m);
@@ -250,10 +252,23 @@ static int load(struct receive *receive, struct error *e)
 	return asking_ask(&receive->asking, &wanted, e);
 }
 
-static int tell(struct receive *receive)
+/* Main. */
+static void add_event(const struct receive *receive, const char *why)
 {
 	event_log_add(&receive->instance->events, "migration",
-		      json_pack("{s:s, s:s}", "role", "destination", "state", "in doubt"));
+		      json_pack("{s:s, s:s, s:s*}", "role", "destination", "state",
+				handover_state_info(migration_state(receive->m))->name, "error",
+				why));
+}
+
+static void told(void *arg)
+{
+	add_event(arg, NULL);
+}
+
+static int tell(struct receive *receive)
+{
+	loop_post(receive->instance->host->loop, &receive->told);
 	log_warn("in doubt: GET /migration says what has to be decided");
 	job_progress(receive->job, "in doubt", receive->received, 0);
 	return 0;
@@ -570,10 +585,7 @@ static void ended(void *arg, int result, struct error *e)
 	if (result < 0 && why.code == ERROR_NONE) {
 		(void)error_set(&why, ERROR_CANCELLED, ECANCELED, "receive: cancelled");
 	}
-	event_log_add(&receive->instance->events, "migration",
-		      json_pack("{s:s, s:s, s:s*}", "role", "destination", "state",
-				handover_state_info(migration_state(receive->m))->name, "error",
-				result < 0 ? why.msg : NULL));
+	add_event(receive, result < 0 ? why.msg : NULL);
 	if (!change->waits) {
 		receive->result_known = true;
 		receive->result = result;
@@ -609,6 +621,7 @@ static int prepare(struct instance *instance, struct change *change, struct erro
 	receive->mem = vm_memory(instance->vm);
 	asking_init(&receive->asking, instance, change);
 	receive->asking.begins = begins;
+	receive->told = (struct loop_post){ .run = told, .arg = receive };
 	receive->asks = true;
 	change->waits = true;
 	r = jobs_start(instance->jobs, &job_ops, receive, &job, e);
