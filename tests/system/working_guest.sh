@@ -4,7 +4,7 @@
 # What tests share that take a real Linux away under load and look at it in another place: a guest that works (fio with verification on its
 # disk, iperf3 over its network) and answers orders on its serial port, in a network namespace of its own. Sourced behind lib.sh;
 # sets $space, $tools, $script (the guest's), $vmm. Needs root, /dev/net/tun and python3.
-# shellcheck disable=SC2154 # lib.sh sets $scratch and $data
+# shellcheck disable=SC2034,SC2154 # lib.sh sets $scratch and $data; who sources this uses $tools and $script
 
 space=vmm-work-$$
 if [ "$(id -u)" != 0 ] || [ ! -c /dev/net/tun ] || ! command -v python3 >/dev/null || ! ip netns add $space 2>/dev/null; then
