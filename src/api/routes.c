@@ -92,8 +92,7 @@ const struct route routes[] = {
 	REQUEST(PUT, "/snapshot/load", PUT_SNAPSHOT_LOAD, .body = "SnapshotLoad"),
 	REQUEST(PUT, "/snapshot/mark", PUT_SNAPSHOT_MARK, .ours = true),
 	REQUEST(GET, "/migration", GET_MIGRATION, .ours = true, .reply = "Migration"),
-	REQUEST(PUT, "/migration", PUT_MIGRATION, .ours = true, .body = "Migrate",
-		.reply = "Migration"),
+	REQUEST(PUT, "/migration", PUT_MIGRATION, .ours = true, .body = "Migrate"),
 	REQUEST(PATCH, "/migration", PATCH_MIGRATION, .ours = true, .body = "MigrationDecision"),
 	REQUEST(PUT, "/migration/receive", PUT_MIGRATION_RECEIVE, .ours = true, .body = "Receive"),
 

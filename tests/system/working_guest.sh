@@ -80,7 +80,7 @@ attach() {
 
 detach() {
 	exec 9>&-
-	[ -z "$vmm" ] || { kill $vmm; wait $vmm; } 2>/dev/null
+	[ -z "$vmm" ] || { kill "$vmm"; wait "$vmm"; } 2>/dev/null
 	vmm=
 }
 
@@ -100,7 +100,7 @@ ask() {
 	local end=$((SECONDS + ${patience%s}))
 	number_of_order=$((number_of_order + 1))
 	echo "$1 $number_of_order" >&9
-	while [ $SECONDS -lt $end ] && ! has_said "$1 $number_of_order" && kill -0 $vmm 2>/dev/null; do
+	while [ $SECONDS -lt $end ] && ! has_said "$1 $number_of_order" && kill -0 "$vmm" 2>/dev/null; do
 		sleep 0.1
 	done
 	answer=$(said "$1 $number_of_order")
