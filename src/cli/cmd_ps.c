@@ -99,6 +99,10 @@ static void make_line(struct line *line, const struct view *view, size_t i)
 	*line = (struct line){ .cpus = "-", .memory = "-", .up = "-", .pid = "-" };
 	(void)snprintf(line->name, sizeof(line->name), "%s", view->entries[i].name);
 	(void)snprintf(line->state, sizeof(line->state), "%s", status->state);
+	if (status->moving != NULL) {
+		(void)snprintf(line->state, sizeof(line->state), "%s (%s)", status->state,
+			       status->moving);
+	}
 	if (reason[0] != '\0') {
 		(void)snprintf(line->state, sizeof(line->state), "ended (%s)", reason);
 	}
@@ -159,6 +163,9 @@ static json_t *describe_row(const struct view *view, size_t i)
 						       (json_int_t)status->memory, "resident_bytes",
 						       (json_int_t)status->resident, "uptime_ms",
 						       (json_int_t)status->uptime_ms));
+	}
+	if (status->moving != NULL) {
+		(void)json_object_set_new(object, "migration", json_string(status->moving));
 	}
 	if (status->pid != 0) {
 		(void)json_object_set_new(object, "pid", json_integer((json_int_t)status->pid));

@@ -35,6 +35,28 @@ static void copy_printable(char *buf, size_t size, const char *text)
 	buf[len] = '\0';
 }
 
+/* By the job that it has. */
+static const char *moving(const json_t *job)
+{
+	static const struct {
+		const char *key, *value, *shown;
+	} words[] = {
+		{ "phase", "in doubt", "in doubt" },
+		{ "phase", "blocked", "blocked" },
+		{ "kind", "migration", "moves" },
+		{ "kind", "receive", "arrives" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
+		const char *text = json_string_value(json_object_get(job, words[i].key));
+
+		if (text != NULL && strcmp(text, words[i].value) == 0) {
+			return words[i].shown;
+		}
+	}
+	return NULL;
+}
+
 void vm_status_read(struct vm_status *status, const json_t *vm)
 {
 	const json_t *memory = json_object_get(vm, "memory");
@@ -54,6 +76,7 @@ void vm_status_read(struct vm_status *status, const json_t *vm)
 	};
 	copy_printable(status->state, sizeof(status->state),
 		       json_string_value(json_object_get(vm, "state")));
+	status->moving = moving(json_object_get(vm, "job"));
 	json_array_foreach(json_object_get(vm, "vcpus"), i, vcpu)
 	{
 		const json_t *exits = json_object_get(vcpu, "exits");
