@@ -116,56 +116,42 @@ static void show(struct progress *progress, const json_t *migration)
 	progress_show(progress, &figures);
 }
 
-/* Why nobody waits for its end any more. */
-enum left { LEFT_NOT, LEFT_INSISTED, LEFT_IN_DOUBT };
-
-static enum left follow(struct mover *mover, struct client *asker, struct progress *progress,
-			struct error *e)
+/* Until it is over; or false: nobody waits for that any more. */
+static bool follow(struct mover *mover, struct client *asker, struct progress *progress)
 {
 	bool asks = asker->fd >= 0, cancelled = false;
 
 	while (!atomic_load(&mover->over)) {
 		auto_json json_t *migration = NULL;
 		auto_json json_t *cancel = json_pack("{s:s}", "decision", "cancel");
-		const char *decide;
 
 		if (!cancelled && progress_interrupted(progress) != 0 && asks) {
 			cancelled = true;
 			/* It may be too late: what comes of it counts. */
 			(void)client_call(asker, "PATCH", "/migration", cancel, NULL, NULL);
 		} else if (cancelled && progress_insisted(progress)) {
-			(void)error_set(
-				e, ERROR_CANCELLED, ECANCELED,
-				"the migration is being cancelled, which was not waited for");
-			(void)error_hint(e, "vmm migrate --status shows when that is over");
-			return LEFT_INSISTED;
+			return false;
 		}
 		/* The process is gone when the VM is. */
 		asks = asks && client_call(asker, "GET", "/migration", NULL, &migration, NULL) >= 0;
-		decide = json_string_value(json_object_get(migration, "decide"));
-		if (decide != NULL) {
-			(void)error_set(e, ERROR_MIGRATION, EINPROGRESS,
-					"the migration is in doubt, and the VM paused");
-			(void)error_hint(e, "%s", decide);
-			return LEFT_IN_DOUBT;
-		}
 		if (migration != NULL) {
 			show(progress, migration);
 		}
 		progress_sleep(progress, ASK_EVERY_MS);
 	}
-	return LEFT_NOT;
+	return true;
 }
 
 /* The thread waits still, and ends with the process. */
-static _Noreturn void leave(struct progress *progress, const struct migrate_command *command,
-			    struct error *e)
+static _Noreturn void leave(struct progress *progress)
 {
+	struct error e = { 0 };
+
 	progress_wipe(progress);
-	if (command->target.name != NULL) {
-		(void)error_prefix(e, "VM '%s'", command->target.name);
-	}
-	_exit(snapshot_fail(progress, e));
+	(void)error_set(&e, ERROR_CANCELLED, ECANCELED,
+			"the migration is being cancelled, which was not waited for");
+	(void)error_hint(&e, "vmm migrate --status shows when that is over");
+	_exit(snapshot_fail(progress, &e));
 }
 
 static int begin(struct mover *mover, struct client *asker, const struct migrate_command *command,
@@ -227,8 +213,8 @@ static int move(struct migrate_command *command, const char *address)
 	if (r == 0 && pthread_create(&thread, NULL, wait_for_end, &mover) != 0) {
 		r = error_set(&e, ERROR_NO_MEMORY, ENOMEM, "a thread");
 	}
-	if (r == 0 && follow(&mover, &asker, &progress, &e) != LEFT_NOT) {
-		leave(&progress, command, &e);
+	if (r == 0 && !follow(&mover, &asker, &progress)) {
+		leave(&progress);
 	}
 	if (r == 0) {
 		(void)pthread_join(thread, NULL);

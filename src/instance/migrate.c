@@ -491,11 +491,26 @@ static void add_event(const struct migrate_task *task, enum handover_state state
 				handover_state_info(state)->name, "error", why));
 }
 
+/* Whoever waits for the end hears that it may be long in coming. */
 static void told(void *arg)
 {
-	const struct migrate_task *task = arg;
+	struct migrate_task *task = arg;
+	enum handover_state state = migration_state(atomic_load(&task->made));
+	const char *advice = migration_view_advice(state);
+	struct change *change = task->change;
+	struct instance_call *call = change->call;
+	struct error e = { 0 };
 
-	add_event(task, migration_state(atomic_load(&task->made)), NULL);
+	add_event(task, state, NULL);
+	if (call == NULL || advice == NULL) {
+		return;
+	}
+	(void)error_set(&e, ERROR_MIGRATION, EINPROGRESS, "the migration is %s, and the VM paused",
+			state == HANDOVER_S_BLOCKED ? "over, but blocked" : "in doubt");
+	(void)error_hint(&e, "%s", advice);
+	change->call = NULL;
+	change->answered = true;
+	call->done(call, NULL, &e);
 }
 
 static void driven(void *arg)

@@ -21,8 +21,7 @@ static const char *const part_names[MIGRATION_PARTS] = {
 	[MIGRATION_PART_COMMIT] = "commit",
 };
 
-/* What an operator has to know; NULL: nothing is to be decided. */
-static const char *advice(enum handover_state state)
+const char *migration_view_advice(enum handover_state state)
 {
 	switch (state) {
 	case HANDOVER_S_IN_DOUBT:
@@ -258,7 +257,7 @@ static bool put_numbers(const struct migration_view *view, json_t *object)
 
 static bool put_words(const struct migration_view *view, json_t *object)
 {
-	const char *decide = advice(view->state);
+	const char *decide = migration_view_advice(view->state);
 	char word[20];
 	bool good = true;
 

@@ -51,6 +51,8 @@ void migration_view_end(struct instance *instance, const struct error *why);
 void migration_view_forget(struct instance *instance, const struct instance_call *call);
 /* Whether it has been told to cancel. */
 int migration_view_cancel(struct instance *instance, struct error *e);
+/* What an operator has to know; NULL: nothing is to be decided. */
+const char *migration_view_advice(enum handover_state state);
 json_t *answer_migration(struct instance *instance);
 
 #endif
