@@ -30,6 +30,9 @@ int definition_root(char *buf, size_t size, struct error *e);
 int definition_write(const char *name, const char *text, size_t len, struct error *e);
 /* 0 also if there is none. Other files in its directory are not ours, and stay. */
 int definition_remove(const char *name, struct error *e);
+/* For who cannot open anything when the time comes to remove one: its directory, which is there; and by that, within a filter. */
+int definition_open_directory(const char *name, struct error *e);
+int definition_remove_at(int directory, struct error *e);
 /* The caller owns *ret, an object. ERROR_NOT_FOUND if there is none. */
 int definition_read(const char *name, json_t **ret, struct error *e);
 bool definition_exists(const char *name);

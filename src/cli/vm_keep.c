@@ -13,6 +13,7 @@
 #include "definition.h"
 #include "parked.h"
 #include "vmm/cleanup.h"
+#include "vmm/definition_store.h"
 #include "vmm/log.h"
 #include "vmm/text.h"
 
@@ -69,6 +70,16 @@ void vm_keep_settle(struct vm_keep *keep)
 	if (keep->definition != NULL && definition_save(keep->name, keep->definition, &e) < 0) {
 		log_warn("no definition is kept, vmm start will not find the VM: %s", e.msg);
 	}
+	keep->directory_fd = definition_open_directory(keep->name, NULL);
+}
+
+void vm_keep_forget(struct vm_keep *keep)
+{
+	struct error e = { 0 };
+
+	if (keep->directory_fd >= 0 && definition_remove_at(keep->directory_fd, &e) < 0) {
+		log_warn("vmm start could start the VM here once more: %s", e.msg);
+	}
 }
 
 void vm_keep_events(struct vm_keep *keep, struct instance *instance)
@@ -94,4 +105,5 @@ void vm_keep_finish(struct vm_keep *keep)
 	json_decref(keep->definition);
 	keep->definition = NULL;
 	close_fd(&keep->events_fd);
+	close_fd(&keep->directory_fd);
 }

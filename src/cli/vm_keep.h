@@ -15,6 +15,7 @@ struct vm_keep {
 			     * NULL: none is written */
 	const char *name;   /* borrowed */
 	int events_fd;	    /* -1: none */
+	int directory_fd;   /* of the definition, once it has been written; -1: none */
 };
 
 /* Main, before the name is claimed, which removes what an earlier VM has left: a definition that
@@ -32,7 +33,9 @@ int vm_keep_prepare(struct vm_keep *keep, const struct run_directory *directory,
 void vm_keep_settle(struct vm_keep *keep);
 /* Main, within its filter. */
 void vm_keep_events(struct vm_keep *keep, struct instance *instance);
-/* Nothing of it is used any more. Accepts a zeroed one whose descriptor is -1. */
+/* The same, when the VM has settled: it goes on elsewhere, and nobody shall start it here once more. A failure is a warning. */
+void vm_keep_forget(struct vm_keep *keep);
+/* Nothing of it is used any more. Accepts a zeroed one whose descriptors are -1. */
 void vm_keep_finish(struct vm_keep *keep);
 
 #endif

@@ -567,7 +567,7 @@ int vm_process_init(struct vm_process *process, const struct vm_process_config *
 		.notify = { .fd = -1 },
 		.signal_fd = -1,
 		.crash = { .report_fds = { -1, -1 } },
-		.keep = { .events_fd = -1 },
+		.keep = { .events_fd = -1, .directory_fd = -1 },
 		.settled = { .run = settled, .arg = process },
 	};
 	json_prepare();
@@ -764,6 +764,9 @@ int vm_process_finish(struct vm_process *process, const struct error *failure)
 		console_hub_close(process->hub, LAST_WORDS_MS);
 		close_doors(process);
 		return code;
+	}
+	if (process->stop.reason == VM_STOP_MOVED) {
+		vm_keep_forget(&process->keep);
 	}
 	free(take_ptr(process->identity));
 	vm_keep_finish(&process->keep);

@@ -321,6 +321,24 @@ int definition_remove(const char *name, struct error *e)
 	return remove_file(name, &definition_file, e);
 }
 
+int definition_open_directory(const char *name, struct error *e)
+{
+	struct place place;
+	int r = place_open(&place, name, false, e);
+	int fd = r == 0 ? take_fd(&place.fd) : -1;
+
+	place_close(&place);
+	return r == 0 ? fd : r;
+}
+
+int definition_remove_at(int directory, struct error *e)
+{
+	if (unlinkat(directory, definition_file.name, 0) < 0 && errno != ENOENT) {
+		return error_set_sys(e, ERROR_CONFIG, errno, "remove the VM's definition");
+	}
+	return 0;
+}
+
 /* --- of a VM that is parked -------------------------------------------------------------------- */
 
 int parked_write(const char *name, const char *text, size_t len, struct error *e)
