@@ -61,9 +61,9 @@ def make_tap(address=None):
     """A network of its own, so that nothing on the machine changes."""
     if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET) != 0:
         return False
-    steps = [['tuntap', 'add', 'bench0', 'mode', 'tap']]
+    steps = [['tuntap', 'add', 'bench0', 'mode', 'tap'], ['link', 'set', 'lo', 'up']]
     if address:
-        steps += [['addr', 'add', address, 'dev', 'bench0'], ['link', 'set', 'bench0', 'up'], ['link', 'set', 'lo', 'up']]
+        steps += [['addr', 'add', address, 'dev', 'bench0'], ['link', 'set', 'bench0', 'up']]
     return all(subprocess.run(['ip'] + step, stderr=subprocess.DEVNULL).returncode == 0 for step in steps)
 
 
