@@ -134,7 +134,7 @@ static int restore(struct restore_command *command, const char *directory, int a
 static int run(int argc, char **argv)
 {
 	struct restore_command command = { .paused = false };
-	auto_free char **words = calloc((size_t)argc, sizeof(*words));
+	char **words = calloc((size_t)argc, sizeof(*words));
 	struct error e = { 0 };
 	int code;
 
@@ -151,6 +151,7 @@ static int run(int argc, char **argv)
 			       : restore(&command, argv[1], argc, words);
 	}
 	overrides_finish(&command.overrides);
+	free(words);
 	return code;
 }
 
