@@ -34,8 +34,8 @@ LOG_DOMAIN("migration");
 
 #define STATE_PIECE	  MIB(1)
 #define OFFER_JSON_LENGTH 4
-/* What a hand-over costs beside sending: until one has been made. */
-#define FIXED_NS 3000000ULL
+/* What a hand-over costs beside sending, about: 1 ms was measured on two processors of a server. */
+#define FIXED_NS 2000000ULL
 /* Between two looks at how much time a limited bandwidth has left. */
 #define SLEEP_MAX_NS 20000000ULL
 
@@ -246,12 +246,15 @@ static void judge_pass(struct migrate_task *task, uint64_t left)
 	atomic_store(&view->left, left);
 }
 
-static uint64_t expected_ns(const struct migrate_task *task, uint64_t left)
+/* Sending what is left, as fast as the last pass was. */
+static uint64_t sending_ns(const struct migrate_task *task, uint64_t left)
 {
 	const uint64_t rate = atomic_load(&view_of(task)->rate);
-	const uint64_t sending = rate != 0 ? (uint64_t)((double)left * 1e9 / (double)rate) : 0;
 
-	return FIXED_NS + task->still_ns + (left != 0 && rate == 0 ? UINT32_MAX : sending);
+	if (left == 0 || rate == 0) {
+		return left == 0 ? 0 : UINT32_MAX;
+	}
+	return (uint64_t)((double)left * 1e9 / (double)rate);
 }
 
 /* 0: another pass; or MIGRATION_CONVERGED. */
@@ -259,12 +262,14 @@ static int look_at_pass(struct migrate_task *task, struct error *e)
 {
 	const struct migrate_request *request = task->request;
 	const uint64_t left = migration_pages_left(&task->pages);
-	uint64_t expected;
+	uint64_t sending, expected;
 
 	judge_pass(task, left);
-	expected = expected_ns(task, left);
+	sending = sending_ns(task, left);
+	expected = FIXED_NS + task->still_ns + sending;
 	atomic_store(&view_of(task)->expected_ns, expected);
-	if (expected <= request->downtime_ns || left == 0) {
+	/* A pause that is to be shorter than what it costs anyway gets no shorter by more passes. */
+	if (expected <= request->downtime_ns || sending <= FIXED_NS) {
 		return MIGRATION_CONVERGED;
 	}
 	if (request->time_limit_ns == 0 ||
