@@ -330,6 +330,10 @@ static int wait_for_client(struct receive *receive, struct error *e)
 		if (client >= 0) {
 			return client;
 		}
+		/* A client that has gone again; anything else would come again at once. */
+		if (errno != EAGAIN && errno != ECONNABORTED && errno != EINTR) {
+			return error_set_sys(e, ERROR_MIGRATION, errno, "receive: accept");
+		}
 	}
 }
 
@@ -392,16 +396,18 @@ int receive_offer(struct receive *receive, const struct offer **offer, struct er
 
 /* --- what may be opened -------------------------------------------------------------------------- */
 
-static bool has_override(const json_t *list, const char *key, const char *id)
+/* The client has said, of the device of that id, what `key` is. */
+static bool has_override(const json_t *list, const char *id_key, const char *id, const char *key)
 {
 	const json_t *entry;
 	size_t i;
 
 	json_array_foreach(list, i, entry)
 	{
-		const char *given = json_string_value(json_object_get(entry, key));
+		const char *given = json_string_value(json_object_get(entry, id_key));
 
-		if (given != NULL && strcmp(given, id) == 0) {
+		if (given != NULL && strcmp(given, id) == 0 &&
+		    json_is_string(json_object_get(entry, key))) {
 			return true;
 		}
 	}
@@ -443,17 +449,18 @@ int receive_check_paths(const struct receive *receive, const struct vm_config *v
 	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(vm->boot.more_initrds); i++) {
 		r = check_path(receive, "initrd", NULL, vm->boot.more_initrds[i], "", e);
 	}
+	/* Who names another base has not named another overlay, nor the reverse: each is judged by itself. */
 	for (uint32_t i = 0; r == 0 && i < vm->disk_count; i++) {
 		const struct block_config *disk = &vm->disks[i];
 
-		if (has_override(disks, "drive_id", disk->id)) {
-			continue;
+		if (!has_override(disks, "drive_id", disk->id, "path_on_host")) {
+			r = check_path(receive, "drive", disk->id, disk->path,
+				       ", --disk ID=PATH names another", e);
 		}
-		r = check_path(receive, "drive", disk->id, disk->path,
-			       ", --disk ID=PATH names another", e);
-		r = r == 0 ? check_path(receive, "drive", disk->id, disk->overlay,
-					", --disk ID=overlay:PATH names another", e)
-			   : r;
+		if (r == 0 && !has_override(disks, "drive_id", disk->id, "overlay")) {
+			r = check_path(receive, "drive", disk->id, disk->overlay,
+				       ", --disk ID=overlay:PATH names another", e);
+		}
 	}
 	return r;
 }
@@ -463,7 +470,7 @@ int receive_check_nets(const struct vm_config *vm, const struct snapshot_load_re
 {
 	for (uint32_t i = 0; i < vm->net_count; i++) {
 		const char *id = vm->nets[i].id;
-		bool given = has_override(request->nets, "iface_id", id);
+		bool given = has_override(request->nets, "iface_id", id, "host_dev_name");
 
 		for (uint32_t k = 0; k < request->net_fd_count; k++) {
 			given |= strcmp(request->net_fds[k].id, id) == 0;
