@@ -127,15 +127,19 @@ static int override_net(json_t *config, const json_t *json, struct error *e)
 static int judge_override(json_t *config, const json_t *drive, const struct disk_override *disk,
 			  const struct snapshot_load_request *request, struct error *e)
 {
-	const bool is_new = disk->path == NULL && access(disk->overlay, F_OK) != 0;
 	const bool had = json_is_string(json_object_get(drive, "overlay"));
+	bool is_new;
 
+	/* Only a directory's disks are compared with what they were. Of a VM that is received nothing may be looked at here, either. */
+	if (request->directory == NULL) {
+		return 0;
+	}
+	is_new = disk->path == NULL && access(disk->overlay, F_OK) != 0;
 	if (is_new && !had) {
 		return 0;
 	}
 	/* With `disks_to` it may be one that is yet to be copied there. */
-	if (is_new && request->directory != NULL && request->disks_to == NULL &&
-	    request->changed_disks == CHANGED_DISKS_REFUSE) {
+	if (is_new && request->disks_to == NULL && request->changed_disks == CHANGED_DISKS_REFUSE) {
 		(void)error_set(e, ERROR_DISK, ENOENT,
 				"drive '%.64s': its overlay is to be '%.108s', which is not there",
 				disk->id, disk->overlay);
