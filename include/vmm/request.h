@@ -172,6 +172,7 @@ struct receive_request {
 	/* The folder that files of the offer may be in (disks, kernel, initrd); NULL: every one needs an override. */
 	const char *allow;
 	uint64_t silence_ns;
+	uint64_t memory_max; /* bytes of the guest's; 0: what this host can */
 	bool insecure, track_dirty_pages;
 	const json_t *nets, *disks;   /* as of a load */
 	const struct net_fd *net_fds; /* the same */

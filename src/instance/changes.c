@@ -96,6 +96,18 @@ static void answer(struct instance *instance, struct change *change, const struc
 	}
 }
 
+int change_start_job(struct change *change, const struct job_ops *ops, void *arg, uint64_t *job,
+		     struct error *e)
+{
+	int r;
+
+	/* Already while its thread is being started, beside the line. */
+	change->waits = true;
+	r = jobs_start(change->instance->jobs, ops, arg, job, e);
+	change->waits = r == 0;
+	return r == 0 ? CHANGE_WAITS : r;
+}
+
 void change_answer_begun(struct change *change, uint64_t job)
 {
 	struct instance_call *call = change->call;

@@ -209,6 +209,9 @@ int changes_add(struct instance *instance, struct change *change, struct error *
 /* The same of a request. `call` may be NULL: then a failure after that goes to the log. */
 int changes_request(struct instance *instance, const struct change_kind *kind,
 		    const struct request *request, struct instance_call *call, struct error *e);
+/* From prepare(): its work is a job's. CHANGE_WAITS, or negative. */
+int change_start_job(struct change *change, const struct job_ops *ops, void *arg, uint64_t *job,
+		     struct error *e);
 /* Who waits hears that its job has begun, {"job": number}, and no more. */
 void change_answer_begun(struct change *change, uint64_t job);
 /* Of one that waits: begins its operation. */
@@ -398,12 +401,9 @@ struct offer {
 	json_t *disk_bytes; /* {id: size}; NULL: not known */
 };
 int receive_offer(struct receive *receive, const struct offer **offer, struct error *e);
-/* The paths that an offer's configuration names may be opened. */
-int receive_check_paths(const struct receive *receive, const struct vm_config *vm,
-			const json_t *disks, struct error *e);
-/* The client has said what each card is connected to. */
-int receive_check_nets(const struct vm_config *vm, const struct snapshot_load_request *request,
-		       struct error *e);
+/* What an offer's configuration asks for is allowed: memory, files; and the client has said what each card is connected to. */
+int receive_check_config(const struct receive *receive, const struct vm_config *vm,
+			 const struct snapshot_load_request *request, struct error *e);
 /* The VM has been made: its disks are what the other side's guest takes them for. */
 int receive_check_disks(const struct receive *receive, struct vm *vm, struct error *e);
 /* The VM cannot be made, or not started: the other side is told. */

@@ -44,10 +44,7 @@ static int prepare(struct instance *instance, struct change *change, struct erro
 		return r;
 	}
 	change->mark.mem = vm_memory(instance->vm);
-	change->waits = true;
-	r = jobs_start(instance->jobs, &job_ops, change, &job, e);
-	change->waits = r == 0;
-	return r == 0 ? CHANGE_WAITS : r;
+	return change_start_job(change, &job_ops, change, &job, e);
 }
 
 static const struct change_kind mark_kind = { .during = INSTANCE_STATES, .prepare = prepare };

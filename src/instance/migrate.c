@@ -731,10 +731,8 @@ static int prepare(struct instance *instance, struct change *change, struct erro
 	if (change->migrate == NULL) {
 		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "migration: out of memory");
 	}
-	change->waits = true;
-	r = jobs_start(instance->jobs, &job_ops, change->migrate, &job, e);
+	r = change_start_job(change, &job_ops, change->migrate, &job, e);
 	if (r < 0) {
-		change->waits = false;
 		task_destroy(change->migrate);
 		return r;
 	}

@@ -141,6 +141,13 @@ static const struct option receive_list[] = {
 	  .help = "files that the other side names may be opened if they are in there: disks, and "
 		  "the "
 		  "kernel for a reset" },
+	{ .name = "max-memory",
+	  .type = OPTION_SIZE,
+	  IN(memory_max),
+	  .argument = "SIZE",
+	  .ours = true,
+	  .json = "max_memory_bytes",
+	  .help = "a VM with more memory is refused; default: what this host can" },
 	{ .name = "silence",
 	  .type = OPTION_DURATION,
 	  IN(silence_ns),

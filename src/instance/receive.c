@@ -39,7 +39,7 @@ LOG_DOMAIN("migration");
 struct receive {
 	struct instance *instance;
 	char *address, *allow;
-	uint64_t silence_ns;
+	uint64_t silence_ns, memory_max;
 	int listener; /* -1: nobody is listened to any more */
 	_Atomic bool cancelled;
 	pthread_mutex_t lock; /* guards `m` against who cancels, until the VM is there */
@@ -90,6 +90,7 @@ int receive_create(struct receive **ret, struct instance *instance,
 	(void)pthread_mutex_init(&receive->lock, NULL);
 	receive->instance = instance;
 	receive->silence_ns = request->silence_ns;
+	receive->memory_max = request->memory_max;
 	receive->listener = migration_address_listen(request->address, request->insecure, e);
 	if (receive->listener < 0) {
 		r = receive->listener;
@@ -440,8 +441,8 @@ static int check_path(const struct receive *receive, const char *what, const cha
 	return error_hint(e, "vmm receive: --allow FOLDER allows files in there%s", cure);
 }
 
-int receive_check_paths(const struct receive *receive, const struct vm_config *vm,
-			const json_t *disks, struct error *e)
+static int check_paths(const struct receive *receive, const struct vm_config *vm,
+		       const json_t *disks, struct error *e)
 {
 	int r = check_path(receive, "kernel", NULL, vm->boot.kernel, "", e);
 
@@ -465,8 +466,8 @@ int receive_check_paths(const struct receive *receive, const struct vm_config *v
 	return r;
 }
 
-int receive_check_nets(const struct vm_config *vm, const struct snapshot_load_request *request,
-		       struct error *e)
+static int check_nets(const struct vm_config *vm, const struct snapshot_load_request *request,
+		      struct error *e)
 {
 	for (uint32_t i = 0; i < vm->net_count; i++) {
 		const char *id = vm->nets[i].id;
@@ -484,6 +485,29 @@ int receive_check_nets(const struct vm_config *vm, const struct snapshot_load_re
 		}
 	}
 	return 0;
+}
+
+static int check_memory(const struct receive *receive, const struct vm_config *vm, struct error *e)
+{
+	const uint64_t size = vm->machine.memory_size;
+
+	if (receive->memory_max == 0 || size <= receive->memory_max) {
+		return 0;
+	}
+	(void)error_set(e, ERROR_CONFIG, E2BIG,
+			"the VM has %llu MiB, more than the %llu MiB allowed here",
+			(unsigned long long)(size / MIB(1)),
+			(unsigned long long)(receive->memory_max / MIB(1)));
+	return error_hint(e, "vmm receive: --max-memory SIZE allows more");
+}
+
+int receive_check_config(const struct receive *receive, const struct vm_config *vm,
+			 const struct snapshot_load_request *request, struct error *e)
+{
+	int r = check_memory(receive, vm, e);
+
+	r = r == 0 ? check_paths(receive, vm, request->disks, e) : r;
+	return r == 0 ? check_nets(vm, request, e) : r;
 }
 
 struct comparing {
@@ -630,13 +654,11 @@ static int prepare(struct instance *instance, struct change *change, struct erro
 	receive->asking.begins = begins;
 	receive->told = (struct loop_post){ .run = told, .arg = receive };
 	receive->asks = true;
-	change->waits = true;
-	r = jobs_start(instance->jobs, &job_ops, receive, &job, e);
-	change->waits = r == 0;
-	if (r == 0) {
+	r = change_start_job(change, &job_ops, receive, &job, e);
+	if (r == CHANGE_WAITS) {
 		migration_view_drive(instance, receive->m);
 	}
-	return r == 0 ? CHANGE_WAITS : r;
+	return r;
 }
 
 /* Nobody waits for an answer: what became of it is an event. */

@@ -237,10 +237,7 @@ static int read_offer(struct restore *restore, const struct instance_settings *s
 		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "receive: out of memory");
 	}
 	r = saved_config_read(&restore->draft, settings, restore->offer->config, request, &none, e);
-	if (r == 0) {
-		r = receive_check_paths(restore->receive, &restore->draft->vm, request->disks, e);
-	}
-	return r == 0 ? receive_check_nets(&restore->draft->vm, request, e) : r;
+	return r == 0 ? receive_check_config(restore->receive, &restore->draft->vm, request, e) : r;
 }
 
 int restore_read(struct restore *restore, const struct instance_settings *settings, struct error *e)

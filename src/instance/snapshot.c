@@ -686,10 +686,8 @@ static int prepare(struct instance *instance, struct change *change, struct erro
 		task_destroy(change->snapshot);
 		return r;
 	}
-	change->waits = true;
-	r = jobs_start(instance->jobs, &job_ops, change->snapshot, &job, e);
+	r = change_start_job(change, &job_ops, change->snapshot, &job, e);
 	if (r < 0) {
-		change->waits = false;
 		task_destroy(change->snapshot);
 		return r;
 	}
