@@ -252,6 +252,18 @@ static void feed(struct migration *m, const struct handover_event *event)
 	}
 }
 
+/*
+ * What could not be sent is heard of as a lost connection, or was ended for somebody's question, which comes next. And whatever a side that
+ * is left had asked for may be under way still: to say that it was not done could be a lie, by which the other side would run.
+ */
+static bool is_no_report(const struct migration *m, enum handover_action_kind what, int r)
+{
+	const bool sends = what == HANDOVER_NEXT_PASS || what == HANDOVER_SEND_LAST;
+
+	return atomic_load(&m->left) ||
+	       (sends && (m->lost || (r == -ECANCELED && atomic_load(&m->called))));
+}
+
 static void report(struct migration *m, enum handover_action_kind what, int r,
 		   const struct error *e)
 {
@@ -261,8 +273,7 @@ static void report(struct migration *m, enum handover_action_kind what, int r,
 		event.kind = HANDOVER_CONVERGED;
 	} else if (r < 0) {
 		event.kind = HANDOVER_NOT_DONE;
-		/* What could not be sent is heard of as a lost connection, or is for somebody's question. */
-		if (m->lost || (r == -ECANCELED && atomic_load(&m->called))) {
+		if (is_no_report(m, what, r)) {
 			return;
 		}
 		note_why(m, e);

@@ -39,13 +39,28 @@ struct side {
 		size_t len;
 	} state;
 	int passes;
-	bool runs, refuses, fails_load, fails_run, later;
+	bool runs, refuses, fails_load, later;
+	bool breaks; /* the connection goes in the middle of SEND_LAST, which fails by itself */
+	_Atomic bool fails_run;
 	_Atomic bool over;
 	int result;
 	struct error error;
 	uint8_t pass_end[16];
 };
 static struct side sides[2];
+
+enum cut { CUT_NOTHING, CUT_CLOSE, CUT_STALL };
+
+static struct middle {
+	int fds[2]; /* to the source, to the destination */
+	pthread_t thread;
+	enum cut cut;
+	enum handover_message at;
+	bool before;
+	bool seen; /* that message */
+	_Atomic bool end;
+	uint8_t *bytes;
+} middle;
 
 static void start_running(struct side *side)
 {
@@ -152,6 +167,10 @@ static int act(void *arg, enum handover_action_kind what, const struct handover_
 		(void)atomic_fetch_sub(&running, 1);
 		return 0;
 	case HANDOVER_SEND_LAST:
+		if (side->breaks) {
+			(void)shutdown(middle.fds[SOURCE], SHUT_RDWR);
+			return no(e);
+		}
 		return send_last(side, e);
 	case HANDOVER_STORE:
 		return store(side, frame, e);
@@ -163,7 +182,7 @@ static int act(void *arg, enum handover_action_kind what, const struct handover_
 	case HANDOVER_TAKE_LOCKS:
 		return take_lock(side, e);
 	case HANDOVER_RUN:
-		if (side->fails_run) {
+		if (atomic_load(&side->fails_run)) {
 			return no(e);
 		}
 		start_running(side);
@@ -205,19 +224,6 @@ static void *run(void *arg)
 }
 
 /* --- who is in the middle --- */
-
-enum cut { CUT_NOTHING, CUT_CLOSE, CUT_STALL };
-
-static struct middle {
-	int fds[2]; /* to the source, to the destination */
-	pthread_t thread;
-	enum cut cut;
-	enum handover_message at;
-	bool before;
-	bool seen; /* that message */
-	_Atomic bool end;
-	uint8_t *bytes;
-} middle;
 
 static bool write_all(int fd, const uint8_t *bytes, size_t len)
 {
@@ -491,7 +497,7 @@ START_TEST(test_every_cut)
 	const bool fails = at == HANDOVER_FAILED, refuses = at == HANDOVER_REFUSE;
 
 	decide_by_source = _i / 4 % 2 == 0;
-	sides[DESTINATION].fails_run = fails;
+	atomic_store(&sides[DESTINATION].fails_run, fails);
 	sides[DESTINATION].refuses = refuses;
 	begin(_i % 2 == 0 ? CUT_CLOSE : CUT_STALL, at, _i / 2 % 2 == 0);
 	wait_for_both();
@@ -508,7 +514,7 @@ START_TEST(test_reasons_are_told)
 	sides[DESTINATION].refuses = _i == 0 || _i == 1;
 	sides[DESTINATION].later = _i == 1;
 	sides[DESTINATION].fails_load = _i == 2;
-	sides[DESTINATION].fails_run = _i == 3;
+	atomic_store(&sides[DESTINATION].fails_run, _i == 3);
 	begin(CUT_NOTHING, HANDOVER_NO_MESSAGE, false);
 	wait_for_side(SOURCE);
 	wait_for_side(DESTINATION);
@@ -543,6 +549,25 @@ START_TEST(test_cancel)
 }
 END_TEST
 
+/* The connection goes, and then the guest cannot go on: that is not lost with what could not be said to the other side. */
+START_TEST(test_blocked_without_connection)
+{
+	sides[SOURCE].breaks = true;
+	atomic_store(&sides[SOURCE].fails_run, true);
+	begin(CUT_NOTHING, HANDOVER_NO_MESSAGE, false);
+	while (migration_state(sides[SOURCE].m) != HANDOVER_S_BLOCKED) {
+		ck_assert(!atomic_load(&sides[SOURCE].over));
+		(void)usleep(1000);
+	}
+	atomic_store(&sides[SOURCE].fails_run, false);
+	ck_assert_int_eq(ask(SOURCE, HANDOVER_DECIDE_RUN, 0), 0);
+	wait_for_side(SOURCE);
+	ck_assert_int_eq(migration_state(sides[SOURCE].m), HANDOVER_S_KEPT);
+	wait_for_side(DESTINATION);
+	finish();
+}
+END_TEST
+
 /* A process that ends leaves at once, in doubt as well. */
 START_TEST(test_leave)
 {
@@ -559,4 +584,5 @@ END_TEST
 
 CHECK_MAIN("migration", CHECK_LOOP(test_moves, 2);
 	   CHECK_LOOP(test_every_cut, (HANDOVER_MESSAGES - 1) * 4);
-	   CHECK_LOOP(test_reasons_are_told, 4); CHECK_LOOP(test_cancel, 2); CHECK_TEST(test_leave))
+	   CHECK_LOOP(test_reasons_are_told, 4); CHECK_LOOP(test_cancel, 2);
+	   CHECK_TEST(test_blocked_without_connection); CHECK_TEST(test_leave))
