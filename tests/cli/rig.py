@@ -66,8 +66,9 @@ class Host:
                               cwd=self.work, env=self.env, **keywords)
 
     def popen(self, *args, **keywords):
-        return subprocess.Popen([self.program, *args], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                cwd=self.work, env=self.env, **keywords)
+        keywords.setdefault('stdout', subprocess.PIPE)
+        return subprocess.Popen([self.program, *args], stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=self.work, env=self.env,
+                                **keywords)
 
     def api(self, name, path):
         """What GET says; None: there is no such VM."""
