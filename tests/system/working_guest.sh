@@ -15,10 +15,20 @@ export XDG_RUNTIME_DIR=$scratch/run VMM_STATE_DIR=$scratch/state
 mkdir -p "$XDG_RUNTIME_DIR"
 export VMM_RUNTIME_DIR=$scratch/run
 vmm=
-trap 'inside "$VMM" kill --all 2>/dev/null; ip netns pids $space | xargs -r kill 2>/dev/null; ip netns del $space; rm -rf "$scratch"' EXIT
+# Whoever makes another one adds it.
+spaces=("$space")
+leave() {
+	inside "$VMM" kill --all 2>/dev/null
+	for space in "${spaces[@]}"; do
+		ip netns pids "$space" | xargs -r kill 2>/dev/null
+		ip netns del "$space"
+	done
+	rm -rf "$scratch"
+}
+trap leave EXIT
 
 inside() {
-	ip netns exec $space "$@"
+	ip netns exec "$space" "$@"
 }
 
 inside ip link set lo up
