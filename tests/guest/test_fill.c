@@ -8,6 +8,7 @@
  *	again=N		or reads a word of every 2 MiB of the last N MiB of them, from the highest down, and says "touched", again and again
  *	say=1		and says '.' all the time
  *	rest=1		does nothing else: its processor halts
+ *	gap=N		says "gap N us" when N microseconds or more have passed between two looks at its clock: it stood still
  */
 #include "guest.h"
 
@@ -38,11 +39,23 @@ touch_again(const volatile uint64_t *words, size_t bytes, size_t last)
 	}
 }
 
+/* The time of a look at the clock. Writing takes some, too. */
+static uint64_t look_at_clock(uint64_t last, uint64_t least_us, uint64_t khz)
+{
+	uint64_t us = (guest_tsc() - last) * 1000 / khz;
+
+	if (us >= least_us) {
+		guest_printf("gap %lu us\n", us);
+	}
+	return guest_tsc();
+}
+
 int test_fill(void)
 {
 	size_t bytes = guest_option_number("mib", 0) << 20;
 	uint64_t rate = guest_option_number("rate", 0), khz = guest_option_number("khz", 2600000);
-	uint64_t say = guest_option_number("say", 0), cycles, next;
+	uint64_t say = guest_option_number("say", 0), gap = guest_option_number("gap", 0);
+	uint64_t cycles, next, looked;
 	uint64_t *words = bytes ? (uint64_t *)START : NULL;
 	size_t page = 0;
 
@@ -60,8 +73,11 @@ int test_fill(void)
 		}
 	}
 	cycles = rate ? khz * 1000 / (rate * (1 << 20) / PAGE) : 0;
-	next = guest_tsc();
+	next = looked = guest_tsc();
 	while (true) {
+		if (gap) {
+			looked = look_at_clock(looked, gap, khz);
+		}
 		if (say) {
 			guest_putc('.');
 		}
