@@ -223,6 +223,9 @@ int handover_event(struct handover *h, const struct handover_event *event,
 int handover_stamp(struct handover *h, enum handover_message message, struct handover_action *stamp,
 		   struct error *e);
 
+/* Whether this message, if it comes now, leads to HANDOVER_STORE, and nothing else that can happen before it to a side that runs. */
+bool handover_will_store(const struct handover *h, const struct handover_event *event);
+
 enum handover_state handover_state(const struct handover *h);
 /* Of this attempt; a destination's is that of the offer. */
 uint64_t handover_epoch(const struct handover *h);

@@ -35,6 +35,11 @@ struct migration_ops {
 		   struct error *e);
 	/* What OFFER and PASS_END say: fills payload and len, which stay until the next call. */
 	void (*say)(void *arg, struct handover_frame *frame);
+	/*
+	 * Where pages go (vmm/handover_frames.h), of a PAGES that STORE will be asked for next if it arrives whole and as it was sent;
+	 * otherwise this side gives up. frame->placed says then that they are there. May be NULL.
+	 */
+	uint8_t *(*place)(void *arg, const struct handover_frame *frame);
 };
 
 struct migration_config {

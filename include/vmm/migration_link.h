@@ -11,7 +11,8 @@
 #include "vmm/handover_frames.h"
 #include "vmm/types.h"
 
-#define MIGRATION_LINK_BUFFER KIB(256)
+/* For headers and short messages; a longer payload is read to where it belongs. */
+#define MIGRATION_LINK_BUFFER KIB(16)
 
 /* All of it is private. */
 struct migration_link {

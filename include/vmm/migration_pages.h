@@ -25,6 +25,8 @@
 #define MIGRATION_PAGES_HEADER 24
 #define MIGRATION_PAGES_MAX    512
 #define MIGRATION_PAGES_ZERO   1U
+/* So many are sent in one at most: they are copied, looked at, and their checksum computed in a processor's cache. */
+#define MIGRATION_PAGES_BATCH 64
 
 /* All of it is private. */
 struct migration_pages {
@@ -47,13 +49,18 @@ uint64_t *migration_pages_wanted(struct migration_pages *pages, uint32_t index, 
 uint64_t migration_pages_left(const struct migration_pages *pages);
 
 /*
- * Sends what is wanted, by send(), each message at most MIGRATION_PAGES_MAX pages; none is wanted afterwards. Memory may be
+ * Sends what is wanted, by send(), each message at most MIGRATION_PAGES_BATCH pages; none is wanted afterwards. Memory may be
  * written meanwhile, and what is has to be noted by who tracks it. Negative: send()'s; what was not sent is still wanted.
  */
 int migration_pages_send(struct migration_pages *pages,
 			 int (*send)(void *arg, const uint8_t *payload, uint32_t len,
 				     struct error *e),
 			 void *arg, struct error *e);
+
+/* Where the pages of such a payload go, of which only the header is there; NULL: it is no such payload, or has no pages. */
+uint8_t *migration_pages_place(struct guest_memory *mem, const uint8_t *header, uint32_t len);
+/* They have come to there. *bytes: how much it was. */
+void migration_pages_placed(struct guest_memory *mem, const uint8_t *header, uint64_t *bytes);
 
 /* What a peer has sent, of any content and length. ERROR_MIGRATION: it is no such payload, or of pages that `mem` has not; nothing has
  * changed then. *bytes: how much it was. */

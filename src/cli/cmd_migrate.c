@@ -12,6 +12,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include "client.h"
 #include "command.h"
@@ -80,6 +82,7 @@ struct mover {
 	struct client client;
 	json_t *body;
 	_Atomic bool over;
+	int over_fd;   /* an eventfd, readable then; -1: it is looked at now and then */
 	json_t *reply; /* how it went */
 	int result;
 	struct error error;
@@ -88,10 +91,12 @@ struct mover {
 static void *wait_for_end(void *arg)
 {
 	struct mover *mover = arg;
+	const uint64_t one = 1;
 
 	mover->result = client_call(&mover->client, "PUT", "/migration", mover->body, &mover->reply,
 				    &mover->error);
 	atomic_store(&mover->over, true);
+	(void)!write(mover->over_fd, &one, sizeof(one));
 	return NULL;
 }
 
@@ -137,7 +142,7 @@ static bool follow(struct mover *mover, struct client *asker, struct progress *p
 		if (migration != NULL) {
 			show(progress, migration);
 		}
-		progress_sleep(progress, ASK_EVERY_MS);
+		progress_sleep(progress, mover->over_fd, ASK_EVERY_MS);
 	}
 	return true;
 }
@@ -196,7 +201,7 @@ static int report(const struct migrate_command *command, const char *address, js
 
 static int move(struct migrate_command *command, const char *address)
 {
-	struct mover mover = { .client = { .fd = -1 } };
+	struct mover mover = { .client = { .fd = -1 }, .over_fd = eventfd(0, EFD_CLOEXEC) };
 	struct client asker = { .fd = -1 };
 	struct progress progress;
 	struct error e = { 0 };
@@ -221,6 +226,7 @@ static int move(struct migrate_command *command, const char *address)
 		r = mover.result;
 		e = mover.error;
 	}
+	close_fd(&mover.over_fd);
 	client_close(&mover.client);
 	client_close(&asker);
 	json_decref(mover.body);

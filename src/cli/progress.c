@@ -202,11 +202,12 @@ bool progress_step(void *arg, const char *phase, uint64_t done, uint64_t total)
 	return go_on;
 }
 
-void progress_sleep(struct progress *progress, int ms)
+void progress_sleep(struct progress *progress, int fd, int ms)
 {
-	struct pollfd fd = { .fd = progress->signal_fd, .events = POLLIN };
+	struct pollfd fds[2] = { { .fd = progress->signal_fd, .events = POLLIN },
+				 { .fd = fd, .events = POLLIN } };
 
-	(void)poll(&fd, 1, ms);
+	(void)poll(fds, 2, ms);
 }
 
 void progress_wipe(struct progress *progress)

@@ -49,8 +49,8 @@ bool progress_insisted(struct progress *progress);
 void progress_show(struct progress *progress, const struct progress_figures *figures);
 /* Both, in the form of a struct snapshot_watch: `arg` is the progress. The rate is that of the phase. */
 bool progress_step(void *arg, const char *phase, uint64_t done, uint64_t total);
-/* Waits so long, or until a signal comes. */
-void progress_sleep(struct progress *progress, int ms);
+/* Waits so long, or until a signal comes, or `fd` (-1: none) is readable. */
+void progress_sleep(struct progress *progress, int fd, int ms);
 /* The line goes, before something else is printed. */
 void progress_wipe(struct progress *progress);
 void progress_end(struct progress *progress);

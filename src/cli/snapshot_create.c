@@ -162,7 +162,7 @@ static int follow(struct snapshot_taking *taking, struct error *e)
 			return 0;
 		}
 		show(taking, job);
-		progress_sleep(taking->progress, pause_between(taking, times));
+		progress_sleep(taking->progress, -1, pause_between(taking, times));
 	}
 }
 

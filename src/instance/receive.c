@@ -235,7 +235,12 @@ static int store(struct receive *receive, const struct handover_frame *frame, st
 	if (frame->message == HANDOVER_STATE) {
 		return store_state(receive, frame, e);
 	}
-	r = migration_pages_store(receive->mem, frame->payload, frame->len, &bytes, e);
+	if (frame->placed) {
+		migration_pages_placed(receive->mem, frame->payload, &bytes);
+		r = 0;
+	} else {
+		r = migration_pages_store(receive->mem, frame->payload, frame->len, &bytes, e);
+	}
 	receive->received += bytes;
 	atomic_store(&view->sent, receive->received);
 	job_progress(receive->job, "memory", receive->received, 0);
@@ -310,7 +315,14 @@ static void say(void *arg, struct handover_frame *frame)
 	frame->len = 0;
 }
 
-static const struct migration_ops ops = { .act = act, .say = say };
+static uint8_t *place(void *arg, const struct handover_frame *frame)
+{
+	struct receive *receive = arg;
+
+	return migration_pages_place(receive->mem, frame->payload, frame->len);
+}
+
+static const struct migration_ops ops = { .act = act, .say = say, .place = place };
 
 /* --- waiting ------------------------------------------------------------------------------------- */
 

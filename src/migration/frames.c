@@ -2,6 +2,9 @@
 /*
  * Messages of a hand-over to bytes and back: include/vmm/handover_frames.h is the contract. All that is parsed is the peer's: a header
  * is looked at when it is whole and its checksum is right, and memory is had for a payload only within its type's bounds.
+ *
+ * A payload's head is kept apart; what is behind it goes to where the caller says, or into memory of the parser's own, behind a copy of the
+ * head. Its checksum is computed piece by piece, while those are in the processor's cache.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -46,6 +49,11 @@ void handover_frame_header(uint8_t ret[HANDOVER_HEADER_SIZE], const struct hando
 void handover_parser_init(struct handover_parser *parser, enum handover_role side)
 {
 	*parser = (struct handover_parser){ .to = side };
+}
+
+void handover_parser_set_sink(struct handover_parser *parser, const struct handover_sink *sink)
+{
+	parser->sink = *sink;
 }
 
 void handover_parser_finish(struct handover_parser *parser)
@@ -133,12 +141,17 @@ static int make_room(struct handover_parser *parser, struct error *e)
 	return 0;
 }
 
+static uint32_t head_size(const struct handover_parser *parser)
+{
+	return MIN(parser->frame.len, (uint32_t)HANDOVER_HEAD_SIZE);
+}
+
 static int check_payload(struct handover_parser *parser, struct error *e)
 {
 	struct handover_frame *frame = &parser->frame;
 
-	frame->payload = frame->len != 0 ? parser->payload : NULL;
-	if (load_le32(parser->header + AT_PAYLOAD_CRC) != crc32c(0, frame->payload, frame->len)) {
+	parser->whole = true;
+	if (load_le32(parser->header + AT_PAYLOAD_CRC) != parser->crc) {
 		(void)error_set(e, ERROR_MIGRATION, EPROTO,
 				"migration: the checksum of message %s (number %" PRIu64
 				") is wrong",
@@ -146,6 +159,32 @@ static int check_payload(struct handover_parser *parser, struct error *e)
 		return error_hint(e, "%s", damaged);
 	}
 	return 1;
+}
+
+/* The header and the head are there: where does the rest go? */
+static int choose_place(struct handover_parser *parser, struct error *e)
+{
+	struct handover_frame *frame = &parser->frame;
+	const struct handover_sink *sink = &parser->sink;
+	int r;
+
+	parser->crc = crc32c(0, parser->head, head_size(parser));
+	frame->payload = parser->head;
+	if (sink->place != NULL && frame->message == HANDOVER_PAGES &&
+	    frame->len > HANDOVER_HEAD_SIZE) {
+		parser->next = sink->place(sink->arg, frame);
+	}
+	frame->placed = parser->next != NULL;
+	if (frame->placed) {
+		return 0;
+	}
+	r = make_room(parser, e);
+	if (r == 0 && frame->len != 0) {
+		memcpy(parser->payload, parser->head, head_size(parser));
+		parser->next = parser->payload + head_size(parser);
+	}
+	frame->payload = frame->len != 0 ? parser->payload : NULL;
+	return r;
 }
 
 static size_t fill(uint8_t *to, size_t want, const uint8_t *data, size_t len)
@@ -158,8 +197,9 @@ static size_t fill(uint8_t *to, size_t want, const uint8_t *data, size_t len)
 	return n;
 }
 
-static int take_some(struct handover_parser *parser, const uint8_t *data, size_t len, size_t *used,
-		     struct error *e)
+/* Up to the end of what is kept apart: header, and the payload's head. 1: it is there; 0: not yet. */
+static int take_start(struct handover_parser *parser, const uint8_t *data, size_t len, size_t *used,
+		      struct error *e)
 {
 	size_t n;
 	int r;
@@ -167,6 +207,7 @@ static int take_some(struct handover_parser *parser, const uint8_t *data, size_t
 	if (parser->whole) {
 		parser->whole = false;
 		parser->have = 0;
+		parser->next = NULL;
 	}
 	if (parser->have < HANDOVER_HEADER_SIZE) {
 		n = fill(parser->header + parser->have, HANDOVER_HEADER_SIZE - parser->have, data,
@@ -177,40 +218,93 @@ static int take_some(struct handover_parser *parser, const uint8_t *data, size_t
 			return 0;
 		}
 		r = check_header(parser, e);
-		r = r == 0 ? make_room(parser, e) : r;
 		if (r < 0) {
 			return r;
 		}
 	}
 	n = parser->have - HANDOVER_HEADER_SIZE;
-	if (n < parser->frame.len) {
-		n = fill(parser->payload + n, parser->frame.len - n, data + *used, len - *used);
+	if (n < head_size(parser)) {
+		n = fill(parser->head + n, head_size(parser) - n, data + *used, len - *used);
 		parser->have += n;
 		*used += n;
+	}
+	if (parser->have < HANDOVER_HEADER_SIZE + (size_t)head_size(parser)) {
+		return 0;
+	}
+	if (parser->have == HANDOVER_HEADER_SIZE + (size_t)head_size(parser) &&
+	    parser->next == NULL) {
+		r = choose_place(parser, e);
+		return r < 0 ? r : 1;
+	}
+	return 1;
+}
+
+/* So many more bytes are where they go. */
+static int add(struct handover_parser *parser, size_t len, struct error *e)
+{
+	if (len != 0) {
+		parser->crc = crc32c(parser->crc, parser->next, len);
+		parser->next += len;
+		parser->have += len;
 	}
 	if (parser->have < HANDOVER_HEADER_SIZE + (size_t)parser->frame.len) {
 		return 0;
 	}
-	parser->whole = true;
 	return check_payload(parser, e);
 }
 
-int handover_parser_take(struct handover_parser *parser, const uint8_t *data, size_t len,
-			 size_t *used, struct handover_frame *frame, struct error *e)
+static int take_some(struct handover_parser *parser, const uint8_t *data, size_t len, size_t *used,
+		     struct error *e)
 {
-	int r;
+	int r = take_start(parser, data, len, used, e);
+	size_t n;
 
-	*used = 0;
-	if (parser->broken) {
-		return error_set(e, ERROR_MIGRATION, EPROTO,
-				 "migration: the peer has sent what is no message before");
+	if (r <= 0) {
+		return r;
 	}
-	r = take_some(parser, data, len, used, e);
+	n = fill(parser->next, HANDOVER_HEADER_SIZE + (size_t)parser->frame.len - parser->have,
+		 data + *used, len - *used);
+	*used += n;
+	return add(parser, n, e);
+}
+
+static int refuse_more(struct error *e)
+{
+	return error_set(e, ERROR_MIGRATION, EPROTO,
+			 "migration: the peer has sent what is no message before");
+}
+
+static int give(struct handover_parser *parser, int r, struct handover_frame *frame)
+{
 	parser->broken = r < 0;
 	if (r == 1) {
 		*frame = parser->frame;
 	}
 	return r;
+}
+
+int handover_parser_take(struct handover_parser *parser, const uint8_t *data, size_t len,
+			 size_t *used, struct handover_frame *frame, struct error *e)
+{
+	*used = 0;
+	if (parser->broken) {
+		return refuse_more(e);
+	}
+	return give(parser, take_some(parser, data, len, used, e), frame);
+}
+
+uint8_t *handover_parser_room(const struct handover_parser *parser, size_t *room)
+{
+	const bool within = !parser->broken && !parser->whole && parser->next != NULL;
+
+	*room = within ? HANDOVER_HEADER_SIZE + (size_t)parser->frame.len - parser->have : 0;
+	return within ? parser->next : NULL;
+}
+
+int handover_parser_took(struct handover_parser *parser, size_t len, struct handover_frame *frame,
+			 struct error *e)
+{
+	return give(parser, add(parser, len, e), frame);
 }
 
 int handover_parser_end(const struct handover_parser *parser, struct error *e)

@@ -228,6 +228,13 @@ int handover_event(struct handover *h, const struct handover_event *event,
 	return 0;
 }
 
+bool handover_will_store(const struct handover *h, const struct handover_event *event)
+{
+	return h->connected && h->state == HANDOVER_D_RECEIVING &&
+	       (event->message == HANDOVER_PAGES || event->message == HANDOVER_STATE) &&
+	       event->epoch == h->epoch && event->sequence == h->heard + 1;
+}
+
 int handover_stamp(struct handover *h, enum handover_message message, struct handover_action *stamp,
 		   struct error *e)
 {

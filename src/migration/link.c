@@ -18,6 +18,9 @@
 #include "vmm/cleanup.h"
 #include "vmm/loop.h"
 
+/* Read at once, and then its checksum computed: that much a processor's cache has. */
+#define PIECE KIB(256)
+
 int migration_link_init(struct migration_link *link, int fd, enum handover_role side, int wake_fd,
 			uint64_t stall_ns, struct error *e)
 {
@@ -104,12 +107,18 @@ static int sending_failed(struct migration_link *link, int sys, bool begun, stru
 	}
 }
 
+static ssize_t transmit(const struct migration_link *link, const uint8_t *data, size_t len,
+			bool more)
+{
+	return send(link->fd, data, len, MSG_NOSIGNAL | (more ? MSG_MORE : 0));
+}
+
 /* `more` follows at once: nothing need be sent before that. */
 static int send_all(struct migration_link *link, const uint8_t *data, size_t len, bool more,
 		    bool wakes, bool *begun)
 {
 	while (len != 0) {
-		ssize_t n = send(link->fd, data, len, MSG_NOSIGNAL | (more ? MSG_MORE : 0));
+		ssize_t n = transmit(link, data, len, more);
 		enum waited waited;
 
 		if (n >= 0) {
@@ -160,21 +169,40 @@ bool migration_link_is_closed(const struct migration_link *link)
 	       (poll(&fd, 1, 0) > 0 && (fd.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0);
 }
 
-/* 1: some has come; 0: the peer has closed; negative: -EAGAIN, or broken. */
-static int read_some(struct migration_link *link)
+/* So many bytes have come; 0: the peer has closed; negative: -EAGAIN, or broken. */
+static ssize_t receive(struct migration_link *link, uint8_t *to, size_t room)
 {
 	ssize_t n;
 
 	do {
-		n = recv(link->fd, link->buf, MIGRATION_LINK_BUFFER, 0);
+		n = recv(link->fd, to, room, 0);
 	} while (n < 0 && errno == EINTR);
-	if (n < 0) {
-		/* A peer that was killed with something unread has closed, too. */
-		return errno == ECONNRESET ? 0 : -errno;
+	/* A peer that was killed with something unread has closed, too. */
+	return n >= 0 ? n : errno == ECONNRESET ? 0 : -errno;
+}
+
+/* As receive(). *r: what is known of the message then, as of take_message(). */
+static ssize_t read_some(struct migration_link *link, int *r, struct handover_frame *frame,
+			 struct error *e)
+{
+	size_t room;
+	uint8_t *to = handover_parser_room(&link->parser, &room);
+	ssize_t n;
+
+	*r = 0;
+	if (room >= MIGRATION_LINK_BUFFER) {
+		n = receive(link, to, MIN(room, PIECE));
+		if (n > 0) {
+			*r = handover_parser_took(&link->parser, (size_t)n, frame, e);
+		}
+		return n;
 	}
-	link->used = 0;
-	link->have = (size_t)n;
-	return n > 0;
+	n = receive(link, link->buf, MIGRATION_LINK_BUFFER);
+	if (n > 0) {
+		link->used = 0;
+		link->have = (size_t)n;
+	}
+	return n;
 }
 
 /* Of what was read. 1: a message; 0: more is needed; negative: nonsense. */
@@ -203,12 +231,15 @@ enum migration_heard migration_link_hear(struct migration_link *link, struct han
 	}
 	for (;;) {
 		int r = take_message(link, frame, e);
+		ssize_t n = 1;
 
+		if (r == 0) {
+			n = read_some(link, &r, frame, e);
+		}
 		if (r != 0) {
 			return r > 0 ? MIGRATION_HEARD_MESSAGE : MIGRATION_HEARD_NONSENSE;
 		}
-		r = read_some(link);
-		if (r == -EAGAIN) {
+		if (n == -EAGAIN) {
 			static const enum migration_heard answers[] = {
 				[WAITED_WAKE] = MIGRATION_HEARD_WAKE,
 				[WAITED_TIME] = MIGRATION_HEARD_NOTHING,
@@ -219,11 +250,11 @@ enum migration_heard migration_link_hear(struct migration_link *link, struct han
 			if (waited != WAITED_READY) {
 				return answers[waited];
 			}
-		} else if (r == 0) {
+		} else if (n == 0) {
 			(void)handover_parser_end(&link->parser, e);
 			return MIGRATION_HEARD_CLOSED;
-		} else if (r < 0) {
-			(void)error_set_sys(e, ERROR_MIGRATION, -r, "migration: receive");
+		} else if (n < 0) {
+			(void)error_set_sys(e, ERROR_MIGRATION, (int)-n, "migration: receive");
 			return MIGRATION_HEARD_NONSENSE;
 		}
 	}

@@ -78,6 +78,21 @@ static void publish(struct migration *m)
 	atomic_store(&m->state, (int)handover_state(&m->handover));
 }
 
+/*
+ * Before the state machine has judged the message, so only if it will be taken: in this state every end but that is that this side has
+ * given up, and its VM with all that is in its memory. In any later one memory may be what somebody decides to run.
+ */
+static uint8_t *place(void *arg, const struct handover_frame *frame)
+{
+	struct migration *m = arg;
+	const struct handover_event event = handover_frame_event(frame);
+
+	if (m->ops->place == NULL || !handover_will_store(&m->handover, &event)) {
+		return NULL;
+	}
+	return m->ops->place(m->arg, frame);
+}
+
 int migration_create(struct migration **ret, const struct migration_config *config, struct error *e)
 {
 	struct migration *m = calloc(1, sizeof(*m));
@@ -112,6 +127,8 @@ int migration_create(struct migration **ret, const struct migration_config *conf
 		migration_destroy(m);
 		return r;
 	}
+	handover_parser_set_sink(&m->link.parser,
+				 &(const struct handover_sink){ .place = place, .arg = m });
 	*ret = m;
 	return 0;
 }

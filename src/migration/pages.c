@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include "vmm/bytes.h"
 #include "vmm/cleanup.h"
@@ -20,7 +21,7 @@ int migration_pages_init(struct migration_pages *pages, struct guest_memory *mem
 	bool made;
 
 	*pages = (struct migration_pages){ .mem = mem };
-	pages->buf = malloc(MIGRATION_PAGES_HEADER + MIGRATION_PAGES_MAX * PAGE_SIZE_4K);
+	pages->buf = malloc(MIGRATION_PAGES_HEADER + MIGRATION_PAGES_BATCH * PAGE_SIZE_4K);
 	made = pages->buf != NULL;
 	for (uint32_t i = 0; made && i < count; i++) {
 		uint64_t bits = ALIGN_UP(mem->regions[i].size / PAGE_SIZE_4K, (uint64_t)64);
@@ -129,7 +130,7 @@ static int send_run(struct sender *sender, struct error *e)
 
 static bool continues(const struct run *run, uint32_t region, uint64_t page, bool zero)
 {
-	return run->count != 0 && run->count < MIGRATION_PAGES_MAX && run->region == region &&
+	return run->count != 0 && run->count < MIGRATION_PAGES_BATCH && run->region == region &&
 	       run->first + run->count == page && run->zero == zero;
 }
 
@@ -208,6 +209,9 @@ int migration_pages_send(struct migration_pages *pages,
 
 /* --- the other side ------------------------------------------------------------------------------ */
 
+/* Fewer pages are faulted in one by one. */
+#define POPULATE_FROM 8
+
 static int __cold refuse(const struct run *run, const char *why, struct error *e)
 {
 	(void)error_set(e, ERROR_MIGRATION, EPROTO,
@@ -241,28 +245,66 @@ static int check(const struct guest_memory *mem, const struct run *run, uint32_t
 	return 0;
 }
 
+static int read_header(const struct guest_memory *mem, const uint8_t *payload, uint32_t len,
+		       struct run *run, struct error *e)
+{
+	uint32_t flags;
+
+	*run = (struct run){ 0 };
+	if (len < MIGRATION_PAGES_HEADER || load_le32(payload + 20) != 0) {
+		return refuse(run, "that is no such message", e);
+	}
+	flags = load_le32(payload + 16);
+	*run = (struct run){ .region = load_le32(payload),
+			     .count = load_le32(payload + 4),
+			     .first = load_le64(payload + 8),
+			     .zero = (flags & MIGRATION_PAGES_ZERO) != 0 };
+	return check(mem, run, flags, len - MIGRATION_PAGES_HEADER, e);
+}
+
+static uint8_t *host_of(const struct guest_memory *mem, const struct run *run)
+{
+	return mem->regions[run->region].host + run->first * PAGE_SIZE_4K;
+}
+
+uint8_t *migration_pages_place(struct guest_memory *mem, const uint8_t *header, uint32_t len)
+{
+	struct error ignored = { 0 };
+	struct run run;
+	uint8_t *host;
+
+	if (read_header(mem, header, len, &run, &ignored) < 0 || run.zero) {
+		return NULL;
+	}
+	host = host_of(mem, &run);
+	if (run.count >= POPULATE_FROM) {
+		/* One call in place of a fault for each page, where pages are small. */
+		(void)madvise(host, run.count * PAGE_SIZE_4K, MADV_POPULATE_WRITE);
+	}
+	return host;
+}
+
+void migration_pages_placed(struct guest_memory *mem, const uint8_t *header, uint64_t *bytes)
+{
+	*bytes = load_le32(header + 4) * PAGE_SIZE_4K;
+	guest_memory_written(
+		mem, mem->regions[load_le32(header)].host + load_le64(header + 8) * PAGE_SIZE_4K,
+		*bytes);
+}
+
 int migration_pages_store(struct guest_memory *mem, const uint8_t *payload, uint32_t len,
 			  uint64_t *bytes, struct error *e)
 {
-	struct run run = { 0 };
-	uint32_t flags;
+	struct run run;
 	uint8_t *host;
 	int r;
 
 	*bytes = 0;
-	if (len < MIGRATION_PAGES_HEADER || load_le32(payload + 20) != 0) {
-		return refuse(&run, "that is no such message", e);
-	}
-	flags = load_le32(payload + 16);
-	run = (struct run){ .region = load_le32(payload),
-			    .count = load_le32(payload + 4),
-			    .first = load_le64(payload + 8),
-			    .zero = (flags & MIGRATION_PAGES_ZERO) != 0 };
-	r = check(mem, &run, flags, len - MIGRATION_PAGES_HEADER, e);
+	r = read_header(mem, payload, len, &run, e);
 	if (r < 0) {
 		return r;
 	}
-	host = mem->regions[run.region].host + run.first * PAGE_SIZE_4K;
+	host = host_of(mem, &run);
 	*bytes = run.count * PAGE_SIZE_4K;
 	if (run.zero) {
 		memset(host, 0, *bytes);

@@ -60,7 +60,10 @@ static int act(void *arg, enum handover_action_kind what, const struct handover_
 	case HANDOVER_NEXT_PASS:
 		return send_page(side, e);
 	case HANDOVER_STORE:
-		if (frame->message == HANDOVER_PAGES) {
+		if (frame->placed) {
+			migration_pages_placed(&side->mem, frame->payload, &bytes);
+			check(bytes != 0 && bytes <= BYTES);
+		} else if (frame->message == HANDOVER_PAGES) {
 			r = migration_pages_store(&side->mem, frame->payload, frame->len, &bytes,
 						  e);
 			check(r == 0 ? bytes != 0 && bytes <= BYTES : bytes == 0);
@@ -91,7 +94,15 @@ static void say(void *arg, struct handover_frame *frame)
 	}
 }
 
-static const struct migration_ops ops = { act, say };
+static uint8_t *place(void *arg, const struct handover_frame *frame)
+{
+	struct side *side = arg;
+
+	check(migration_state(side->m) == HANDOVER_D_RECEIVING);
+	return migration_pages_place(&side->mem, frame->payload, frame->len);
+}
+
+static const struct migration_ops ops = { act, say, place };
 
 /* What the socket takes: it does not block, and what is beyond is not said. */
 static void put(int fd, const void *bytes, size_t len)

@@ -290,10 +290,103 @@ START_TEST(test_words_reach_the_machine)
 }
 END_TEST
 
+/* --- pages that go to where they belong --- */
+
+static uint8_t room[3 * 4096];
+static unsigned int asked;
+
+static uint8_t *place(void *arg, const struct handover_frame *head)
+{
+	ck_assert_ptr_eq(arg, room);
+	ck_assert_uint_eq(head->message, HANDOVER_PAGES);
+	ck_assert_mem_eq(head->payload, bytes + HANDOVER_HEADER_SIZE, HANDOVER_HEAD_SIZE);
+	asked++;
+	return head->sequence == 99 ? NULL : room + 1;
+}
+
+static size_t begin_pages(uint64_t sequence, uint32_t len)
+{
+	const size_t all = make(HANDOVER_PAGES, len, 1, sequence);
+
+	begin(HANDOVER_PAGES);
+	handover_parser_set_sink(&parser, &(const struct handover_sink){ place, room });
+	memset(room, 0xee, sizeof(room));
+	asked = 0;
+	return all;
+}
+
+/* By both ways in, in pieces of `piece`. */
+static int take_in_pieces(size_t len, size_t piece)
+{
+	int r = 0;
+
+	for (size_t at = 0, n; r == 0 && at < len; at += n) {
+		uint8_t *to = handover_parser_room(&parser, &n);
+
+		if (to != NULL && at % 2 == 1) {
+			n = MIN(n, piece);
+			memcpy(to, bytes + at, n);
+			r = handover_parser_took(&parser, n, &frame, &err);
+		} else {
+			r = handover_parser_take(&parser, bytes + at, MIN(piece, len - at), &n,
+						 &frame, &err);
+		}
+	}
+	return r;
+}
+
+START_TEST(test_in_place)
+{
+	static const size_t pieces[] = { 1, 3, 24, 36, 59, 60, 61, 4096, 100000 };
+	const uint32_t rest = 8192;
+
+	for (size_t i = 0; i < ARRAY_SIZE(pieces); i++) {
+		size_t len = begin_pages(5, HANDOVER_HEAD_SIZE + rest);
+
+		ck_assert_int_eq(take_in_pieces(len, pieces[i]), 1);
+		ck_assert_uint_eq(asked, 1);
+		ck_assert(frame.placed);
+		ck_assert_mem_eq(frame.payload, bytes + HANDOVER_HEADER_SIZE, HANDOVER_HEAD_SIZE);
+		ck_assert_mem_eq(room + 1, bytes + HANDOVER_HEADER_SIZE + HANDOVER_HEAD_SIZE, rest);
+		ck_assert_uint_eq(room[0], 0xee);
+		ck_assert_uint_eq(room[1 + rest], 0xee);
+		/* Not wanted there: as every other. */
+		len = begin_pages(99, HANDOVER_HEAD_SIZE + rest);
+		ck_assert_int_eq(take_in_pieces(len, pieces[i]), 1);
+		ck_assert(!frame.placed);
+		ck_assert_mem_eq(frame.payload, bytes + HANDOVER_HEADER_SIZE, frame.len);
+		ck_assert_uint_eq(room[1], 0xee);
+		/* There is nothing to be placed. */
+		len = begin_pages(5, HANDOVER_HEAD_SIZE);
+		ck_assert_int_eq(take_in_pieces(len, pieces[i]), 1);
+		ck_assert_uint_eq(asked, 0);
+		ck_assert(!frame.placed);
+	}
+}
+END_TEST
+
+START_TEST(test_in_place_damaged)
+{
+	size_t len = begin_pages(5, HANDOVER_HEAD_SIZE + 4096), none;
+
+	bytes[len - 1] ^= 1;
+	ck_assert_int_eq(take_in_pieces(len, 100), -EPROTO);
+	check_error(&err, ERROR_MIGRATION, "checksum of message PAGES");
+	ck_assert_ptr_null(handover_parser_room(&parser, &none));
+	ck_assert_uint_eq(none, 0);
+	/* A header that is not right leads nowhere. */
+	len = begin_pages(5, HANDOVER_HEAD_SIZE + 4096);
+	bytes[AT_LENGTH] ^= 1;
+	ck_assert_int_eq(take_in_pieces(len, 100), -EPROTO);
+	ck_assert_uint_eq(asked, 0);
+}
+END_TEST
+
 CHECK_MAIN("handover_frames", CHECK_FIXTURE(setup, teardown);
 	   CHECK_LOOP(test_there_and_back, TYPES); CHECK_TEST(test_pieces);
 	   CHECK_LOOP(test_every_bit, TYPES); CHECK_LOOP(test_every_truncation, TYPES);
 	   CHECK_LOOP(test_hostile_lengths, TYPES); CHECK_LOOP(test_room_is_bounded, TYPES);
 	   CHECK_TEST(test_types_of_nobody); CHECK_LOOP(test_wrong_direction, TYPES);
 	   CHECK_TEST(test_other_versions); CHECK_TEST(test_something_else);
-	   CHECK_TEST(test_words_reach_the_machine))
+	   CHECK_TEST(test_words_reach_the_machine); CHECK_TEST(test_in_place);
+	   CHECK_TEST(test_in_place_damaged))

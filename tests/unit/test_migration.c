@@ -39,7 +39,7 @@ struct side {
 		size_t len;
 	} state;
 	int passes;
-	bool runs, refuses, fails_load, later;
+	bool runs, refuses, fails_load, later, copies;
 	bool breaks; /* the connection goes in the middle of SEND_LAST, which fails by itself */
 	_Atomic bool fails_run;
 	_Atomic bool over;
@@ -120,6 +120,10 @@ static int store(struct side *side, const struct handover_frame *frame, struct e
 {
 	uint64_t bytes;
 
+	if (frame->placed) {
+		migration_pages_placed(&side->mem, frame->payload, &bytes);
+		return 0;
+	}
 	if (frame->message == HANDOVER_PAGES) {
 		return migration_pages_store(&side->mem, frame->payload, frame->len, &bytes, e);
 	}
@@ -205,7 +209,15 @@ static void say(void *arg, struct handover_frame *frame)
 	}
 }
 
-static const struct migration_ops ops = { act, say };
+static uint8_t *place(void *arg, const struct handover_frame *frame)
+{
+	struct side *side = arg;
+
+	ck_assert_int_eq(migration_state(side->m), HANDOVER_D_RECEIVING);
+	return side->copies ? NULL : migration_pages_place(&side->mem, frame->payload, frame->len);
+}
+
+static const struct migration_ops ops = { act, say, place };
 
 static void *run(void *arg)
 {
@@ -478,6 +490,7 @@ static void finish(void)
 START_TEST(test_moves)
 {
 	sides[DESTINATION].later = _i == 1;
+	sides[DESTINATION].copies = _i == 2;
 	begin(CUT_NOTHING, HANDOVER_NO_MESSAGE, false);
 	wait_for_side(SOURCE);
 	wait_for_side(DESTINATION);
@@ -582,7 +595,7 @@ START_TEST(test_leave)
 }
 END_TEST
 
-CHECK_MAIN("migration", CHECK_LOOP(test_moves, 2);
+CHECK_MAIN("migration", CHECK_LOOP(test_moves, 3);
 	   CHECK_LOOP(test_every_cut, (HANDOVER_MESSAGES - 1) * 4);
 	   CHECK_LOOP(test_reasons_are_told, 4); CHECK_LOOP(test_cancel, 2);
 	   CHECK_TEST(test_blocked_without_connection); CHECK_TEST(test_leave))

@@ -104,20 +104,20 @@ START_TEST(test_zero_pages_are_not_sent)
 	ck_assert_uint_eq(messages, 0);
 	ck_assert_uint_eq(pages.sent, 0);
 	/* One run, but for what a message cannot take. */
-	for (uint64_t page = 3; page < 3 + MIGRATION_PAGES_MAX + 1; page++) {
+	for (uint64_t page = 3; page < 3 + MIGRATION_PAGES_BATCH + 1; page++) {
 		fill(page, 1);
 	}
 	want_all();
 	send_all();
 	ck_assert_uint_eq(messages, 2);
-	ck_assert_uint_eq(pages.sent, (MIGRATION_PAGES_MAX + 1) * PAGE_SIZE_4K);
+	ck_assert_uint_eq(pages.sent, (MIGRATION_PAGES_BATCH + 1) * PAGE_SIZE_4K);
 	same();
 	/* What is zero now has to be said, without the page. */
 	fill(4, 0);
 	want(4);
 	send_all();
 	ck_assert_uint_eq(messages, 1);
-	ck_assert_uint_eq(pages.sent, (MIGRATION_PAGES_MAX + 1) * PAGE_SIZE_4K);
+	ck_assert_uint_eq(pages.sent, (MIGRATION_PAGES_BATCH + 1) * PAGE_SIZE_4K);
 	same();
 }
 END_TEST
@@ -177,10 +177,56 @@ START_TEST(test_hostile_payload)
 	ck_assert_int_eq(migration_pages_store(&there, payload, row->len, &got, &err), -EPROTO);
 	check_error(&err, ERROR_MIGRATION, "pages");
 	ck_assert_uint_eq(got, 0);
+	if (row->len >= MIGRATION_PAGES_HEADER) {
+		ck_assert_ptr_null(migration_pages_place(&there, payload, row->len));
+	}
 	same();
+}
+END_TEST
+
+/* Read to where they belong, as a connection does it. */
+static int deliver_in_place(void *arg, const uint8_t *bytes, uint32_t len, struct error *e)
+{
+	uint8_t *to = migration_pages_place(&there, bytes, len);
+	uint64_t got = 0;
+
+	(void)arg;
+	messages++;
+	if (to == NULL) {
+		ck_assert_uint_eq(len, MIGRATION_PAGES_HEADER);
+		return migration_pages_store(&there, bytes, len, &got, e);
+	}
+	memcpy(to, bytes + MIGRATION_PAGES_HEADER, len - MIGRATION_PAGES_HEADER);
+	migration_pages_placed(&there, bytes, &got);
+	ck_assert_uint_eq(got, len - MIGRATION_PAGES_HEADER);
+	return 0;
+}
+
+START_TEST(test_in_place)
+{
+	uint64_t bits = ALIGN_UP(PAGES, (uint64_t)64), written[PAGES / 64] = { 0 };
+
+	fill(0, 1);
+	for (uint64_t page = 7; page < 90; page++) {
+		fill(page, (uint8_t)page);
+	}
+	want_all();
+	check_ok(guest_memory_dirty_start(&there, &err), &err);
+	check_ok(guest_region_dirty_collect(&there, 0, written, bits, &err), &err);
+	memset(written, 0, sizeof(written));
+	check_ok(migration_pages_send(&pages, deliver_in_place, NULL, &err), &err);
+	same();
+	check_ok(guest_region_dirty_collect(&there, 0, written, bits, &err), &err);
+	ck_assert_uint_eq(written[0], ~0ULL << 7 | 1);
+	ck_assert_uint_eq(written[1], (1ULL << (90 - 64)) - 1);
+	fill(8, 0);
+	want(8);
+	check_ok(migration_pages_send(&pages, deliver_in_place, NULL, &err), &err);
+	same();
+	guest_memory_dirty_stop(&there);
 }
 END_TEST
 
 CHECK_MAIN("migration_pages", CHECK_FIXTURE(setup, teardown); CHECK_TEST(test_there_and_back);
 	   CHECK_TEST(test_zero_pages_are_not_sent); CHECK_TEST(test_failed_send);
-	   CHECK_TABLE(test_hostile_payload, hostiles))
+	   CHECK_TEST(test_in_place); CHECK_TABLE(test_hostile_payload, hostiles))
