@@ -125,6 +125,8 @@ static const struct schema_field migration_fields[] = {
 	{ "left_bytes?", "integer", "after the last pass" },
 	{ "bytes_per_second?", "integer", "in it" },
 	{ "dirty_bytes_per_second?", "integer", "that the guest has written meanwhile" },
+	{ "throttle_percent?", "integer", "of their time that processors are kept from running" },
+	{ "throttle_most_percent?", "integer", "the same, at its worst" },
 	{ "expected_downtime_us?", "integer", "if it stood still now" },
 	{ "downtime_us?", "MigrationDowntime", "how long it has, in parts" },
 	{ "decide?", "string", "what has to be decided" },

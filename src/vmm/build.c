@@ -389,6 +389,7 @@ int vm_load(struct vm **ret, const struct vm_config *config, const struct vm_sav
 
 void vm_take_down(struct vm *vm)
 {
+	throttle_end(&vm->throttle);
 	/* It serves until nobody uses the memory. */
 	pager_silence(vm->mem.pager);
 	vcpus_finish(&vm->vcpus);
