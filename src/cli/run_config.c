@@ -100,7 +100,7 @@ const struct option_table run_device_options = OPTION_TABLE("devices", device_li
 		{ .name = "cpu",                                                                   \
 		  .type = OPTION_STRING,                                                           \
 		  AT(cpu),                                                                         \
-		  .argument = "LEVEL|FILE",                                                        \
+		  .argument = "FILE|LEVEL",                                                        \
 		  .help = "the most that the guest sees of its processor: host, x86-64-v2, "       \
 			  "x86-64-v3, x86-64-v4, or a file of vmm doctor --cpu-baseline" },        \
 		{ .name = "name",                                                                  \

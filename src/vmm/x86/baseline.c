@@ -231,7 +231,7 @@ static int check_one(const struct cpu_baseline *baseline, const struct cpuid *ho
 		cpuid_list_bits(&list, place->leaf, place->subleaf, place->reg,
 				baseline->must[i] & ~place->ours & ~bits_of(host, i));
 	}
-	if (list.count == 0) {
+	if (cpuid_list_count(&list) == 0) {
 		return 0;
 	}
 	(void)error_set(e, ERROR_CONFIG, ENOTSUP, "CPU baseline%s%s: this host has not %s",

@@ -14,6 +14,10 @@ struct cpuid_list {
 /* Adds each of these bits. `reg` is an enum cpuid_register. */
 void cpuid_list_bits(struct cpuid_list *list, uint32_t function, uint32_t index, uint32_t reg,
 		     uint32_t bits);
+static inline uint32_t cpuid_list_count(const struct cpuid_list *list)
+{
+	return list->count + list->more;
+}
 /* The text, complete. */
 const char *cpuid_list_text(struct cpuid_list *list);
 
