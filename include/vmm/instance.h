@@ -198,6 +198,12 @@ struct instance_boot {
 	bool debug_exit;
 };
 struct instance_boot instance_boot(const struct instance *instance);
+/* What PUT /cpu-config takes, of a file: a CPU template, a baseline, or both. Both results are the caller's, *json also after an
+ * error. */
+int cpu_config_read_file(json_t **json, struct cpu_template **ret, const char *path,
+			 struct error *e);
+/* Such a file's content; NULL if memory is short. */
+json_t *cpu_baseline_to_json(const struct cpu_baseline *baseline);
 /* "power-off", "panic", ...: as in events and reports. */
 const char *stop_reason_name(enum vm_stop_reason reason);
 /* Nanoseconds since the VM first ran; 0 before. */

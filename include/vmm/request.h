@@ -152,12 +152,13 @@ struct net_fd {
 /* What becomes of a guest that writes faster than it can be sent, when time is over. */
 enum migrate_limit { MIGRATE_LIMIT_CANCEL, MIGRATE_LIMIT_FORCE };
 struct migrate_request {
-	const char *address;	/* vmm/migration_address.h */
-	uint64_t downtime_ns;	/* aimed at: how long the guest may stand still */
-	uint64_t time_limit_ns; /* of the copying; 0: none */
-	uint64_t silence_ns;	/* of the other side, after which it is given up */
-	uint64_t bandwidth;	/* bytes per second; 0: as much as there is */
-	int at_limit;		/* enum migrate_limit */
+	const char *address;	   /* vmm/migration_address.h */
+	uint64_t downtime_ns;	   /* aimed at: how long the guest may stand still */
+	uint64_t time_limit_ns;	   /* of the copying; 0: none */
+	uint64_t silence_ns;	   /* of the other side, after which it is given up */
+	uint64_t bandwidth;	   /* bytes per second; 0: as much as there is */
+	int at_limit;		   /* enum migrate_limit */
+	uint32_t throttle_percent; /* of their time that vCPUs may be kept from running, 0 to 99 */
 	bool insecure;
 	bool background; /* answered when the job has begun, with {"job": number} */
 };

@@ -203,6 +203,8 @@ int vm_start(struct vm *vm, bool paused, struct error *e);
  *			that was not held before (block_take_lock()). What is held stays so
  *	VM_SYNC_DISKS	what the host keeps of disks begins to be written, so that VM_RELEASE_DISKS has less
  *			to wait for (block_sync_ahead())
+ *	VM_THROTTLE	RUNNING: for `percent` of the time, 0 to 99, vCPUs do not run guest code; in periods of 10 ms, or
+ *			longer ones if the share that is left is short. 0, and VM_PAUSE, end it. Of a VM that resets it goes on
  *	VM_SPAWN	start() is called on the thread "machine", within its filter: it may start threads,
  *			which enter the filter of a role before anything else (SANDBOX_ROLE_JOB)
  *
@@ -229,6 +231,7 @@ enum vm_operation_type {
 	VM_RELEASE_DISKS,
 	VM_TAKE_DISKS,
 	VM_SYNC_DISKS,
+	VM_THROTTLE,
 	VM_OPERATIONS,
 };
 
@@ -276,6 +279,9 @@ struct vm_operation {
 			int (*start)(void *arg, struct error *e);
 			void *arg;
 		} spawn;
+		struct {
+			uint32_t percent;
+		} throttle;
 	};
 	/* Main, once: from the loop, also if the operation is refused (-ENOTCONN: not in this state),
 	 * or from vm_destroy(), then perhaps with ERROR_CANCELLED. `result` is 0 or a negative errno

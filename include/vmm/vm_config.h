@@ -90,6 +90,15 @@ enum vm_cpu_template {
 	VM_CPU_TEMPLATE_V1N1,
 };
 
+/* The most that the guest sees of its processor: a level of the x86-64 psABI. */
+enum vm_cpu_level {
+	VM_CPU_LEVEL_HOST = 0,
+	VM_CPU_LEVEL_V2,
+	VM_CPU_LEVEL_V3,
+	VM_CPU_LEVEL_V4,
+	VM_CPU_LEVELS,
+};
+
 struct vm_machine_config {
 	uint32_t vcpus;
 	uint64_t memory_size; /* bytes */
@@ -98,8 +107,9 @@ struct vm_machine_config {
 	int huge_pages;		/* enum vm_huge_pages */
 	int memory_backing;	/* enum guest_memory_backing; huge_pages 2M means hugetlb */
 	int cpu_template;	/* enum vm_cpu_template; a cpu_template of one's own comes first */
-	int on_reboot;		/* enum vm_on_reboot */
-	int transport;		/* of virtio devices: enum vm_transport */
+	int cpu_level; /* enum vm_cpu_level; on top of a template, beside a baseline of one's own */
+	int on_reboot; /* enum vm_on_reboot */
+	int transport; /* of virtio devices: enum vm_transport */
 };
 
 /* A CPU template (PUT /cpu-config): what the guest sees of CPUID and starts with in MSRs, bit by
@@ -124,8 +134,19 @@ struct capability_modifier {
 #define CPU_TEMPLATE_CPUID_MAX	    256
 #define CPU_TEMPLATE_MSR_MAX	    128
 #define CPU_TEMPLATE_CAPABILITY_MAX 64
+/* See vmm/cpu_baseline.h. */
+#define CPU_BASELINE_PLACES 22
+struct cpu_baseline {
+	char name[16];			    /* of a level; "": one of a client's own */
+	char vendor[13];		    /* "": any */
+	uint32_t must[CPU_BASELINE_PLACES]; /* the host has it, and the guest sees it */
+	uint32_t may[CPU_BASELINE_PLACES];  /* the guest sees it if the host has it */
+	uint64_t arch_capabilities;	    /* of the MSR of that name */
+};
 struct cpu_template {
 	uint32_t cpuid_count, msr_count, capability_count;
+	uint32_t baseline_count; /* each of them hides what it has not */
+	struct cpu_baseline baselines[2];
 	struct capability_modifier capabilities[CPU_TEMPLATE_CAPABILITY_MAX];
 	struct cpuid_modifier cpuid[CPU_TEMPLATE_CPUID_MAX];
 	struct msr_modifier msrs[CPU_TEMPLATE_MSR_MAX];

@@ -125,6 +125,8 @@ static const struct schema_field migration_fields[] = {
 	{ "left_bytes?", "integer", "after the last pass" },
 	{ "bytes_per_second?", "integer", "in it" },
 	{ "dirty_bytes_per_second?", "integer", "that the guest has written meanwhile" },
+	{ "throttle_percent?", "integer", "of their time that processors are kept from running" },
+	{ "throttle_most_percent?", "integer", "the same, at its worst" },
 	{ "expected_downtime_us?", "integer", "if it stood still now" },
 	{ "downtime_us?", "MigrationDowntime", "how long it has, in parts" },
 	{ "decide?", "string", "what has to be decided" },
@@ -164,7 +166,22 @@ static const struct schema_field msr_fields[] = {
 	{ "bitmap", "string", "0b and bits, the highest first: 0, 1, or x for unchanged" },
 };
 
+static const struct schema_field bits_fields[] = {
+	{ "leaf", "string", "0x and hexadecimal digits, or 0b and bits" },
+	{ "subleaf", "string", "as the leaf" },
+	{ "register", "eax|ebx|ecx|edx", NULL },
+	{ "bits", "string", "that the host must have, and the guest sees" },
+};
+
+static const struct schema_field baseline_fields[] = {
+	{ "version", "integer", "1" },
+	{ "vendor", "string", "of the processor, as in its CPUID" },
+	{ "cpuid", "CpuBaselineBits[]", "what is not here is hidden" },
+	{ "arch_capabilities", "string", "of that MSR" },
+};
+
 static const struct schema_field cpu_fields[] = {
+	{ "baseline?", "CpuBaseline?", "the most that the guest may see; ours" },
 	{ "kvm_capabilities?", "string[]?", NULL },
 	{ "cpuid_modifiers?", "CpuidLeaf[]?", NULL },
 	{ "msr_modifiers?", "Msr[]?", NULL },
@@ -191,6 +208,8 @@ const struct schema schemas[] = {
 	SCHEMA("CpuidRegister", register_fields, "Bits of a CPUID register", .closed = true),
 	SCHEMA("CpuidLeaf", cpuid_fields, "Changes of a CPUID leaf", .closed = true),
 	SCHEMA("Msr", msr_fields, "Bits of a model-specific register", .closed = true),
+	SCHEMA("CpuBaselineBits", bits_fields, "Bits of a CPUID register", .closed = true),
+	SCHEMA("CpuBaseline", baseline_fields, "A CPU baseline", .closed = true),
 	SCHEMA("CpuConfig", cpu_fields, "A CPU template", .closed = true),
 };
 const size_t schema_count = ARRAY_SIZE(schemas);

@@ -20,11 +20,13 @@
 #include "command.h"
 #include "exit_codes.h"
 #include "vmm/cleanup.h"
+#include "vmm/cpu_baseline.h"
+#include "vmm/instance.h"
 #include "vmm/vm.h"
 
 struct doctor {
 	struct common_options common;
-	bool probe;
+	bool probe, cpu_baseline;
 	json_t *findings; /* with --json: what is said, NULL otherwise */
 };
 
@@ -33,6 +35,11 @@ static const struct option option_list[] = {
 	  .type = OPTION_FLAG,
 	  .offset = offsetof(struct doctor, probe),
 	  .help = "print only the measured guest instructions per second" },
+	{ .name = "cpu-baseline",
+	  .type = OPTION_FLAG,
+	  .offset = offsetof(struct doctor, cpu_baseline),
+	  .help = "print what guests can see of this processor, for vmm run --cpu; with FILEs of "
+		  "several hosts: what all of them have" },
 	OPTION_INCLUDED(struct doctor, common, common_options),
 };
 static const struct option_table table = OPTION_TABLE("doctor", option_list);
@@ -211,16 +218,67 @@ static bool check_all(struct doctor *doctor, const struct kvm_report *report)
 	return usable;
 }
 
+static int read_baseline(struct cpu_baseline *baseline, const char *path, struct error *e)
+{
+	auto_json json_t *json = NULL;
+	auto_free struct cpu_template *template = NULL;
+	int r = cpu_config_read_file(&json, &template, path, e);
+
+	if (r == 0 && template->baseline_count == 0) {
+		(void)error_set(e, ERROR_CONFIG, EINVAL, "'%.120s' is no CPU baseline", path);
+		return error_hint(e, "vmm doctor --cpu-baseline makes one");
+	}
+	if (r == 0) {
+		*baseline = template->baselines[0];
+	}
+	return r;
+}
+
+/* Of this host, or of the files, which are several hosts'. */
+static int make_baseline(struct cpu_baseline *baseline, char **paths, int count, struct error *e)
+{
+	int r = count == 0 ? cpu_baseline_read_host(baseline, e)
+			   : read_baseline(baseline, paths[0], e);
+
+	for (int i = 1; r == 0 && i < count; i++) {
+		struct cpu_baseline other;
+
+		r = read_baseline(&other, paths[i], e);
+		if (r == 0 && cpu_baseline_intersect(baseline, &other, e) < 0) {
+			r = error_prefix(e, "'%.60s'", paths[i]);
+		}
+	}
+	return r;
+}
+
+static int print_baseline(char **paths, int count)
+{
+	struct cpu_baseline baseline = { 0 };
+	struct error e = { 0 };
+	int r;
+
+	json_prepare();
+	r = make_baseline(&baseline, paths, count, &e);
+	return r < 0 ? command_fail(&e)
+		     : command_print_json(cpu_baseline_to_json(&baseline), false);
+}
+
 static int run(int argc, char **argv)
 {
 	struct doctor doctor = { 0 };
 	struct kvm_report report;
 	bool usable;
-	int code;
+	int operands, code;
 
-	if (command_parse_exactly(&command_doctor, &doctor, &doctor.common.help, 0, 0, argc, argv,
-				  &code) < 0) {
+	operands = command_parse(&command_doctor, &doctor, &doctor.common.help, argc, argv, &code);
+	if (operands < 0) {
 		return code;
+	}
+	if (doctor.cpu_baseline) {
+		return print_baseline(argv + 1, operands);
+	}
+	if (operands > 0) {
+		return command_wrong_operands(&command_doctor, "too many", argv[1]);
 	}
 	kvm_probe(&report);
 	if (doctor.probe) {
@@ -242,7 +300,7 @@ static int run(int argc, char **argv)
 
 const struct command command_doctor = {
 	.name = "doctor",
-	.operands = "",
+	.operands = " [--cpu-baseline [FILE...]]",
 	.help = "say what this machine can do, and how to mend what it cannot",
 	.options = &table,
 	.run = run,
@@ -251,6 +309,12 @@ const struct command command_doctor = {
 		"--json: *usable*, *guest\\_instructions\\_per\\_second*, and *findings*, each "
 		"with "
 		"*subject*, *verdict* (ok, warning or failure), *text* and, where something can be "
-		"done, *cure*.",
+		"done, *cure*.\n\n"
+		"With *--cpu-baseline* it prints, as JSON, everything that a guest can see of this "
+		"host's processor; "
+		"with files of that kind, made on several hosts, what all of them have. A guest "
+		"that "
+		"is started with "
+		"*vmm run --cpu FILE* sees just that, and can move between these hosts.",
 	.exits = "125 no VM can run here",
 };

@@ -111,13 +111,19 @@ static void show(struct progress *progress, const json_t *migration)
 {
 	const char *state = json_string_value(json_object_get(migration, "state"));
 	const uint64_t sent = number_at(migration, "sent_bytes");
+	const uint64_t throttle = number_at(migration, "throttle_percent");
+	char slowed[24];
 	const struct progress_figures figures = {
-		.phase = state != NULL && strncmp(state, "source-", 7) == 0 ? state + 7 : state,
+		.phase = throttle != 0					      ? slowed
+			 : state != NULL && strncmp(state, "source-", 7) == 0 ? state + 7
+									      : state,
 		.done = sent,
 		.total = sent + number_at(migration, "left_bytes"),
 		.rate = number_at(migration, "bytes_per_second"),
 	};
 
+	(void)snprintf(slowed, sizeof(slowed), "guest slowed by %llu%%",
+		       (unsigned long long)MIN(throttle, UINT64_C(100)));
 	progress_show(progress, &figures);
 }
 
@@ -282,6 +288,11 @@ static int print_status(const struct migrate_command *command, json_t *migration
 	print_size(migration, "sent_bytes", "sent");
 	print_size(migration, "left_bytes", "left");
 	print_size(migration, "bytes_per_second", "per second");
+	if (number_at(migration, "throttle_most_percent") != 0) {
+		(void)printf("%-12s by %llu %% now, by %llu %% at most\n", "slowed",
+			     (unsigned long long)number_at(migration, "throttle_percent"),
+			     (unsigned long long)number_at(migration, "throttle_most_percent"));
+	}
 	if (json_object_get(migration, "downtime_us") != NULL) {
 		(void)printf("%-12s %llu us\n", "downtime",
 			     (unsigned long long)downtime_us(migration));
@@ -408,27 +419,32 @@ const struct command command_migrate = {
 	.options = &table,
 	.run = run,
 	.careful = true,
-	.description = "The VM NAME moves to where *vmm receive* waits. Its memory is sent while "
-		       "it runs, again as "
-		       "often as it writes it; when what is left can be sent within *--downtime*, "
-		       "it stands still "
-		       "for that, and goes on there. Its process here ends. Whatever fails before, "
-		       "and ^C, leave "
-		       "it running here.\n\n"
-		       "A guest that writes faster than can be sent never gets so far: after "
-		       "*--time-limit* it "
-		       "stays (*--at-limit cancel*), or moves with a longer pause (*force*).\n\n"
-		       "At no moment does it run on both sides. If the connection is lost, or a "
-		       "side dies, in the "
-		       "moment in which one has said that the other may go on, neither can know; "
-		       "then the VM "
-		       "stays paused until somebody looks at both sides (*--status*) and decides. "
-		       "If it runs on "
-		       "one, say *--give-up* on the other. If it runs on neither, one of them "
-		       "shows a word, with "
-		       "which the other goes on: *--run --word*. Only if the other side is gone "
-		       "for good, and "
-		       "never ran, or ran and its disks do not matter, say *--run --vouched*.",
+	.description =
+		"The VM NAME moves to where *vmm receive* waits. Its memory is sent while "
+		"it runs, again as "
+		"often as it writes it; when what is left can be sent within *--downtime*, "
+		"it stands still "
+		"for that, and goes on there. Its process here ends. Whatever fails before, "
+		"and ^C, leave "
+		"it running here.\n\n"
+		"A guest that writes faster than can be sent never gets so far: after "
+		"*--time-limit* it "
+		"stays (*--at-limit cancel*), or moves with a longer pause (*force*). With "
+		"*--throttle* its "
+		"processors are "
+		"slowed down first, only as far as needed; they are not unless told so, because "
+		"the guest's users notice.\n\n"
+		"At no moment does it run on both sides. If the connection is lost, or a "
+		"side dies, in the "
+		"moment in which one has said that the other may go on, neither can know; "
+		"then the VM "
+		"stays paused until somebody looks at both sides (*--status*) and decides. "
+		"If it runs on "
+		"one, say *--give-up* on the other. If it runs on neither, one of them "
+		"shows a word, with "
+		"which the other goes on: *--run --word*. Only if the other side is gone "
+		"for good, and "
+		"never ran, or ran and its disks do not matter, say *--run --vouched*.",
 	.examples = examples,
 	.exits = "128+N it was interrupted by signal N",
 };

@@ -12,11 +12,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "command.h"
 #include "elsewhere.h"
 #include "run.h"
 #include "vmm/cleanup.h"
+#include "vmm/cpu_baseline.h"
 #include "vmm/options_json.h"
 
 /* There are as many as can be; or memory is short. */
@@ -95,6 +97,12 @@ const struct option_table run_device_options = OPTION_TABLE("devices", device_li
 	{ .type = OPTION_INCLUDE, AT(vm.boot), .object = &vm_boot_options },                       \
 		{ .type = OPTION_INCLUDE, AT(vm.machine), .object = &vm_machine_options },         \
 		{ .type = OPTION_INCLUDE, AT(vm), .object = &run_device_options },                 \
+		{ .name = "cpu",                                                                   \
+		  .type = OPTION_STRING,                                                           \
+		  AT(cpu),                                                                         \
+		  .argument = "FILE|LEVEL",                                                        \
+		  .help = "the most that the guest sees of its processor: host, x86-64-v2, "       \
+			  "x86-64-v3, x86-64-v4, or a file of vmm doctor --cpu-baseline" },        \
 		{ .name = "name",                                                                  \
 		  .letter = 'n',                                                                   \
 		  .type = OPTION_STRING,                                                           \
@@ -144,6 +152,31 @@ static void choose_root(struct vm_config *config)
 	config->disks[0].root = config->disk_count > 0;
 }
 
+/* A level, or a file: its content becomes part of the configuration. */
+static int choose_cpu(struct run_config *config, struct error *e)
+{
+	struct vm_config *vm = &config->vm;
+
+	if (config->cpu == NULL) {
+		return 0;
+	}
+	for (int level = 0; level < VM_CPU_LEVELS; level++) {
+		if (strcmp(cpu_level_name((enum vm_cpu_level)level), config->cpu) == 0) {
+			vm->machine.cpu_level = level;
+			return 0;
+		}
+	}
+	if (strchr(config->cpu, '/') == NULL && access(config->cpu, F_OK) != 0) {
+		(void)error_set(e, ERROR_USAGE, EINVAL, "--cpu: '%.60s' is no level, and no file",
+				config->cpu);
+		return error_hint(e, "host, x86-64-v2, x86-64-v3, x86-64-v4, or a file of vmm "
+				     "doctor --cpu-baseline");
+	}
+	return cpu_config_read_file(&vm->cpu_config, &vm->cpu_template, config->cpu, e) < 0
+		       ? error_prefix(e, "--cpu")
+		       : 0;
+}
+
 static int check_doors(const struct run_config *config, struct error *e)
 {
 	if (config->no_api && config->settings.api_socket != NULL) {
@@ -183,7 +216,8 @@ int run_config_parse(struct run_config *config, const struct option_table *table
 	config->vm.sandbox = (enum sandbox_mode)config->settings.process.sandbox;
 	config->vm.debug_exit = config->settings.debug_exit;
 	choose_root(&config->vm);
-	return check_doors(config, e);
+	r = choose_cpu(config, e);
+	return r == 0 ? check_doors(config, e) : r;
 }
 
 int run_config_check(const struct run_config *config, struct error *e)
@@ -280,6 +314,20 @@ static bool given(const struct run_config *config, const char *flag)
 	return options_given(config->table, config->given, flag);
 }
 
+/* A level or a file of the flags takes the place of whatever the file has. */
+static int overlay_cpu(json_t *file, const struct run_config *config, struct error *e)
+{
+	json_t *machine = json_object_get(file, "machine-config");
+	const char *level = cpu_level_name((enum vm_cpu_level)config->vm.machine.cpu_level);
+	bool good = json_object_set_new(machine, "cpu_baseline", json_string(level)) == 0;
+
+	(void)json_object_del(file, "cpu-config");
+	if (good && config->vm.cpu_config != NULL) {
+		good = json_object_set(file, "cpu-config", config->vm.cpu_config) == 0;
+	}
+	return good ? 0 : error_set(e, ERROR_NO_MEMORY, ENOMEM, "out of memory");
+}
+
 /* The file as the flags want it. Disks and cards are put as requests afterwards: what they can be is
  * more than JSON can say. */
 static int edit(json_t *file, const void *arg, struct error *e)
@@ -304,7 +352,8 @@ static int edit(json_t *file, const void *arg, struct error *e)
 		(void)json_object_del(file, "network-interfaces");
 	}
 	r = run_overlay(file, &machine, e);
-	return r == 0 ? run_overlay(file, &boot, e) : r;
+	r = r == 0 ? run_overlay(file, &boot, e) : r;
+	return r == 0 && given(config, "cpu") ? overlay_cpu(file, config, e) : r;
 }
 
 int run_configure(struct instance *instance, const struct run_config *config, struct error *e)

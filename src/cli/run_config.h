@@ -15,6 +15,7 @@ struct run_config {
 	struct run_settings settings;
 	bool no_api;
 	bool detach;
+	const char *cpu; /* a level, or a file of a CPU template or baseline; NULL: not given */
 	bool quiet;
 	bool help;
 	struct vm_config vm; /* at the end: of its arrays only what is used is touched */

@@ -17,8 +17,6 @@
 
 LOG_DOMAIN("config");
 
-#define CPU_CONFIG_FILE_MAX MIB(1)
-
 /* What Firecracker's answer says of a resource, whatever is configured. */
 enum theirs { THEIRS_VALUE, THEIRS_NULL, THEIRS_EMPTY, THEIRS_NO_KEY };
 

@@ -337,6 +337,9 @@ void instance_write_metrics(struct instance *instance, struct metrics_text *text
 		       instance->events.last);
 	metrics_number(text, "vmm_metrics_lines_lost_total", METRIC_COUNTER,
 		       "Lines that the metrics file has not taken", instance->metrics.lost);
+	metrics_number(text, "vmm_migration_throttle_percent", METRIC_GAUGE,
+		       "Of their time that processors are kept from running for a migration",
+		       atomic_load(&instance->migration.throttle));
 	metrics_number(text, "vmm_serial_output_lost_bytes_total", METRIC_COUNTER,
 		       "Output of the serial port beyond its limit, or not taken by its file",
 		       atomic_load(&instance->serial.lost_bytes));

@@ -6,7 +6,7 @@
  *	instance.c	life, states, which handler a request gets
  *	config.c	what is configured: drafts, and how they take the place of what was
  *	config_file.c	all of that as one JSON object, out and in
- *	cpu_template.c	a CPU template out of JSON
+ *	cpu_template.c	a CPU template or baseline out of JSON
  *	start.c		from configuration to a running VM, on a thread or not
  *	states.c	the states of an instance, which follows which
  *	control.c	requests after the start: what they are
@@ -113,6 +113,7 @@ int config_read(struct config *draft, const struct instance_settings *settings,
 
 /* cpu_template.c: *ret is malloc'ed. */
 int cpu_template_from_json(struct cpu_template **ret, const json_t *json, struct error *e);
+#define CPU_CONFIG_FILE_MAX MIB(1)
 
 /* serial_file.c: stands between the serial port and the console of the host. */
 struct serial_file {

@@ -8,6 +8,7 @@
  *	OFFER		the VM's configuration, and its state of this moment, which the other side tries
  *	NEXT_PASS	the first is all that may be other than zero; then what was written since the one before. As soon as what is
  *			left can be sent within the downtime that was asked for, by how fast the last pass was, there is no other
+ *			(vmm/migration_converge.h). If passes do not get shorter, vCPUs are slowed down first, as far as the request allows
  *	PAUSE		vCPUs parked, devices quiesced
  *	SEND_LAST	the state; then what was written is collected, which nothing is after that; both are sent
  *	RELEASE_LOCKS, TAKE_LOCKS, RUN	as vmm/vm.h has them
@@ -28,14 +29,13 @@
 #include "vmm/cleanup.h"
 #include "vmm/log.h"
 #include "vmm/migration_address.h"
+#include "vmm/migration_converge.h"
 #include "vmm/migration_pages.h"
 
 LOG_DOMAIN("migration");
 
 #define STATE_PIECE	  MIB(1)
 #define OFFER_JSON_LENGTH 4
-/* What a hand-over costs beside sending, about: 1 ms was measured on two processors of a server. */
-#define FIXED_NS 2000000ULL
 /* Between two looks at how much time a limited bandwidth has left. */
 #define SLEEP_MAX_NS 20000000ULL
 
@@ -69,6 +69,8 @@ struct migrate_task {
 	uint8_t pass_end[16];
 	uint64_t pass, pass_sent, pass_began, copying_since;
 	uint64_t still_ns; /* of the first save */
+	struct migration_converge converge;
+	bool throttled; /* by us, until it is undone; main's */
 	uint64_t part_since;
 };
 
@@ -167,6 +169,20 @@ static int collect_now(struct migrate_task *task, struct error *e)
 		&(const struct vm_operation){ .type = VM_MEMORY, .memory = { collect, task } }, e);
 }
 
+static int throttle(struct migrate_task *task, uint32_t percent, struct error *e)
+{
+	const struct vm_operation wanted = { .type = VM_THROTTLE, .throttle = { percent } };
+	int r = asking_ask(&task->asking, &wanted, e);
+
+	if (r == 0) {
+		log_info("the guest writes as fast as can be sent: it is slowed down by %u %%",
+			 percent);
+		atomic_store(&view_of(task)->throttle, percent);
+		atomic_store(&view_of(task)->throttle_most, percent);
+	}
+	return r;
+}
+
 static int make_offer(struct migrate_task *task, struct error *e)
 {
 	auto_json json_t *json = json_pack("{s:s, s:s, s:s, s:b, s:O}", "vmm", VMM_VERSION, "about",
@@ -226,68 +242,47 @@ static int begin_copying(struct migrate_task *task, struct error *e)
 
 /* --- how fast ------------------------------------------------------------------------------------ */
 
-/* Bytes in a time, as a rate; 0: not known. */
-static uint64_t rate_of(uint64_t bytes, uint64_t ns)
+static int give_up(const struct migrate_task *task, struct error *e)
 {
-	return ns == 0 ? 0 : (uint64_t)((double)bytes * 1e9 / (double)ns);
-}
-
-static void judge_pass(struct migrate_task *task, uint64_t left)
-{
-	struct migration_view *view = view_of(task);
-	const uint64_t took = loop_now_ns() - task->pass_began;
-	const uint64_t rate = rate_of(task->pages.sent - task->pass_sent, took);
-
-	/* A pass that has sent next to nothing says nothing. */
-	if (task->pages.sent - task->pass_sent >= MIB(1) || atomic_load(&view->rate) == 0) {
-		atomic_store(&view->rate, rate);
-	}
-	atomic_store(&view->dirty_rate, rate_of(left, took));
-	atomic_store(&view->left, left);
-}
-
-/* Sending what is left, as fast as the last pass was. */
-static uint64_t sending_ns(const struct migrate_task *task, uint64_t left)
-{
-	const uint64_t rate = atomic_load(&view_of(task)->rate);
-
-	if (left == 0 || rate == 0) {
-		return left == 0 ? 0 : UINT32_MAX;
-	}
-	return (uint64_t)((double)left * 1e9 / (double)rate);
+	(void)error_set(
+		e, ERROR_MIGRATION, ETIME,
+		"migration: after %llu s the guest still writes faster than can be sent, slowed "
+		"down by %u %%: it would stand still for %llu ms",
+		(unsigned long long)(task->converge.time_limit_ns / 1000000000),
+		task->converge.throttle,
+		(unsigned long long)(task->converge.expected_ns / 1000000));
+	return error_hint(
+		e, "allow for a longer pause (--downtime), more time (--time-limit), a slower "
+		   "guest (--throttle), or let it come (--at-limit force)");
 }
 
 /* 0: another pass; or MIGRATION_CONVERGED. */
 static int look_at_pass(struct migrate_task *task, struct error *e)
 {
-	const struct migrate_request *request = task->request;
-	const uint64_t left = migration_pages_left(&task->pages);
-	uint64_t sending, expected;
+	struct migration_view *view = view_of(task);
+	struct migration_converge *converge = &task->converge;
+	const uint64_t now = loop_now_ns();
+	const struct migration_pass pass = { .sent = task->pages.sent - task->pass_sent,
+					     .took_ns = now - task->pass_began,
+					     .left = migration_pages_left(&task->pages) };
+	enum migration_verdict verdict;
 
-	judge_pass(task, left);
-	sending = sending_ns(task, left);
-	expected = FIXED_NS + task->still_ns + sending;
-	atomic_store(&view_of(task)->expected_ns, expected);
-	/* A pause that is to be shorter than what it costs anyway gets no shorter by more passes. */
-	if (expected <= request->downtime_ns || sending <= FIXED_NS) {
+	converge->still_ns = task->still_ns;
+	verdict = migration_judge_pass(converge, &pass, now - task->copying_since);
+	atomic_store(&view->left, pass.left);
+	atomic_store(&view->rate, converge->rate);
+	atomic_store(&view->dirty_rate, converge->dirty_rate);
+	atomic_store(&view->expected_ns, converge->expected_ns);
+	switch (verdict) {
+	case MIGRATION_PAUSE_NOW:
 		return MIGRATION_CONVERGED;
-	}
-	if (request->time_limit_ns == 0 ||
-	    loop_now_ns() - task->copying_since < request->time_limit_ns) {
+	case MIGRATION_GIVE_UP:
+		return give_up(task, e);
+	case MIGRATION_SLOWER:
+		return throttle(task, converge->throttle, e);
+	default:
 		return 0;
 	}
-	if (request->at_limit == MIGRATE_LIMIT_FORCE) {
-		return MIGRATION_CONVERGED;
-	}
-	(void)error_set(
-		e, ERROR_MIGRATION, ETIME,
-		"migration: after %llu s the guest still writes faster than can be sent: it would "
-		"stand still for %llu ms",
-		(unsigned long long)(request->time_limit_ns / 1000000000),
-		(unsigned long long)(expected / 1000000));
-	return error_hint(e,
-			  "allow for a longer pause (--downtime), more time (--time-limit), or let "
-			  "it come (--at-limit force)");
 }
 
 /* Waits until what was sent in this pass may have been. */
@@ -364,6 +359,7 @@ static int pause_guest(struct migrate_task *task, struct error *e)
 	/* What the guest has written before need not be waited for in the pause. */
 	(void)ask(task, VM_SYNC_DISKS, &ignored);
 	task->part_since = loop_now_ns();
+	/* Which ends throttling. */
 	r = task->was_running ? ask(task, VM_PAUSE, e) : 0;
 	note_part(task, MIGRATION_PART_PAUSE);
 	return r;
@@ -548,6 +544,8 @@ static void begins(struct asking *asking, enum vm_operation_type type)
 		enter(task, INSTANCE_RESUMING);
 	} else if (type == VM_MEMORY && !task->tracked) {
 		task->tracking = true;
+	} else if (type == VM_THROTTLE) {
+		task->throttled = true;
 	}
 }
 
@@ -579,6 +577,13 @@ static int finish(struct migrate_task *task, struct error *e)
 	const bool left = has_left(task);
 	int result = task->result;
 
+	if (task->throttled && !left && instance_lives(instance)) {
+		task->throttled = false;
+		atomic_store(&instance->migration.throttle, 0);
+		operation->type = VM_THROTTLE;
+		operation->throttle.percent = 0;
+		return CHANGE_PENDING;
+	}
 	if (task->tracking && !left && instance_lives(instance)) {
 		task->tracking = false;
 		operation->type = VM_MEMORY;
@@ -627,6 +632,10 @@ static int step(struct instance *instance, struct change *change, int result, st
 	switch (change->operation.type) {
 	case VM_PAUSE:
 		enter(task, result == 0 ? INSTANCE_PAUSED : INSTANCE_RUNNING);
+		task->throttled = task->throttled && result != 0;
+		if (!task->throttled) {
+			atomic_store(&view_of(task)->throttle, 0);
+		}
 		break;
 	case VM_RESUME:
 		enter(task, result == 0 ? INSTANCE_RUNNING : INSTANCE_PAUSED);
@@ -711,6 +720,12 @@ static struct migrate_task *task_create(struct instance *instance, struct change
 	task->mem = vm_memory(instance->vm);
 	task->pagemap_fd = atomic_load(&instance->pagemap_fd);
 	task->epoch = ++instance->migrations;
+	task->converge = (struct migration_converge){
+		.downtime_ns = task->request->downtime_ns,
+		.time_limit_ns = task->request->time_limit_ns,
+		.force = task->request->at_limit == MIGRATE_LIMIT_FORCE,
+		.throttle_limit = task->was_running ? task->request->throttle_percent : 0,
+	};
 	task->driven = (struct loop_post){ .run = driven, .arg = task };
 	task->told = (struct loop_post){ .run = told, .arg = task };
 	asking_init(&task->asking, instance, change);

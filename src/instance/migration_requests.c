@@ -53,6 +53,16 @@ static const struct option migrate_list[] = {
 	  .help = "what then, if the guest still writes faster than it can be sent: the VM stays, "
 		  "or moves "
 		  "with a longer pause" },
+	{ .name = "throttle",
+	  .type = OPTION_U32,
+	  IN(throttle_percent),
+	  .max = 99,
+	  .argument = "PERCENT",
+	  .fallback = "0",
+	  .ours = true,
+	  .json = "throttle_percent",
+	  .help = "a guest that writes faster than can be sent is slowed down, step by step, by at "
+		  "most so much" },
 	{ .name = "bandwidth",
 	  .type = OPTION_SIZE,
 	  IN(bandwidth),

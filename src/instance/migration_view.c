@@ -92,6 +92,8 @@ void migration_view_begin(struct instance *instance, enum handover_role role, co
 	atomic_store(&view->rate, 0);
 	atomic_store(&view->dirty_rate, 0);
 	atomic_store(&view->expected_ns, 0);
+	atomic_store(&view->throttle, 0);
+	atomic_store(&view->throttle_most, 0);
 	for (int i = 0; i < MIGRATION_PARTS; i++) {
 		atomic_store(&view->parts_ns[i], 0);
 	}
@@ -247,7 +249,9 @@ static bool put_numbers(const struct migration_view *view, json_t *object)
 		json_put_number(object, "sent_bytes", atomic_load(&view->sent)) &&
 		json_put_number(object, "left_bytes", atomic_load(&view->left)) &&
 		json_put_number(object, "bytes_per_second", atomic_load(&view->rate)) &&
-		json_put_number(object, "dirty_bytes_per_second", atomic_load(&view->dirty_rate));
+		json_put_number(object, "dirty_bytes_per_second", atomic_load(&view->dirty_rate)) &&
+		json_put_number(object, "throttle_percent", atomic_load(&view->throttle)) &&
+		json_put_number(object, "throttle_most_percent", atomic_load(&view->throttle_most));
 
 	if (good && expected != 0) {
 		good = json_put_number(object, "expected_downtime_us", expected / 1000);

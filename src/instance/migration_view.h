@@ -32,6 +32,8 @@ struct migration_view {
 	_Atomic uint64_t passes, sent, left; /* bytes */
 	_Atomic uint64_t rate, dirty_rate;   /* bytes a second, of the last pass; 0: not known */
 	_Atomic uint64_t expected_ns;	     /* the guest would stand still, by those */
+	_Atomic uint32_t throttle,
+		throttle_most; /* percent that it is slowed down by, and was at most */
 	_Atomic uint64_t parts_ns[MIGRATION_PARTS]; /* of the time that it stood still */
 	/* The one decision that is being made. */
 	struct migration_question question;

@@ -14,6 +14,7 @@
 #include "boot.h"
 #include "kvm.h"
 #include "vcpu.h"
+#include "vmm/cpu_baseline.h"
 #include "vmm/device.h"
 
 /* Devices ------------------------------------------------------------------------------------- */
@@ -107,6 +108,13 @@ enum arch_exit arch_handle_exit(struct vcpu *vcpu);
 
 /* A CPU template by Firecracker's name of it, for this host. */
 int arch_make_cpu_template(struct cpu_template *ret, enum vm_cpu_template which, struct error *e);
+
+/* What vmm/cpu_baseline.h says of this architecture. */
+extern const struct cpu_baseline_place arch_baseline_places[CPU_BASELINE_PLACES];
+void arch_baseline_of_level(struct cpu_baseline *baseline, enum vm_cpu_level level);
+int arch_baseline_read_host(struct cpu_baseline *baseline, const struct kvm *kvm, struct error *e);
+/* Which bits of `arch_capabilities` say of a processor that it is worse. */
+extern const uint64_t arch_capabilities_worse;
 
 /* Boot ---------------------------------------------------------------------------------------- */
 

@@ -22,6 +22,7 @@
 #include "spare.h"
 #include "vm_internal.h"
 #include "vmm/cleanup.h"
+#include "vmm/cpu_baseline.h"
 #include "vmm/pager.h"
 
 static int open_boot(struct vm *vm, const struct vm_config *config, struct error *e)
@@ -222,19 +223,26 @@ static int build(struct vm *vm, const struct vm_saved *saved, struct error *e)
 static int make_cpu_template(struct vm *vm, struct error *e)
 {
 	enum vm_cpu_template named = (enum vm_cpu_template)vm->machine_config.cpu_template;
+	enum vm_cpu_level level = (enum vm_cpu_level)vm->machine_config.cpu_level;
+	struct cpu_template *ours;
 	int r = 0;
 
-	if (vm->config->cpu_template == NULL && named == VM_CPU_TEMPLATE_NONE) {
+	if (vm->config->cpu_template == NULL && named == VM_CPU_TEMPLATE_NONE &&
+	    level == VM_CPU_LEVEL_HOST) {
 		return 0;
 	}
-	vm->cpu_template = malloc(sizeof(*vm->cpu_template));
-	if (vm->cpu_template == NULL) {
+	ours = vm->cpu_template = calloc(1, sizeof(*vm->cpu_template));
+	if (ours == NULL) {
 		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "CPU template: out of memory");
 	}
 	if (vm->config->cpu_template != NULL) {
-		*vm->cpu_template = *vm->config->cpu_template;
-	} else {
-		r = arch_make_cpu_template(vm->cpu_template, named, e);
+		*ours = *vm->config->cpu_template;
+	} else if (named != VM_CPU_TEMPLATE_NONE) {
+		r = arch_make_cpu_template(ours, named, e);
+	}
+	if (level != VM_CPU_LEVEL_HOST) {
+		VMM_BUG_ON(ours->baseline_count >= ARRAY_SIZE(ours->baselines));
+		cpu_baseline_of_level(&ours->baselines[ours->baseline_count++], level);
 	}
 	vm->vcpus.cpu_template = vm->cpu_template;
 	return r;
@@ -389,6 +397,7 @@ int vm_load(struct vm **ret, const struct vm_config *config, const struct vm_sav
 
 void vm_take_down(struct vm *vm)
 {
+	throttle_end(&vm->throttle);
 	/* It serves until nobody uses the memory. */
 	pager_silence(vm->mem.pager);
 	vcpus_finish(&vm->vcpus);

@@ -22,6 +22,7 @@ static int do_pause(struct vm *vm, struct vm_task *task, struct error *e)
 	(void)task;
 	(void)e;
 	vcpus_hold(&vm->vcpus);
+	throttle_end(&vm->throttle);
 	machine_quiesce(&vm->machine);
 	return 0;
 }
@@ -260,6 +261,14 @@ static int do_sync_disks(struct vm *vm, struct vm_task *task, struct error *e)
 	return 0;
 }
 
+static int do_throttle(struct vm *vm, struct vm_task *task, struct error *e)
+{
+	(void)e;
+	throttle_set(&vm->throttle, &vm->vcpus, &vm->thread.loop,
+		     task->operation->throttle.percent);
+	return 0;
+}
+
 #define RUNS  (1U << VM_RUNNING)
 #define WAITS (1U << VM_PAUSED)
 #define LIVES (RUNS | WAITS)
@@ -281,6 +290,7 @@ const struct vm_operation_info vm_operations[VM_OPERATIONS] = {
 	[VM_RELEASE_DISKS] = { "release disks", WAITS, STAYS, do_release_disks },
 	[VM_TAKE_DISKS] = { "take disks", WAITS, STAYS, do_take_disks },
 	[VM_SYNC_DISKS] = { "sync disks", LIVES, STAYS, do_sync_disks },
+	[VM_THROTTLE] = { "throttle", RUNS, STAYS, do_throttle },
 };
 
 int vm_do_end(struct vm *vm, struct vm_task *task, struct error *e)

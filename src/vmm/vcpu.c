@@ -6,6 +6,9 @@
  * and a signal (which covers KVM_RUN itself); the handler is empty. The signal is blocked in all
  * other threads, and in a vCPU's while it is parked.
  *
+ * The same interrupts one that shall rest. It takes immediate_exit back before it looks at the gate: whoever moves the gate does so
+ * before he sets it, so that one of the two is seen.
+ *
  * Before it parks, a vCPU enters KVM_RUN again with immediate_exit set: KVM then completes the
  * access of the last exit, and the registers are whole. What the same instruction still accesses (a
  * repeated one, or one across a page border) is another exit, which is handled like any.
@@ -28,7 +31,9 @@
 #include "arch.h"
 #include "vmm/cleanup.h"
 #include "vmm/log.h"
+#include "vmm/loop.h"
 
+#define NS_PER_S	1000000000ULL
 #define VCPU_STACK_SIZE KIB(256)
 #define VCPU_SIGNAL	SIGRTMIN
 
@@ -211,6 +216,25 @@ static bool complete_exit(struct vcpu *vcpu)
 	return true;
 }
 
+/* It was interrupted: to rest, or to look at the gate. */
+static void rest(struct vcpu *vcpu)
+{
+	struct vcpus *all = vcpu->all;
+
+	(void)pthread_mutex_lock(&all->lock);
+	while (all->rests_until > loop_now_ns() &&
+	       atomic_load_explicit(&all->wanted, memory_order_relaxed) == GATE_OPEN) {
+		const struct timespec until = {
+			.tv_sec = (time_t)(all->rests_until / NS_PER_S),
+			.tv_nsec = (long)(all->rests_until % NS_PER_S),
+		};
+
+		(void)pthread_cond_clockwait(&all->moved, &all->lock, CLOCK_MONOTONIC, &until);
+	}
+	(void)__atomic_exchange_n(&vcpu->run->immediate_exit, 0, __ATOMIC_ACQ_REL);
+	(void)pthread_mutex_unlock(&all->lock);
+}
+
 /* Runs guest code until the gate moves. False: this vCPU has failed and stays parked until the end.
  */
 static bool run_guest(struct vcpu *vcpu)
@@ -220,6 +244,7 @@ static bool run_guest(struct vcpu *vcpu)
 	while (atomic_load_explicit(&all->wanted, memory_order_acquire) == GATE_OPEN) {
 		if (ioctl(vcpu->fd, KVM_RUN, NULL) < 0) {
 			if (errno == EINTR || errno == EAGAIN) {
+				rest(vcpu);
 				continue;
 			}
 			(void)error_set_sys(&vcpu->error, ERROR_KVM, errno, "vCPU %u: KVM_RUN",
@@ -413,6 +438,22 @@ void vcpus_close(struct vcpus *all)
 	move_gate(all, GATE_HOLD);
 	/* Threads that are still being started look at the gate first. */
 	if (created) {
+		interrupt_all(all);
+	}
+}
+
+void vcpus_rest(struct vcpus *all, uint64_t until_ns)
+{
+	bool open;
+
+	(void)pthread_mutex_lock(&all->lock);
+	open = atomic_load_explicit(&all->wanted, memory_order_relaxed) == GATE_OPEN;
+	all->rests_until = open ? until_ns : 0;
+	if (until_ns == 0) {
+		(void)pthread_cond_broadcast(&all->moved);
+	}
+	(void)pthread_mutex_unlock(&all->lock);
+	if (open && until_ns != 0) {
 		interrupt_all(all);
 	}
 }

@@ -10,7 +10,10 @@
  *	GATE_OPEN  threads run guest code
  *	GATE_QUIT  threads return; final
  *
- * Lock: gate.lock guards `wanted` and `parked`; `wanted` is read without it by running vCPUs. Never held over a call out.
+ * While the gate is open vCPUs may be told to rest until a moment (throttle.h): they are interrupted as for parking, wait with the lock,
+ * and are not parked. Whoever moves the gate ends that. A vCPU looks at it only when it was interrupted, so that it costs nothing else.
+ *
+ * Lock: gate.lock guards `wanted`, `parked` and `rests_until`; `wanted` is read without it by running vCPUs. Never held over a call out.
  */
 #ifndef VMM_SRC_VCPU_H
 #define VMM_SRC_VCPU_H
@@ -64,6 +67,7 @@ struct vcpus {
 	pthread_cond_t moved;	/* the gate was moved, or `created` or `identified` became true */
 	pthread_cond_t arrived; /* a thread has parked, or is settled */
 	_Atomic int wanted;	/* enum gate_position */
+	uint64_t rests_until;	/* while the gate is open, by loop_now_ns(); 0: runs */
 	uint32_t parked;
 	bool closed;	 /* the gate opens no more */
 	bool created;	 /* the vCPUs exist */
@@ -80,6 +84,9 @@ int vcpus_create(struct vcpus *all, struct error *e);
 int vcpus_wait_ready(struct vcpus *all, struct error *e);
 void vcpus_release(struct vcpus *all);
 void vcpus_hold(struct vcpus *all);
+/* The machine thread: running vCPUs are interrupted, and run no guest code before `until_ns`, by loop_now_ns(), or the gate has
+ * moved; 0: they go on. Nothing if the gate is not open. Waits for nobody. */
+void vcpus_rest(struct vcpus *all, uint64_t until_ns);
 /* Any thread: running vCPUs park at their next exit; does not wait, does not interrupt. */
 void vcpus_want_hold(struct vcpus *all);
 /* Any thread, between vcpus_init() and vcpus_finish(): running vCPUs are interrupted and park, and no release lets them go. */

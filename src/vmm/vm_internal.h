@@ -17,6 +17,7 @@
 #include "boot.h"
 #include "kvm.h"
 #include "machine.h"
+#include "throttle.h"
 #include "vcpu.h"
 #include "vmm/vm.h"
 #include "vmm/worker.h"
@@ -58,6 +59,7 @@ struct vm {
 	struct irqchip irqchip;
 	struct machine machine;
 	struct vcpus vcpus;
+	struct throttle throttle;
 	struct boot boot;
 	char *kernel_path; /* `boot` borrows these */
 	char *initrd_paths[VM_INITRDS_MAX];

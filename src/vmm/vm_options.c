@@ -93,6 +93,14 @@ static const struct option_value cpu_templates[] = {
 	{ "V1N1", VM_CPU_TEMPLATE_V1N1 }, { NULL, 0 },
 };
 
+static const struct option_value cpu_levels[] = {
+	{ "host", VM_CPU_LEVEL_HOST },
+	{ "x86-64-v2", VM_CPU_LEVEL_V2 },
+	{ "x86-64-v3", VM_CPU_LEVEL_V3 },
+	{ "x86-64-v4", VM_CPU_LEVEL_V4 },
+	{ NULL, 0 },
+};
+
 static const struct option machine_options[] = {
 	{ .name = "cpus",
 	  .letter = 'c',
@@ -128,6 +136,14 @@ static const struct option machine_options[] = {
 	  .deprecated = true,
 	  .zero = OPTION_ZERO_NOT_THEIRS,
 	  .json = "cpu_template" },
+	{ .type = OPTION_ENUM,
+	  .offset = offsetof(struct vm_machine_config, cpu_level),
+	  .values = cpu_levels,
+	  .fallback = "host",
+	  .help = "the most that the guest sees of its processor, for fleets of several kinds; "
+		  "PUT /cpu-config takes one of your own, see vmm doctor --cpu-baseline",
+	  .ours = true,
+	  .json = "cpu_baseline" },
 	{ .name = "track-dirty-pages",
 	  .type = OPTION_FLAG,
 	  .offset = offsetof(struct vm_machine_config, track_dirty_pages),

@@ -4,6 +4,7 @@
  *
  *	mib=N		fills so many MiB with what does not compress (default 0), and says "filled"
  *	rate=N		then writes a word into each page of them, one after the other, N MiB of pages a second (default 0: none)
+ *	strict=1	of which it makes up for none that it had no time for
  *	khz=N		of the TSC, for that (default 2600000)
  *	again=N		or reads a word of every 2 MiB of the last N MiB of them, from the highest down, and says "touched", again and again
  *	say=1		and says '.' all the time
@@ -55,7 +56,7 @@ int test_fill(void)
 	size_t bytes = guest_option_number("mib", 0) << 20;
 	uint64_t rate = guest_option_number("rate", 0), khz = guest_option_number("khz", 2600000);
 	uint64_t say = guest_option_number("say", 0), gap = guest_option_number("gap", 0);
-	uint64_t cycles, next, looked;
+	uint64_t strict = guest_option_number("strict", 0), cycles, next, looked;
 	uint64_t *words = bytes ? (uint64_t *)START : NULL;
 	size_t page = 0;
 
@@ -84,7 +85,7 @@ int test_fill(void)
 		if (words && rate && guest_tsc() >= next) {
 			words[page * (PAGE / sizeof(*words))]++;
 			page = (page + 1) % (bytes / PAGE);
-			next += cycles;
+			next = strict ? guest_tsc() + cycles : next + cycles;
 		}
 		guest_pause();
 	}

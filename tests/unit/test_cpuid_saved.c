@@ -82,6 +82,41 @@ START_TEST(test_missing)
 }
 END_TEST
 
+/* Each of them is said, by its name or its place. */
+START_TEST(test_each_is_named)
+{
+	ck_assert_int_eq(cpuid_compare(&saved, &here, &e), 0);
+	saved.entries[1].ecx |= 1U << 28 | 1U << 12 | 1U << 27;
+	saved.entries[2].ebx |= 1U << 16;
+	saved.entries[2].edx |= 1U << 12;
+	add(&saved, 0xd, 1)->eax = 8;
+	add(&saved, 0x80000001, 0)->ecx = 1U << 5;
+	ck_assert_int_eq(cpuid_compare(&saved, &here, &e), -ENOTSUP);
+	check_error(&e, ERROR_STATE, ": fma, avx, avx512f, 0x7.0 EDX bit 12, xsaves, lzcnt");
+	ck_assert_ptr_null(strstr(e.msg, "more"));
+	check_error(&e, ERROR_STATE, "--cpu-baseline");
+	/* As many as find room, and how many do not: none is forgotten. */
+	saved.entries[1].ecx = saved.entries[1].edx = UINT32_MAX;
+	saved.entries[2].ebx = saved.entries[2].ecx = saved.entries[2].edx = UINT32_MAX;
+	ck_assert_int_eq(cpuid_compare(&saved, &here, &e), -ENOTSUP);
+	{
+		const char *list = strchr(e.msg, ':'), *more = strstr(e.msg, " more");
+		unsigned named = 0, others = 0;
+
+		ck_assert(list != NULL && more != NULL && more[5] == '\0');
+		for (const char *at = list; (at = strchr(at + 1, ',')) != NULL; named++) {
+			ck_assert(sscanf(at, ", %u more", &others) == 1 || at < more);
+		}
+		/* Of three registers of leaf 7, of leaf 1's two what the host has not, two words beside; less what is not asked. */
+		ck_assert_uint_eq(
+			named + others,
+			31 + 31 + 32 + 2 +
+				(unsigned)(__builtin_popcount(~0x81202001U & ~0x88000000U) +
+					   __builtin_popcount(~0x0f8bfbffU)));
+	}
+}
+END_TEST
+
 START_TEST(test_other_vendor)
 {
 	memcpy(&saved.entries[0].ebx, "Auth", 4);
@@ -97,4 +132,4 @@ START_TEST(test_other_vendor)
 END_TEST
 
 CHECK_MAIN("cpuid_saved", CHECK_FIXTURE(setup, NULL); CHECK_TEST(test_same);
-	   CHECK_TEST(test_missing); CHECK_TEST(test_other_vendor))
+	   CHECK_TEST(test_missing); CHECK_TEST(test_each_is_named); CHECK_TEST(test_other_vendor))

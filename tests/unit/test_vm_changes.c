@@ -6,7 +6,11 @@
 #include <malloc.h>
 #include <sys/wait.h>
 
+#include "../../src/vmm/arch.h"
+#include "../../src/vmm/vm_internal.h"
+#include "../../src/vmm/x86/baseline.h"
 #include "../../src/vmm/x86/static_templates.h"
+#include "../../src/vmm/x86/vcpu.h"
 #include "harness/vm_rig.h"
 
 /* ---- changes while it runs ---- */
@@ -406,6 +410,110 @@ START_TEST(test_static_template)
 }
 END_TEST
 
+/* What vCPU 0 was given, as it is saved. KVM is asked as well if it answers with that, and not with what its own processor has. */
+static void read_given(struct cpu_baseline *given)
+{
+	struct cpuid cpuid = { .count = CPUID_ENTRIES_MAX };
+	struct cpu_baseline kvms;
+
+	check_ok(arch_vcpu_capture(&vm->vcpus.list[0], &e), &e);
+	baseline_of_table(given, &vm->vcpus.list[0].arch->saved->given);
+	if (!kvm_has_hardware()) {
+		return;
+	}
+	ck_assert_int_eq(kvm_ioctl(vm->vcpus.list[0].fd, KVM_GET_CPUID2, &cpuid), 0);
+	baseline_of_table(&kvms, &cpuid);
+	ck_assert(memcmp(kvms.must, given->must, sizeof(kvms.must)) == 0);
+}
+
+static uint32_t place_of(uint32_t leaf, uint32_t reg)
+{
+	uint32_t i = 0;
+
+	while (cpu_baseline_place(i)->leaf != leaf || cpu_baseline_place(i)->reg != reg) {
+		i++;
+	}
+	return i;
+}
+
+/*
+ * A level that this host has shows no more than it has; of one that it has not the start names what is missing. The guest reads it
+ * as KVM has it, but where KVM shows guests more than it supports.
+ */
+START_TEST(test_cpu_levels)
+{
+	struct cpu_baseline level, have, given;
+	uint32_t regs[4], lacks = 0;
+
+	cpu_baseline_of_level(&level, (enum vm_cpu_level)_i);
+	check_ok(cpu_baseline_read_host(&have, &e), &e);
+	for (uint32_t i = 0; i < CPU_BASELINE_PLACES; i++) {
+		lacks |= level.must[i] & ~have.must[i];
+	}
+	config.machine.cpu_level = _i;
+	use_guest("test=cpuid");
+	create();
+	if (lacks != 0) {
+		ck_assert_int_lt(do_start(vm, &e), 0);
+		check_error(&e, ERROR_CONFIG, level.name);
+		check_error(&e, ERROR_CONFIG, "this host has not");
+		return;
+	}
+	check_ok(vm_start(vm, true, &e), &e);
+	read_given(&given);
+	for (uint32_t i = 0; i < CPU_BASELINE_PLACES; i++) {
+		ck_assert_uint_eq(given.must[i] & ~level.must[i] & ~level.may[i], 0);
+		ck_assert_uint_eq(level.must[i] & ~given.must[i], 0);
+	}
+	check_ok(do_resume(vm, &e), &e);
+	while (stops == 0) {
+		rounds(1);
+	}
+	if (!kvm_has_hardware()) {
+		CHECK_SKIP("this KVM shows guests its own processor's CPUID");
+	}
+	guest_cpuid("cpuid 00000001.0", regs);
+	ck_assert_uint_eq(regs[2] & ~cpu_baseline_place(0)->ours, given.must[0]);
+	guest_cpuid("cpuid 00000007.0", regs);
+	ck_assert_uint_eq(regs[1], given.must[place_of(7, CPUID_EBX)]);
+	ck_assert_uint_eq(regs[3], given.must[place_of(7, CPUID_EDX)]);
+}
+END_TEST
+
+/* One of this host's own, less a bit: the guest starts, and that bit is not there. With a bit more it does not. */
+START_TEST(test_own_baseline)
+{
+	static struct cpu_template template;
+	struct cpu_baseline *own = &template.baselines[0], given;
+	/* MMX: every processor has it, and nothing that this guest does needs it. */
+	const uint32_t place = place_of(1, CPUID_EDX), bit = 1U << 23;
+
+	template = (struct cpu_template){ .baseline_count = 1 };
+	check_ok(cpu_baseline_read_host(own, &e), &e);
+	ck_assert_uint_ne(own->must[place] & bit, 0);
+	own->must[place] &= ~bit;
+	config.cpu_template = &template;
+	use_guest("test=cpuid");
+	create();
+	check_ok(vm_start(vm, true, &e), &e);
+	read_given(&given);
+	ck_assert_uint_eq(given.must[place] & bit, 0);
+	ck_assert_uint_ne(given.must[place], 0);
+	check_ok(do_resume(vm, &e), &e);
+	while (stops == 0) {
+		rounds(1);
+	}
+	ck_assert_int_eq((int)last_stop.reason, VM_STOP_DEBUG_EXIT);
+	ck_assert(vm_destroy(vm));
+	vm = NULL;
+	/* IA64: no processor of this kind has it. */
+	own->must[place] |= 1U << 30;
+	create();
+	ck_assert_int_lt(do_start(vm, &e), 0);
+	check_error(&e, ERROR_CONFIG, "this host has not 0x1.0 EDX bit 30");
+}
+END_TEST
+
 static const struct smt_row {
 	uint32_t vcpus;
 	bool smt;
@@ -513,5 +621,6 @@ CHECK_MAIN("vm_changes", skip_without_kvm(); CHECK_FIXTURE(setup, teardown);
 	   CHECK_TEST(test_limit_disk); CHECK_LOOP(test_replace_disk_in_sandbox, 4);
 	   CHECK_TEST(test_was_reset); CHECK_TEST(test_metrics); CHECK_TEST(test_cpu_template);
 	   CHECK_TABLE(test_bad_cpu_templates, bad_templates); CHECK_TEST(test_static_template);
-	   CHECK_TABLE(test_smt, smt_rows); CHECK_TEST(test_create_on_another_thread);
-	   CHECK_TEST(test_nothing_stays_borrowed))
+	   tcase_add_loop_test(check_tcase_, test_cpu_levels, VM_CPU_LEVEL_V2, VM_CPU_LEVELS);
+	   CHECK_TEST(test_own_baseline); CHECK_TABLE(test_smt, smt_rows);
+	   CHECK_TEST(test_create_on_another_thread); CHECK_TEST(test_nothing_stays_borrowed))

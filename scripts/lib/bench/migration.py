@@ -111,3 +111,8 @@ def migration(bench):
                 for _ in range(max(3, bench.here_runs // 3))]
         report('256 MiB written over at %d MiB/s, half of what goes over' % (rate / 2), [m[0] for m in busy], '<= 20 ms')
         row('migration', '  in so many passes', 'p50 %d' % percentile([m[2]['passes'] for m in busy], .5))
+        slowed = [move(bench, runtime, '512M', 'mib=64 rate=256 strict=1', '--bandwidth', '128M', '--downtime', '20ms', '--throttle', '99',
+                       '--time-limit', '60s') for _ in range(3)]
+        report('64 MiB written over at 256 MiB/s, over 128 MiB/s', [m[0] for m in slowed], '<= 20 ms')
+        row('migration', '  slowed down by, all of it', 'p50 %d %%, %.1f s' % (percentile([m[2]['throttle_most_percent'] for m in slowed], .5),
+                                                                              percentile([m[1] for m in slowed], .5) / 1000))

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "baseline.h"
 #include "vmm/cleanup.h"
 
 static struct kvm_cpuid_entry2 *find(struct cpuid *cpuid, const struct cpuid_modifier *modifier)
@@ -92,13 +93,34 @@ static int refused(const struct kvm_msr_entry *entry, const char *verb, int r, s
 	return error_hint(e, "take it out of the template's msr_modifiers, or change its bits");
 }
 
+/* Where there is no such MSR, nothing has to be hidden. */
+static void hide_capabilities(struct template_msrs *msrs, const struct cpu_template *cpu,
+			      int vcpu_fd)
+{
+	struct kvm_msr_entry *entry = NULL, now = { .index = MSR_ARCH_CAPABILITIES };
+
+	for (uint32_t i = 0; i < msrs->count; i++) {
+		entry = msrs->entries[i].index == now.index ? &msrs->entries[i] : entry;
+	}
+	if (cpu->baseline_count == 0) {
+		return;
+	}
+	if (entry == NULL && one_msr(vcpu_fd, KVM_GET_MSRS, &now) == 0) {
+		entry = &msrs->entries[msrs->count++];
+		*entry = now;
+	}
+	if (entry != NULL) {
+		entry->data = baselines_arch_capabilities(cpu, entry->data);
+	}
+}
+
 int template_msrs_init(struct template_msrs *msrs, const struct cpu_template *cpu, int vcpu_fd,
 		       struct error *e)
 {
-	if (cpu->msr_count == 0) {
+	if (cpu->msr_count == 0 && cpu->baseline_count == 0) {
 		return 0;
 	}
-	msrs->entries = calloc(cpu->msr_count, sizeof(msrs->entries[0]));
+	msrs->entries = calloc(cpu->msr_count + 1, sizeof(msrs->entries[0]));
 	if (msrs->entries == NULL) {
 		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "CPU template: out of memory");
 	}
@@ -115,6 +137,7 @@ int template_msrs_init(struct template_msrs *msrs, const struct cpu_template *cp
 		entry->data = (entry->data & ~modifier->mask) | (modifier->value & modifier->mask);
 		msrs->count = i + 1;
 	}
+	hide_capabilities(msrs, cpu, vcpu_fd);
 	return 0;
 }
 

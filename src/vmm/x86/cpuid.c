@@ -16,6 +16,7 @@
  */
 #include "cpuid.h"
 
+#include "baseline.h"
 #include "cpu_template.h"
 #include "cpuid_features.h"
 
@@ -330,8 +331,12 @@ int cpuid_make(struct cpuid *own, const struct cpuid *cpuid, const struct cpu_te
 		if (r < 0) {
 			return r;
 		}
+		baselines_mask(cpu, own);
 	}
 	cpuid_clear_unusable(own);
+	if (cpu != NULL && cpu->baseline_count > 0) {
+		baseline_clear_leaves(own);
+	}
 	cpuid_set_apic_id(own, apic_id);
 	return 0;
 }

@@ -45,6 +45,8 @@ bool cpuid_equal(const struct cpuid *a, const struct cpuid *b);
  */
 int cpuid_load(const struct cpuid *saved, const struct cpuid *here, int kvm_fd, int vcpu_fd,
 	       struct error *e);
+/* For tests: that comparison, of tables alone. ERROR_STATE names each bit, as many as there is room for, and counts the others. */
+int cpuid_compare(const struct cpuid *saved, const struct cpuid *here, struct error *e);
 /* For tests: edits a table in place as cpuid_prepare() does. */
 void cpuid_edit(struct cpuid *cpuid, uint32_t vcpus, uint32_t threads);
 void cpuid_set_apic_id(struct cpuid *cpuid, uint32_t apic_id);

@@ -4,7 +4,7 @@
  * was saved, whatever this host would make of it. Saved is what the vCPU was given, not what KVM says that
  * it has, because one without VT-x or AMD-V shows its guests more than it supports. A host that cannot do something of it is refused,
  * because the guest uses what it has found at its boot: leaves whose bits are abilities have to be a subset
- * of what KVM supports here, and the vendor the same. Frequencies, topology and caches are only words.
+ * of what KVM supports here, and the vendor the same; each bit that is not is named. Frequencies, topology and caches are only words.
  *
  * By the thread that owns the machine. Whoever wrote the file controls the table; KVM judges the rest
  * of it, and the processor what the guest does with it.
@@ -15,7 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "cpuid_features.h"
+#include "cpuid_names.h"
 #include "vmm/vm_config.h"
 
 #define VENDOR_LEAF    0
@@ -119,26 +119,23 @@ static int same_name(const struct cpuid *saved, const struct cpuid *here, uint32
 	return error_hint(e, "load it on a host like the one it was saved on");
 }
 
-static int compare(const struct cpuid *saved, const struct cpuid *here, struct error *e)
+int cpuid_compare(const struct cpuid *saved, const struct cpuid *here, struct error *e)
 {
-	static const char names[][4] = { "EAX", "EBX", "ECX", "EDX" };
+	struct cpuid_list list = { .len = 0 };
 
 	for (size_t i = 0; i < ARRAY_SIZE(abilities); i++) {
-		for (uint32_t reg = 0; reg < ARRAY_SIZE(names); reg++) {
-			uint32_t bits = missing(saved, here, i, reg);
-
-			if (bits != 0) {
-				(void)error_set(e, ERROR_STATE, ENOTSUP,
-						"its processor has bits 0x%x of CPUID leaf 0x%x.%u "
-						"%s, and this host's has not",
-						bits, abilities[i].function, abilities[i].index,
-						names[reg]);
-				return error_hint(e, "load it on a host like the one it was saved "
-						     "on; a CPU template makes processors alike");
-			}
+		for (uint32_t reg = CPUID_EAX; reg <= CPUID_EDX; reg++) {
+			cpuid_list_bits(&list, abilities[i].function, abilities[i].index, reg,
+					missing(saved, here, i, reg));
 		}
 	}
-	return 0;
+	if (cpuid_list_count(&list) == 0) {
+		return 0;
+	}
+	(void)error_set(e, ERROR_STATE, ENOTSUP, "its processor has what this host's has not: %s",
+			cpuid_list_text(&list));
+	return error_hint(e, "load it on a host like the one it was saved on; vmm run --cpu makes "
+			     "processors alike, see vmm doctor --cpu-baseline");
 }
 
 /* What we do not show a guest by ourselves a CPU template may have asked for: only if there is something to
@@ -152,11 +149,11 @@ static int compare_with_host(const struct cpuid *saved, const struct cpuid *here
 	if (r == 0) {
 		r = same_name(saved, here, SIGNATURE_LEAF, "hypervisor", e);
 	}
-	if (r < 0 || compare(saved, here, NULL) == 0) {
+	if (r < 0 || cpuid_compare(saved, here, NULL) == 0) {
 		return r;
 	}
 	r = cpuid_read_supported(&all, kvm_fd, e);
-	return r == 0 ? compare(saved, &all, e) : r;
+	return r == 0 ? cpuid_compare(saved, &all, e) : r;
 }
 
 int cpuid_load(const struct cpuid *saved, const struct cpuid *here, int kvm_fd, int vcpu_fd,

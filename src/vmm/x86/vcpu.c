@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 #include "../arch.h"
+#include "baseline.h"
 #include "caps.h"
 #include "vmm/cleanup.h"
 
@@ -47,6 +48,9 @@ int arch_vcpus_identify(struct vcpus *all, struct error *e)
 	}
 	r = cpuid_prepare(&all->arch->cpuid, host != NULL ? &host->supported : NULL, all->kvm->fd,
 			  all->count, all->threads, e);
+	if (r == 0 && all->cpu_template != NULL) {
+		r = baselines_check(all->cpu_template, &all->arch->cpuid, e);
+	}
 	if (r == 0 && host != NULL) {
 		all->arch->msrs = host->msrs;
 	} else if (r == 0) {
