@@ -40,10 +40,10 @@ mtype = { NOTHING }
 /* Messages. */
 mtype = {
 	OFFER, ACCEPT, REFUSE, PAGES, PASS_END, PASS_HELD, STATE, PREPARE, PREPARED, COMMIT,
-	RUNNING, ABORT, FAILED
+	RUNNING, ABORT, FAILED, BLOCKS
 }
 /* Names get falling numbers. */
-#define IS_MESSAGE(name) (name >= FAILED && name <= OFFER)
+#define IS_MESSAGE(name) (name >= BLOCKS && name <= OFFER)
 /* Other events. */
 mtype = {
 	BEGIN, CANCEL, CLOSED, DONE, CONVERGED, NOT_DONE, TIME_OVER, DECIDE_RUN,
@@ -196,6 +196,7 @@ inline destination_row()
 	ROW(destination_checking, DONE, destination_receiving, SAY(ACCEPT))
 	ROW(destination_checking, NOT_DONE, destination_given_up, SAY(REFUSE) DO(CLOSE) DO(END))
 	ROW(destination_receiving, PAGES, destination_receiving, DO(STORE))
+	ROW(destination_receiving, BLOCKS, destination_receiving, DO(STORE))
 	ROW(destination_receiving, PASS_END, destination_receiving, SAY(PASS_HELD))
 	ROW(destination_receiving, STATE, destination_receiving, DO(STORE))
 	ROW(destination_receiving, PREPARE, destination_loading, DO(LOAD))
@@ -339,7 +340,10 @@ inline perform()
 	:: action == TELL_DOUBT || action == TELL_BLOCKED || action == END
 	:: action == CHECK || action == LOAD || action == STORE -> try(action)
 	:: action == NEXT_PASS ->
-		stamp_and_send(PAGES);
+		if
+		:: true -> stamp_and_send(PAGES)
+		:: true -> stamp_and_send(BLOCKS)
+		fi;
 		try(action);
 		if
 		:: well && passes == 0 -> event = CONVERGED

@@ -141,6 +141,7 @@ struct block_queue {
 };
 
 struct block;
+struct block_dirty;
 
 struct block_ops {
 	const char *name; /* "sync", "io_uring", "memory", "fault" */
@@ -182,6 +183,8 @@ struct block {
 	bool unheld;
 	bool can_discard, can_write_zeroes;
 	char serial[BLOCK_SERIAL_SIZE]; /* NUL padded */
+	/* What was written; NULL: nobody has wanted to know (block_dirty.h). One of a chain. */
+	struct block_dirty *_Atomic dirty;
 
 	/* Worker. */
 	struct block_queue pending; /* submitted, not committed */

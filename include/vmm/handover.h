@@ -7,8 +7,9 @@
  * Phases, of which each state has one:
  *
  *	offer	OFFER, ACCEPT or REFUSE: whether the destination can take it, before a byte of memory moves. The guest runs.
- *	copy	passes: PAGES, then PASS_END, which the destination answers by PASS_HELD once it has them. The guest runs.
- *	stop	the source pauses the guest, sends the last PAGES, the machine's STATE, and PREPARE
+ *	copy	passes: PAGES, and BLOCKS of disks that move as well, then PASS_END, which the destination answers by PASS_HELD once it has
+ *		them. The guest runs.
+ *	stop	the source pauses the guest, sends the last PAGES and BLOCKS, the machine's STATE, and PREPARE
  *	prepare	the destination loads; PREPARED: it could run at once
  *	commit	the source releases its disk locks, then COMMIT; the destination takes the locks, runs, and says RUNNING, the last word
  *	doubt	COMMIT may or may not have arrived: below
@@ -79,6 +80,7 @@ enum handover_message {
 	HANDOVER_RUNNING,
 	HANDOVER_ABORT,
 	HANDOVER_FAILED,
+	HANDOVER_BLOCKS,
 	HANDOVER_MESSAGES,
 };
 
@@ -135,11 +137,11 @@ enum handover_action_kind {
 	HANDOVER_SEND, /* `message`; a word of it is handover_own_word() */
 	HANDOVER_CLOSE, /* the connection, once what was sent before is out; nothing of it is read any more */
 	HANDOVER_CHECK,	    /* * what the offer says against what there is here */
-	HANDOVER_NEXT_PASS, /* * send dirty PAGES; or bring HANDOVER_CONVERGED instead */
+	HANDOVER_NEXT_PASS, /* * send dirty PAGES and BLOCKS; or bring HANDOVER_CONVERGED instead */
 	HANDOVER_PAUSE, /* * the guest, the devices' work drained. Not done: it runs as before */
-	HANDOVER_SEND_LAST, /* * the last PAGES, STATE */
-	HANDOVER_STORE,	    /* * the PAGES or STATE of this message; only a failure matters */
-	HANDOVER_LOAD,	    /* * the machine from STATE, all that needs no lock */
+	HANDOVER_SEND_LAST, /* * the last PAGES and BLOCKS, STATE */
+	HANDOVER_STORE, /* * the PAGES, BLOCKS or STATE of this message; only a failure matters */
+	HANDOVER_LOAD,	/* * the machine from STATE, all that needs no lock */
 	HANDOVER_RELEASE_LOCKS, /* * can fail in "source-releasing" only: elsewhere by closing the disks, if need be */
 	HANDOVER_TAKE_LOCKS, /* * done if they are held already */
 	HANDOVER_RUN, /* * let the guest go on; done if it runs already. Not done: no instruction was executed */

@@ -160,6 +160,7 @@ struct migrate_request {
 	int at_limit;		   /* enum migrate_limit */
 	uint32_t throttle_percent; /* of their time that vCPUs may be kept from running, 0 to 99 */
 	bool insecure;
+	bool with_disks; /* those that the VM writes go there as well */
 	bool background; /* answered when the job has begun, with {"job": number} */
 };
 enum migration_decide { MIGRATION_DECIDE_RUN, MIGRATION_DECIDE_GIVE_UP, MIGRATION_DECIDE_CANCEL };
@@ -174,6 +175,9 @@ struct receive_request {
 	const char *allow;
 	uint64_t silence_ns;
 	uint64_t memory_max; /* bytes of the guest's; 0: what this host can */
+	/* The folder in which files of disks are made that come with the VM; NULL: none does. */
+	const char *disks_to;
+	uint64_t disks_max; /* bytes of all of them; 0: no limit */
 	bool insecure, track_dirty_pages;
 	const json_t *nets, *disks;   /* as of a load */
 	const struct net_fd *net_fds; /* the same */

@@ -336,6 +336,10 @@ void vm_write_metrics(struct vm *vm, struct metrics_text *text);
 /* The disks, and what the guest takes for their size in bytes. */
 typedef void vm_disk_visitor(void *arg, const char *id, uint64_t bytes);
 void vm_visit_disks(struct vm *vm, vm_disk_visitor *visit, void *arg);
+/* The same; what is behind each, which goes nowhere meanwhile (vmm/block.h says what any thread may do with one). */
+struct block;
+typedef void vm_block_visitor(void *arg, const char *id, struct block *block);
+void vm_visit_blocks(struct vm *vm, vm_block_visitor *visit, void *arg);
 /* Every counter of every device that has some. The strings are constants, but for the id. */
 struct vm_figure {
 	const char *group;  /* Firecracker's of devices of that kind: "block"; NULL: it has none */

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 
+#include "vmm/block_dirty.h"
 #include "vmm/overflow.h"
 
 void block_queue_init(struct block_queue *q)
@@ -51,6 +52,9 @@ void block_init(struct block *b, const struct block_ops *ops, uint64_t capacity)
 
 void block_close(struct block *b)
 {
+	if (b != NULL) {
+		block_dirty_finish(b);
+	}
 	while (b != NULL) {
 		struct block *more = b->more;
 
@@ -157,6 +161,7 @@ void block_complete(struct block *b, struct block_request *req, int result)
 		VMM_BUG_ON(b->over->in_flight == 0);
 		b->over->in_flight--;
 	}
+	block_dirty_note(b, req);
 	req->done(req, result);
 }
 

@@ -84,7 +84,7 @@ static int receive(struct receive_command *command, const char *address)
 {
 	struct receive_request *request = &command->request;
 	struct error e = { 0 };
-	auto_free char *allow = NULL, *whole = overrides_address(address, &e);
+	auto_free char *allow = NULL, *disks = NULL, *whole = overrides_address(address, &e);
 
 	if (whole == NULL) {
 		return command_fail(&e);
@@ -95,6 +95,13 @@ static int receive(struct receive_command *command, const char *address)
 			return command_fail(&e);
 		}
 		request->allow = allow;
+	}
+	if (request->disks_to != NULL) {
+		disks = snapshot_absolute_path(request->disks_to, &e);
+		if (disks == NULL) {
+			return command_fail(&e);
+		}
+		request->disks_to = disks;
 	}
 	request->address = whole;
 	request->disks = command->overrides.disks;

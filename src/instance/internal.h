@@ -407,6 +407,11 @@ int receive_check_config(const struct receive *receive, const struct vm_config *
 			 const struct snapshot_load_request *request, struct error *e);
 /* The VM has been made: its disks are what the other side's guest takes them for. */
 int receive_check_disks(const struct receive *receive, struct vm *vm, struct error *e);
+/* Overrides of the client, and those by which disks that come with the VM are files made here; *ret is the caller's. */
+int receive_override_disks(const struct receive *receive, const json_t *overrides, json_t **ret,
+			   struct error *e);
+/* Before the VM is made, outside any filter: these files. */
+int receive_make_disks(struct receive *receive, struct error *e);
 /* The VM cannot be made, or not started: the other side is told. */
 void receive_refuse(struct receive *receive, const struct error *why);
 /* Main: the VM is there, and paused. The rest is a job's. Negative: it could not begin. */

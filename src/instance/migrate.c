@@ -25,6 +25,7 @@
 #include <time.h>
 
 #include "asking.h"
+#include "moving_disks.h"
 #include "vmm/bytes.h"
 #include "vmm/cleanup.h"
 #include "vmm/log.h"
@@ -61,6 +62,7 @@ struct migrate_task {
 	struct loop_post driven; /* to main: there is one */
 	struct loop_post told;	 /* to main: somebody has to decide */
 	struct migration_pages pages;
+	struct moving_disks disks;
 	struct state_buf state;
 	char *about, *config;
 	json_t *disk_bytes; /* {id: size} */
@@ -84,6 +86,7 @@ static void task_destroy(struct migrate_task *task)
 	asking_finish(&task->asking);
 	migration_destroy(task->m);
 	migration_pages_finish(&task->pages);
+	moving_disks_finish(&task->disks);
 	state_buf_finish(&task->state);
 	free(task->about);
 	free(task->config);
@@ -185,9 +188,10 @@ static int throttle(struct migrate_task *task, uint32_t percent, struct error *e
 
 static int make_offer(struct migrate_task *task, struct error *e)
 {
-	auto_json json_t *json = json_pack("{s:s, s:s, s:s, s:b, s:O}", "vmm", VMM_VERSION, "about",
-					   task->about, "config", task->config, "paused",
-					   !task->was_running, "disk_bytes", task->disk_bytes);
+	auto_json json_t *json = json_pack("{s:s, s:s, s:s, s:b, s:O, s:o}", "vmm", VMM_VERSION,
+					   "about", task->about, "config", task->config, "paused",
+					   !task->was_running, "disk_bytes", task->disk_bytes,
+					   "moving_disks", moving_disks_to_json(&task->disks));
 	auto_free char *text = json != NULL ? json_dumps(json, JSON_COMPACT) : NULL;
 	const uint32_t most = handover_message_info(HANDOVER_OFFER)->max;
 	size_t len = text != NULL ? strlen(text) : 0,
@@ -240,6 +244,16 @@ static int begin_copying(struct migrate_task *task, struct error *e)
 	return r == 0 ? find_touched(task, e) : r;
 }
 
+static uint64_t bytes_left(const struct migrate_task *task)
+{
+	return migration_pages_left(&task->pages) + migration_blocks_left(&task->disks.blocks);
+}
+
+static uint64_t bytes_sent(const struct migrate_task *task)
+{
+	return task->pages.sent + task->disks.blocks.sent;
+}
+
 /* --- how fast ------------------------------------------------------------------------------------ */
 
 static int give_up(const struct migrate_task *task, struct error *e)
@@ -262,9 +276,9 @@ static int look_at_pass(struct migrate_task *task, struct error *e)
 	struct migration_view *view = view_of(task);
 	struct migration_converge *converge = &task->converge;
 	const uint64_t now = loop_now_ns();
-	const struct migration_pass pass = { .sent = task->pages.sent - task->pass_sent,
+	const struct migration_pass pass = { .sent = bytes_sent(task) - task->pass_sent,
 					     .took_ns = now - task->pass_began,
-					     .left = migration_pages_left(&task->pages) };
+					     .left = bytes_left(task) };
 	enum migration_verdict verdict;
 
 	converge->still_ns = task->still_ns;
@@ -289,7 +303,7 @@ static int look_at_pass(struct migrate_task *task, struct error *e)
 static void keep_to_bandwidth(const struct migrate_task *task)
 {
 	const uint64_t limit = task->request->bandwidth;
-	const uint64_t sent = task->pages.sent - task->pass_sent;
+	const uint64_t sent = bytes_sent(task) - task->pass_sent;
 	uint64_t until, now;
 
 	if (limit == 0 || migration_state(task->m) != HANDOVER_S_COPYING) {
@@ -305,39 +319,64 @@ static void keep_to_bandwidth(const struct migrate_task *task)
 
 /* --- the job's thread: what it is told to do ----------------------------------------------------- */
 
-static int send_pages(void *arg, const uint8_t *payload, uint32_t len, struct error *e)
+static int send_message(struct migrate_task *task, enum handover_message message,
+			const uint8_t *payload, uint32_t len, struct error *e)
 {
-	struct migrate_task *task = arg;
 	struct migration_view *view = view_of(task);
 	const uint64_t left = atomic_load(&view->left);
-	int r = migration_send(task->m, HANDOVER_PAGES, payload, len, e);
+	int r = migration_send(task->m, message, payload, len, e);
 
-	atomic_store(&view->sent, task->pages.sent);
-	job_progress(task->job, task->pass == 0 ? "memory" : "memory, again", task->pages.sent,
-		     task->pages.sent + left);
+	atomic_store(&view->sent, bytes_sent(task));
+	job_progress(task->job,
+		     message == HANDOVER_BLOCKS ? "disks"
+		     : task->pass == 0		? "memory"
+						: "memory, again",
+		     bytes_sent(task), bytes_sent(task) + left);
 	keep_to_bandwidth(task);
 	return r;
+}
+
+static int send_pages(void *arg, const uint8_t *payload, uint32_t len, struct error *e)
+{
+	return send_message(arg, HANDOVER_PAGES, payload, len, e);
+}
+
+static int send_blocks(void *arg, const uint8_t *payload, uint32_t len, struct error *e)
+{
+	return send_message(arg, HANDOVER_BLOCKS, payload, len, e);
+}
+
+/* Disks first, which take longer the first time. */
+static int send_content(struct migrate_task *task, struct error *e)
+{
+	int r = migration_blocks_send(&task->disks.blocks, send_blocks, task, e);
+
+	return r == 0 ? migration_pages_send(&task->pages, send_pages, task, e) : r;
 }
 
 static int next_pass(struct migrate_task *task, struct error *e)
 {
 	int r = task->started ? collect_now(task, e) : begin_copying(task, e);
 
+	if (task->pass == 0) {
+		moving_disks_want_all(&task->disks);
+	}
+	moving_disks_want_written(&task->disks);
 	if (r == 0 && task->pass != 0) {
 		r = look_at_pass(task, e);
 	} else if (r == 0) {
-		atomic_store(&view_of(task)->left, migration_pages_left(&task->pages));
+		atomic_store(&view_of(task)->left, bytes_left(task));
 	}
 	if (r != 0) {
 		return r;
 	}
 	task->pass_began = loop_now_ns();
-	task->pass_sent = task->pages.sent;
-	r = migration_pages_send(&task->pages, send_pages, task, e);
+	task->pass_sent = bytes_sent(task);
+	r = send_content(task, e);
 	task->pass++;
 	atomic_store(&view_of(task)->passes, task->pass);
 	store_le64(task->pass_end, task->pass);
-	store_le64(task->pass_end + 8, (task->pages.sent - task->pass_sent) / PAGE_SIZE_4K);
+	store_le64(task->pass_end + 8, (bytes_sent(task) - task->pass_sent) / PAGE_SIZE_4K);
 	return r;
 }
 
@@ -370,7 +409,8 @@ static int send_last(struct migrate_task *task, struct error *e)
 	int r = save(task, collect, e);
 
 	note_part(task, MIGRATION_PART_SAVE);
-	r = r == 0 ? migration_pages_send(&task->pages, send_pages, task, e) : r;
+	moving_disks_want_written(&task->disks);
+	r = r == 0 ? send_content(task, e) : r;
 	for (size_t at = 0; r == 0 && at < task->state.len; at += STATE_PIECE) {
 		r = migration_send(task->m, HANDOVER_STATE, task->state.data + at,
 				   (uint32_t)MIN(task->state.len - at, STATE_PIECE), e);
@@ -459,15 +499,16 @@ static int connect_sides(struct migrate_task *task, struct error *e)
 	return r;
 }
 
-static int work(struct job *job, void *arg, struct error *e)
+static int move(struct migrate_task *task, struct error *e)
 {
-	struct migrate_task *task = arg;
-	int r;
+	struct job *job = task->job;
+	int r = connect_sides(task, e);
 
-	task->job = job;
-	r = connect_sides(task, e);
 	r = r == 0 ? migration_pages_init(&task->pages, task->mem, e) : r;
 	r = r == 0 ? save(task, NULL, e) : r;
+	if (r == 0 && task->request->with_disks) {
+		r = moving_disks_begin(&task->disks, task->instance->vm, e);
+	}
 	r = r == 0 ? make_offer(task, e) : r;
 	if (r < 0) {
 		return r;
@@ -480,6 +521,17 @@ static int work(struct job *job, void *arg, struct error *e)
 	if (r == 0) {
 		note_part(task, MIGRATION_PART_COMMIT);
 	}
+	return r;
+}
+
+static int work(struct job *job, void *arg, struct error *e)
+{
+	struct migrate_task *task = arg;
+	int r;
+
+	task->job = job;
+	r = move(task, e);
+	moving_disks_end(&task->disks);
 	return r;
 }
 
@@ -611,7 +663,7 @@ static void add_disk(void *arg, const char *id, uint64_t bytes)
 	(void)json_put_number(arg, id, bytes);
 }
 
-/* Disks are not witnessed: they are in use, and come over with the VM. */
+/* Disks are not witnessed: they are in use, and shared, or come over with the VM. */
 static void describe(struct migrate_task *task)
 {
 	static const struct saved_disks none = { 0 };
@@ -719,6 +771,7 @@ static struct migrate_task *task_create(struct instance *instance, struct change
 	task->tracked = instance->config->vm.machine.track_dirty_pages;
 	task->mem = vm_memory(instance->vm);
 	task->pagemap_fd = atomic_load(&instance->pagemap_fd);
+	task->disks.folder = -1;
 	task->epoch = ++instance->migrations;
 	task->converge = (struct migration_converge){
 		.downtime_ns = task->request->downtime_ns,

@@ -21,6 +21,7 @@
 #include <sys/socket.h>
 
 #include "asking.h"
+#include "moving_disks.h"
 #include "vmm/bytes.h"
 #include "vmm/cleanup.h"
 #include "vmm/log.h"
@@ -46,6 +47,7 @@ struct receive {
 	struct migration *m;
 	uint8_t *offer_state;
 	struct offer offer;
+	struct moving_disks disks;
 
 	/* The job's. */
 	struct change *change;
@@ -91,6 +93,7 @@ int receive_create(struct receive **ret, struct instance *instance,
 	receive->instance = instance;
 	receive->silence_ns = request->silence_ns;
 	receive->memory_max = request->memory_max;
+	receive->disks.folder = -1;
 	receive->listener = migration_address_listen(request->address, request->insecure, e);
 	if (receive->listener < 0) {
 		r = receive->listener;
@@ -106,6 +109,11 @@ int receive_create(struct receive **ret, struct instance *instance,
 	if (receive->allow != NULL) {
 		trim_folder(receive->allow);
 	}
+	r = moving_disks_init(&receive->disks, request->disks_to, request->disks_max, e);
+	if (r < 0) {
+		receive_destroy(receive);
+		return r;
+	}
 	migration_view_begin(instance, HANDOVER_DESTINATION, request->address);
 	*ret = receive;
 	return 0;
@@ -117,6 +125,7 @@ static void forget_offer(struct receive *receive)
 	free(take_ptr(receive->offer.cmdline));
 	json_decref(receive->offer.disk_bytes);
 	free(take_ptr(receive->offer_state));
+	moving_disks_forget_offer(&receive->disks);
 	receive->offer = (struct offer){ 0 };
 }
 
@@ -132,6 +141,7 @@ void receive_destroy(struct receive *receive)
 	migration_destroy(receive->m);
 	close_fd(&receive->listener);
 	forget_offer(receive);
+	moving_disks_finish(&receive->disks);
 	state_buf_finish(&receive->state);
 	(void)pthread_mutex_destroy(&receive->lock);
 	free(receive->address);
@@ -172,9 +182,11 @@ static int read_offer(struct receive *receive, const json_t *json, struct error 
 	offer->paused = json_is_true(json_object_get(json, "paused"));
 	offer->state = receive->offer_state;
 	offer->disk_bytes = json_incref(json_object_get(json, "disk_bytes"));
-	return offer->config != NULL && offer->cmdline != NULL
-		       ? 0
-		       : error_set(e, ERROR_NO_MEMORY, ENOMEM, "receive: out of memory");
+	if (offer->config == NULL || offer->cmdline == NULL) {
+		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "receive: out of memory");
+	}
+	return moving_disks_read(&receive->disks, json_object_get(json, "moving_disks"),
+				 offer->disk_bytes, e);
 }
 
 static int take_offer(struct receive *receive, const struct handover_frame *frame, struct error *e)
@@ -238,12 +250,16 @@ static int store(struct receive *receive, const struct handover_frame *frame, st
 	if (frame->placed) {
 		migration_pages_placed(receive->mem, frame->payload, &bytes);
 		r = 0;
+	} else if (frame->message == HANDOVER_BLOCKS) {
+		r = migration_blocks_store(&receive->disks.blocks, frame->payload, frame->len,
+					   &bytes, e);
 	} else {
 		r = migration_pages_store(receive->mem, frame->payload, frame->len, &bytes, e);
 	}
 	receive->received += bytes;
 	atomic_store(&view->sent, receive->received);
-	job_progress(receive->job, "memory", receive->received, 0);
+	job_progress(receive->job, frame->message == HANDOVER_BLOCKS ? "disks" : "memory",
+		     receive->received, 0);
 	return r;
 }
 
@@ -254,8 +270,10 @@ static int load(struct receive *receive, struct error *e)
 		.load = { .state = receive->state.data, .state_len = receive->state.len },
 	};
 
+	int r = migration_blocks_sync(&receive->disks.blocks, e);
+
 	job_progress(receive->job, "load", receive->received, 0);
-	return asking_ask(&receive->asking, &wanted, e);
+	return r == 0 ? asking_ask(&receive->asking, &wanted, e) : r;
 }
 
 /* Main. */
@@ -553,8 +571,23 @@ int receive_check_disks(const struct receive *receive, struct vm *vm, struct err
 	return comparing.result;
 }
 
+int receive_override_disks(const struct receive *receive, const json_t *overrides, json_t **ret,
+			   struct error *e)
+{
+	return moving_disks_override(&receive->disks, overrides, ret, e);
+}
+
+int receive_make_disks(struct receive *receive, struct error *e)
+{
+	return moving_disks_make(&receive->disks, e);
+}
+
 void receive_refuse(struct receive *receive, const struct error *why)
 {
+	/* Within its filter main can remove nothing. */
+	if (!sandbox_thread_entered()) {
+		moving_disks_remove(&receive->disks);
+	}
 	if (receive->m == NULL) {
 		return;
 	}
@@ -568,10 +601,16 @@ static int work(struct job *job, void *arg, struct error *e)
 {
 	struct receive *receive = arg;
 	const struct error none = { 0 };
+	int r;
 
 	receive->job = job;
 	migration_report(receive->m, 0, &none);
-	return migration_run(receive->m, e);
+	r = migration_run(receive->m, e);
+	/* In doubt they stay, like the VM. */
+	if (r < 0 && migration_state(receive->m) == HANDOVER_D_GIVEN_UP) {
+		moving_disks_remove(&receive->disks);
+	}
+	return r;
 }
 
 static void enter(struct receive *receive, enum instance_state state)

@@ -224,8 +224,9 @@ static int read_config(struct restore *restore, const struct instance_settings *
 static int read_offer(struct restore *restore, const struct instance_settings *settings,
 		      struct error *e)
 {
-	const struct snapshot_load_request *request = &restore->request;
+	struct snapshot_load_request request = restore->request;
 	const struct disk_copies none = { 0 };
+	auto_json json_t *disks = NULL;
 	int r = receive_offer(restore->receive, &restore->offer, e);
 
 	restore->settings = settings;
@@ -236,8 +237,13 @@ static int read_offer(struct restore *restore, const struct instance_settings *s
 	if (restore->cmdline == NULL) {
 		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "receive: out of memory");
 	}
-	r = saved_config_read(&restore->draft, settings, restore->offer->config, request, &none, e);
-	return r == 0 ? receive_check_config(restore->receive, &restore->draft->vm, request, e) : r;
+	r = receive_override_disks(restore->receive, request.disks, &disks, e);
+	request.disks = disks;
+	r = r == 0 ? saved_config_read(&restore->draft, settings, restore->offer->config, &request,
+				       &none, e)
+		   : r;
+	return r == 0 ? receive_check_config(restore->receive, &restore->draft->vm, &request, e)
+		      : r;
 }
 
 int restore_read(struct restore *restore, const struct instance_settings *settings, struct error *e)
@@ -417,6 +423,10 @@ int restore_make_vm(struct restore *restore, struct instance *instance, struct e
 				   : GUEST_MEMORY_AUTO;
 	restore->transparent = machine->huge_pages == VM_HUGE_PAGES_TRANSPARENT;
 	restore->memory_size = machine->memory_size;
+	r = restore->receive != NULL ? receive_make_disks(restore->receive, e) : 0;
+	if (r < 0) {
+		return r;
+	}
 	r = vm_load(&instance->new_vm, &instance->config->vm, &saved, &instance->vm_host, e);
 	if (r == 0 && restore->receive != NULL) {
 		r = receive_check_disks(restore->receive, instance->new_vm, e);

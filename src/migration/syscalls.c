@@ -2,6 +2,7 @@
 /* The system calls of a migration's threads, for their filters. A file of its own because the filter compiler links it without the
  * rest of the room. */
 #include <fcntl.h>
+#include <linux/falloc.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/eventfd.h>
@@ -16,6 +17,13 @@ static const struct syscall_rule rules[] = {
 	SYSCALL_IF("recvfrom", 4, 0),
 	SYSCALL("poll"),
 	SYSCALL("close"),
+	/* blocks.c, and the descriptors that it is given */
+	SYSCALL_IF("fcntl", 1, F_DUPFD_CLOEXEC),
+	SYSCALL("pread64"),
+	SYSCALL("pwrite64"),
+	SYSCALL("lseek"),
+	SYSCALL("fdatasync"),
+	SYSCALL_IF("fallocate", 1, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE),
 	/* migration.c */
 	SYSCALL_IF("eventfd2", 1, EFD_CLOEXEC | EFD_NONBLOCK),
 	SYSCALL("getrandom"),

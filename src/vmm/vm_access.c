@@ -158,6 +158,20 @@ void vm_visit_figures(struct vm *vm, vm_figure_visitor *visit, void *arg)
 	machine_visit_figures(&vm->machine, visit, arg);
 }
 
+void vm_visit_blocks(struct vm *vm, vm_block_visitor *visit, void *arg)
+{
+	struct machine *machine = &vm->machine;
+	SCOPED_LOCK(&machine->lock);
+
+	for (uint32_t i = 0; i < machine->count; i++) {
+		const struct device *device = machine->devices[i];
+
+		if (device->kind == &disk_kind) {
+			visit(arg, device->id, virtio_blk_disk(virtio_of(device)));
+		}
+	}
+}
+
 void vm_visit_disks(struct vm *vm, vm_disk_visitor *visit, void *arg)
 {
 	struct machine *machine = &vm->machine;

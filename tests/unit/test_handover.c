@@ -227,7 +227,8 @@ static void try_fault(enum plan plan, uint8_t message, enum fault fault, const s
 
 	if (fault == FAULT_SENDER_KILLED) {
 		int sender = (int)OTHER(info->to);
-		bool within = message == HANDOVER_PAGES || message == HANDOVER_STATE;
+		bool within = message == HANDOVER_PAGES || message == HANDOVER_BLOCKS ||
+			      message == HANDOVER_STATE;
 
 		if (!go_until(&rig, plan, message, !within)) {
 			return;
