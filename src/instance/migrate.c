@@ -20,6 +20,7 @@
  * is told of its errors, and how long it takes.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -258,13 +259,19 @@ static uint64_t bytes_sent(const struct migrate_task *task)
 
 static int give_up(const struct migrate_task *task, struct error *e)
 {
+	const struct migration_converge *converge = &task->converge;
+	char slowed[32] = "";
+
+	if (converge->throttle != 0) {
+		(void)snprintf(slowed, sizeof(slowed), ", slowed down by %u %%,",
+			       converge->throttle);
+	}
 	(void)error_set(
 		e, ERROR_MIGRATION, ETIME,
-		"migration: after %llu s the guest still writes faster than can be sent, slowed "
-		"down by %u %%: it would stand still for %llu ms",
-		(unsigned long long)(task->converge.time_limit_ns / 1000000000),
-		task->converge.throttle,
-		(unsigned long long)(task->converge.expected_ns / 1000000));
+		"migration: after %llu s the guest still%s writes faster than can be sent: it "
+		"would stand still for %llu ms",
+		(unsigned long long)(converge->time_limit_ns / 1000000000), slowed,
+		(unsigned long long)(converge->expected_ns / 1000000));
 	return error_hint(
 		e, "allow for a longer pause (--downtime), more time (--time-limit), a slower "
 		   "guest (--throttle), or let it come (--at-limit force)");
@@ -299,11 +306,11 @@ static int look_at_pass(struct migrate_task *task, struct error *e)
 	}
 }
 
-/* Waits until what was sent in this pass may have been. */
-static void keep_to_bandwidth(const struct migrate_task *task)
+/* Waits until what was sent in this pass may have been, with `last` bytes that do not count as sent yet. */
+static void keep_to_bandwidth(const struct migrate_task *task, uint32_t last)
 {
 	const uint64_t limit = task->request->bandwidth;
-	const uint64_t sent = bytes_sent(task) - task->pass_sent;
+	const uint64_t sent = bytes_sent(task) - task->pass_sent + last;
 	uint64_t until, now;
 
 	if (limit == 0 || migration_state(task->m) != HANDOVER_S_COPYING) {
@@ -332,7 +339,7 @@ static int send_message(struct migrate_task *task, enum handover_message message
 		     : task->pass == 0		? "memory"
 						: "memory, again",
 		     bytes_sent(task), bytes_sent(task) + left);
-	keep_to_bandwidth(task);
+	keep_to_bandwidth(task, len);
 	return r;
 }
 
