@@ -11,7 +11,7 @@
  *	8	8	the first one's number in the region
  *	16	4	flags: MIGRATION_PAGES_ZERO: they are zero, and nothing follows
  *	20	4	0
- *	24		the pages
+ *	24		the pages; with MIGRATION_PAGES_PACKED one block of zstd (vmm/compress.h) in their place, which is shorter
  *
  * Memory that the destination has made is zero: of a page that is, and that it has not got before, nothing is said.
  *
@@ -20,11 +20,13 @@
 #ifndef VMM_MIGRATION_PAGES_H
 #define VMM_MIGRATION_PAGES_H
 
+#include "vmm/compress.h"
 #include "vmm/guest_memory.h"
 
 #define MIGRATION_PAGES_HEADER 24
 #define MIGRATION_PAGES_MAX    512
 #define MIGRATION_PAGES_ZERO   1U
+#define MIGRATION_PAGES_PACKED 2U
 /* So many are sent in one at most: they are copied, looked at, and their checksum computed in a processor's cache. */
 #define MIGRATION_PAGES_BATCH 64
 
@@ -35,11 +37,16 @@ struct migration_pages {
 	uint64_t *there[GUEST_MEMORY_REGIONS_MAX]; /* not zero on the other side */
 	uint64_t bits[GUEST_MEMORY_REGIONS_MAX];
 	uint8_t *buf;
+	uint8_t *packed; /* NULL: nothing is */
+	struct compressor compressor;
 	uint64_t sent; /* bytes of pages, since init */
+	uint64_t wire; /* what that was to the connection */
 };
 
 /* Of all regions that there are; none come or go while it lives. Allocates all that it ever will. */
 int migration_pages_init(struct migration_pages *pages, struct guest_memory *mem, struct error *e);
+/* From now on what is shorter by it is sent packed. ERROR_NOT_SUPPORTED where there is no library for it. */
+int migration_pages_pack(struct migration_pages *pages, struct error *e);
 /* Accepts a zeroed or half-made one. */
 void migration_pages_finish(struct migration_pages *pages);
 
@@ -57,14 +64,17 @@ int migration_pages_send(struct migration_pages *pages,
 				     struct error *e),
 			 void *arg, struct error *e);
 
-/* Where the pages of such a payload go, of which only the header is there; NULL: it is no such payload, or has no pages. */
+/* Where the pages of such a payload go, of which only the header is there; NULL: it is no such payload, or
+ * its pages are not there as they are. */
 uint8_t *migration_pages_place(struct guest_memory *mem, const uint8_t *header, uint32_t len);
 /* They have come to there. *bytes: how much it was. */
 void migration_pages_placed(struct guest_memory *mem, const uint8_t *header, uint64_t *bytes);
 
-/* What a peer has sent, of any content and length. ERROR_MIGRATION: it is no such payload, or of pages that `mem` has not; nothing has
- * changed then. *bytes: how much it was. */
-int migration_pages_store(struct guest_memory *mem, const uint8_t *payload, uint32_t len,
-			  uint64_t *bytes, struct error *e);
+/*
+ * What a peer has sent, of any content and length. ERROR_MIGRATION: it is no such payload, or of pages that `mem` has not; nothing has
+ * changed then, unless it was packed: then those pages may have anything. `unpacks` is for it alone. *bytes: how much it was.
+ */
+int migration_pages_store(struct guest_memory *mem, struct compressor *unpacks,
+			  const uint8_t *payload, uint32_t len, uint64_t *bytes, struct error *e);
 
 #endif

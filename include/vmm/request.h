@@ -159,6 +159,7 @@ struct migrate_request {
 	uint64_t bandwidth;	   /* bytes per second; 0: as much as there is */
 	int at_limit;		   /* enum migrate_limit */
 	uint32_t throttle_percent; /* of their time that vCPUs may be kept from running, 0 to 99 */
+	bool compress;		   /* memory goes over by zstd */
 	bool insecure;
 	bool with_disks; /* those that the VM writes go there as well */
 	bool background; /* answered when the job has begun, with {"job": number} */

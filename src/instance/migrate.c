@@ -70,7 +70,7 @@ struct migrate_task {
 	uint8_t *offer;
 	uint32_t offer_len;
 	uint8_t pass_end[16];
-	uint64_t pass, pass_sent, pass_began, copying_since;
+	uint64_t pass, pass_sent, pass_wire, pass_began, copying_since;
 	uint64_t still_ns; /* of the first save */
 	struct migration_converge converge;
 	bool throttled; /* by us, until it is undone; main's */
@@ -306,11 +306,11 @@ static int look_at_pass(struct migrate_task *task, struct error *e)
 	}
 }
 
-/* Waits until what was sent in this pass may have been, with `last` bytes that do not count as sent yet. */
-static void keep_to_bandwidth(const struct migrate_task *task, uint32_t last)
+/* Waits until what has gone over in this pass may have. */
+static void keep_to_bandwidth(const struct migrate_task *task)
 {
 	const uint64_t limit = task->request->bandwidth;
-	const uint64_t sent = bytes_sent(task) - task->pass_sent + last;
+	const uint64_t sent = task->pass_wire;
 	uint64_t until, now;
 
 	if (limit == 0 || migration_state(task->m) != HANDOVER_S_COPYING) {
@@ -339,7 +339,8 @@ static int send_message(struct migrate_task *task, enum handover_message message
 		     : task->pass == 0		? "memory"
 						: "memory, again",
 		     bytes_sent(task), bytes_sent(task) + left);
-	keep_to_bandwidth(task, len);
+	task->pass_wire += len;
+	keep_to_bandwidth(task);
 	return r;
 }
 
@@ -379,6 +380,7 @@ static int next_pass(struct migrate_task *task, struct error *e)
 	}
 	task->pass_began = loop_now_ns();
 	task->pass_sent = bytes_sent(task);
+	task->pass_wire = 0;
 	r = send_content(task, e);
 	task->pass++;
 	atomic_store(&view_of(task)->passes, task->pass);
@@ -512,6 +514,7 @@ static int move(struct migrate_task *task, struct error *e)
 	int r = connect_sides(task, e);
 
 	r = r == 0 ? migration_pages_init(&task->pages, task->mem, e) : r;
+	r = r == 0 && task->request->compress ? migration_pages_pack(&task->pages, e) : r;
 	r = r == 0 ? save(task, NULL, e) : r;
 	if (r == 0 && task->request->with_disks) {
 		r = moving_disks_begin(&task->disks, task->instance->vm, e);

@@ -70,6 +70,14 @@ static const struct option migrate_list[] = {
 	  .ours = true,
 	  .json = "bandwidth_bytes_per_second",
 	  .help = "so much a second at most, while the guest runs; default: all there is" },
+	{ .name = "compress",
+	  .type = OPTION_FLAG,
+	  IN(compress),
+	  .ours = true,
+	  .json = "compress",
+	  .help = "memory goes over compressed (zstd), where that makes it less: for a network "
+		  "that "
+		  "is slower than a processor" },
 	{ .name = "silence",
 	  .type = OPTION_DURATION,
 	  IN(silence_ns),

@@ -57,6 +57,7 @@ struct receive {
 	struct job *job;
 	struct guest_memory *mem;
 	struct state_buf state;
+	struct compressor unpacks;
 	uint64_t received;
 	/* It has ended with this while an operation is under way. */
 	bool result_known;
@@ -143,6 +144,7 @@ void receive_destroy(struct receive *receive)
 	forget_offer(receive);
 	moving_disks_finish(&receive->disks);
 	state_buf_finish(&receive->state);
+	compressor_finish(&receive->unpacks);
 	(void)pthread_mutex_destroy(&receive->lock);
 	free(receive->address);
 	free(receive->allow);
@@ -254,7 +256,8 @@ static int store(struct receive *receive, const struct handover_frame *frame, st
 		r = migration_blocks_store(&receive->disks.blocks, frame->payload, frame->len,
 					   &bytes, e);
 	} else {
-		r = migration_pages_store(receive->mem, frame->payload, frame->len, &bytes, e);
+		r = migration_pages_store(receive->mem, &receive->unpacks, frame->payload,
+					  frame->len, &bytes, e);
 	}
 	receive->received += bytes;
 	atomic_store(&view->sent, receive->received);

@@ -45,6 +45,21 @@ void migration_pages_finish(struct migration_pages *pages)
 		free(take_ptr(pages->there[i]));
 	}
 	free(take_ptr(pages->buf));
+	free(take_ptr(pages->packed));
+	compressor_finish(&pages->compressor);
+}
+
+int migration_pages_pack(struct migration_pages *pages, struct error *e)
+{
+	if (!compress_supported()) {
+		(void)error_set(e, ERROR_NOT_SUPPORTED, ENOTSUP,
+				"migration: this vmm was built without zstd");
+		return error_hint(e, "build it with -Dzstd=enabled, or do without --compress");
+	}
+	pages->packed = malloc(MIGRATION_PAGES_HEADER + MIGRATION_PAGES_BATCH * PAGE_SIZE_4K);
+	return pages->packed != NULL
+		       ? 0
+		       : error_set(e, ERROR_NO_MEMORY, ENOMEM, "migration: out of memory");
 }
 
 uint64_t *migration_pages_wanted(struct migration_pages *pages, uint32_t index, uint64_t *bits)
@@ -77,7 +92,7 @@ static bool is_set(const uint64_t *bits, uint64_t page)
 struct run {
 	uint32_t region, count;
 	uint64_t first;
-	bool zero;
+	bool zero, packed;
 };
 
 struct sender {
@@ -103,25 +118,49 @@ static void forget_run(const struct sender *sender)
 	}
 }
 
+/* Packed, if that makes `bytes` of pages less: *len, behind the header's place in what is returned. NULL: as they are. */
+static uint8_t *pack_run(struct migration_pages *pages, uint64_t bytes, uint64_t *len)
+{
+	int64_t n;
+
+	if (pages->packed == NULL || bytes == 0) {
+		return NULL;
+	}
+	n = compress_block(&pages->compressor, pages->packed + MIGRATION_PAGES_HEADER, bytes - 1,
+			   pages->buf + MIGRATION_PAGES_HEADER, bytes);
+	if (n <= 0) {
+		return NULL;
+	}
+	*len = (uint64_t)n;
+	return pages->packed;
+}
+
 static int send_run(struct sender *sender, struct error *e)
 {
 	struct run *run = &sender->run;
-	uint8_t *buf = sender->pages->buf;
-	uint64_t bytes = run->zero ? 0 : run->count * PAGE_SIZE_4K;
+	uint64_t bytes = run->zero ? 0 : run->count * PAGE_SIZE_4K, len = bytes;
+	uint8_t *buf;
+	bool packed;
 	int r;
 
 	if (run->count == 0) {
 		return 0;
 	}
+	buf = pack_run(sender->pages, bytes, &len);
+	packed = buf != NULL;
+	buf = packed ? buf : sender->pages->buf;
 	store_le32(buf, run->region);
 	store_le32(buf + 4, run->count);
 	store_le64(buf + 8, run->first);
-	store_le32(buf + 16, run->zero ? MIGRATION_PAGES_ZERO : 0);
+	store_le32(buf + 16, run->zero ? MIGRATION_PAGES_ZERO
+			     : packed  ? MIGRATION_PAGES_PACKED
+				       : 0);
 	store_le32(buf + 20, 0);
-	r = sender->send(sender->arg, buf, (uint32_t)(MIGRATION_PAGES_HEADER + bytes), e);
+	r = sender->send(sender->arg, buf, (uint32_t)(MIGRATION_PAGES_HEADER + len), e);
 	if (r < 0) {
 		return r;
 	}
+	sender->pages->wire += MIGRATION_PAGES_HEADER + len;
 	forget_run(sender);
 	sender->pages->sent += bytes;
 	run->count = 0;
@@ -221,6 +260,21 @@ static int __cold refuse(const struct run *run, const char *why, struct error *e
 			     "changes what they say");
 }
 
+/* `rest` bytes behind the header, for `bytes` of pages. */
+static bool fits(uint64_t bytes, uint32_t flags, uint32_t rest)
+{
+	switch (flags) {
+	case 0:
+		return rest == bytes;
+	case MIGRATION_PAGES_ZERO:
+		return rest == 0;
+	case MIGRATION_PAGES_PACKED:
+		return rest > 0 && rest < bytes;
+	default:
+		return false;
+	}
+}
+
 static int check(const struct guest_memory *mem, const struct run *run, uint32_t flags,
 		 uint32_t rest, struct error *e)
 {
@@ -238,8 +292,7 @@ static int check(const struct guest_memory *mem, const struct run *run, uint32_t
 	if (run->first >= pages || run->count > pages - run->first) {
 		return refuse(run, "the region ends before", e);
 	}
-	if ((flags & ~MIGRATION_PAGES_ZERO) != 0 ||
-	    rest != (run->zero ? 0 : run->count * PAGE_SIZE_4K)) {
+	if (!fits(run->count * PAGE_SIZE_4K, flags, rest)) {
 		return refuse(run, "length or flags do not fit", e);
 	}
 	return 0;
@@ -258,7 +311,8 @@ static int read_header(const struct guest_memory *mem, const uint8_t *payload, u
 	*run = (struct run){ .region = load_le32(payload),
 			     .count = load_le32(payload + 4),
 			     .first = load_le64(payload + 8),
-			     .zero = (flags & MIGRATION_PAGES_ZERO) != 0 };
+			     .zero = flags == MIGRATION_PAGES_ZERO,
+			     .packed = flags == MIGRATION_PAGES_PACKED };
 	return check(mem, run, flags, len - MIGRATION_PAGES_HEADER, e);
 }
 
@@ -273,7 +327,7 @@ uint8_t *migration_pages_place(struct guest_memory *mem, const uint8_t *header, 
 	struct run run;
 	uint8_t *host;
 
-	if (read_header(mem, header, len, &run, &ignored) < 0 || run.zero) {
+	if (read_header(mem, header, len, &run, &ignored) < 0 || run.zero || run.packed) {
 		return NULL;
 	}
 	host = host_of(mem, &run);
@@ -292,8 +346,26 @@ void migration_pages_placed(struct guest_memory *mem, const uint8_t *header, uin
 		*bytes);
 }
 
-int migration_pages_store(struct guest_memory *mem, const uint8_t *payload, uint32_t len,
-			  uint64_t *bytes, struct error *e)
+static int unpack(struct compressor *unpacks, const struct run *run, uint8_t *host,
+		  const uint8_t *payload, uint32_t len, struct error *e)
+{
+	int r = decompress_block(unpacks, host, run->count * PAGE_SIZE_4K,
+				 payload + MIGRATION_PAGES_HEADER, len - MIGRATION_PAGES_HEADER);
+
+	if (r == -ENOTSUP) {
+		(void)error_set(e, ERROR_NOT_SUPPORTED, ENOTSUP,
+				"migration: pages come compressed, and this vmm was built without "
+				"zstd");
+		return error_hint(e, "migrate without --compress");
+	}
+	if (r == -ENOMEM) {
+		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "migration: out of memory");
+	}
+	return r == 0 ? 0 : refuse(run, "they cannot be unpacked", e);
+}
+
+int migration_pages_store(struct guest_memory *mem, struct compressor *unpacks,
+			  const uint8_t *payload, uint32_t len, uint64_t *bytes, struct error *e)
 {
 	struct run run;
 	uint8_t *host;
@@ -305,10 +377,16 @@ int migration_pages_store(struct guest_memory *mem, const uint8_t *payload, uint
 		return r;
 	}
 	host = host_of(mem, &run);
+	if (run.packed) {
+		r = unpack(unpacks, &run, host, payload, len, e);
+		if (r < 0) {
+			return r;
+		}
+	}
 	*bytes = run.count * PAGE_SIZE_4K;
 	if (run.zero) {
 		memset(host, 0, *bytes);
-	} else {
+	} else if (!run.packed) {
 		memcpy(host, payload + MIGRATION_PAGES_HEADER, *bytes);
 	}
 	guest_memory_written(mem, host, *bytes);

@@ -19,26 +19,17 @@
 
 #include "internal.h"
 #include "vmm/bytes.h"
-
-#ifdef VMM_ZSTD
-#include <zstd.h>
-#else
-typedef struct ZSTD_CCtx_s ZSTD_CCtx;
-typedef struct ZSTD_DCtx_s ZSTD_DCtx;
-#endif
+#include "vmm/compress.h"
 
 #define HEAD_SIZE   16
 #define FRAME_SIZE  16
 #define METHOD_ZSTD 1
-/* The fastest of zstd's own: a disk is not faster than that, and what is repeated in memory is near. */
-#define LEVEL 1
 /* What a chunk may become at worst, by the library's own formula, and more. */
 #define PACKED_MAX (SNAPSHOT_CHUNK + SNAPSHOT_CHUNK / 128 + KIB(4))
 
 struct pack_lane {
 	struct pack_lane *next;
-	ZSTD_CCtx *compressor;
-	ZSTD_DCtx *decompressor;
+	struct compressor compressor;
 	uint8_t raw[SNAPSHOT_CHUNK], packed[PACKED_MAX];
 };
 
@@ -61,8 +52,7 @@ static struct pack_lane *take_lane(struct pack *pack)
 	if (lane == NULL) {
 		lane = malloc(sizeof(*lane));
 		if (lane != NULL) {
-			lane->compressor = NULL;
-			lane->decompressor = NULL;
+			lane->compressor = (struct compressor){ 0 };
 		}
 	}
 	return lane;
@@ -104,91 +94,27 @@ static void scatter(const struct pack_lane *lane, uint8_t *bytes, const uint64_t
 	}
 }
 
-#ifdef VMM_ZSTD
 void pack_finish(struct pack *pack)
 {
 	while (pack->lanes != NULL) {
 		struct pack_lane *next = pack->lanes->next;
 
-		(void)ZSTD_freeCCtx(pack->lanes->compressor);
-		(void)ZSTD_freeDCtx(pack->lanes->decompressor);
+		compressor_finish(&pack->lanes->compressor);
 		free(pack->lanes);
 		pack->lanes = next;
 	}
 	(void)pthread_mutex_destroy(&pack->lock);
 }
 
-/* The length, or a negative errno. */
-static int64_t compress(struct pack_lane *lane, size_t len)
-{
-	size_t n;
-
-	if (lane->compressor == NULL) {
-		lane->compressor = ZSTD_createCCtx();
-	}
-	if (lane->compressor == NULL) {
-		return -ENOMEM;
-	}
-	n = ZSTD_compressCCtx(lane->compressor, lane->packed, sizeof(lane->packed), lane->raw, len,
-			      LEVEL);
-	return ZSTD_isError(n) ? -ENOMEM : (int64_t)n;
-}
-
-/* To exactly `len` bytes; a negative errno. */
-static int decompress(struct pack_lane *lane, size_t packed, size_t len)
-{
-	size_t n;
-
-	if (lane->decompressor == NULL) {
-		lane->decompressor = ZSTD_createDCtx();
-	}
-	if (lane->decompressor == NULL) {
-		return -ENOMEM;
-	}
-	n = ZSTD_decompressDCtx(lane->decompressor, lane->raw, len, lane->packed, packed);
-	return n == len ? 0 : -EBADMSG;
-}
-
 int pack_supported(const char *path, struct error *e)
 {
-	(void)path;
-	(void)e;
-	return 0;
-}
-#else
-void pack_finish(struct pack *pack)
-{
-	while (pack->lanes != NULL) {
-		struct pack_lane *next = pack->lanes->next;
-
-		free(pack->lanes);
-		pack->lanes = next;
+	if (compress_supported()) {
+		return 0;
 	}
-	(void)pthread_mutex_destroy(&pack->lock);
-}
-
-static int64_t compress(struct pack_lane *lane, size_t len)
-{
-	(void)lane;
-	(void)len;
-	return -ENOTSUP;
-}
-
-static int decompress(struct pack_lane *lane, size_t packed, size_t len)
-{
-	(void)lane;
-	(void)packed;
-	(void)len;
-	return -ENOTSUP;
-}
-
-int pack_supported(const char *path, struct error *e)
-{
 	(void)error_set(e, ERROR_NOT_SUPPORTED, ENOTSUP,
 			"snapshot '%s' is compressed, and this vmm was built without zstd", path);
 	return error_hint(e, "build it with -Dzstd=enabled, or do without compression");
 }
-#endif
 
 int pack_write(struct pack *pack, int fd, _Atomic uint64_t *end, const uint8_t *bytes,
 	       const uint64_t stored[MAP_WORDS], struct frame *frame)
@@ -204,7 +130,8 @@ int pack_write(struct pack *pack, int fd, _Atomic uint64_t *end, const uint8_t *
 	if (lane == NULL) {
 		return -ENOMEM;
 	}
-	n = compress(lane, (size_t)(gather(lane, bytes, stored) - lane->raw));
+	n = compress_block(&lane->compressor, lane->packed, sizeof(lane->packed), lane->raw,
+			   (size_t)(gather(lane, bytes, stored) - lane->raw));
 	r = n < 0 ? (int)n : 0;
 	if (r == 0) {
 		frame->length = (uint32_t)n;
@@ -231,7 +158,8 @@ int pack_read(struct pack *pack, int fd, const struct frame *frame, uint8_t *byt
 	}
 	r = file_read(fd, lane->packed, frame->length, frame->offset, path, e);
 	if (r == 0) {
-		r = decompress(lane, frame->length, len);
+		r = decompress_block(&lane->compressor, lane->raw, len, lane->packed,
+				     frame->length);
 		if (r < 0) {
 			(void)error_set(e, ERROR_SNAPSHOT, -r,
 					"'%s': the %" PRIu32 " bytes at byte %" PRIu64

@@ -24,6 +24,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 struct side {
 	struct migration *m;
 	struct guest_memory mem;
+	struct compressor unpacks;
 	bool source, sent;
 	bool committed; /* COMMIT was among what the peer said */
 	uint8_t pass_end[16];
@@ -64,8 +65,8 @@ static int act(void *arg, enum handover_action_kind what, const struct handover_
 			migration_pages_placed(&side->mem, frame->payload, &bytes);
 			check(bytes != 0 && bytes <= BYTES);
 		} else if (frame->message == HANDOVER_PAGES) {
-			r = migration_pages_store(&side->mem, frame->payload, frame->len, &bytes,
-						  e);
+			r = migration_pages_store(&side->mem, &side->unpacks, frame->payload,
+						  frame->len, &bytes, e);
 			check(r == 0 ? bytes != 0 && bytes <= BYTES : bytes == 0);
 		}
 		return r;
@@ -172,6 +173,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	(void)migration_run(side.m, &e);
 	migration_destroy(side.m);
 	guest_memory_finish(&side.mem);
+	compressor_finish(&side.unpacks);
 	(void)close(fds[1]);
 	return 0;
 }

@@ -33,6 +33,7 @@ struct side {
 	struct migration *m;
 	pthread_t thread;
 	struct guest_memory mem;
+	struct compressor unpacks;
 	struct migration_pages pages;
 	struct state {
 		uint8_t bytes[3 << 20];
@@ -135,7 +136,8 @@ static int store(struct side *side, const struct handover_frame *frame, struct e
 		return 0;
 	}
 	if (frame->message == HANDOVER_PAGES) {
-		return migration_pages_store(&side->mem, frame->payload, frame->len, &bytes, e);
+		return migration_pages_store(&side->mem, &side->unpacks, frame->payload, frame->len,
+					     &bytes, e);
 	}
 	if (frame->message == HANDOVER_BLOCKS) {
 		ck_assert_str_eq((const char *)frame->payload, "a disk");
@@ -497,6 +499,7 @@ static void finish(void)
 		migration_destroy(sides[i].m);
 		migration_pages_finish(&sides[i].pages);
 		guest_memory_finish(&sides[i].mem);
+		compressor_finish(&sides[i].unpacks);
 	}
 	free(middle.bytes);
 }

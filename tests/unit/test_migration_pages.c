@@ -10,6 +10,7 @@
 #define PAGES (SIZE / PAGE_SIZE_4K)
 
 static struct guest_memory here, there;
+static struct compressor unpacks;
 static struct migration_pages pages;
 static struct error err;
 static uint32_t messages, fail_after;
@@ -28,6 +29,7 @@ static void teardown(void)
 	migration_pages_finish(&pages);
 	guest_memory_finish(&here);
 	guest_memory_finish(&there);
+	compressor_finish(&unpacks);
 }
 
 static int deliver(void *arg, const uint8_t *bytes, uint32_t len, struct error *e)
@@ -39,7 +41,7 @@ static int deliver(void *arg, const uint8_t *bytes, uint32_t len, struct error *
 		return error_set(e, ERROR_MIGRATION, EPIPE, "gone");
 	}
 	messages++;
-	return migration_pages_store(&there, bytes, len, &got, e);
+	return migration_pages_store(&there, &unpacks, bytes, len, &got, e);
 }
 
 static void want(uint64_t page)
@@ -75,10 +77,21 @@ static void same(void)
 	ck_assert_int_eq(memcmp(here.regions[0].host, there.regions[0].host, SIZE), 0);
 }
 
+#define NEED_ZSTD()                                               \
+	do {                                                      \
+		if (!compress_supported()) {                      \
+			CHECK_SKIP("vmm was built without zstd"); \
+		}                                                 \
+	} while (0)
+
 /* Patterns of full, zero and untouched pages, again and again: what is there afterwards is what is here. */
 START_TEST(test_there_and_back)
 {
 	srand(7);
+	if (_i == 1) {
+		NEED_ZSTD();
+		check_ok(migration_pages_pack(&pages, &err), &err);
+	}
 	for (int pass = 0; pass < 40; pass++) {
 		for (uint64_t page = 0; page < PAGES; page++) {
 			int dice = rand() % 8;
@@ -155,7 +168,13 @@ static const struct hostile {
 	{ 0, 1, 0, 0, 0, MIGRATION_PAGES_HEADER + 4097 },
 	{ 0, 2, 0, 0, 0, MIGRATION_PAGES_HEADER + 4096 },
 	{ 0, 1, 0, MIGRATION_PAGES_ZERO, 0, MIGRATION_PAGES_HEADER + 4096 },
-	{ 0, 1, 0, 2, 0, MIGRATION_PAGES_HEADER + 4096 },
+	{ 0, 1, 0, MIGRATION_PAGES_PACKED, 0, MIGRATION_PAGES_HEADER + 4096 },
+	{ 0, 1, 0, MIGRATION_PAGES_PACKED, 0, MIGRATION_PAGES_HEADER },
+	{ 0, 1, 0, MIGRATION_PAGES_PACKED, 0, MIGRATION_PAGES_HEADER + 8192 },
+	{ 0, 1, 0, MIGRATION_PAGES_PACKED | MIGRATION_PAGES_ZERO, 0, MIGRATION_PAGES_HEADER },
+	{ 0, 1, 0, MIGRATION_PAGES_PACKED | MIGRATION_PAGES_ZERO, 0, MIGRATION_PAGES_HEADER + 9 },
+	{ 0, 2, PAGES - 1, MIGRATION_PAGES_PACKED, 0, MIGRATION_PAGES_HEADER + 100 },
+	{ 0, 1, 0, 4, 0, MIGRATION_PAGES_HEADER + 4096 },
 	{ 0, 1, 0, 0, 1, MIGRATION_PAGES_HEADER + 4096 },
 	{ 0, MIGRATION_PAGES_MAX + 1, 0, MIGRATION_PAGES_ZERO, 0, MIGRATION_PAGES_HEADER },
 	{ 0, UINT32_MAX, 0, MIGRATION_PAGES_ZERO, 0, MIGRATION_PAGES_HEADER },
@@ -174,7 +193,8 @@ START_TEST(test_hostile_payload)
 	store_le64(payload + 8, row->first);
 	store_le32(payload + 16, row->flags);
 	store_le32(payload + 20, row->reserved);
-	ck_assert_int_eq(migration_pages_store(&there, payload, row->len, &got, &err), -EPROTO);
+	ck_assert_int_eq(migration_pages_store(&there, &unpacks, payload, row->len, &got, &err),
+			 -EPROTO);
 	check_error(&err, ERROR_MIGRATION, "pages");
 	ck_assert_uint_eq(got, 0);
 	if (row->len >= MIGRATION_PAGES_HEADER) {
@@ -194,7 +214,7 @@ static int deliver_in_place(void *arg, const uint8_t *bytes, uint32_t len, struc
 	messages++;
 	if (to == NULL) {
 		ck_assert_uint_eq(len, MIGRATION_PAGES_HEADER);
-		return migration_pages_store(&there, bytes, len, &got, e);
+		return migration_pages_store(&there, &unpacks, bytes, len, &got, e);
 	}
 	memcpy(to, bytes + MIGRATION_PAGES_HEADER, len - MIGRATION_PAGES_HEADER);
 	migration_pages_placed(&there, bytes, &got);
@@ -227,6 +247,82 @@ START_TEST(test_in_place)
 }
 END_TEST
 
-CHECK_MAIN("migration_pages", CHECK_FIXTURE(setup, teardown); CHECK_TEST(test_there_and_back);
+/* Only what is less by it is packed. */
+START_TEST(test_packed)
+{
+	NEED_ZSTD();
+	check_ok(migration_pages_pack(&pages, &err), &err);
+	for (uint64_t page = 0; page < 8; page++) {
+		fill(page, 7);
+	}
+	want_all();
+	send_all();
+	same();
+	ck_assert_uint_eq(pages.sent, 8 * PAGE_SIZE_4K);
+	ck_assert_uint_lt(pages.wire, PAGE_SIZE_4K);
+	for (uint64_t i = 0; i < 8 * PAGE_SIZE_4K; i++) {
+		here.regions[0].host[i] = (uint8_t)rand();
+	}
+	want_all();
+	pages.wire = 0;
+	send_all();
+	same();
+	ck_assert_uint_ge(pages.wire, MIGRATION_PAGES_HEADER + 8 * PAGE_SIZE_4K);
+}
+END_TEST
+
+/* A block that is none, is cut off, or is of more or fewer bytes than its pages have; what is beside them stays as it was. */
+START_TEST(test_hostile_block)
+{
+	enum { NONSENSE, CUT_OFF, SHORT, LONG, KINDS };
+	static uint8_t raw[16 * 4096];
+	struct compressor packs = { 0 };
+
+	NEED_ZSTD();
+	for (size_t i = 0; i < sizeof(raw); i++) {
+		raw[i] = (uint8_t)(rand() % 5);
+	}
+	for (int kind = 0; kind < KINDS; kind++) {
+		const size_t len = kind == SHORT ? 8191 : kind == LONG ? sizeof(raw) : 8192;
+		int64_t n = compress_block(&packs, payload + MIGRATION_PAGES_HEADER,
+					   sizeof(payload) - MIGRATION_PAGES_HEADER, raw, len);
+		uint64_t got = 1;
+
+		ck_assert_int_gt(n, 0);
+		memset(payload, 0, MIGRATION_PAGES_HEADER);
+		store_le32(payload + 4, kind == LONG ? 15 : 2);
+		store_le64(payload + 8, 4);
+		store_le32(payload + 16, MIGRATION_PAGES_PACKED);
+		if (kind == NONSENSE) {
+			memset(payload + MIGRATION_PAGES_HEADER, 0x5a, (size_t)n);
+		}
+		n -= kind == CUT_OFF;
+		ck_assert_int_eq(migration_pages_store(&there, &unpacks, payload,
+						       MIGRATION_PAGES_HEADER + (uint32_t)n, &got,
+						       &err),
+				 -EPROTO);
+		check_error(&err, ERROR_MIGRATION, "cannot be unpacked");
+		ck_assert_uint_eq(got, 0);
+		ck_assert(page_is_zero(there.regions[0].host + 3 * PAGE_SIZE_4K));
+		ck_assert(page_is_zero(there.regions[0].host +
+				       (kind == LONG ? 19 : 6) * PAGE_SIZE_4K));
+	}
+	compressor_finish(&packs);
+}
+END_TEST
+
+START_TEST(test_without_zstd)
+{
+	if (compress_supported()) {
+		check_ok(migration_pages_pack(&pages, &err), &err);
+		return;
+	}
+	ck_assert_int_eq(migration_pages_pack(&pages, &err), -ENOTSUP);
+	check_error(&err, ERROR_NOT_SUPPORTED, "without zstd");
+}
+END_TEST
+
+CHECK_MAIN("migration_pages", CHECK_FIXTURE(setup, teardown); CHECK_LOOP(test_there_and_back, 2);
 	   CHECK_TEST(test_zero_pages_are_not_sent); CHECK_TEST(test_failed_send);
-	   CHECK_TEST(test_in_place); CHECK_TABLE(test_hostile_payload, hostiles))
+	   CHECK_TEST(test_in_place); CHECK_TEST(test_packed); CHECK_TEST(test_hostile_block);
+	   CHECK_TEST(test_without_zstd); CHECK_TABLE(test_hostile_payload, hostiles))
