@@ -30,6 +30,8 @@ struct api_config {
 int api_create(struct api **ret, const struct api_config *config, struct error *e);
 /* A listening, non-blocking Unix socket; owned from here on. */
 int api_listen(struct api *api, int fd, struct error *e);
+/* It listens to nobody any more: its sockets are another process's. Clients that are there stay. Accepts NULL. */
+void api_unlisten(struct api *api);
 /* Waits at most a moment for answers on their way. Accepts NULL. Before instance_destroy(). */
 void api_destroy(struct api *api);
 

@@ -181,6 +181,9 @@ struct block {
 	/* Its lock is not ours, now or yet: all requests end with -EBUSY, and closing it writes
 	 * nothing. All of a chain alike. */
 	bool unheld;
+	/* Who has it next is another process of this host, which has it open already: it sees what this host keeps of the file, and
+	 * hears of what is lost of that. Said before a release, by the first of a chain. */
+	bool stays_here;
 	bool can_discard, can_write_zeroes;
 	char serial[BLOCK_SERIAL_SIZE]; /* NUL padded */
 	/* What was written; NULL: nobody has wanted to know (block_dirty.h). One of a chain. */
@@ -229,7 +232,7 @@ void block_close(struct block *b);
  *
  * Release: what was written is in the file, an overlay's account as well, so that who opens or takes it has the same content; and
  * on stable storage, for the next one cannot hear of what this host loses. With cache=unsafe it need not be stable, but for file
- * systems of other hosts, which would not see it. Then the lock is dropped, and nothing is written any more. The file stays open.
+ * systems of other hosts, which would not see it; nor if it `stays_here`, on a raw disk of this host's. Then the lock is dropped, and nothing is written any more. The file stays open.
  * Done already if it is not held. An error (ERROR_DISK: the host cannot keep what was written, now or before): it is held as
  * before, and goes on.
  *

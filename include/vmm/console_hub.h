@@ -51,8 +51,14 @@ int console_hub_create(struct console_hub **ret, const struct console_hub_config
 struct console_channel *console_hub_channel(struct console_hub *hub);
 /* A listening, non-blocking Unix socket; owned from here on, also if this fails. One. */
 int console_hub_listen(struct console_hub *hub, int fd, struct error *e);
+/* Closes that one, whose name is another's from now on; clients stay. */
+void console_hub_unlisten(struct console_hub *hub);
 /* A regular file, opened for writing, empty; owned from here on. */
 void console_hub_log_to(struct console_hub *hub, int fd);
+/* The same with one that has something already, behind which it goes on. */
+void console_hub_log_on(struct console_hub *hub, int fd);
+/* What has not been written to the log yet is, now. Main. */
+void console_hub_log_flush(struct console_hub *hub);
 /* The guest's device exists now: what clients sent meanwhile is delivered. */
 void console_hub_start(struct console_hub *hub);
 struct console_hub_stats {

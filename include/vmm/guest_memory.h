@@ -244,6 +244,18 @@ bool __must_use guest_memory_write(struct guest_memory *mem, gpa_t gpa, const vo
 /* Zeroes without touching pages that are still holes where possible. */
 bool __must_use guest_memory_zero(struct guest_memory *mem, gpa_t gpa, uint64_t len);
 /*
+ * Could another process of this host map the same memory, and go on with it? If every region is on a memfd of its own, whose pages nobody
+ * brings (vmm/pager.h) or keeps (vmm/freezer.h). On the thread that changes the list.
+ */
+bool guest_memory_is_passable(struct guest_memory *mem);
+/*
+ * Puts the memory of another process's region in place of a region's own, which is lost: `fd` is a memfd of that backing (MEMFD or
+ * HUGETLB) as large as the region, and belongs to it on success. The host address stays; every page counts as written. No vCPU runs,
+ * devices are quiesced. The other process, which may write until then, is not to from then on, or this one not.
+ */
+int guest_region_adopt(struct guest_memory *mem, uint32_t index, enum guest_memory_backing backing,
+		       int fd, struct error *e);
+/*
  * Machine reset: RAM reads as zeroes again, and its pages go back to the host where nobody else can
  * notice (the backing says how). PMEM stays as it is. No vCPU runs, devices are quiesced.
  */

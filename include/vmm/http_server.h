@@ -92,6 +92,8 @@ int http_server_create(struct http_server **ret, const struct http_server_config
 		       struct error *e);
 /* A listening, non-blocking Unix socket; owned from here on. At most 4. */
 int http_server_listen(struct http_server *server, int fd, struct error *e);
+/* Closes all that it listens on, whose names are another's from now on; connections stay. */
+void http_server_unlisten(struct http_server *server);
 void http_server_stats(const struct http_server *server, struct http_server_stats *stats);
 /* Closes everything, calls closed() of streams; calls that were not answered yet may still be
  * answered (into nothing). Accepts NULL. */

@@ -59,6 +59,25 @@ const char *instance_state_name(enum instance_state state); /* "not-started", ..
 
 struct instance;
 
+/*
+ * A VM's place on this host: what its process has open of its name, and by which clients find it. An upgrade hands it to another process:
+ * the lock, the directory and the sockets are the same open files before and after it, so at no moment nobody has the name, or two.
+ */
+enum instance_place {
+	INSTANCE_PLACE_DIRECTORY,
+	INSTANCE_PLACE_LOCK,
+	INSTANCE_PLACE_API, /* listens */
+	INSTANCE_PLACE_CONSOLE,
+	INSTANCE_PLACE_CONSOLE_LOG,
+	INSTANCE_PLACE_EXIT,
+	INSTANCE_PLACE_EVENTS,
+	INSTANCE_PLACE_LOG,
+	INSTANCE_PLACE_SOCKET, /* at a path of the user's: listens */
+	INSTANCE_PLACE_SOCKET_LOCK,
+	INSTANCE_PLACE_REPORT, /* at a path of the user's */
+	INSTANCE_PLACES,
+};
+
 /* None of these may destroy the instance: it goes on after them. */
 struct instance_host {
 	struct loop *loop;		/* main's; borrowed */
@@ -86,6 +105,16 @@ struct instance_host {
 	bool (*may_restart)(struct instance_host *host, struct error *why);
 	/* Main: the window of an attached console changed. May be NULL. */
 	void (*resized)(struct instance_host *host, uint16_t columns, uint16_t rows);
+	/*
+	 * Of an upgrade, on main; NULL: this process has no part in any. show_place(): what it has, -1: not that; the host's, open
+	 * as long as the instance. ERROR_NOT_SUPPORTED: nobody may take it over. rests(): the guest stands still, and what it has
+	 * said is to be written. left(): the place is another process's, and nothing in it is touched any more. take_place(): it is
+	 * this process's; the descriptors belong to the host.
+	 */
+	int (*show_place)(struct instance_host *host, int fds[INSTANCE_PLACES], struct error *e);
+	void (*rests)(struct instance_host *host);
+	void (*left)(struct instance_host *host);
+	void (*take_place)(struct instance_host *host, int fds[INSTANCE_PLACES]);
 };
 
 struct instance_settings {

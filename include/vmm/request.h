@@ -163,6 +163,8 @@ struct migrate_request {
 	bool insecure;
 	bool with_disks; /* those that the VM writes go there as well */
 	bool background; /* answered when the job has begun, with {"job": number} */
+	/* To another process of this host, which takes its name and place over: `address` is a socket in the VM's directory. */
+	bool upgrade;
 };
 enum migration_decide { MIGRATION_DECIDE_RUN, MIGRATION_DECIDE_GIVE_UP, MIGRATION_DECIDE_CANCEL };
 struct migration_decision {
@@ -183,6 +185,10 @@ struct receive_request {
 	const json_t *nets, *disks;   /* as of a load */
 	const struct net_fd *net_fds; /* the same */
 	uint32_t net_fd_count;
+	/* Of an upgrade, for who is in this process: a socket that listens, in place of the address; it is taken over. -1, and any
+	 * other that is not `upgrade`: none. */
+	bool upgrade;
+	int listener;
 };
 extern const struct option_table migrate_request_options, migration_decision_options,
 	receive_request_options;

@@ -28,6 +28,8 @@
 #include "vmm/types.h"
 
 #define RUN_DIRECTORY_PATH_SIZE 256
+/* Where the process that is to take a VM over waits, as long as that takes. */
+#define RUN_DIRECTORY_UPGRADE "upgrade.sock"
 
 struct run_directory {
 	char path[RUN_DIRECTORY_PATH_SIZE]; /* for messages */
@@ -51,6 +53,15 @@ int run_directory_listen(const struct run_directory *dir, const char *file, int 
 /* For writing, empty, mode 0600. */
 int run_directory_open(const struct run_directory *dir, const char *file, int *ret,
 		       struct error *e);
+/*
+ * Of a VM that goes from one process to another (vmm upgrade), which then has the same open files. expect(): whose it will be, before it is
+ * (outside of a filter); take(): it is, from now on, and says so in the lock's file; leave(): it is not any more, and stays as it is.
+ * Both work within main's filter. listen_on(): of a socket that listens, clients find this process from now on (SO_PEERCRED).
+ */
+int run_directory_expect(struct run_directory *dir, const char *name, struct error *e);
+void run_directory_take(struct run_directory *dir, int fd, int lock_fd);
+void run_directory_leave(struct run_directory *dir);
+int run_directory_listen_on(int fd, struct error *e);
 /* Removes the sockets, and all if not `keep`; unlocks. Works within main's filter. Accepts a zeroed
  * object; a second call does nothing. */
 void run_directory_finish(struct run_directory *dir);
@@ -84,6 +95,12 @@ int run_directory_find(const char *name, int *dir_fd, bool *alive, struct error 
 int run_directory_connect(int dir_fd, const char *file, int *ret, struct error *e);
 /* Waits until the VM has ended; 0 at once if it has. timeout_ms -1: for ever; -ETIMEDOUT. */
 int run_directory_wait(int dir_fd, int timeout_ms, struct error *e);
+/*
+ * For who upgrades a VM whose directory is open: a socket that listens there, and a lock that nobody else who does this has until it is
+ * closed (ERROR_BUSY). end() removes the socket and closes the lock.
+ */
+int run_directory_begin_upgrade(int dir_fd, int *listener, int *lock_fd, struct error *e);
+void run_directory_end_upgrade(int dir_fd, int *lock_fd);
 /* The process that listens on the VM's API (SO_PEERCRED), as a pidfd. */
 int run_directory_process(int dir_fd, int *pidfd, pid_t *pid, struct error *e);
 

@@ -62,6 +62,9 @@ void virtio_net_announce(struct virtio_device *dev);
  * from before there was the feature does not say, and has none. */
 void virtio_net_expect_state(struct virtio_device *dev);
 
+/* What is behind it, which stays the device's; its descriptor lives as long. */
+const struct netdev *virtio_net_backend(const struct virtio_device *dev);
+
 /* Since the device was made. Each frame counts once: in frames, or in one of the others. */
 struct virtio_net_counters {
 	uint64_t rx_frames, rx_bytes; /* bytes without header */

@@ -282,6 +282,10 @@ struct vm_operation {
 		struct {
 			uint32_t percent;
 		} throttle;
+		struct {
+			/* The next process that has them is of this host: struct block. */
+			bool stay_here;
+		} release;
 	};
 	/* Main, once: from the loop, also if the operation is refused (-ENOTCONN: not in this state),
 	 * or from vm_destroy(), then perhaps with ERROR_CANCELLED. `result` is 0 or a negative errno
@@ -340,6 +344,9 @@ void vm_visit_disks(struct vm *vm, vm_disk_visitor *visit, void *arg);
 struct block;
 typedef void vm_block_visitor(void *arg, const char *id, struct block *block);
 void vm_visit_blocks(struct vm *vm, vm_block_visitor *visit, void *arg);
+/* The network cards, and the descriptor of what is behind each (of its first queue): open, and the card's. */
+typedef void vm_net_visitor(void *arg, const char *id, int fd, uint32_t queues);
+void vm_visit_nets(struct vm *vm, vm_net_visitor *visit, void *arg);
 /* Every counter of every device that has some. The strings are constants, but for the id. */
 struct vm_figure {
 	const char *group;  /* Firecracker's of devices of that kind: "block"; NULL: it has none */

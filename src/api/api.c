@@ -530,6 +530,13 @@ int api_listen(struct api *api, int fd, struct error *e)
 	return http_server_listen(api->server, fd, e);
 }
 
+void api_unlisten(struct api *api)
+{
+	if (api != NULL) {
+		http_server_unlisten(api->server);
+	}
+}
+
 void api_destroy(struct api *api)
 {
 	if (api == NULL) {

@@ -266,6 +266,17 @@ int http_server_listen(struct http_server *server, int fd, struct error *e)
 	return 0;
 }
 
+void http_server_unlisten(struct http_server *server)
+{
+	loop_timer_cancel(&server->retry);
+	for (uint32_t i = 0; i < server->listener_count; i++) {
+		loop_source_remove(&server->listeners[i].source);
+		close_fd(&server->listeners[i].fd);
+	}
+	server->listener_count = 0;
+	close_fd(&server->reserve_fd);
+}
+
 void http_server_stats(const struct http_server *server, struct http_server_stats *stats)
 {
 	*stats = server->stats;
@@ -286,11 +297,7 @@ void http_server_destroy(struct http_server *server)
 	server->destroyed = true;
 	loop_timer_cancel(&server->retry);
 	loop_timer_cancel(&server->farewell);
-	for (uint32_t i = 0; i < server->listener_count; i++) {
-		loop_source_remove(&server->listeners[i].source);
-		close_fd(&server->listeners[i].fd);
-	}
-	close_fd(&server->reserve_fd);
+	http_server_unlisten(server);
 	/* A stream that ends may send other connections from one list to the other. */
 	while (server->stats.connections != 0) {
 		close_all(&server->busy);

@@ -123,7 +123,7 @@ static bool needs_sync(const struct raw *raw)
 int raw_release(struct block *b, struct error *e)
 {
 	struct raw *raw = container_of(b, struct raw, block);
-	const bool syncs = needs_sync(raw);
+	const bool syncs = needs_sync(raw) && (!b->stays_here || raw->is_remote);
 	int r;
 
 	VMM_BUG_ON(raw->twin != NULL);

@@ -28,6 +28,7 @@ LOG_DOMAIN("console");
 #define ACTION_TIMEOUT_MS 3000
 /* From the end of the console to that of the VM. */
 #define END_TIMEOUT_MS 3000
+#define LOOK_MS	       20
 #define MS_PER_S       1000
 
 struct console {
@@ -36,6 +37,7 @@ struct console {
 	bool interactive; /* standard input is a terminal */
 	const char *name;
 	int dir_fd, report_fd, socket_fd;
+	pid_t process; /* whose console it is; 0: not known */
 	struct terminal terminal;
 	struct attach attach;
 };
@@ -97,6 +99,41 @@ static void silent(struct attach *attach)
 		 (unsigned long long)status.uptime_ms / MS_PER_S);
 }
 
+static pid_t process_of(const struct console *console)
+{
+	auto_close int pidfd = -1;
+	pid_t pid = 0;
+
+	return run_directory_process(console->dir_fd, &pidfd, &pid, NULL) == 0 ? pid : 0;
+}
+
+/*
+ * The VM goes on in another process (vmm upgrade), whose console is at the same place. What was typed and not taken yet is sent there.
+ * One that has closed this console for another reason is the same process.
+ */
+static bool comes_back(struct console *console)
+{
+	struct attach *attach = &console->attach;
+
+	for (int waited = 0; waited < END_TIMEOUT_MS; waited += LOOK_MS) {
+		pid_t now = process_of(console);
+		int fd = -1;
+
+		if (console->process != 0 && now != 0 && now != console->process &&
+		    run_directory_connect(console->dir_fd, "console.sock", &fd, NULL) == 0) {
+			close_fd(&console->socket_fd);
+			console->socket_fd = attach->socket_fd = fd;
+			console->process = now;
+			attach->output_ended = attach->input_told = false;
+			return true;
+		}
+		if (run_directory_wait(console->dir_fd, LOOK_MS, NULL) == 0) {
+			return false;
+		}
+	}
+	return false;
+}
+
 static int open_console(struct console *console, struct error *e)
 {
 	bool alive;
@@ -109,6 +146,7 @@ static int open_console(struct console *console, struct error *e)
 	if (r == 0) {
 		/* Now: the VM may take it along. */
 		console->report_fd = end_report_open(console->dir_fd);
+		console->process = process_of(console);
 		r = run_directory_connect(console->dir_fd, "console.sock", &console->socket_fd, e);
 	}
 	if (r == 0) {
@@ -167,6 +205,9 @@ static int attach_user(struct console *console, int *code, struct error *e)
 	}
 	r = terminal_enter_raw(&console->terminal, e);
 	if (r == 0) {
+		r = attach_run(attach, &end, e);
+	}
+	while (r == 0 && end == ATTACH_CLOSED && comes_back(console)) {
 		r = attach_run(attach, &end, e);
 	}
 	/* The terminal first: whatever follows prints. */

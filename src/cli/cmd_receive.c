@@ -6,8 +6,11 @@
  * Main thread.
  */
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "command.h"
 #include "elsewhere.h"
@@ -19,11 +22,13 @@
 #include "vmm/cleanup.h"
 #include "vmm/log.h"
 #include "vmm/request.h"
+#include "vmm/text.h"
 
 struct receive_command {
 	struct run_restore run;
 	struct receive_request request;
 	struct overrides overrides;
+	const char *upgrade; /* NULL: it is none */
 	bool help;
 };
 
@@ -71,6 +76,12 @@ static const struct option option_list[] = {
 	  .argument = "TIME",
 	  .help = "stop so long after the VM has come, exit code 124" },
 	OPTION_INCLUDED(struct receive_command, run.settings.process, process_settings_options),
+	{ .name = "upgrade",
+	  .type = OPTION_STRING,
+	  AT(upgrade),
+	  .argument = "NAME",
+	  .help = "take over the VM NAME of this host, place and all: what vmm upgrade starts, "
+		  "with fd:N, a socket that listens, as the address" },
 	{ .name = "quiet",
 	  .letter = 'q',
 	  .type = OPTION_FLAG,
@@ -115,6 +126,49 @@ static int receive(struct receive_command *command, const char *address)
 	return run_restored(&command->run);
 }
 
+/* The descriptor of "fd:N"; negative: it is none. */
+static int descriptor_of(const char *address)
+{
+	uint64_t number = 0;
+
+	if (strncmp(address, "fd:", 3) != 0 ||
+	    text_to_number(address + 3, strlen(address + 3), 10, &number) != 0 ||
+	    number <= STDERR_FILENO || number > INT_MAX ||
+	    fcntl((int)number, F_SETFD, FD_CLOEXEC) < 0) {
+		return -1;
+	}
+	return (int)number;
+}
+
+/* Settings are those of its definition, as for a start; everything else comes with it. */
+static int take_over(struct receive_command *command, const char *address)
+{
+	struct receive_request *request = &command->request;
+	struct definition definition;
+	struct error e = { 0 };
+	int code;
+
+	request->listener = descriptor_of(address);
+	request->upgrade = true;
+	request->address = address;
+	if (request->listener < 0) {
+		(void)error_set(&e, ERROR_USAGE, EINVAL,
+				"--upgrade: '%.80s' is not fd:N, an open socket", address);
+		(void)error_hint(&e, "vmm upgrade %s is the command", command->upgrade);
+		return command_fail(&e);
+	}
+	if (definition_load(&definition, command->upgrade, &e) < 0) {
+		return command_fail(&e);
+	}
+	command->run.name = command->upgrade;
+	command->run.settings = definition.settings;
+	command->run.receive = request;
+	log_init(LOG_INFO, STDERR_FILENO);
+	code = run_restored(&command->run);
+	definition_finish(&definition);
+	return code;
+}
+
 static int run(int argc, char **argv)
 {
 	struct receive_command command = { .help = false };
@@ -124,8 +178,11 @@ static int run(int argc, char **argv)
 	json_prepare();
 	if (command_parse_exactly(&command_receive, &command, &command.help, 1, 1, argc, argv,
 				  &code) >= 0) {
-		code = command_value(vm_name_validate(command.run.name, &e), &e) < 0
-			       ? command_fail(&e)
+		const bool takes = command.upgrade != NULL;
+		const char *name = takes ? command.upgrade : command.run.name;
+
+		code = command_value(vm_name_validate(name, &e), &e) < 0 ? command_fail(&e)
+		       : takes ? take_over(&command, argv[1])
 			       : receive(&command, argv[1]);
 	}
 	overrides_finish(&command.overrides);

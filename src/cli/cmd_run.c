@@ -51,8 +51,16 @@ static bool restored_definition(const struct run *run)
 	return run->restore != NULL && run->restore->definition_stays;
 }
 
+/* It takes another process's VM over, with all that is in that one's place. */
+static bool takes_over(const struct run *run)
+{
+	return run->restore != NULL && run->restore->receive != NULL &&
+	       run->restore->receive->upgrade;
+}
+
 static int start(struct run *run, struct error *e)
 {
+	const bool taken = takes_over(run);
 	const struct run_config *config = &run->config;
 	const struct run_settings *settings = &config->settings;
 	/* Who has a name can be asked for afterwards. */
@@ -62,22 +70,24 @@ static int start(struct run *run, struct error *e)
 			      .debug_exit = settings->debug_exit,
 			      .virtio_console = true,
 			      .files_at_start = true },
-		.directory = !config->no_api || config->detach,
+		.directory = !taken && (!config->no_api || config->detach),
 		.directory_optional = !config->detach && config->vm.name == NULL,
-		.kept = kept,
+		.kept = kept && !taken,
 		.settings = *settings,
-		.api_socket = settings->api_socket,
+		.api_socket = taken ? NULL : settings->api_socket,
 		.defined = run->definition != NULL || restored_definition(run),
 		.definition_stays = restored_definition(run),
 		.created = run->definition != NULL && run->definition->created,
 		.name = config->vm.name,
 		.api = !config->no_api,
 		.doors_at_start = run->restore == NULL || run->restore->receive == NULL,
-		.log_requests = config->detach,
+		.log_requests = config->detach || taken,
 		.console = (enum run_console)settings->console,
-		.stdio_input = !config->detach,
-		.stdio_output = !config->detach,
-		.watch_terminal = !config->detach,
+		.stdio_input = !config->detach && !taken,
+		.stdio_output = !config->detach && !taken,
+		.watch_terminal = !config->detach && !taken,
+		.takes_over = taken,
+		.background = config->detach || taken,
 		.announce_escape = !config->quiet,
 	};
 	int r = vm_process_init(&run->process, &process, e);

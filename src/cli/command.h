@@ -45,8 +45,8 @@ extern const struct command command_run, command_create, command_start, command_
 	command_inspect, command_console, command_logs, command_stats, command_metrics,
 	command_events, command_pause, command_resume, command_reset, command_stop, command_kill,
 	command_wait, command_rm, command_device, command_restore, command_fork, command_snapshot,
-	command_park, command_unpark, command_receive, command_migrate, command_doctor, command_api,
-	command_completion, command_version, command_man;
+	command_park, command_unpark, command_receive, command_migrate, command_upgrade,
+	command_doctor, command_api, command_completion, command_version, command_man;
 
 /* NULL: no such command. */
 const struct command *command_find(const char *name);

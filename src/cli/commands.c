@@ -27,9 +27,9 @@ static const struct command *const looking[] = { &command_ps,	 &command_inspect,
 						 &command_logs,	 &command_stats,   &command_metrics,
 						 &command_events };
 static const struct command *const steering[] = {
-	&command_pause,	   &command_resume, &command_reset,  &command_stop,
-	&command_kill,	   &command_wait,   &command_rm,     &command_device,
-	&command_snapshot, &command_park,   &command_unpark, &command_migrate
+	&command_pause,	 &command_resume,  &command_reset,  &command_stop,     &command_kill,
+	&command_wait,	 &command_rm,	   &command_device, &command_snapshot, &command_park,
+	&command_unpark, &command_migrate, &command_upgrade
 };
 static const struct command *const helping[] = { &command_doctor, &command_api, &command_completion,
 						 &command_version };

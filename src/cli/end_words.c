@@ -70,7 +70,8 @@ void end_words_say(const struct vm_process *process, const struct exit_report *r
 			  process->stop.has_address ? "" : "address not known, ", place.text);
 		break;
 	case VM_STOP_MOVED:
-		log_info("the VM has moved, and runs there");
+		log_info(process->left ? "the VM goes on in another process"
+				       : "the VM has moved, and runs there");
 		break;
 	case VM_STOP_REQUESTED:
 		say_request(process, &place);

@@ -30,9 +30,6 @@ LOG_DOMAIN("run");
 /* Clients of the API and of the console, and what the process has besides. */
 #define SOURCES_MAX (HTTP_CONNECTIONS_MAX + CONSOLE_HUB_CLIENTS + 32)
 
-/* Of the reports' descriptors. */
-enum { GIVEN, IN_DIRECTORY };
-
 /* By then the start is over, also that of the workers. */
 #define TRIM_AFTER_NS 100000000ULL
 
@@ -80,7 +77,7 @@ static void stop_now(struct vm_process *process)
 	}
 }
 
-static void timeout_expired(struct loop_timer *timer)
+void vm_process_timeout(struct loop_timer *timer)
 {
 	struct vm_process *process = container_of(timer, struct vm_process, timeout);
 
@@ -308,73 +305,6 @@ static int open_directory(struct vm_process *process, struct error *e)
 	return r;
 }
 
-/* Sockets and files of the VM's directory. */
-static int open_in_directory(struct vm_process *process, struct error *e)
-{
-	int fd = -1;
-	int r = run_directory_listen(&process->directory, "console.sock", &fd, e);
-
-	if (r == 0) {
-		r = console_hub_listen(process->hub, fd, e);
-	}
-	if (r == 0) {
-		r = run_directory_open(&process->directory, "console.log", &fd, e);
-	}
-	if (r == 0) {
-		console_hub_log_to(process->hub, fd);
-	}
-	if (r == 0) {
-		r = run_directory_open(&process->directory, "exit.json", &fd, e);
-	}
-	if (r == 0) {
-		process->crash.report_fds[IN_DIRECTORY] = fd;
-	}
-	if (r == 0 && process->config.api) {
-		r = run_directory_listen(&process->directory, "api.sock", &fd, e);
-		if (r == 0) {
-			r = api_listen(process->api, fd, e);
-		}
-	}
-	return r;
-}
-
-static int listen_at_path(struct vm_process *process, struct error *e)
-{
-	const char *path = process->config.api_socket;
-	const bool firecracker = process->config.instance.firecracker;
-	int fd = -1;
-	int r = firecracker ? socket_bind(path, &fd, e)
-			    : socket_claim(path, &fd, &process->api_lock_fd, e);
-
-	if (r < 0) {
-		return r;
-	}
-	process->api_socket_ours = !firecracker;
-	if (firecracker) {
-		log_info("Listening on API socket (\"%s\").", path);
-	}
-	return api_listen(process->api, fd, e);
-}
-
-static int open_doors(struct vm_process *process, struct error *e)
-{
-	const struct api_config api = {
-		.loop = &process->loop,
-		.instance = process->instance,
-		.body_max = process->config.body_max,
-		.log_requests = process->config.log_requests,
-	};
-	int r = process->config.api ? api_create(&process->api, &api, e) : 0;
-
-	if (r == 0 && process->config.api_socket != NULL && process->config.api) {
-		r = listen_at_path(process, e);
-	}
-	if (r == 0 && has_directory(process)) {
-		r = open_in_directory(process, e);
-	}
-	return r;
-}
-
 /* What is on standard input and output has to be in the machine. */
 static int check_console(const struct vm_process *process, struct error *e)
 {
@@ -393,7 +323,7 @@ static int prepare(struct instance_host *host, struct error *e)
 	int r = check_console(process, e);
 
 	if (r == 0 && process->config.doors_at_start) {
-		r = open_doors(process, e);
+		r = vm_process_open_doors(process, e);
 	}
 	if (r == 0 && process->config.kept) {
 		struct run_settings settings = process->config.settings;
@@ -458,7 +388,7 @@ static void vm_started(struct instance_host *host, const struct error *failure)
 	process->directory.keep = process->config.kept;
 	if (process->config.settings.timeout_ns != 0) {
 		loop_timer_set(&process->loop, &process->timeout,
-			       process->config.settings.timeout_ns, timeout_expired);
+			       process->config.settings.timeout_ns, vm_process_timeout);
 	}
 	loop_timer_set(&process->loop, &process->trim, TRIM_AFTER_NS, trim);
 	guest_watch_begin(process);
@@ -498,8 +428,8 @@ static char *make_identity(const struct vm_process *process, const char *id)
 	const char *socket = process->config.api_socket;
 	char *identity = NULL;
 
-	if (has_directory(process)) {
-		return asprintf(&identity, "name %s of user %u", process->directory.name,
+	if (has_directory(process) || process->config.takes_over) {
+		return asprintf(&identity, "name %s of user %u", vm_name(process),
 				(unsigned int)geteuid()) < 0
 			       ? NULL
 			       : identity;
@@ -546,6 +476,7 @@ static int open_instance(struct vm_process *process, struct error *e)
 		.may_restart = may_restart,
 		.ended = ended,
 	};
+	vm_process_share_place(process);
 	if (process->config.console == RUN_CONSOLE_HVC) {
 		process->host.hvc = channel;
 	} else {
@@ -570,6 +501,9 @@ int vm_process_init(struct vm_process *process, const struct vm_process_config *
 		.keep = { .events_fd = -1, .directory_fd = -1 },
 		.settled = { .run = settled, .arg = process },
 	};
+	for (int i = 0; i < INSTANCE_PLACES; i++) {
+		process->place[i] = -1;
+	}
 	json_prepare();
 	if (config->watch_terminal) {
 		terminal_init(&process->terminal);
@@ -587,7 +521,7 @@ int vm_process_init(struct vm_process *process, const struct vm_process_config *
 		int fd = -1;
 
 		r = exit_report_open(config->settings.process.exit_report, &fd, e);
-		process->crash.report_fds[GIVEN] = fd;
+		process->crash.report_fds[VM_PROCESS_REPORT_GIVEN] = fd;
 	}
 	if (r == 0) {
 		r = notify_open(&process->notify, e);
@@ -608,7 +542,7 @@ int vm_process_init(struct vm_process *process, const struct vm_process_config *
 		r = config->prepare(process, e);
 	}
 	if (r == 0 && !config->doors_at_start) {
-		r = open_doors(process, e);
+		r = vm_process_open_doors(process, e);
 	}
 	if (r == 0 && config->ready_when_listening) {
 		notify_send(&process->notify, "READY=1\nSTATUS=The API answers");
@@ -765,7 +699,7 @@ int vm_process_finish(struct vm_process *process, const struct error *failure)
 		close_doors(process);
 		return code;
 	}
-	if (process->stop.reason == VM_STOP_MOVED) {
+	if (process->stop.reason == VM_STOP_MOVED && !process->left) {
 		vm_keep_forget(&process->keep);
 	}
 	free(take_ptr(process->identity));

@@ -29,6 +29,9 @@
 
 struct vm_process;
 
+/* Of the reports' descriptors. */
+enum { VM_PROCESS_REPORT_GIVEN, VM_PROCESS_REPORT_IN_DIRECTORY };
+
 /* Plain data; strings are borrowed for the life of the process object. */
 struct vm_process_config {
 	/* `id` NULL: the directory's name, or "vm". `firecracker`: the process has that program's
@@ -59,6 +62,8 @@ struct vm_process_config {
 	bool watch_terminal; /* standard input is ours if it is a terminal: raw, with escapes */
 	bool ready_when_listening; /* what READY=1 tells the service manager */
 	bool announce_escape;
+	bool takes_over; /* the place of another process's VM, of that name */
+	bool background; /* nobody waits for this process: another one may take the VM over (vmm upgrade) */
 	/* Main: the instance is there, no door is open yet: what has to be known before anything is
 	 * said. And the end: `failure` as for vm_process_finish(), the log is still where it was. May be
 	 * NULL. */
@@ -98,6 +103,9 @@ struct vm_process {
 
 	bool restored; /* its guest has begun elsewhere */
 	bool receives; /* and is on its way */
+	bool left;     /* it goes on in another process of this host, by the same name */
+	/* What clients find it by: numbers of what others own; -1: none. */
+	int place[INSTANCE_PLACES];
 	struct instance_call received;
 
 	/* How it ended. */
@@ -121,6 +129,14 @@ int vm_process_run(struct vm_process *process, struct error *e);
 /* `failure` NULL if all went well. Logs it, reports, frees; accepts a half-made process. If it is
  * `stuck` after that, its memory must not be used for anything else. */
 int vm_process_finish(struct vm_process *process, const struct error *failure);
+
+/* vm_process_place.c: opens the doors; has them be another process's, or, of one that takes them over, those of the VM of its name, which
+ * it knows the directory of from then on. */
+int vm_process_open_doors(struct vm_process *process, struct error *e);
+void vm_process_share_place(struct vm_process *process);
+int vm_process_expect_place(struct vm_process *process, struct error *e);
+/* The VM's time is over. */
+void vm_process_timeout(struct loop_timer *timer);
 
 /* A request of the command line's. */
 int vm_process_request(struct vm_process *process, enum request_type type, const char *id,

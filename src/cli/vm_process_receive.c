@@ -24,6 +24,11 @@ int vm_process_receive(struct vm_process *process, const struct receive_request 
 {
 	const struct request asked = { .type = REQUEST_PUT_MIGRATION_RECEIVE, .object = request };
 
+	int r = request->upgrade ? vm_process_expect_place(process, e) : 0;
+
+	if (r < 0) {
+		return r;
+	}
 	process->restored = process->receives = true;
 	process->received.done = received;
 	instance_request(process->instance, &asked, &process->received);

@@ -23,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include "vmm/cleanup.h"
 
@@ -228,13 +229,17 @@ struct console_channel *console_hub_channel(struct console_hub *hub)
 	return &hub->channel;
 }
 
-void console_hub_log_to(struct console_hub *hub, int fd)
+static void log_from(struct console_hub *hub, int fd, uint64_t offset)
 {
 	bool late;
 
 	close_fd(&hub->log.fd);
 	loop_timer_cancel(&hub->log.timer);
-	hub->log = (struct console_log){ .fd = fd };
+	hub->log = (struct console_log){ .fd = fd, .offset = offset };
+	if (offset > CONSOLE_HUB_LOG_MAX) {
+		/* As far as its writer before must have come. */
+		hub->log.punched = ALIGN_DOWN(offset - CONSOLE_HUB_LOG_MAX, CONSOLE_LOG_STEP);
+	}
 	{
 		SCOPED_LOCK(&hub->lock);
 		hub->logging = fd >= 0;
@@ -244,6 +249,25 @@ void console_hub_log_to(struct console_hub *hub, int fd)
 		late = hub->logging && hub->end != hub->logged;
 	}
 	if (late) {
+		console_log_write(hub);
+	}
+}
+
+void console_hub_log_to(struct console_hub *hub, int fd)
+{
+	log_from(hub, fd, 0);
+}
+
+void console_hub_log_on(struct console_hub *hub, int fd)
+{
+	struct stat st;
+
+	log_from(hub, fd, fstat(fd, &st) == 0 && st.st_size > 0 ? (uint64_t)st.st_size : 0);
+}
+
+void console_hub_log_flush(struct console_hub *hub)
+{
+	if (hub->log.fd >= 0) {
 		console_log_write(hub);
 	}
 }

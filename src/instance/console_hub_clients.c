@@ -358,6 +358,13 @@ int console_hub_listen(struct console_hub *hub, int fd, struct error *e)
 	return 0;
 }
 
+void console_hub_unlisten(struct console_hub *hub)
+{
+	loop_source_remove(&hub->listen);
+	loop_timer_cancel(&hub->listen_again);
+	close_fd(&hub->listen_fd);
+}
+
 /* One round of sending to those who have not got everything; false if nobody waits any more. */
 static bool flush_clients(struct console_hub *hub, int timeout_ms)
 {
@@ -382,9 +389,7 @@ void console_clients_finish(struct console_hub *hub, uint64_t deadline_ns)
 {
 	uint64_t now;
 
-	loop_source_remove(&hub->listen);
-	loop_timer_cancel(&hub->listen_again);
-	close_fd(&hub->listen_fd);
+	console_hub_unlisten(hub);
 	do {
 		now = loop_now_ns();
 	} while (flush_clients(hub,

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "internal.h"
+#include "upgrade.h"
 #include "vmm/cleanup.h"
 
 int instance_has_ended(struct error *e)
@@ -119,6 +120,7 @@ static int stop(struct instance *instance, struct instance_call *call, struct er
 		instance->stops = waits;
 	}
 	if (instance->state != INSTANCE_STOPPING) {
+		upgrade_end(instance->upgrade);
 		instance_enter(instance, INSTANCE_STOPPING);
 		vm_stop(instance->vm);
 	}

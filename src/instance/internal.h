@@ -20,6 +20,8 @@
  *	saved_config.c	what a snapshot says of a VM, and what becomes of that
  *	saved_disks.c	of its disks, that they are the same
  *	answers.c	requests that read
+ *	offering.c	what a migration offers
+ *	upgrade.c	a process gives way to another one of this host; upgrade_receive.c
  *	addresses.c	MAC addresses that nobody has given
  *	output.c	files and FIFOs that get lines and never make us wait
  *	serial_file.c	the serial port's output: to a file, limited
@@ -272,6 +274,7 @@ struct instance {
 	struct restore
 		*restore; /* it is from a snapshot, or comes from elsewhere; NULL: it boots */
 	struct receive *receive; /* it comes from elsewhere, until that is over */
+	struct upgrade *upgrade; /* it goes to another process of this host, until that is over */
 	pthread_t thread;
 	bool thread_runs; /* main: not joined yet */
 	int start_result;
@@ -402,6 +405,8 @@ struct offer {
 	json_t *disk_bytes; /* {id: size}; NULL: not known */
 };
 int receive_offer(struct receive *receive, const struct offer **offer, struct error *e);
+/* What was passed of an upgrade in place (upgrade.h); NULL: it is none. */
+struct upgrade *receive_upgrade(const struct receive *receive);
 /* What an offer's configuration asks for is allowed: memory, files; and the client has said what each card is connected to. */
 int receive_check_config(const struct receive *receive, const struct vm_config *vm,
 			 const struct snapshot_load_request *request, struct error *e);

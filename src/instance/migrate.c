@@ -27,6 +27,8 @@
 
 #include "asking.h"
 #include "moving_disks.h"
+#include "offering.h"
+#include "upgrade.h"
 #include "vmm/bytes.h"
 #include "vmm/cleanup.h"
 #include "vmm/log.h"
@@ -36,8 +38,7 @@
 
 LOG_DOMAIN("migration");
 
-#define STATE_PIECE	  MIB(1)
-#define OFFER_JSON_LENGTH 4
+#define STATE_PIECE MIB(1)
 /* Between two looks at how much time a limited bandwidth has left. */
 #define SLEEP_MAX_NS 20000000ULL
 
@@ -46,6 +47,7 @@ struct migrate_task {
 	struct change *change;
 	const struct migrate_request *request;
 	struct asking asking;
+	struct upgrade *upgrade; /* NULL: it goes to another host, or as if */
 	struct guest_memory *mem;
 	int pagemap_fd;
 	uint64_t epoch;
@@ -65,8 +67,7 @@ struct migrate_task {
 	struct migration_pages pages;
 	struct moving_disks disks;
 	struct state_buf state;
-	char *about, *config;
-	json_t *disk_bytes; /* {id: size} */
+	struct offering offering;
 	uint8_t *offer;
 	uint32_t offer_len;
 	uint8_t pass_end[16];
@@ -86,14 +87,19 @@ static void task_destroy(struct migrate_task *task)
 	loop_post_cancel(task->instance->host->loop, &task->told);
 	asking_finish(&task->asking);
 	migration_destroy(task->m);
+	upgrade_destroy(task->upgrade);
 	migration_pages_finish(&task->pages);
 	moving_disks_finish(&task->disks);
 	state_buf_finish(&task->state);
-	free(task->about);
-	free(task->config);
-	json_decref(task->disk_bytes);
+	offering_finish(&task->offering);
 	free(task->offer);
 	free(task);
+}
+
+/* Memory is the other process's as it is. */
+static bool passes_memory(const struct migrate_task *task)
+{
+	return task->upgrade != NULL && task->upgrade->passes;
 }
 
 static struct migration_view *view_of(const struct migrate_task *task)
@@ -185,36 +191,6 @@ static int throttle(struct migrate_task *task, uint32_t percent, struct error *e
 		atomic_store(&view_of(task)->throttle_most, percent);
 	}
 	return r;
-}
-
-static int make_offer(struct migrate_task *task, struct error *e)
-{
-	auto_json json_t *json = json_pack("{s:s, s:s, s:s, s:b, s:O, s:o}", "vmm", VMM_VERSION,
-					   "about", task->about, "config", task->config, "paused",
-					   !task->was_running, "disk_bytes", task->disk_bytes,
-					   "moving_disks", moving_disks_to_json(&task->disks));
-	auto_free char *text = json != NULL ? json_dumps(json, JSON_COMPACT) : NULL;
-	const uint32_t most = handover_message_info(HANDOVER_OFFER)->max;
-	size_t len = text != NULL ? strlen(text) : 0,
-	       all = OFFER_JSON_LENGTH + len + task->state.len;
-
-	if (text == NULL) {
-		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "migration: out of memory");
-	}
-	if (all > most) {
-		return error_set(e, ERROR_NOT_SUPPORTED, EFBIG,
-				 "migration: configuration and state are %zu bytes; %u can be sent",
-				 all, most);
-	}
-	task->offer = malloc(all);
-	if (task->offer == NULL) {
-		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "migration: out of memory");
-	}
-	store_le32(task->offer, (uint32_t)len);
-	memcpy(task->offer + OFFER_JSON_LENGTH, text, len);
-	memcpy(task->offer + OFFER_JSON_LENGTH + len, task->state.data, task->state.len);
-	task->offer_len = (uint32_t)all;
-	return 0;
 }
 
 /* What may be other than zero, once whatever was being written as tracking began has been. */
@@ -364,7 +340,12 @@ static int send_content(struct migrate_task *task, struct error *e)
 
 static int next_pass(struct migrate_task *task, struct error *e)
 {
-	int r = task->started ? collect_now(task, e) : begin_copying(task, e);
+	int r;
+
+	if (passes_memory(task)) {
+		return MIGRATION_CONVERGED;
+	}
+	r = task->started ? collect_now(task, e) : begin_copying(task, e);
 
 	if (task->pass == 0) {
 		moving_disks_want_all(&task->disks);
@@ -415,7 +396,7 @@ static int pause_guest(struct migrate_task *task, struct error *e)
 
 static int send_last(struct migrate_task *task, struct error *e)
 {
-	int r = save(task, collect, e);
+	int r = save(task, passes_memory(task) ? NULL : collect, e);
 
 	note_part(task, MIGRATION_PART_SAVE);
 	moving_disks_want_written(&task->disks);
@@ -434,11 +415,14 @@ static int release_locks(struct migrate_task *task, struct error *e)
 	if (migration_state(task->m) == HANDOVER_S_RELEASING) {
 		note_part(task, MIGRATION_PART_PREPARE);
 	}
-	return ask(task, VM_RELEASE_DISKS, e);
+	return upgrade_release_disks(task->upgrade, &task->asking, e);
 }
 
 static int tell(struct migrate_task *task, const char *what)
 {
+	if (upgrade_decide(task->upgrade, task->m)) {
+		return 0;
+	}
 	job_progress(task->job, what, task->pages.sent, 0);
 	log_warn("%s: GET /migration says what has to be decided", what);
 	loop_post(task->instance->host->loop, &task->told);
@@ -463,7 +447,7 @@ static int act(void *arg, enum handover_action_kind what, const struct handover_
 	case HANDOVER_TAKE_LOCKS:
 		return ask(task, VM_TAKE_DISKS, e);
 	case HANDOVER_RUN:
-		return task->was_running ? ask(task, VM_RESUME, e) : 0;
+		return upgrade_go_on(task->upgrade, &task->asking, task->was_running, e);
 	case HANDOVER_TELL_DOUBT:
 		return tell(task, "in doubt");
 	case HANDOVER_TELL_BLOCKED:
@@ -499,7 +483,9 @@ static int connect_sides(struct migrate_task *task, struct error *e)
 	int r;
 
 	job_progress(task->job, "connect", 0, 0);
-	config.fd = migration_address_connect(request->address, request->insecure, e);
+	config.fd = task->upgrade != NULL
+			    ? upgrade_connect(task->upgrade, request->silence_ns, e)
+			    : migration_address_connect(request->address, request->insecure, e);
 	if (config.fd < 0) {
 		return config.fd;
 	}
@@ -519,7 +505,10 @@ static int move(struct migrate_task *task, struct error *e)
 	if (r == 0 && task->request->with_disks) {
 		r = moving_disks_begin(&task->disks, task->instance->vm, e);
 	}
-	r = r == 0 ? make_offer(task, e) : r;
+	r = r == 0 ? offering_make(&task->offering, &task->state, !task->was_running,
+				   moving_disks_to_json(&task->disks), &task->offer,
+				   &task->offer_len, e)
+		   : r;
 	if (r < 0) {
 		return r;
 	}
@@ -550,8 +539,11 @@ static int work(struct job *job, void *arg, struct error *e)
 static void add_event(const struct migrate_task *task, enum handover_state state, const char *why)
 {
 	event_log_add(&task->instance->events, "migration",
-		      json_pack("{s:s, s:s, s:s*}", "role", "source", "state",
-				handover_state_info(state)->name, "error", why));
+		      json_pack("{s:s, s:s, s:s*, s:s*}", "role", "source", "state",
+				handover_state_info(state)->name, "error", why, "memory",
+				task->upgrade == NULL ? NULL
+				: passes_memory(task) ? "passed"
+						      : "sent"));
 }
 
 /* Whoever waits for the end hears that it may be long in coming. */
@@ -559,21 +551,9 @@ static void told(void *arg)
 {
 	struct migrate_task *task = arg;
 	enum handover_state state = migration_state(atomic_load(&task->made));
-	const char *advice = migration_view_advice(state);
-	struct change *change = task->change;
-	struct instance_call *call = change->call;
-	struct error e = { 0 };
 
 	add_event(task, state, NULL);
-	if (call == NULL || advice == NULL) {
-		return;
-	}
-	(void)error_set(&e, ERROR_MIGRATION, EINPROGRESS, "the migration is %s, and the VM paused",
-			state == HANDOVER_S_BLOCKED ? "over, but blocked" : "in doubt");
-	(void)error_hint(&e, "%s", advice);
-	change->call = NULL;
-	change->answered = true;
-	call->done(call, NULL, &e);
+	migration_view_answer_doubt(task->change, state);
 }
 
 static void driven(void *arg)
@@ -619,18 +599,6 @@ static bool has_left(const struct migrate_task *task)
 	return state == HANDOVER_S_MOVED || state == HANDOVER_S_GIVEN_UP;
 }
 
-/* How it went: nobody can ask for that later, since this instance ends. */
-static void answer_moved(struct instance *instance, struct change *change)
-{
-	struct instance_call *call = change->call;
-
-	if (call != NULL) {
-		change->call = NULL;
-		change->answered = true;
-		call->done(call, answer_migration(instance), NULL);
-	}
-}
-
 /* The job has ended: what it has left is undone. */
 static int finish(struct migrate_task *task, struct error *e)
 {
@@ -658,8 +626,11 @@ static int finish(struct migrate_task *task, struct error *e)
 	}
 	migration_view_end(instance, result < 0 ? &task->error : NULL);
 	*e = task->error;
+	if (left && task->upgrade != NULL && !task->upgrade->ours) {
+		instance->host->left(instance->host);
+	}
 	if (result == 0) {
-		answer_moved(instance, task->change);
+		migration_view_answer_moved(instance, task->change);
 	}
 	task_destroy(task);
 	if (left && instance_lives(instance)) {
@@ -668,35 +639,19 @@ static int finish(struct migrate_task *task, struct error *e)
 	return result;
 }
 
-static void add_disk(void *arg, const char *id, uint64_t bytes)
-{
-	(void)json_put_number(arg, id, bytes);
-}
-
-/* Disks are not witnessed: they are in use, and shared, or come over with the VM. */
-static void describe(struct migrate_task *task)
-{
-	static const struct saved_disks none = { 0 };
-
-	if (task->about == NULL) {
-		task->about = saved_about(task->instance);
-		task->config = saved_config(task->instance, &none);
-		task->disk_bytes = json_object();
-		vm_visit_disks(task->instance->vm, add_disk, task->disk_bytes);
-	}
-}
-
 static int step(struct instance *instance, struct change *change, int result, struct error *e)
 {
 	struct migrate_task *task = change->migrate;
 
-	(void)instance;
 	switch (change->operation.type) {
 	case VM_PAUSE:
 		enter(task, result == 0 ? INSTANCE_PAUSED : INSTANCE_RUNNING);
 		task->throttled = task->throttled && result != 0;
 		if (!task->throttled) {
 			atomic_store(&view_of(task)->throttle, 0);
+		}
+		if (result == 0 && task->upgrade != NULL) {
+			instance->host->rests(instance->host);
 		}
 		break;
 	case VM_RESUME:
@@ -705,7 +660,7 @@ static int step(struct instance *instance, struct change *change, int result, st
 	case VM_SAVE:
 		task->still_ns =
 			task->still_ns == 0 ? change->operation.save.still_ns : task->still_ns;
-		describe(task);
+		offering_describe(&task->offering, instance);
 		break;
 	default:
 		break;
@@ -713,8 +668,7 @@ static int step(struct instance *instance, struct change *change, int result, st
 	if (task->ended) {
 		return finish(task, e);
 	}
-	if (result == 0 && change->operation.type == VM_SAVE &&
-	    (task->about == NULL || task->config == NULL || task->disk_bytes == NULL)) {
+	if (result == 0 && change->operation.type == VM_SAVE && !task->offering.described) {
 		result = error_set(e, ERROR_NO_MEMORY, ENOMEM, "migration: out of memory");
 	}
 	asking_answer(&task->asking, result, e);
@@ -809,7 +763,10 @@ static int prepare(struct instance *instance, struct change *change, struct erro
 	if (change->migrate == NULL) {
 		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "migration: out of memory");
 	}
-	r = change_start_job(change, &job_ops, change->migrate, &job, e);
+	if (request->upgrade) {
+		r = upgrade_create(&change->migrate->upgrade, instance, request, e);
+	}
+	r = r < 0 ? r : change_start_job(change, &job_ops, change->migrate, &job, e);
 	if (r < 0) {
 		task_destroy(change->migrate);
 		return r;

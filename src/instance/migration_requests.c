@@ -108,6 +108,12 @@ static const struct option migrate_list[] = {
 	  .ours = true,
 	  .json = "background",
 	  .help = "answer when it has begun, with the number of its job" },
+	{ .type = OPTION_FLAG,
+	  IN(upgrade),
+	  .ours = true,
+	  .json = "upgrade",
+	  .help = "to another process of this host, which takes over the VM's name and place: "
+		  "the address is unix:FILE, a socket in the VM's directory" },
 };
 #undef IN
 const struct option_table migrate_request_options = OPTION_TABLE("migrate-request", migrate_list);

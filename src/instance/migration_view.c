@@ -304,3 +304,31 @@ json_t *answer_migration(struct instance *instance)
 	}
 	return object;
 }
+
+void migration_view_answer_doubt(struct change *change, enum handover_state state)
+{
+	const char *advice = migration_view_advice(state);
+	struct instance_call *call = change->call;
+	struct error e = { 0 };
+
+	if (call == NULL || advice == NULL) {
+		return;
+	}
+	(void)error_set(&e, ERROR_MIGRATION, EINPROGRESS, "the migration is %s, and the VM paused",
+			state == HANDOVER_S_BLOCKED ? "over, but blocked" : "in doubt");
+	(void)error_hint(&e, "%s", advice);
+	change->call = NULL;
+	change->answered = true;
+	call->done(call, NULL, &e);
+}
+
+void migration_view_answer_moved(struct instance *instance, struct change *change)
+{
+	struct instance_call *call = change->call;
+
+	if (call != NULL) {
+		change->call = NULL;
+		change->answered = true;
+		call->done(call, answer_migration(instance), NULL);
+	}
+}

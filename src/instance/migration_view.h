@@ -21,6 +21,8 @@ enum migration_part {
 	MIGRATION_PARTS,
 };
 
+struct change;
+
 struct migration_view {
 	bool known; /* there is one */
 	enum handover_role role;
@@ -56,5 +58,9 @@ int migration_view_cancel(struct instance *instance, struct error *e);
 /* What an operator has to know; NULL: nothing is to be decided. */
 const char *migration_view_advice(enum handover_state state);
 json_t *answer_migration(struct instance *instance);
+/* Of a change that is a migration: whoever waits for its end hears that it may be long in coming, and what to do; or how it went, when nobody
+ * can ask for that later, since the instance ends. */
+void migration_view_answer_doubt(struct change *change, enum handover_state state);
+void migration_view_answer_moved(struct instance *instance, struct change *change);
 
 #endif

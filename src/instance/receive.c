@@ -22,6 +22,8 @@
 
 #include "asking.h"
 #include "moving_disks.h"
+#include "offering.h"
+#include "upgrade.h"
 #include "vmm/bytes.h"
 #include "vmm/cleanup.h"
 #include "vmm/log.h"
@@ -31,7 +33,6 @@
 
 LOG_DOMAIN("migration");
 
-#define OFFER_JSON_LENGTH 4
 /* How soon who waits for a client sees that nobody wants that any more. */
 #define LOOK_MS 100
 /* The state may have grown since the offer, by requests that devices have noted. */
@@ -41,7 +42,10 @@ struct receive {
 	struct instance *instance;
 	char *address, *allow;
 	uint64_t silence_ns, memory_max;
-	int listener; /* -1: nobody is listened to any more */
+	json_int_t uptime_ns;	 /* of the VM, as the other side says */
+	int listener;		 /* -1: nobody is listened to any more */
+	bool upgrades;		 /* it is to be one in place, from one client */
+	struct upgrade *upgrade; /* NULL: nothing has been passed */
 	_Atomic bool cancelled;
 	pthread_mutex_t lock; /* guards `m` against who cancels, until the VM is there */
 	struct migration *m;
@@ -95,7 +99,10 @@ int receive_create(struct receive **ret, struct instance *instance,
 	receive->silence_ns = request->silence_ns;
 	receive->memory_max = request->memory_max;
 	receive->disks.folder = -1;
-	receive->listener = migration_address_listen(request->address, request->insecure, e);
+	receive->upgrades = request->upgrade;
+	receive->listener =
+		request->upgrade ? request->listener
+				 : migration_address_listen(request->address, request->insecure, e);
 	if (receive->listener < 0) {
 		r = receive->listener;
 		receive_destroy(receive);
@@ -143,6 +150,7 @@ void receive_destroy(struct receive *receive)
 	close_fd(&receive->listener);
 	forget_offer(receive);
 	moving_disks_finish(&receive->disks);
+	upgrade_destroy(receive->upgrade);
 	state_buf_finish(&receive->state);
 	compressor_finish(&receive->unpacks);
 	(void)pthread_mutex_destroy(&receive->lock);
@@ -184,6 +192,7 @@ static int read_offer(struct receive *receive, const json_t *json, struct error 
 	offer->paused = json_is_true(json_object_get(json, "paused"));
 	offer->state = receive->offer_state;
 	offer->disk_bytes = json_incref(json_object_get(json, "disk_bytes"));
+	receive->uptime_ns = json_integer_value(json_object_get(json, "uptime_ns"));
 	if (offer->config == NULL || offer->cmdline == NULL) {
 		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "receive: out of memory");
 	}
@@ -272,10 +281,16 @@ static int load(struct receive *receive, struct error *e)
 		.type = VM_LOAD,
 		.load = { .state = receive->state.data, .state_len = receive->state.len },
 	};
-
+	const struct vm_operation taken = {
+		.type = VM_MEMORY,
+		.memory = { .use = upgrade_adopt, .arg = receive->upgrade },
+	};
 	int r = migration_blocks_sync(&receive->disks.blocks, e);
 
 	job_progress(receive->job, "load", receive->received, 0);
+	if (r == 0 && receive->upgrade != NULL && receive->upgrade->passes) {
+		r = asking_ask(&receive->asking, &taken, e);
+	}
 	return r == 0 ? asking_ask(&receive->asking, &wanted, e) : r;
 }
 
@@ -295,6 +310,9 @@ static void told(void *arg)
 
 static int tell(struct receive *receive)
 {
+	if (upgrade_decide(receive->upgrade, receive->m)) {
+		return 0;
+	}
 	loop_post(receive->instance->host->loop, &receive->told);
 	log_warn("in doubt: GET /migration says what has to be decided");
 	job_progress(receive->job, "in doubt", receive->received, 0);
@@ -320,7 +338,7 @@ static int act(void *arg, enum handover_action_kind what, const struct handover_
 	case HANDOVER_RELEASE_LOCKS:
 		return ask(receive, VM_RELEASE_DISKS, e);
 	case HANDOVER_RUN:
-		return receive->offer.paused ? 0 : ask(receive, VM_RESUME, e);
+		return upgrade_go_on(receive->upgrade, &receive->asking, !receive->offer.paused, e);
 	case HANDOVER_TELL_DOUBT:
 		return tell(receive);
 	default:
@@ -347,9 +365,11 @@ static const struct migration_ops ops = { .act = act, .say = say, .place = place
 
 /* --- waiting ------------------------------------------------------------------------------------- */
 
-/* A client, or negative: nobody wants one any more. */
+/* A client, or negative: nobody wants one any more. Who is to be upgraded does not come late. */
 static int wait_for_client(struct receive *receive, struct error *e)
 {
+	const uint64_t until = receive->upgrades ? loop_now_ns() + receive->silence_ns : UINT64_MAX;
+
 	for (;;) {
 		struct pollfd fd = { .fd = receive->listener, .events = POLLIN };
 		int client;
@@ -358,7 +378,11 @@ static int wait_for_client(struct receive *receive, struct error *e)
 			return error_set(e, ERROR_CANCELLED, ECANCELED, "receive: cancelled");
 		}
 		if (poll(&fd, 1, LOOK_MS) <= 0) {
-			continue;
+			if (loop_now_ns() < until) {
+				continue;
+			}
+			return error_set(e, ERROR_MIGRATION, ETIMEDOUT,
+					 "upgrade: the VM's process has not come");
 		}
 		client = accept4(receive->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 		if (client >= 0) {
@@ -378,8 +402,15 @@ static int begin_with(struct receive *receive, int client, struct error *e)
 						 .stall_ns = receive->silence_ns,
 						 .ops = &ops,
 						 .arg = receive };
-	SCOPED_LOCK(&receive->lock);
+	int r = receive->upgrades ? upgrade_hear(&receive->upgrade, receive->instance, client,
+						 receive->silence_ns, e)
+				  : 0;
 
+	if (r < 0) {
+		(void)close(client);
+		return r;
+	}
+	SCOPED_LOCK(&receive->lock);
 	return migration_create(&receive->m, &config, e);
 }
 
@@ -410,6 +441,10 @@ static int hear_offers(struct receive *receive, struct error *e)
 			return 0;
 		}
 		end_client(receive);
+		if (receive->upgrades) {
+			*e = why;
+			return r < 0 ? r : -ECONNABORTED;
+		}
 		log_warn("a client has made no offer: %s", why.msg);
 	}
 }
@@ -534,11 +569,20 @@ static int check_memory(const struct receive *receive, const struct vm_config *v
 	return error_hint(e, "vmm receive: --max-memory SIZE allows more");
 }
 
+struct upgrade *receive_upgrade(const struct receive *receive)
+{
+	return receive->upgrade;
+}
+
 int receive_check_config(const struct receive *receive, const struct vm_config *vm,
 			 const struct snapshot_load_request *request, struct error *e)
 {
 	int r = check_memory(receive, vm, e);
 
+	/* What the VM uses has been named by who started it, who is who upgrades it. */
+	if (receive->upgrade != NULL) {
+		return r;
+	}
 	r = r == 0 ? check_paths(receive, vm, request->disks, e) : r;
 	return r == 0 ? check_nets(vm, request, e) : r;
 }
@@ -637,6 +681,11 @@ static int finish(struct receive *receive, int result, struct error *e)
 	migration_view_end(instance, result < 0 ? e : NULL);
 	if (result == 0) {
 		instance->migrations = MAX(instance->migrations, migration_epoch(receive->m));
+	}
+	if (result == 0 && receive->upgrade != NULL) {
+		instance->started_ns -= MIN((uint64_t)MAX(receive->uptime_ns, (json_int_t)0),
+					    instance->started_ns - 1);
+		upgrade_take_place(receive->upgrade);
 	}
 	instance->receive = NULL;
 	receive_destroy(receive);

@@ -15,6 +15,7 @@
 
 #include "internal.h"
 #include "restored_disks.h"
+#include "upgrade.h"
 #include "vmm/cleanup.h"
 #include "vmm/options_json.h"
 #include "vmm/sandbox.h"
@@ -225,6 +226,7 @@ static int read_offer(struct restore *restore, const struct instance_settings *s
 		      struct error *e)
 {
 	struct snapshot_load_request request = restore->request;
+	struct upgrade *upgrade;
 	const struct disk_copies none = { 0 };
 	auto_json json_t *disks = NULL;
 	int r = receive_offer(restore->receive, &restore->offer, e);
@@ -237,11 +239,16 @@ static int read_offer(struct restore *restore, const struct instance_settings *s
 	if (restore->cmdline == NULL) {
 		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "receive: out of memory");
 	}
+	upgrade = receive_upgrade(restore->receive);
 	r = receive_override_disks(restore->receive, request.disks, &disks, e);
 	request.disks = disks;
+	r = r == 0 && upgrade != NULL ? upgrade_name_nets(upgrade, &request, e) : r;
 	r = r == 0 ? saved_config_read(&restore->draft, settings, restore->offer->config, &request,
 				       &none, e)
 		   : r;
+	if (r == 0 && upgrade != NULL) {
+		upgrade_connect_nets(upgrade, &restore->draft->vm);
+	}
 	return r == 0 ? receive_check_config(restore->receive, &restore->draft->vm, &request, e)
 		      : r;
 }
@@ -415,6 +422,7 @@ int restore_make_vm(struct restore *restore, struct instance *instance, struct e
 {
 	const struct vm_machine_config *machine = &instance->config->vm.machine;
 	const struct vm_saved saved = what_was_saved(restore);
+	struct upgrade *upgrade;
 	int r;
 
 	restore->backing = machine->huge_pages == VM_HUGE_PAGES_2M ||
@@ -423,7 +431,13 @@ int restore_make_vm(struct restore *restore, struct instance *instance, struct e
 				   : GUEST_MEMORY_AUTO;
 	restore->transparent = machine->huge_pages == VM_HUGE_PAGES_TRANSPARENT;
 	restore->memory_size = machine->memory_size;
+	upgrade = restore->receive != NULL ? receive_upgrade(restore->receive) : NULL;
+	if (upgrade != NULL && upgrade->passes) {
+		/* What is in its place until the other process's is taken over. */
+		restore->backing = GUEST_MEMORY_ANON;
+	}
 	r = restore->receive != NULL ? receive_make_disks(restore->receive, e) : 0;
+	r = r == 0 && upgrade != NULL ? upgrade_check_disks(&instance->config->vm, e) : r;
 	if (r < 0) {
 		return r;
 	}

@@ -34,6 +34,7 @@ static const struct content {
 } contents[] = {
 	{ RUN_API_SOCKET, .socket = true },
 	{ "console.sock", .socket = true },
+	{ RUN_DIRECTORY_UPGRADE, .socket = true },
 	{ "console.log" },
 	{ "vmm.log" },
 	{ RUN_EXIT_FILE },
@@ -408,9 +409,39 @@ int run_directory_open(const struct run_directory *dir, const char *file, int *r
 	return 0;
 }
 
+int run_directory_expect(struct run_directory *dir, const char *name, struct error *e)
+{
+	char root[RUN_DIRECTORY_PATH_SIZE];
+	int r = run_directory_root(root, sizeof(root), e);
+
+	*dir = (struct run_directory){ .fd = -1, .lock_fd = -1 };
+	if (r == 0) {
+		(void)snprintf(dir->name, sizeof(dir->name), "%s", name);
+		(void)snprintf(dir->path, sizeof(dir->path), "%.*s/%.*s",
+			       (int)(sizeof(dir->path) - VM_NAME_MAX - 2), root, VM_NAME_MAX, name);
+	}
+	return r;
+}
+
+void run_directory_take(struct run_directory *dir, int fd, int lock_fd)
+{
+	struct error e = { 0 };
+
+	dir->fd = fd;
+	dir->lock_fd = lock_fd;
+	/* Only people read it. */
+	(void)write_pid(lock_fd, dir->path, &e);
+}
+
+void run_directory_leave(struct run_directory *dir)
+{
+	close_fd(&dir->lock_fd);
+	close_fd(&dir->fd);
+}
+
 void run_directory_finish(struct run_directory *dir)
 {
-	if (dir->path[0] == '\0') {
+	if (dir->path[0] == '\0' || dir->fd < 0) {
 		return;
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(contents); i++) {

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -180,6 +181,39 @@ int run_directory_process(int dir_fd, int *pidfd, pid_t *pid, struct error *e)
 	*pidfd = take_fd(&fd);
 	*pid = found;
 	return 0;
+}
+
+int run_directory_begin_upgrade(int dir_fd, int *listener, int *lock_fd, struct error *e)
+{
+	auto_close int lock = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct sockaddr_un address;
+	int r;
+
+	if (lock < 0) {
+		return error_set_sys(e, ERROR_CONFIG, errno, "open the VM's directory");
+	}
+	if (flock(lock, LOCK_EX | LOCK_NB) < 0) {
+		(void)error_set(e, ERROR_BUSY, EBUSY, "somebody else upgrades this VM");
+		return error_hint(e, "wait until that is over");
+	}
+	r = run_socket_address(dir_fd, RUN_DIRECTORY_UPGRADE, &address, e);
+	if (r == 0) {
+		/* Of one who was killed. */
+		(void)unlinkat(dir_fd, RUN_DIRECTORY_UPGRADE, 0);
+		r = run_socket_listen(&address, RUN_DIRECTORY_UPGRADE, true, listener, e);
+	}
+	if (r == 0) {
+		*lock_fd = take_fd(&lock);
+	}
+	return r;
+}
+
+void run_directory_end_upgrade(int dir_fd, int *lock_fd)
+{
+	if (*lock_fd >= 0) {
+		(void)unlinkat(dir_fd, RUN_DIRECTORY_UPGRADE, 0);
+	}
+	close_fd(lock_fd);
 }
 
 int run_directory_wait(int dir_fd, int timeout_ms, struct error *e)

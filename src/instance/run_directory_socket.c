@@ -76,6 +76,14 @@ int run_socket_listen(const struct sockaddr_un *address, const char *shown, bool
 	return 0;
 }
 
+int run_directory_listen_on(int fd, struct error *e)
+{
+	return listen(fd, RUN_SOCKET_QUEUE) == 0 ? 0
+						 : error_set_sys(e, ERROR_INTERNAL, errno,
+								 "listen to a socket that was "
+								 "taken over");
+}
+
 int run_socket_try(const struct sockaddr_un *address, int *ret)
 {
 	auto_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);

@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 
+#include "run_directory_internal.h"
 #include "vmm/console_hub.h"
 #include "vmm/disk_copy.h"
 #include "vmm/disk_witness.h"
@@ -102,8 +103,15 @@ const struct syscall_list console_hub_output_syscalls = SYSCALL_LIST(output_rule
 /* --- main: run_directory_finish(), socket_release(), notify_send() --- */
 
 static const struct syscall_rule directory_rules[] = {
-	SYSCALL("unlinkat"), SYSCALL("newfstatat"), SYSCALL("fstat"),
-	SYSCALL("pread64"),  SYSCALL("close"),
+	SYSCALL("unlinkat"),
+	SYSCALL("newfstatat"),
+	SYSCALL("fstat"),
+	SYSCALL("pread64"),
+	SYSCALL("close"),
+	/* run_directory_take(), run_directory_listen_on(): of what another process has opened. */
+	SYSCALL_IF("listen", 1, RUN_SOCKET_QUEUE),
+	SYSCALL("pwrite64"),
+	SYSCALL("ftruncate"),
 };
 const struct syscall_list run_directory_syscalls = SYSCALL_LIST(directory_rules);
 

@@ -425,6 +425,34 @@ int guest_region_overlay(struct guest_memory *mem, uint32_t index, uint64_t offs
 	return 0;
 }
 
+int backing_replace(struct guest_region *region, enum guest_memory_backing backing, int fd,
+		    struct backing_failure *failure)
+{
+	struct guest_region next = *region;
+	int r = check_file(fd, 0, region->size, failure);
+
+	if (r < 0) {
+		return r;
+	}
+	next.backing = backing;
+	next.fd = fd;
+	next.offset = 0;
+	r = map_at(region->host, region->size, &next);
+	if (r < 0) {
+		errno = -r;
+		return failed(failure, "mmap");
+	}
+	close_fd(&region->fd);
+	set_content(region, NULL);
+	region->backing = backing;
+	region->fd = fd;
+	region->offset = 0;
+	if (region->huge_pages) {
+		backing_use_huge_pages(region);
+	}
+	return 0;
+}
+
 void guest_region_set_content(struct guest_memory *mem, uint32_t index, uint64_t *content)
 {
 	VMM_BUG_ON(index >= mem->region_count);

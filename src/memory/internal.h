@@ -31,6 +31,9 @@ struct backing_failure {
  */
 int backing_map(struct guest_region *region, uint64_t size, struct backing_failure *failure);
 void backing_unmap(struct guest_region *region, uint64_t size);
+/* Another file of that backing, at the same place; what was there is lost. It is the region's then. */
+int backing_replace(struct guest_region *region, enum guest_memory_backing backing, int fd,
+		    struct backing_failure *failure);
 /* Says what failed for memory of `size` bytes, none of which is held any more. */
 int backing_error(enum guest_memory_backing backing, uint64_t size,
 		  const struct backing_failure *failure, struct error *e);

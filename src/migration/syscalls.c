@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 
 #include "vmm/migration_address.h"
+#include "vmm/migration_descriptors.h"
 
 static const struct syscall_rule rules[] = {
 	/* link.c: of connected sockets, which need no address. */
@@ -49,3 +50,12 @@ static const struct syscall_rule accept_rules[] = {
 	SYSCALL_IF("accept4", 3, SOCK_CLOEXEC | SOCK_NONBLOCK),
 };
 const struct syscall_list migration_accept_syscalls = SYSCALL_LIST(accept_rules);
+
+/* descriptors.c: descriptors go along, and are looked at. */
+static const struct syscall_rule pass_rules[] = {
+	SYSCALL_IF("sendmsg", 2, MSG_NOSIGNAL),
+	SYSCALL_IF("recvmsg", 2, MSG_CMSG_CLOEXEC),
+	SYSCALL_IF("fcntl", 1, F_GET_SEALS),
+	SYSCALL("fstat"),
+};
+const struct syscall_list migration_pass_syscalls = SYSCALL_LIST(pass_rules);

@@ -12,6 +12,7 @@
 #include "vmm/instance_syscalls.h"
 #include "vmm/log.h"
 #include "vmm/migration_address.h"
+#include "vmm/migration_descriptors.h"
 #include "vmm/netdev.h"
 #include "vmm/notify.h"
 #include "vmm/pager.h"
@@ -36,7 +37,8 @@ const struct policy sandbox_policies[SANDBOX_ROLES] = {
 				     &virtio_console_ops.syscalls, &run_output_syscalls,
 				     &console_hub_output_syscalls, &virtio_entropy_ops.syscalls,
 				     &job_syscalls, &snapshot_job_syscalls, &freezer_syscalls,
-				     &migration_syscalls, &migration_connect_syscalls } },
+				     &migration_syscalls, &migration_connect_syscalls,
+				     &migration_pass_syscalls } },
 	[SANDBOX_ROLE_VCPU] = { { &log_syscalls, &vcpu_syscalls, &run_output_syscalls,
 				  &console_hub_output_syscalls, &instance_serial_syscalls } },
 	[SANDBOX_ROLE_BLOCK] = { { &log_syscalls, &worker_syscalls, &virtio_blk_ops.syscalls } },
@@ -48,10 +50,11 @@ const struct policy sandbox_policies[SANDBOX_ROLES] = {
 				     &virtio_entropy_ops.syscalls } },
 	[SANDBOX_ROLE_JOB] = { { &log_syscalls, &worker_syscalls, &job_syscalls,
 				 &snapshot_job_syscalls, &migration_syscalls,
-				 &migration_connect_syscalls } },
+				 &migration_connect_syscalls, &migration_pass_syscalls } },
 	[SANDBOX_ROLE_PAGER] = { { &log_syscalls, &worker_syscalls, &pager_syscalls,
 				   &snapshot_pager_syscalls } },
 	[SANDBOX_ROLE_FREEZER] = { { &log_syscalls, &worker_syscalls, &freezer_syscalls } },
 	[SANDBOX_ROLE_RECEIVE] = { { &log_syscalls, &worker_syscalls, &job_syscalls,
-				     &migration_syscalls, &migration_accept_syscalls } },
+				     &migration_syscalls, &migration_accept_syscalls,
+				     &migration_pass_syscalls } },
 };

@@ -146,7 +146,7 @@ int machine_limit_net(struct machine *machine, const char *id, const struct rate
 		      const struct rate_limit_config *tx, struct error *e);
 
 /* machine_disks.c: who has the disks; see vmm/vm.h. vCPUs are parked, devices quiesced. */
-int machine_release_disks(struct machine *machine, struct error *e);
+int machine_release_disks(struct machine *machine, bool stay_here, struct error *e);
 int machine_take_disks(struct machine *machine, struct error *e);
 void machine_sync_disks(struct machine *machine); /* at any time */
 /* A disk is not ours. */

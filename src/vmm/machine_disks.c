@@ -59,8 +59,15 @@ static int move_all(const struct machine *machine, bool held,
 	return 0;
 }
 
-int machine_release_disks(struct machine *machine, struct error *e)
+int machine_release_disks(struct machine *machine, bool stay_here, struct error *e)
 {
+	for (uint32_t i = 0; i < machine->count; i++) {
+		struct block *b = disk_at(machine, i);
+
+		if (b != NULL) {
+			b->stays_here = stay_here;
+		}
+	}
 	return move_all(machine, false, block_release_lock, block_take_lock, e);
 }
 

@@ -243,8 +243,7 @@ static int do_spawn(struct vm *vm, struct vm_task *task, struct error *e)
 
 static int do_release_disks(struct vm *vm, struct vm_task *task, struct error *e)
 {
-	(void)task;
-	return machine_release_disks(&vm->machine, e);
+	return machine_release_disks(&vm->machine, task->operation->release.stay_here, e);
 }
 
 static int do_take_disks(struct vm *vm, struct vm_task *task, struct error *e)

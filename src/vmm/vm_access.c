@@ -9,6 +9,7 @@
 
 #include "arch.h"
 #include "devices/disk.h"
+#include "devices/kinds.h"
 #include "devices/virtio_node.h"
 #include "vm_internal.h"
 #include "vmm/acpi_power.h"
@@ -16,6 +17,7 @@
 #include "vmm/serial.h"
 #include "vmm/virtio_blk.h"
 #include "vmm/virtio_console.h"
+#include "vmm/virtio_net.h"
 
 static int check_running(const struct vm *vm, const char *what, struct error *e)
 {
@@ -182,6 +184,22 @@ void vm_visit_disks(struct vm *vm, vm_disk_visitor *visit, void *arg)
 
 		if (device->kind == &disk_kind) {
 			visit(arg, device->id, virtio_blk_disk(virtio_of(device))->capacity);
+		}
+	}
+}
+
+void vm_visit_nets(struct vm *vm, vm_net_visitor *visit, void *arg)
+{
+	struct machine *machine = &vm->machine;
+	SCOPED_LOCK(&machine->lock);
+
+	for (uint32_t i = 0; i < machine->count; i++) {
+		const struct device *device = machine->devices[i];
+
+		if (device->kind == &net_kind) {
+			const struct netdev *netdev = virtio_net_backend(virtio_of(device));
+
+			visit(arg, device->id, netdev->fd, netdev_count(netdev));
 		}
 	}
 }

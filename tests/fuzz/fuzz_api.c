@@ -59,6 +59,11 @@ int http_server_listen(struct http_server *server, int fd, struct error *e)
 	return 0;
 }
 
+void http_server_unlisten(struct http_server *server)
+{
+	(void)server;
+}
+
 void http_server_stats(const struct http_server *server, struct http_server_stats *stats)
 {
 	(void)server;

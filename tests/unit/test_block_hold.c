@@ -343,6 +343,12 @@ START_TEST(test_stable)
 	ck_assert_int_eq(syncs, 1);
 	take(side.b);
 	ck_assert_int_eq(syncs, 1);
+	/* Who is of this host sees it all the same, and waits for nothing. */
+	side.b->stays_here = true;
+	release(side.b);
+	ck_assert_int_eq(syncs, 1);
+	take(side.b);
+	side.b->stays_here = false;
 	sync_error = EIO;
 	ck_assert_int_eq(block_release_lock(side.b, &e), -EIO);
 	check_error(&e, ERROR_DISK, "cannot be given away");

@@ -281,9 +281,9 @@ def command(bench, runtime, *words):
     return took, done.stdout.decode(errors='replace')
 
 
-def named(bench, runtime, name, memory, words):
+def named(bench, runtime, name, memory, words, *args):
     command(bench, runtime, 'run', '-d', '--name', name, '--kernel', os.path.join(bench.build, 'tests/guest/guest.elf'),
-            '--cmdline-only', 'test=fill ' + words, '-m', memory, '-c', '1')
+            '--cmdline-only', 'test=fill ' + words, '-m', memory, '-c', '1', *args)
     deadline = time.monotonic() + PATIENCE
     while 'filled' not in command(bench, runtime, 'logs', name)[1]:
         if time.monotonic() > deadline:

@@ -542,3 +542,8 @@ void virtio_net_read_counters(const struct virtio_device *dev, struct virtio_net
 #undef ADD
 	}
 }
+
+const struct netdev *virtio_net_backend(const struct virtio_device *dev)
+{
+	return container_of(dev, const struct virtio_net, dev)->netdev;
+}

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * See offering.h. Main describes; the job's thread makes the message of that. Nothing of it is anybody's but ours: who receives it
+ * judges it (receive.c).
+ */
+#include "offering.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vmm/bytes.h"
+#include "vmm/cleanup.h"
+#include "vmm/handover.h"
+
+static void add_disk(void *arg, const char *id, uint64_t bytes)
+{
+	(void)json_put_number(arg, id, bytes);
+}
+
+/* Disks are not witnessed: they are in use, and come over with the VM. */
+void offering_describe(struct offering *offering, struct instance *instance)
+{
+	static const struct saved_disks none = { 0 };
+
+	if (offering->about != NULL) {
+		return;
+	}
+	offering->about = saved_about(instance);
+	offering->config = saved_config(instance, &none);
+	offering->disk_bytes = json_object();
+	offering->uptime_ns = instance_uptime_ns(instance);
+	vm_visit_disks(instance->vm, add_disk, offering->disk_bytes);
+	offering->described =
+		offering->about != NULL && offering->config != NULL && offering->disk_bytes != NULL;
+}
+
+void offering_finish(struct offering *offering)
+{
+	free(take_ptr(offering->about));
+	free(take_ptr(offering->config));
+	json_decref(take_ptr(offering->disk_bytes));
+}
+
+int offering_make(const struct offering *offering, const struct state_buf *state, bool paused,
+		  json_t *moving_disks, uint8_t **ret, uint32_t *ret_len, struct error *e)
+{
+	auto_json json_t *json = json_pack(
+		"{s:s, s:s, s:s, s:b, s:O, s:I, s:o}", "vmm", VMM_VERSION, "about", offering->about,
+		"config", offering->config, "paused", paused, "disk_bytes", offering->disk_bytes,
+		"uptime_ns", (json_int_t)offering->uptime_ns, "moving_disks", moving_disks);
+	auto_free char *text = json != NULL ? json_dumps(json, JSON_COMPACT) : NULL;
+	const uint32_t most = handover_message_info(HANDOVER_OFFER)->max;
+	size_t len = text != NULL ? strlen(text) : 0, all = OFFER_JSON_LENGTH + len + state->len;
+	uint8_t *offer;
+
+	if (text != NULL && all > most) {
+		return error_set(e, ERROR_NOT_SUPPORTED, EFBIG,
+				 "migration: configuration and state are %zu bytes; %u can be sent",
+				 all, most);
+	}
+	offer = text != NULL ? malloc(all) : NULL;
+	if (offer == NULL) {
+		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "migration: out of memory");
+	}
+	store_le32(offer, (uint32_t)len);
+	memcpy(offer + OFFER_JSON_LENGTH, text, len);
+	memcpy(offer + OFFER_JSON_LENGTH + len, state->data, state->len);
+	*ret = offer;
+	*ret_len = (uint32_t)all;
+	return 0;
+}
