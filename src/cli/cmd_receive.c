@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "carrier.h"
 #include "command.h"
 #include "elsewhere.h"
 #include "exit_codes.h"
@@ -24,6 +25,8 @@ struct receive_command {
 	struct run_restore run;
 	struct receive_request request;
 	struct overrides overrides;
+	struct receive_socket socket;
+	const char *tls_dir;
 	bool help;
 };
 
@@ -49,6 +52,13 @@ static const struct option option_list[] = {
 	  .help = "in the background: print the VM's name as soon as it is waited for" },
 	OPTION_INCLUDED(struct receive_command, overrides, override_options),
 	OPTION_INCLUDED(struct receive_command, request, receive_request_options),
+	{ .name = "tls-dir",
+	  .type = OPTION_STRING,
+	  AT(tls_dir),
+	  .argument = "FOLDER",
+	  .file = true,
+	  .help = "only who has a certificate of ca-cert.pem may send a VM, encrypted; also "
+		  "server-cert.pem and server-key.pem are in there" },
 	{ .name = "track-dirty-pages",
 	  .type = OPTION_FLAG,
 	  AT(request.track_dirty_pages),
@@ -79,6 +89,41 @@ static const struct option option_list[] = {
 	HELP_OPTION(struct receive_command, help),
 };
 static const struct option_table table = OPTION_TABLE("receive", option_list);
+
+static int accept_tls(void *arg, struct error *e)
+{
+	struct receive_command *command = arg;
+	const struct carrier_settings settings = { .tls_dir = command->tls_dir,
+						   .sandbox =
+							   command->run.settings.process.sandbox };
+	int r = carrier_accept_tls(command->request.address, &settings, &command->socket, e);
+
+	command->request.socket = r == 0 ? &command->socket : NULL;
+	return r;
+}
+
+static int carry(struct receive_command *command, const char *address, struct error *e)
+{
+	const bool given = carrier_is_given(address);
+	int r;
+
+	if (command->tls_dir != NULL && given) {
+		(void)error_set(e, ERROR_USAGE, EINVAL,
+				"--tls-dir: '%.80s' is no address to listen at", address);
+		return error_hint(
+			e, "what is carried by a command is as safe as the command makes it");
+	}
+	if (command->tls_dir != NULL) {
+		command->run.carry = accept_tls;
+		command->run.carry_arg = command;
+	}
+	if (!given) {
+		return 0;
+	}
+	r = carrier_take(address, command->run.settings.process.sandbox, &command->socket, e);
+	command->request.socket = r == 0 ? &command->socket : NULL;
+	return r;
+}
 
 static int receive(struct receive_command *command, const char *address)
 {
@@ -112,6 +157,9 @@ static int receive(struct receive_command *command, const char *address)
 	command->run.net_fds = request->net_fds;
 	command->run.net_fd_count = request->net_fd_count;
 	log_init(command->run.quiet ? LOG_ERROR : LOG_INFO, STDERR_FILENO);
+	if (carry(command, address, &e) < 0) {
+		return command_fail(&e);
+	}
 	return run_restored(&command->run);
 }
 
