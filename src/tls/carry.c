@@ -35,6 +35,8 @@ static int next_client(const struct carry *carry)
 			return -1;
 		}
 		if ((fds[1].revents & (POLLERR | POLLHUP)) != 0) {
+			/* Who waits to be accepted hears it, too. */
+			(void)shutdown(carry->listener, SHUT_RDWR);
 			return -1;
 		}
 		client = accept4(carry->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);

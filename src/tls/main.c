@@ -9,6 +9,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -187,6 +188,8 @@ int main(int argc, char **argv)
 	enum tls_side side = TLS_ACCEPTS;
 	int operands;
 
+	/* A second one opens files of /proc when it is made and when it shrinks. */
+	(void)mallopt(M_ARENA_MAX, 1);
 	log_init(LOG_INFO, STDERR_FILENO);
 	(void)signal(SIGPIPE, SIG_IGN);
 	operands = options_parse_all(&table, &settings, &given, argc, argv, &e);

@@ -185,6 +185,7 @@ static int __cold describe(struct tls_session *session, int code, struct error *
 	case GNUTLS_E_UNEXPECTED_PACKET:
 	case GNUTLS_E_UNSUPPORTED_VERSION_PACKET:
 	case GNUTLS_E_RECORD_OVERFLOW:
+	case GNUTLS_E_NO_CIPHER_SUITES:
 		return error_set(e, ERROR_MIGRATION, EPROTO,
 				 "TLS: the other side does not speak TLS 1.3");
 	case GNUTLS_E_NO_CERTIFICATE_FOUND:
@@ -364,7 +365,9 @@ int tls_session_begin(struct tls_session *session, const struct tls_credentials 
 
 	*session = (struct tls_session){ .stream = { .ops = &ops, .in = fd, .out = fd },
 					 .credentials = credentials };
-	r = lib->gnutls_init(&session->session, role | GNUTLS_NONBLOCK | GNUTLS_NO_TICKETS);
+	/* A certificate that will not do is shown nevertheless: the other side can say what is wrong with it. */
+	r = lib->gnutls_init(&session->session,
+			     role | GNUTLS_NONBLOCK | GNUTLS_NO_TICKETS | GNUTLS_FORCE_CLIENT_CERT);
 	r = r == 0 ? lib->gnutls_priority_set(session->session, credentials->priority) : r;
 	r = r == 0 ? lib->gnutls_credentials_set(session->session, GNUTLS_CRD_CERTIFICATE,
 						 credentials->certificates)

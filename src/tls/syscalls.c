@@ -16,7 +16,5 @@ static const struct syscall_rule rules[] = {
 	SYSCALL("mremap"),
 	SYSCALL("madvise"),
 	SYSCALL("brk"),
-	/* Where an arena of the heap comes from that a thread has of its own. */
-	SYSCALL("sched_getaffinity"),
 };
 const struct syscall_list tls_syscalls = SYSCALL_LIST(rules);
