@@ -28,10 +28,11 @@
 #define EXEC	   "exec:"
 #define FD	   "fd:"
 #define UNIX	   "unix:"
-#define SANDBOXES  "on", "log", "off"
-#define EXPLAIN_MS 2000
-#define END_MS	   5000
-#define KILL_MS	   1000
+#define EXPLAIN_MS 1000
+/* The far end's last words come by ssh, too. */
+#define MOVED_MS  5000
+#define FAILED_MS 500
+#define KILL_MS	  1000
 
 /* --- children ------------------------------------------------------------------------------------ */
 
@@ -287,7 +288,8 @@ void carrier_finish(struct carrier *carrier, bool moved)
 	}
 	carrier_leave(carrier);
 	/* It may be the VM's process itself, which has just come. */
-	if (carrier->child != 0 && !wait_for(carrier->child, END_MS, &status) && carrier->command &&
+	if (carrier->child != 0 &&
+	    !wait_for(carrier->child, moved ? MOVED_MS : FAILED_MS, &status) && carrier->command &&
 	    !moved) {
 		(void)kill(carrier->child, SIGTERM);
 		(void)wait_for(carrier->child, KILL_MS, &status);

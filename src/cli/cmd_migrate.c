@@ -158,17 +158,18 @@ static void show(struct progress *progress, const json_t *migration)
 /* Until it is over; or false: nobody waits for that any more. */
 static bool follow(struct mover *mover, struct client *asker, struct progress *progress)
 {
-	bool asks = asker->fd >= 0, cancelled = false;
+	bool asks = asker->fd >= 0, cancelled = false, heard = false;
 
 	while (!atomic_load(&mover->over)) {
 		auto_json json_t *migration = NULL;
 		auto_json json_t *cancel = json_pack("{s:s}", "decision", "cancel");
 
-		if (!cancelled && progress_interrupted(progress) != 0 && asks) {
+		if (!heard && progress_interrupted(progress) != 0 && asks) {
 			cancelled = true;
-			/* It may be too late: what comes of it counts. */
-			(void)client_call(asker, "PATCH", "/migration", cancel, NULL, NULL);
-		} else if (cancelled && progress_insisted(progress)) {
+			/* While it connects there is nothing to cancel yet; or it is too late: what comes of it counts. */
+			heard = client_call(asker, "PATCH", "/migration", cancel, NULL, NULL) >= 0;
+		}
+		if (cancelled && progress_insisted(progress)) {
 			return false;
 		}
 		/* The process is gone when the VM is. */
