@@ -444,6 +444,9 @@ static const struct command_example examples[] = {
 	{ "vmm migrate --downtime 5ms --time-limit 2m --at-limit force --insecure web "
 	  "tcp:192.0.2.7:4444",
 	  "to another host, with a longer pause if it must be" },
+	{ "vmm migrate web exec:'ssh host vmm receive -d -n web --allow /srv/vms -'", "by ssh" },
+	{ "vmm migrate --tls-dir /etc/vmm/tls web tcp:192.0.2.7:4444",
+	  "encrypted, with certificates" },
 	{ "vmm migrate --status web", "how far it is, and what has to be decided" },
 	{ "vmm migrate --run --word 0123456789abcdef web",
 	  "in doubt: it goes on here, with the word of the side that never will" },
@@ -472,6 +475,11 @@ const struct command command_migrate = {
 		"processors are "
 		"slowed down first, only as far as needed; they are not unless told so, because "
 		"the guest's users notice.\n\n"
+		"ADDRESS is unix:PATH, or tcp:HOST:PORT with the number of a host; exec:COMMAND, "
+		"whose standard "
+		"input and output lead to *vmm receive -*; or fd:N, a stream socket that is open. "
+		"With "
+		"*--tls-dir* it is encrypted, and both sides show certificates.\n\n"
 		"At no moment does it run on both sides. If the connection is lost, or a "
 		"side dies, in the "
 		"moment in which one has said that the other may go on, neither can know; "

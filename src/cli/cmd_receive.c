@@ -185,6 +185,8 @@ static const struct command_example examples[] = {
 	  "then, on the same host: vmm migrate web unix:/run/web.sock" },
 	{ "vmm receive -n web --disk root=/srv/web.img --insecure tcp:0.0.0.0:4444",
 	  "from a host of a network that is trusted" },
+	{ "vmm receive -d -n web --allow /srv/vms --tls-dir /etc/vmm/tls tcp:0.0.0.0:4444",
+	  "from whoever has a certificate of ca-cert.pem" },
 	{ NULL, NULL },
 };
 
@@ -208,6 +210,12 @@ const struct command command_receive = {
 		       "has written meanwhile. It runs here when both sides have agreed, and the "
 		       "locks on its disks "
 		       "have come over: never on both.\n\n"
+		       "ADDRESS may also be -, standard input and output, where nothing else is "
+		       "said then: that is for "
+		       "*vmm migrate web exec:'ssh host vmm receive -d -'*, where *-d* ends when "
+		       "the VM has come. And fd:N, "
+		       "a stream socket that is open. With *--tls-dir* who sends has to show a "
+		       "certificate.\n\n"
 		       "Disks have to be shared by both hosts, under the same paths, or others "
 		       "with *--disk*. A file "
 		       "that the other side names is opened only below the folder of *--allow*. "
