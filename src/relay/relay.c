@@ -172,14 +172,15 @@ static int run(struct way *a, struct way *b)
 
 int relay_pump(struct relay_stream *a, struct relay_stream *b, struct error *e)
 {
-	auto_free uint8_t *there = malloc(RELAY_BUFFER), *back = malloc(RELAY_BUFFER);
-	struct way to = { .from = a, .to = b, .buf = there };
-	struct way from = { .from = b, .to = a, .buf = back };
+	auto_free uint8_t *both = malloc(2 * RELAY_BUFFER);
+	struct way to = { .from = a, .to = b, .buf = both };
+	struct way from = { .from = b, .to = a };
 	int r;
 
-	if (there == NULL || back == NULL) {
+	if (both == NULL) {
 		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "relay: out of memory");
 	}
+	from.buf = both + RELAY_BUFFER;
 	r = run(&to, &from);
 	if (r == -EPIPE || r == -ECONNRESET) {
 		return error_set(e, ERROR_MIGRATION, -r, "the connection was closed");
