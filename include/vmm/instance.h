@@ -99,6 +99,8 @@ struct instance_host {
 	/* On a thread of its own without a filter, soon after the VM runs, once: what takes long and
 	 * what main's filter does not have. Done before instance_destroy() returns true. May be NULL. */
 	void (*settle)(struct instance_host *host);
+	/* Main, from the loop: a VM that comes from elsewhere is here for good. May be NULL. */
+	void (*arrived)(struct instance_host *host);
 	/* Main, from the loop, once. */
 	void (*ended)(struct instance_host *host, const struct vm_stop *stop);
 	/* As struct vm_host. */

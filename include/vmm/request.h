@@ -172,6 +172,12 @@ struct migration_decision {
 	const char *word; /* of RUN: the other side's; NULL: none */
 	bool vouched; /* of RUN, instead of a word: the client's own that the VM runs nowhere else */
 };
+/* A stream socket that somebody else has opened for a receiver. */
+struct receive_socket {
+	int fd;
+	bool listens; /* else it is the one connection that there will be */
+	int life_fd; /* -1, or closed together with it: who passes clients on sees that there is no need any more */
+};
 struct receive_request {
 	const char *address;
 	/* The folder that files of the offer may be in (disks, kernel, initrd); NULL: every one needs an override. */
@@ -185,10 +191,9 @@ struct receive_request {
 	const json_t *nets, *disks;   /* as of a load */
 	const struct net_fd *net_fds; /* the same */
 	uint32_t net_fd_count;
-	/* Of an upgrade, for who is in this process: a socket that listens, in place of the address; it is taken over. -1, and any
-	 * other that is not `upgrade`: none. */
-	bool upgrade;
-	int listener;
+	bool upgrade; /* by who is in this process, with such a socket: vmm upgrade */
+	/* Instead of the address, which is then only shown; not in JSON. Both descriptors are the request's from then on. */
+	const struct receive_socket *socket;
 };
 extern const struct option_table migrate_request_options, migration_decision_options,
 	receive_request_options;

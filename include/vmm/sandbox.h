@@ -35,6 +35,8 @@ enum sandbox_role {
 	SANDBOX_ROLE_PAGER,   /* brings pages of guest memory */
 	SANDBOX_ROLE_FREEZER, /* keeps them as they were at one moment */
 	SANDBOX_ROLE_RECEIVE, /* waits for a VM that comes from elsewhere, and reads what that is */
+	SANDBOX_ROLE_RELAY,   /* carries bytes of a migration between two descriptors */
+	SANDBOX_ROLE_TLS,     /* the same with TLS (src/tls) */
 	SANDBOX_ROLES,
 };
 

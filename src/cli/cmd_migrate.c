@@ -15,10 +15,10 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "carrier.h"
 #include "client.h"
 #include "command.h"
 #include "exit_codes.h"
-#include "overrides.h"
 #include "progress.h"
 #include "snapshot_command.h"
 #include "vm_status.h"
@@ -37,14 +37,42 @@ struct migrate_command {
 	struct target target;
 	struct common_options common;
 	struct migrate_request request;
+	struct carrier_settings carrier;
 	bool status, cancel, run, give_up;
 	const char *word;
 	bool vouched;
 };
 
+static const struct option_value sandboxes[] = {
+	{ "on", SANDBOX_ON },
+	{ "log", SANDBOX_LOG },
+	{ "off", SANDBOX_OFF },
+	{ NULL, 0 },
+};
+
 #define AT(member) .offset = offsetof(struct migrate_command, member)
 static const struct option option_list[] = {
 	OPTION_INCLUDED(struct migrate_command, request, migrate_request_options),
+	{ .name = "tls-dir",
+	  .type = OPTION_STRING,
+	  AT(carrier.tls_dir),
+	  .argument = "FOLDER",
+	  .file = true,
+	  .help = "encrypted, to who has a certificate of ca-cert.pem; also client-cert.pem and "
+		  "client-key.pem are in there" },
+	{ .name = "tls-hostname",
+	  .type = OPTION_STRING,
+	  AT(carrier.tls_hostname),
+	  .argument = "NAME",
+	  .help = "of --tls-dir: whom the other side's certificate has to name; default: the "
+		  "address" },
+	{ .name = "sandbox",
+	  .type = OPTION_ENUM,
+	  AT(carrier.sandbox),
+	  .values = sandboxes,
+	  .argument = "on|log|off",
+	  .fallback = "on",
+	  .help = "of what carries the connection, for fd:N and --tls-dir" },
 	{ .name = "status",
 	  .type = OPTION_FLAG,
 	  AT(status),
@@ -130,17 +158,18 @@ static void show(struct progress *progress, const json_t *migration)
 /* Until it is over; or false: nobody waits for that any more. */
 static bool follow(struct mover *mover, struct client *asker, struct progress *progress)
 {
-	bool asks = asker->fd >= 0, cancelled = false;
+	bool asks = asker->fd >= 0, cancelled = false, heard = false;
 
 	while (!atomic_load(&mover->over)) {
 		auto_json json_t *migration = NULL;
 		auto_json json_t *cancel = json_pack("{s:s}", "decision", "cancel");
 
-		if (!cancelled && progress_interrupted(progress) != 0 && asks) {
+		if (!heard && progress_interrupted(progress) != 0 && asks) {
 			cancelled = true;
-			/* It may be too late: what comes of it counts. */
-			(void)client_call(asker, "PATCH", "/migration", cancel, NULL, NULL);
-		} else if (cancelled && progress_insisted(progress)) {
+			/* While it connects there is nothing to cancel yet; or it is too late: what comes of it counts. */
+			heard = client_call(asker, "PATCH", "/migration", cancel, NULL, NULL) >= 0;
+		}
+		if (cancelled && progress_insisted(progress)) {
 			return false;
 		}
 		/* The process is gone when the VM is. */
@@ -205,7 +234,7 @@ static int report(const struct migrate_command *command, const char *address, js
 	return EXIT_OK;
 }
 
-static int move(struct migrate_command *command, const char *address)
+static int move(struct migrate_command *command, struct carrier *carrier)
 {
 	struct mover mover = { .client = { .fd = -1 }, .over_fd = eventfd(0, EFD_CLOEXEC) };
 	struct client asker = { .fd = -1 };
@@ -215,16 +244,17 @@ static int move(struct migrate_command *command, const char *address)
 	pthread_t thread;
 	int r, code;
 
-	command->request.address = address;
+	command->request.address = carrier->address;
 	mover.body = options_to_json(&migrate_request_options, &command->request, 0);
 	r = mover.body != NULL
 		    ? begin(&mover, &asker, command, &e)
-		    : error_set(&e, ERROR_USAGE, EINVAL, "'%.120s' is not UTF-8", address);
+		    : error_set(&e, ERROR_USAGE, EINVAL, "'%.120s' is not UTF-8", carrier->shown);
 	progress_begin(&progress, command->common.json);
 	if (r == 0 && pthread_create(&thread, NULL, wait_for_end, &mover) != 0) {
 		r = error_set(&e, ERROR_NO_MEMORY, ENOMEM, "a thread");
 	}
 	if (r == 0 && !follow(&mover, &asker, &progress)) {
+		carrier_leave(carrier);
 		leave(&progress);
 	}
 	if (r == 0) {
@@ -233,6 +263,9 @@ static int move(struct migrate_command *command, const char *address)
 		e = mover.error;
 	}
 	close_fd(&mover.over_fd);
+	if (r < 0) {
+		carrier_explain(carrier, &e);
+	}
 	client_close(&mover.client);
 	client_close(&asker);
 	json_decref(mover.body);
@@ -241,7 +274,8 @@ static int move(struct migrate_command *command, const char *address)
 		(void)error_prefix(&e, "VM '%s'", command->target.name);
 	}
 	code = r < 0 ? snapshot_fail(&progress, &e)
-		     : report(command, address, mover.reply, (loop_now_ns() - began) / 1000000);
+		     : report(command, carrier->shown, mover.reply,
+			      (loop_now_ns() - began) / 1000000);
 	json_decref(mover.reply);
 	progress_end(&progress);
 	return code;
@@ -249,10 +283,14 @@ static int move(struct migrate_command *command, const char *address)
 
 static int move_to(struct migrate_command *command, const char *address)
 {
+	struct carrier carrier;
 	struct error e = { 0 };
-	auto_free char *whole = overrides_address(address, &e);
+	int code = carrier_begin(&carrier, &command->carrier, address, &e) == 0
+			   ? move(command, &carrier)
+			   : command_fail(&e);
 
-	return whole != NULL ? move(command, whole) : command_fail(&e);
+	carrier_finish(&carrier, code == EXIT_OK);
+	return code;
 }
 
 /* --- look, and decide ---------------------------------------------------------------------------- */
@@ -406,6 +444,9 @@ static const struct command_example examples[] = {
 	{ "vmm migrate --downtime 5ms --time-limit 2m --at-limit force --insecure web "
 	  "tcp:192.0.2.7:4444",
 	  "to another host, with a longer pause if it must be" },
+	{ "vmm migrate web exec:'ssh host vmm receive -d -n web --allow /srv/vms -'", "by ssh" },
+	{ "vmm migrate --tls-dir /etc/vmm/tls web tcp:192.0.2.7:4444",
+	  "encrypted, with certificates" },
 	{ "vmm migrate --status web", "how far it is, and what has to be decided" },
 	{ "vmm migrate --run --word 0123456789abcdef web",
 	  "in doubt: it goes on here, with the word of the side that never will" },
@@ -434,6 +475,11 @@ const struct command command_migrate = {
 		"processors are "
 		"slowed down first, only as far as needed; they are not unless told so, because "
 		"the guest's users notice.\n\n"
+		"ADDRESS is unix:PATH, or tcp:HOST:PORT with the number of a host; exec:COMMAND, "
+		"whose standard "
+		"input and output lead to *vmm receive -*; or fd:N, a stream socket that is open. "
+		"With "
+		"*--tls-dir* it is encrypted, and both sides show certificates.\n\n"
 		"At no moment does it run on both sides. If the connection is lost, or a "
 		"side dies, in the "
 		"moment in which one has said that the other may go on, neither can know; "

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "carrier.h"
 #include "command.h"
 #include "elsewhere.h"
 #include "exit_codes.h"
@@ -29,6 +30,8 @@ struct receive_command {
 	struct receive_request request;
 	struct overrides overrides;
 	const char *upgrade; /* NULL: it is none */
+	struct receive_socket socket;
+	const char *tls_dir;
 	bool help;
 };
 
@@ -54,6 +57,13 @@ static const struct option option_list[] = {
 	  .help = "in the background: print the VM's name as soon as it is waited for" },
 	OPTION_INCLUDED(struct receive_command, overrides, override_options),
 	OPTION_INCLUDED(struct receive_command, request, receive_request_options),
+	{ .name = "tls-dir",
+	  .type = OPTION_STRING,
+	  AT(tls_dir),
+	  .argument = "FOLDER",
+	  .file = true,
+	  .help = "only who has a certificate of ca-cert.pem may send a VM, encrypted; also "
+		  "server-cert.pem and server-key.pem are in there" },
 	{ .name = "track-dirty-pages",
 	  .type = OPTION_FLAG,
 	  AT(request.track_dirty_pages),
@@ -91,6 +101,41 @@ static const struct option option_list[] = {
 };
 static const struct option_table table = OPTION_TABLE("receive", option_list);
 
+static int accept_tls(void *arg, struct error *e)
+{
+	struct receive_command *command = arg;
+	const struct carrier_settings settings = { .tls_dir = command->tls_dir,
+						   .sandbox =
+							   command->run.settings.process.sandbox };
+	int r = carrier_accept_tls(command->request.address, &settings, &command->socket, e);
+
+	command->request.socket = r == 0 ? &command->socket : NULL;
+	return r;
+}
+
+static int carry(struct receive_command *command, const char *address, struct error *e)
+{
+	const bool given = carrier_is_given(address);
+	int r;
+
+	if (command->tls_dir != NULL && given) {
+		(void)error_set(e, ERROR_USAGE, EINVAL,
+				"--tls-dir: '%.80s' is no address to listen at", address);
+		return error_hint(
+			e, "what is carried by a command is as safe as the command makes it");
+	}
+	if (command->tls_dir != NULL) {
+		command->run.carry = accept_tls;
+		command->run.carry_arg = command;
+	}
+	if (!given) {
+		return 0;
+	}
+	r = carrier_take(address, command->run.settings.process.sandbox, &command->socket, e);
+	command->request.socket = r == 0 ? &command->socket : NULL;
+	return r;
+}
+
 static int receive(struct receive_command *command, const char *address)
 {
 	struct receive_request *request = &command->request;
@@ -123,6 +168,9 @@ static int receive(struct receive_command *command, const char *address)
 	command->run.net_fds = request->net_fds;
 	command->run.net_fd_count = request->net_fd_count;
 	log_init(command->run.quiet ? LOG_ERROR : LOG_INFO, STDERR_FILENO);
+	if (carry(command, address, &e) < 0) {
+		return command_fail(&e);
+	}
 	return run_restored(&command->run);
 }
 
@@ -148,10 +196,13 @@ static int take_over(struct receive_command *command, const char *address)
 	struct error e = { 0 };
 	int code;
 
-	request->listener = descriptor_of(address);
+	command->socket = (struct receive_socket){ .fd = descriptor_of(address),
+						   .listens = true,
+						   .life_fd = -1 };
+	request->socket = &command->socket;
 	request->upgrade = true;
 	request->address = address;
-	if (request->listener < 0) {
+	if (command->socket.fd < 0) {
 		(void)error_set(&e, ERROR_USAGE, EINVAL,
 				"--upgrade: '%.80s' is not fd:N, an open socket", address);
 		(void)error_hint(&e, "vmm upgrade %s is the command", command->upgrade);
@@ -194,6 +245,8 @@ static const struct command_example examples[] = {
 	  "then, on the same host: vmm migrate web unix:/run/web.sock" },
 	{ "vmm receive -n web --disk root=/srv/web.img --insecure tcp:0.0.0.0:4444",
 	  "from a host of a network that is trusted" },
+	{ "vmm receive -d -n web --allow /srv/vms --tls-dir /etc/vmm/tls tcp:0.0.0.0:4444",
+	  "from whoever has a certificate of ca-cert.pem" },
 	{ NULL, NULL },
 };
 
@@ -217,6 +270,12 @@ const struct command command_receive = {
 		       "has written meanwhile. It runs here when both sides have agreed, and the "
 		       "locks on its disks "
 		       "have come over: never on both.\n\n"
+		       "ADDRESS may also be -, standard input and output, where nothing else is "
+		       "said then: that is for "
+		       "*vmm migrate web exec:'ssh host vmm receive -d -'*, where *-d* ends when "
+		       "the VM has come. And fd:N, "
+		       "a stream socket that is open. With *--tls-dir* who sends has to show a "
+		       "certificate.\n\n"
 		       "Disks have to be shared by both hosts, under the same paths, or others "
 		       "with *--disk*. A file "
 		       "that the other side names is opened only below the folder of *--allow*. "

@@ -58,6 +58,15 @@ static bool takes_over(const struct run *run)
 	       run->restore->receive->upgrade;
 }
 
+/* What carries it is started where its messages go to the VM's log, and before the process has its filter. */
+static int run_receive(struct run *run, struct error *e)
+{
+	const struct run_restore *restore = run->restore;
+	int r = restore->carry != NULL ? restore->carry(restore->carry_arg, e) : 0;
+
+	return r == 0 ? vm_process_receive(&run->process, restore->receive, e) : r;
+}
+
 static int start(struct run *run, struct error *e)
 {
 	const bool taken = takes_over(run);
@@ -97,7 +106,7 @@ static int start(struct run *run, struct error *e)
 		r = detach_log_to(&run->detach, &run->process.directory, e);
 	}
 	if (r == 0 && run->restore != NULL && run->restore->receive != NULL) {
-		return vm_process_receive(&run->process, run->restore->receive, e);
+		return run_receive(run, e);
 	}
 	if (r == 0 && run->restore != NULL) {
 		return vm_process_load(&run->process, run->restore->request, e);
@@ -115,7 +124,9 @@ static int boot(struct run *run)
 
 	if (r == 0) {
 		r = vm_process_run(&run->process, &e);
-	} else {
+	}
+	if (r < 0) {
+		/* To who still waits. */
 		detach_failed(&run->detach, &e);
 	}
 	return vm_process_finish(&run->process, r < 0 ? &e : NULL);

@@ -36,7 +36,10 @@ struct run_restore {
 	struct run_settings settings;
 	const struct snapshot_load_request *request;
 	const struct receive_request *receive; /* instead: it comes from elsewhere */
-	const struct net_fd *net_fds;	       /* of either */
+	/* Before that, in the VM's process: fills in what `receive` lacks. NULL: nothing. */
+	int (*carry)(void *arg, struct error *e);
+	void *carry_arg;
+	const struct net_fd *net_fds; /* of either */
 	uint32_t net_fd_count;
 	bool detach, quiet;
 	/* It is one of its definition, which stays as it is. */

@@ -344,6 +344,9 @@ void vm_process_tell_started(struct vm_process *process)
 {
 	void (*started)(struct vm_process * process) = process->started;
 
+	if (process->must_arrive) {
+		return;
+	}
 	process->started = NULL;
 	if (started != NULL) {
 		started(process);
@@ -471,6 +474,7 @@ static int open_instance(struct vm_process *process, struct error *e)
 		.starting = starting,
 		.prepare = prepare,
 		.started = vm_started,
+		.arrived = vm_process_arrived,
 		.explain = explain,
 		.settle = process->config.kept ? settle : NULL,
 		.may_restart = may_restart,

@@ -101,9 +101,10 @@ struct vm_process {
 	 * as it is until the process has ended. */
 	bool stuck;
 
-	bool restored; /* its guest has begun elsewhere */
-	bool receives; /* and is on its way */
-	bool left;     /* it goes on in another process of this host, by the same name */
+	bool restored;	  /* its guest has begun elsewhere */
+	bool receives;	  /* and is on its way */
+	bool must_arrive; /* before anybody is told that it has started */
+	bool left;	  /* it goes on in another process of this host, by the same name */
 	/* What clients find it by: numbers of what others own; -1: none. */
 	int place[INSTANCE_PLACES];
 	struct instance_call received;
@@ -124,6 +125,8 @@ int vm_process_receive(struct vm_process *process, const struct receive_request 
 		       struct error *e);
 /* Whoever waits for the VM to run, or to be waited for, hears of it; once. */
 void vm_process_tell_started(struct vm_process *process);
+/* The VM that was waited for is here: vm_process_receive.c. */
+void vm_process_arrived(struct instance_host *host);
 /* 0: ended, see `stop`; negative: the VM or the loop failed. */
 int vm_process_run(struct vm_process *process, struct error *e);
 /* `failure` NULL if all went well. Logs it, reports, frees; accepts a half-made process. If it is

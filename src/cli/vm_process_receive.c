@@ -19,6 +19,14 @@ static void received(struct instance_call *call, json_t *reply, const struct err
 	}
 }
 
+void vm_process_arrived(struct instance_host *host)
+{
+	struct vm_process *process = container_of(host, struct vm_process, host);
+
+	process->must_arrive = false;
+	vm_process_tell_started(process);
+}
+
 int vm_process_receive(struct vm_process *process, const struct receive_request *request,
 		       struct error *e)
 {
@@ -30,13 +38,18 @@ int vm_process_receive(struct vm_process *process, const struct receive_request 
 		return r;
 	}
 	process->restored = process->receives = true;
+	/*
+	 * sshd ends a command's input with the process that it has started, whoever else has that: vmm receive -d - has to stay until
+	 * nothing more comes.
+	 */
+	process->must_arrive = request->socket != NULL && !request->socket->listens;
 	process->received.done = received;
 	instance_request(process->instance, &asked, &process->received);
 	if (process->stop.reason == VM_STOP_ERROR) {
 		*e = process->stop.error;
 		return -EINVAL;
 	}
-	/* Whoever migrates may connect from now on. */
+	/* Whoever migrates may connect from now on, unless he is connected already. */
 	vm_process_tell_started(process);
 	return 0;
 }

@@ -46,6 +46,8 @@ struct receive {
 	int listener;		 /* -1: nobody is listened to any more */
 	bool upgrades;		 /* it is to be one in place, from one client */
 	struct upgrade *upgrade; /* NULL: nothing has been passed */
+	int life_fd;		 /* as struct receive_socket has it */
+	bool single;		 /* the listener is the one client itself */
 	_Atomic bool cancelled;
 	pthread_mutex_t lock; /* guards `m` against who cancels, until the VM is there */
 	struct migration *m;
@@ -80,6 +82,25 @@ static void trim_folder(char *folder)
 	}
 }
 
+static int open_listener(struct receive *receive, const struct receive_request *request,
+			 struct error *e)
+{
+	const struct receive_socket *given = request->socket;
+
+	receive->life_fd = given != NULL ? given->life_fd : -1;
+	receive->single = given != NULL && !given->listens;
+	receive->listener =
+		given != NULL ? given->fd
+			      : migration_address_listen(request->address, request->insecure, e);
+	return MIN(receive->listener, 0);
+}
+
+static void stop_listening(struct receive *receive)
+{
+	close_fd(&receive->listener);
+	close_fd(&receive->life_fd);
+}
+
 int receive_create(struct receive **ret, struct instance *instance,
 		   const struct receive_request *request, struct error *e)
 {
@@ -100,11 +121,8 @@ int receive_create(struct receive **ret, struct instance *instance,
 	receive->memory_max = request->memory_max;
 	receive->disks.folder = -1;
 	receive->upgrades = request->upgrade;
-	receive->listener =
-		request->upgrade ? request->listener
-				 : migration_address_listen(request->address, request->insecure, e);
-	if (receive->listener < 0) {
-		r = receive->listener;
+	r = open_listener(receive, request, e);
+	if (r < 0) {
 		receive_destroy(receive);
 		return r;
 	}
@@ -147,7 +165,7 @@ void receive_destroy(struct receive *receive)
 		asking_finish(&receive->asking);
 	}
 	migration_destroy(receive->m);
-	close_fd(&receive->listener);
+	stop_listening(receive);
 	forget_offer(receive);
 	moving_disks_finish(&receive->disks);
 	upgrade_destroy(receive->upgrade);
@@ -370,7 +388,7 @@ static int wait_for_client(struct receive *receive, struct error *e)
 {
 	const uint64_t until = receive->upgrades ? loop_now_ns() + receive->silence_ns : UINT64_MAX;
 
-	for (;;) {
+	while (!receive->single) {
 		struct pollfd fd = { .fd = receive->listener, .events = POLLIN };
 		int client;
 
@@ -393,6 +411,7 @@ static int wait_for_client(struct receive *receive, struct error *e)
 			return error_set_sys(e, ERROR_MIGRATION, errno, "receive: accept");
 		}
 	}
+	return take_fd(&receive->listener);
 }
 
 static int begin_with(struct receive *receive, int client, struct error *e)
@@ -441,9 +460,12 @@ static int hear_offers(struct receive *receive, struct error *e)
 			return 0;
 		}
 		end_client(receive);
-		if (receive->upgrades) {
+		if (receive->single || receive->upgrades) {
 			*e = why;
-			return r < 0 ? r : -ECONNABORTED;
+			if (receive->single) {
+				(void)error_prefix(e, "no VM comes");
+			}
+			return r < 0 ? r : -EPROTO;
 		}
 		log_warn("a client has made no offer: %s", why.msg);
 	}
@@ -458,7 +480,7 @@ int receive_offer(struct receive *receive, const struct offer **offer, struct er
 		log_info("waits for a VM at %s", receive->address);
 		r = hear_offers(receive, e);
 	}
-	close_fd(&receive->listener);
+	stop_listening(receive);
 	*offer = &receive->offer;
 	return r;
 }
@@ -691,6 +713,8 @@ static int finish(struct receive *receive, int result, struct error *e)
 	receive_destroy(receive);
 	if (result < 0 && instance_lives(instance)) {
 		instance_end_failed(instance, e);
+	} else if (result == 0 && instance->host->arrived != NULL) {
+		instance->host->arrived(instance->host);
 	}
 	return result;
 }

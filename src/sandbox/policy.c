@@ -16,8 +16,10 @@
 #include "vmm/netdev.h"
 #include "vmm/notify.h"
 #include "vmm/pager.h"
+#include "vmm/relay.h"
 #include "vmm/run_directory.h"
 #include "vmm/run_syscalls.h"
+#include "vmm/tls_syscalls.h"
 #include "vmm/virtio_blk.h"
 #include "vmm/virtio_console.h"
 #include "vmm/virtio_entropy.h"
@@ -57,4 +59,7 @@ const struct policy sandbox_policies[SANDBOX_ROLES] = {
 	[SANDBOX_ROLE_RECEIVE] = { { &log_syscalls, &worker_syscalls, &job_syscalls,
 				     &migration_syscalls, &migration_accept_syscalls,
 				     &migration_pass_syscalls } },
+	[SANDBOX_ROLE_RELAY] = { { &log_syscalls, &worker_syscalls, &relay_syscalls } },
+	[SANDBOX_ROLE_TLS] = { { &log_syscalls, &worker_syscalls, &relay_syscalls, &tls_syscalls,
+				 &migration_connect_syscalls, &migration_accept_syscalls } },
 };

@@ -474,10 +474,11 @@ static bool needed_by_snapshots(enum sandbox_role role, int number)
 	       (number == SYS_unlinkat || number == SYS_renameat2);
 }
 
-/* Where a VM goes to is a client's word; who waits for one accepts it. */
+/* Where a VM goes to is a client's word, or that of who started vmm-tls; who waits for one accepts it. */
 static bool needed_by_migration(enum sandbox_role role, int number)
 {
-	return number == SYS_connect && (role == SANDBOX_ROLE_JOB || role == SANDBOX_ROLE_MACHINE);
+	return number == SYS_connect && (role == SANDBOX_ROLE_JOB || role == SANDBOX_ROLE_MACHINE ||
+					 role == SANDBOX_ROLE_TLS);
 }
 
 START_TEST(test_never)
