@@ -35,6 +35,7 @@ enum sandbox_role {
 	SANDBOX_ROLE_PAGER,   /* brings pages of guest memory */
 	SANDBOX_ROLE_FREEZER, /* keeps them as they were at one moment */
 	SANDBOX_ROLE_RECEIVE, /* waits for a VM that comes from elsewhere, and reads what that is */
+	SANDBOX_ROLE_PAGES,   /* brings those that such a VM has left behind */
 	SANDBOX_ROLES,
 };
 
