@@ -9,7 +9,7 @@
  *	0	4	region, by its index in the guest memory, the same on both sides
  *	4	4	pages: 1 to MIGRATION_PAGES_MAX
  *	8	8	the first one's number in the region
- *	16	4	flags: MIGRATION_PAGES_ZERO: they are zero, and nothing follows
+ *	16	4	flags: MIGRATION_PAGES_ZERO: they are zero, and nothing follows. (4: vmm/page_service.h)
  *	20	4	0
  *	24		the pages; with MIGRATION_PAGES_PACKED one block of zstd (vmm/compress.h) in their place, which is shorter
  *

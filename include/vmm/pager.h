@@ -11,6 +11,8 @@
  *				from a moment later on, everything else, from the lowest address on
  *				or from one that somebody else still writes (`look`): what is waited for is asked for, and the
  *				rest is there when all has been written
+ *				or pages are put (`want`): pager_miss() says which are missing, pager_arm() lets those who touch them
+ *				wait, pager_put() brings them
  *	or pager_descriptor()	another process fills them, which has been given this
  *	pager_end()		what has not come is zeroes from now on: for a machine reset
  *	pager_destroy()		nobody uses the memory any more
@@ -47,7 +49,7 @@ enum pager_arrival {
 	PAGER_ARRIVALS,
 };
 
-/* Functions run on the pager's thread. One of read() and look(). */
+/* Functions run on the pager's thread, but for stop() and destroy(). One of read(), look() and want(). */
 struct pager_source {
 	/*
 	 * Fills `buf` with the pages of [offset, offset + PAGER_CHUNK) of region `index`, up to its end, and sets in `present`,
@@ -64,9 +66,13 @@ struct pager_source {
 		    uint8_t ret[PAGER_LOOK_MAX], struct error *e);
 	/* With look(): this one is waited for. Called again from time to time. */
 	void (*ask)(void *arg, uint32_t index, uint64_t chunk);
-	/* Everything is there, or was given up: neither will be called again. */
+	/* Somebody waits for this page, which is missing: said once for each, and once more by pager_want_again(). */
+	void (*want)(void *arg, uint32_t index, uint64_t page);
+	/* Everything is there, or was given up: none of these will be called again. */
 	void (*done)(void *arg);
-	/* By pager_destroy(), on its caller's thread. */
+	/* By pager_destroy(), on its caller's thread: stop(), which may be NULL, while the pager's thread is still there; after it nobody
+	 * puts a page or posts to the pager's loop. destroy() when it has ended. */
+	void (*stop)(void *arg);
 	void (*destroy)(void *arg);
 	void *arg;
 };
@@ -109,7 +115,37 @@ void pager_destroy(struct pager *pager);
 /* Any thread: 0, or ERROR_SNAPSHOT and whatever else the source has failed with. Accepts NULL. */
 int pager_check(struct pager *pager, struct error *e);
 
+/*
+ * Pages that are put, of a source with want(), in memory that is anonymous or a memfd of ours. After pager_serve(), which is the time
+ * for what needs threads and rights, in this order:
+ *
+ *	pager_miss()	any thread, while nobody uses the memory: bits of `bitmap` are pages of region `index` from `first`, a multiple of 64, on
+ *			that are missing: what is there is given back. Others may become missing with them (pager_missing()), if that is
+ *			cheaper. -EINVAL: the region has no such pages; nothing has changed
+ *	pager_arm()	the same thread: from now on who touches a missing page waits, whatever else has no page is zero
+ *	pager_put()	any thread, many at once: pages within the region; `from` NULL: they are zero. Of what is not missing nothing is
+ *			changed. The last one that was missing ends it: memory is as any other, and done() is called
+ *	pager_lose()	any thread, once: they will never come
+ */
+int pager_miss(struct pager *pager, uint32_t index, uint64_t first, uint64_t count,
+	       const uint64_t *bitmap, struct error *e);
+int pager_arm(struct pager *pager, struct error *e);
+int pager_put(struct pager *pager, uint32_t index, uint64_t page, uint64_t count,
+	      const uint8_t *from, struct error *e);
+void pager_lose(struct pager *pager, const struct error *why);
+/* Any thread: pages that are. */
+uint64_t pager_left(const struct pager *pager);
+/* Any thread: those bits from `first`, a multiple of 64, on, as many as fit in `words`; 0 behind the region's end. */
+void pager_missing(const struct pager *pager, uint32_t index, uint64_t first, uint64_t *bitmap,
+		   size_t words);
+/* The pager's thread: all are wanted anew that are waited for. */
+void pager_want_again(struct pager *pager);
+/* Of its thread. */
+struct loop *pager_loop(struct pager *pager);
+
 /* Its thread's, besides a worker's and the source's. */
 extern const struct syscall_list pager_syscalls;
+/* Of who calls pager_miss() and pager_arm(). */
+extern const struct syscall_list pager_arm_syscalls;
 
 #endif

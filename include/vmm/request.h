@@ -150,7 +150,7 @@ struct net_fd {
 	int fd;
 };
 /* What becomes of a guest that writes faster than it can be sent, when time is over. */
-enum migrate_limit { MIGRATE_LIMIT_CANCEL, MIGRATE_LIMIT_FORCE };
+enum migrate_limit { MIGRATE_LIMIT_CANCEL, MIGRATE_LIMIT_FORCE, MIGRATE_LIMIT_POSTCOPY };
 struct migrate_request {
 	const char *address;	   /* vmm/migration_address.h */
 	uint64_t downtime_ns;	   /* aimed at: how long the guest may stand still */
@@ -160,16 +160,24 @@ struct migrate_request {
 	int at_limit;		   /* enum migrate_limit */
 	uint32_t throttle_percent; /* of their time that vCPUs may be kept from running, 0 to 99 */
 	bool compress;		   /* memory goes over by zstd */
+	bool postcopy; /* it goes on there after the first pass, and what is missing comes when it is touched */
 	bool insecure;
 	bool with_disks; /* those that the VM writes go there as well */
 	bool background; /* answered when the job has begun, with {"job": number} */
 	/* To another process of this host, which takes its name and place over: `address` is a socket in the VM's directory. */
 	bool upgrade;
 };
-enum migration_decide { MIGRATION_DECIDE_RUN, MIGRATION_DECIDE_GIVE_UP, MIGRATION_DECIDE_CANCEL };
+enum migration_decide {
+	MIGRATION_DECIDE_RUN,
+	MIGRATION_DECIDE_GIVE_UP,
+	MIGRATION_DECIDE_CANCEL,
+	MIGRATION_DECIDE_SWITCH, /* to post-copy, after the pass that is under way */
+	MIGRATION_DECIDE_RESUME, /* memory's connections are lost: connect again */
+};
 struct migration_decision {
-	int decision;	  /* enum migration_decide */
-	const char *word; /* of RUN: the other side's; NULL: none */
+	int decision;	     /* enum migration_decide */
+	const char *address; /* of RESUME; NULL: the same */
+	const char *word;    /* of RUN: the other side's; NULL: none */
 	bool vouched; /* of RUN, instead of a word: the client's own that the VM runs nowhere else */
 };
 /* A stream socket that somebody else has opened for a receiver. */

@@ -129,6 +129,10 @@ static const struct schema_field migration_fields[] = {
 	{ "throttle_most_percent?", "integer", "the same, at its worst" },
 	{ "expected_downtime_us?", "integer", "if it stood still now" },
 	{ "downtime_us?", "MigrationDowntime", "how long it has, in parts" },
+	{ "memory?", "comes|lost|waits",
+	  "of a VM that has moved before all of its memory had: it comes; what it comes over is "
+	  "lost, "
+	  "and the VM stands still; and a client has to resume it" },
 	{ "decide?", "string", "what has to be decided" },
 	{ "word?", "string", "for the other side" },
 	{ "error?", "Failure", "why it is over" },

@@ -19,6 +19,7 @@
 #include "client.h"
 #include "command.h"
 #include "exit_codes.h"
+#include "overrides.h"
 #include "progress.h"
 #include "snapshot_command.h"
 #include "vm_status.h"
@@ -31,14 +32,22 @@ LOG_DOMAIN("migrate");
 
 #define ASK_EVERY_MS 100
 
-enum migrate_verb { MIGRATE, MIGRATE_STATUS, MIGRATE_CANCEL, MIGRATE_RUN, MIGRATE_GIVE_UP };
+enum migrate_verb {
+	MIGRATE,
+	MIGRATE_STATUS,
+	MIGRATE_CANCEL,
+	MIGRATE_SWITCH,
+	MIGRATE_RESUME,
+	MIGRATE_RUN,
+	MIGRATE_GIVE_UP,
+};
 
 struct migrate_command {
 	struct target target;
 	struct common_options common;
 	struct migrate_request request;
 	struct carrier_settings carrier;
-	bool status, cancel, run, give_up;
+	bool status, cancel, switches, resume, run, give_up;
 	const char *word;
 	bool vouched;
 };
@@ -78,6 +87,15 @@ static const struct option option_list[] = {
 	  AT(status),
 	  .help = "only show the migration that is under way, or was the last" },
 	{ .name = "cancel", .type = OPTION_FLAG, AT(cancel), .help = "cancel it: the VM stays" },
+	{ .name = "switch",
+	  .type = OPTION_FLAG,
+	  AT(switches),
+	  .help = "of one with --at-limit postcopy: do not wait for the limit" },
+	{ .name = "resume",
+	  .type = OPTION_FLAG,
+	  AT(resume),
+	  .help = "the VM has moved, and what its memory comes over was lost: connect anew, to "
+		  "ADDRESS if that is another" },
 	{ .name = "run",
 	  .type = OPTION_FLAG,
 	  AT(run),
@@ -87,7 +105,7 @@ static const struct option option_list[] = {
 	  .type = OPTION_FLAG,
 	  AT(give_up),
 	  .careful = true,
-	  .help = "in doubt: it never goes on here" },
+	  .help = "in doubt: it never goes on here; memory that is missing: it will not come" },
 	{ .name = "word",
 	  .type = OPTION_STRING,
 	  AT(word),
@@ -338,6 +356,7 @@ static int print_status(const struct migrate_command *command, json_t *migration
 	if (message != NULL) {
 		(void)printf("%-12s %s\n", "error", message);
 	}
+	print_line(migration, "memory");
 	print_line(migration, "word");
 	print_line(migration, "decide");
 	return EXIT_OK;
@@ -346,13 +365,14 @@ static int print_status(const struct migrate_command *command, json_t *migration
 static json_t *make_decision(const struct migrate_command *command, enum migrate_verb verb)
 {
 	static const char *const decisions[] = {
-		[MIGRATE_CANCEL] = "cancel",
-		[MIGRATE_RUN] = "run",
+		[MIGRATE_CANCEL] = "cancel",   [MIGRATE_SWITCH] = "switch",
+		[MIGRATE_RESUME] = "resume",   [MIGRATE_RUN] = "run",
 		[MIGRATE_GIVE_UP] = "give-up",
 	};
 
-	return json_pack("{s:s, s:s*, s:b}", "decision", decisions[verb], "word", command->word,
-			 "vouched", command->vouched);
+	return json_pack("{s:s, s:s*, s:s*, s:b}", "decision", decisions[verb], "address",
+			 command->request.address, "word", command->word, "vouched",
+			 command->vouched);
 }
 
 static int look_or_decide(const struct migrate_command *command, enum migrate_verb verb)
@@ -383,6 +403,15 @@ static int look_or_decide(const struct migrate_command *command, enum migrate_ve
 	return code;
 }
 
+static int resume_at(struct migrate_command *command, const char *address)
+{
+	struct error e = { 0 };
+	auto_free char *whole = overrides_address(address, &e);
+
+	command->request.address = whole;
+	return whole != NULL ? look_or_decide(command, MIGRATE_RESUME) : command_fail(&e);
+}
+
 /* --- the command line ---------------------------------------------------------------------------- */
 
 static int wrong(const char *what, const char *text)
@@ -392,10 +421,11 @@ static int wrong(const char *what, const char *text)
 
 static int which(const struct migrate_command *command, enum migrate_verb *verb)
 {
-	const bool asked[] = { [MIGRATE_STATUS] = command->status,
-			       [MIGRATE_CANCEL] = command->cancel,
-			       [MIGRATE_RUN] = command->run,
-			       [MIGRATE_GIVE_UP] = command->give_up };
+	const bool asked[] = {
+		[MIGRATE_STATUS] = command->status,   [MIGRATE_CANCEL] = command->cancel,
+		[MIGRATE_SWITCH] = command->switches, [MIGRATE_RESUME] = command->resume,
+		[MIGRATE_RUN] = command->run,	      [MIGRATE_GIVE_UP] = command->give_up
+	};
 	int count = 0;
 
 	*verb = MIGRATE;
@@ -421,13 +451,17 @@ static int run(int argc, char **argv)
 		return code;
 	}
 	if (which(&command, &verb) > 1) {
-		return wrong("one of --status, --cancel, --run and --give-up at a time", "");
+		return wrong(
+			"one of --status, --cancel, --switch, --resume, --run and --give-up at a "
+			"time",
+			"");
 	}
 	if ((command.word != NULL || command.vouched) && verb != MIGRATE_RUN) {
 		return wrong("--word and --vouched are of --run", "");
 	}
 	named = command.target.api_socket == NULL ? 1 : 0;
-	if (operands != named + (verb == MIGRATE ? 1 : 0)) {
+	if (operands != named + (verb == MIGRATE ? 1 : 0) &&
+	    !(verb == MIGRATE_RESUME && operands == named + 1)) {
 		return wrong(verb == MIGRATE ? "a VM and an address" : "a VM", "");
 	}
 	command.target.name = named != 0 ? argv[1] : NULL;
@@ -435,6 +469,9 @@ static int run(int argc, char **argv)
 		return command_fail(&e);
 	}
 	json_prepare();
+	if (verb == MIGRATE_RESUME && operands == named + 1) {
+		return resume_at(&command, argv[1 + named]);
+	}
 	return verb == MIGRATE ? move_to(&command, argv[1 + named])
 			       : look_or_decide(&command, verb);
 }
@@ -447,6 +484,8 @@ static const struct command_example examples[] = {
 	{ "vmm migrate web exec:'ssh host vmm receive -d -n web --allow /srv/vms -'", "by ssh" },
 	{ "vmm migrate --tls-dir /etc/vmm/tls web tcp:192.0.2.7:4444",
 	  "encrypted, with certificates" },
+	{ "vmm migrate --postcopy web unix:/run/web.sock",
+	  "what it writes after memory was sent once comes when it is touched there" },
 	{ "vmm migrate --status web", "how far it is, and what has to be decided" },
 	{ "vmm migrate --run --word 0123456789abcdef web",
 	  "in doubt: it goes on here, with the word of the side that never will" },
@@ -455,7 +494,9 @@ static const struct command_example examples[] = {
 
 const struct command command_migrate = {
 	.name = "migrate",
-	.operands = " NAME ADDRESS | --status NAME | --cancel NAME | --run NAME | --give-up NAME",
+	.operands = " NAME ADDRESS | --status NAME | --cancel NAME | --switch NAME | --resume NAME "
+		    "[ADDRESS] | "
+		    "--run NAME | --give-up NAME",
 	.help = "move a VM to another vmm while it runs",
 	.options = &table,
 	.run = run,
@@ -480,6 +521,16 @@ const struct command command_migrate = {
 		"input and output lead to *vmm receive -*; or fd:N, a stream socket that is open. "
 		"With "
 		"*--tls-dir* it is encrypted, and both sides show certificates.\n\n"
+		"With *--at-limit postcopy*, or *--postcopy* at once, it moves before all of its "
+		"memory "
+		"has: it goes on there, and pages that are missing come when it touches them, over "
+		"connections of their own, and all others meanwhile. Until then it needs both "
+		"sides, and "
+		"this process stays. If the connections are lost it stands still until they are "
+		"there "
+		"again: by itself within *--silence*, then by *--resume*. If this side dies before "
+		"that, "
+		"the VM is lost; say *--give-up* there.\n\n"
 		"At no moment does it run on both sides. If the connection is lost, or a "
 		"side dies, in the "
 		"moment in which one has said that the other may go on, neither can know; "

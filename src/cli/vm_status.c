@@ -43,6 +43,10 @@ static const char *moving(const json_t *job)
 	} words[] = {
 		{ "phase", "in doubt", "in doubt" },
 		{ "phase", "blocked", "blocked" },
+		{ "phase", "serves memory", "moved, serves memory" },
+		{ "phase", "memory waits", "moved, serves memory: waits" },
+		{ "phase", "memory comes", "memory comes" },
+		{ "phase", "waits for memory", "waits for memory" },
 		{ "kind", "migration", "moves" },
 		{ "kind", "receive", "arrives" },
 	};

@@ -6,8 +6,9 @@
 #include "client.h"
 
 struct vm_status {
-	char state[32];	    /* "running"; "not answering" */
-	const char *moving; /* "moves", "arrives", "in doubt", "blocked"; NULL: it is not */
+	char state[32]; /* "running"; "not answering" */
+	const char
+		*moving; /* "moves", "arrives", "in doubt", "waits for memory"; NULL: it is not */
 	bool answered;
 	uint64_t uptime_ms, vcpus, memory, resident; /* bytes */
 	uint64_t pid;

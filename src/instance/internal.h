@@ -402,6 +402,7 @@ struct offer {
 	const uint8_t *state;	/* of some moment before */
 	size_t state_len;
 	bool paused;	    /* the VM, when the offer was made */
+	bool postcopy;	    /* it may go on here before all of its memory is */
 	json_t *disk_bytes; /* {id: size}; NULL: not known */
 };
 int receive_offer(struct receive *receive, const struct offer **offer, struct error *e);
@@ -410,6 +411,8 @@ struct upgrade *receive_upgrade(const struct receive *receive);
 /* What an offer's configuration asks for is allowed: memory, files; and the client has said what each card is connected to. */
 int receive_check_config(const struct receive *receive, const struct vm_config *vm,
 			 const struct snapshot_load_request *request, struct error *e);
+/* The VM's memory has been made, empty: what may be missing in it when it runs will come. */
+int receive_make_sink(struct receive *receive, struct guest_memory *mem, struct error *e);
 /* The VM has been made: its disks are what the other side's guest takes them for. */
 int receive_check_disks(const struct receive *receive, struct vm *vm, struct error *e);
 /* Overrides of the client, and those by which disks that come with the VM are files made here; *ret is the caller's. */

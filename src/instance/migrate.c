@@ -26,6 +26,7 @@
 #include <time.h>
 
 #include "asking.h"
+#include "migrate_postcopy.h"
 #include "moving_disks.h"
 #include "offering.h"
 #include "upgrade.h"
@@ -66,6 +67,7 @@ struct migrate_task {
 	struct loop_post told;	 /* to main: somebody has to decide */
 	struct migration_pages pages;
 	struct moving_disks disks;
+	struct postcopy postcopy;
 	struct state_buf state;
 	struct offering offering;
 	uint8_t *offer;
@@ -85,6 +87,7 @@ static void task_destroy(struct migrate_task *task)
 	}
 	loop_post_cancel(task->instance->host->loop, &task->driven);
 	loop_post_cancel(task->instance->host->loop, &task->told);
+	postcopy_end(&task->postcopy);
 	asking_finish(&task->asking);
 	migration_destroy(task->m);
 	upgrade_destroy(task->upgrade);
@@ -250,7 +253,16 @@ static int give_up(const struct migrate_task *task, struct error *e)
 		(unsigned long long)(converge->expected_ns / 1000000));
 	return error_hint(
 		e, "allow for a longer pause (--downtime), more time (--time-limit), a slower "
-		   "guest (--throttle), or let it come (--at-limit force)");
+		   "guest (--throttle), or let it come (--at-limit force, postcopy)");
+}
+
+/* Of disks nothing comes later: what is left of them is sent in the pause. */
+static bool disks_fit(const struct migrate_task *task)
+{
+	const uint64_t left = migration_blocks_left(&task->disks.blocks);
+
+	return (double)left * 1e9 <=
+	       (double)task->converge.rate * (double)task->converge.downtime_ns;
 }
 
 /* 0: another pass; or MIGRATION_CONVERGED. */
@@ -270,6 +282,12 @@ static int look_at_pass(struct migrate_task *task, struct error *e)
 	atomic_store(&view->rate, converge->rate);
 	atomic_store(&view->dirty_rate, converge->dirty_rate);
 	atomic_store(&view->expected_ns, converge->expected_ns);
+	if (verdict != MIGRATION_PAUSE_NOW && disks_fit(task) &&
+	    postcopy_is_due(&task->postcopy, verdict == MIGRATION_GIVE_UP)) {
+		int r = postcopy_begin(&task->postcopy, task->mem, e);
+
+		return r == 0 ? MIGRATION_CONVERGED : r;
+	}
 	switch (verdict) {
 	case MIGRATION_PAUSE_NOW:
 		return MIGRATION_CONVERGED;
@@ -400,7 +418,12 @@ static int send_last(struct migrate_task *task, struct error *e)
 
 	note_part(task, MIGRATION_PART_SAVE);
 	moving_disks_want_written(&task->disks);
-	r = r == 0 ? send_content(task, e) : r;
+	if (r == 0 && task->postcopy.switching) {
+		r = migration_blocks_send(&task->disks.blocks, send_blocks, task, e);
+		r = r == 0 ? postcopy_say_missing(task->m, &task->pages, e) : r;
+	} else if (r == 0) {
+		r = send_content(task, e);
+	}
 	for (size_t at = 0; r == 0 && at < task->state.len; at += STATE_PIECE) {
 		r = migration_send(task->m, HANDOVER_STATE, task->state.data + at,
 				   (uint32_t)MIN(task->state.len - at, STATE_PIECE), e);
@@ -447,6 +470,7 @@ static int act(void *arg, enum handover_action_kind what, const struct handover_
 	case HANDOVER_TAKE_LOCKS:
 		return ask(task, VM_TAKE_DISKS, e);
 	case HANDOVER_RUN:
+		postcopy_end(&task->postcopy);
 		return upgrade_go_on(task->upgrade, &task->asking, task->was_running, e);
 	case HANDOVER_TELL_DOUBT:
 		return tell(task, "in doubt");
@@ -494,6 +518,21 @@ static int connect_sides(struct migrate_task *task, struct error *e)
 	return r;
 }
 
+/* Is the VM somebody else's from now on, or nobody's? */
+static bool has_left(const struct migrate_task *task)
+{
+	enum handover_state state = task->m != NULL ? migration_state(task->m) : HANDOVER_S_IDLE;
+
+	return state == HANDOVER_S_MOVED || state == HANDOVER_S_GIVEN_UP;
+}
+
+static void memory_waits(void *arg)
+{
+	struct migrate_task *task = arg;
+
+	loop_post(task->instance->host->loop, &task->told);
+}
+
 static int move(struct migrate_task *task, struct error *e)
 {
 	struct job *job = task->job;
@@ -506,7 +545,8 @@ static int move(struct migrate_task *task, struct error *e)
 		r = moving_disks_begin(&task->disks, task->instance->vm, e);
 	}
 	r = r == 0 ? offering_make(&task->offering, &task->state, !task->was_running,
-				   moving_disks_to_json(&task->disks), &task->offer,
+				   moving_disks_to_json(&task->disks),
+				   postcopy_offer(&task->postcopy, e), &task->offer,
 				   &task->offer_len, e)
 		   : r;
 	if (r < 0) {
@@ -519,6 +559,10 @@ static int move(struct migrate_task *task, struct error *e)
 	r = migration_run(task->m, e);
 	if (r == 0) {
 		note_part(task, MIGRATION_PART_COMMIT);
+	}
+	/* Also for one that was given up here, and goes on there by this side's word. */
+	if (task->postcopy.switching && has_left(task)) {
+		r = postcopy_serve(&task->postcopy, job, memory_waits, task, e);
 	}
 	return r;
 }
@@ -553,7 +597,11 @@ static void told(void *arg)
 	enum handover_state state = migration_state(atomic_load(&task->made));
 
 	add_event(task, state, NULL);
-	migration_view_answer_doubt(task->change, state);
+	if (atomic_load(&view_of(task)->source) != NULL) {
+		migration_view_answer_memory(task->change);
+	} else {
+		migration_view_answer_doubt(task->change, state);
+	}
 }
 
 static void driven(void *arg)
@@ -589,14 +637,6 @@ static void begins(struct asking *asking, enum vm_operation_type type)
 	} else if (type == VM_THROTTLE) {
 		task->throttled = true;
 	}
-}
-
-/* Is the VM somebody else's from now on, or nobody's? */
-static bool has_left(const struct migrate_task *task)
-{
-	enum handover_state state = task->m != NULL ? migration_state(task->m) : HANDOVER_S_IDLE;
-
-	return state == HANDOVER_S_MOVED || state == HANDOVER_S_GIVEN_UP;
 }
 
 /* The job has ended: what it has left is undone. */
@@ -714,6 +754,7 @@ static void cancel(void *arg)
 	if (m != NULL) {
 		migration_leave(m);
 	}
+	postcopy_leave(&task->postcopy);
 	asking_leave(&task->asking);
 }
 
@@ -743,6 +784,9 @@ static struct migrate_task *task_create(struct instance *instance, struct change
 		.force = task->request->at_limit == MIGRATE_LIMIT_FORCE,
 		.throttle_limit = task->was_running ? task->request->throttle_percent : 0,
 	};
+	task->postcopy = (struct postcopy){ .instance = instance,
+					    .request = change->object,
+					    .asking = &task->asking };
 	task->driven = (struct loop_post){ .run = driven, .arg = task };
 	task->told = (struct loop_post){ .run = told, .arg = task };
 	asking_init(&task->asking, instance, change);
@@ -772,6 +816,7 @@ static int prepare(struct instance *instance, struct change *change, struct erro
 		return r;
 	}
 	migration_view_begin(instance, HANDOVER_SOURCE, request->address);
+	instance->migration.insecure = request->insecure;
 	if (request->background) {
 		change_answer_begun(change, job);
 	}

@@ -11,6 +11,7 @@
 static const struct option_value limits[] = {
 	{ "cancel", MIGRATE_LIMIT_CANCEL },
 	{ "force", MIGRATE_LIMIT_FORCE },
+	{ "postcopy", MIGRATE_LIMIT_POSTCOPY },
 	{ NULL, 0 },
 };
 static const struct option migrate_list[] = {
@@ -46,13 +47,21 @@ static const struct option migrate_list[] = {
 	  .type = OPTION_ENUM,
 	  IN(at_limit),
 	  .values = limits,
-	  .argument = "cancel|force",
+	  .argument = "cancel|force|postcopy",
 	  .fallback = "cancel",
 	  .ours = true,
 	  .json = "at_limit",
 	  .help = "what then, if the guest still writes faster than it can be sent: the VM stays, "
 		  "or moves "
-		  "with a longer pause" },
+		  "with a longer pause, or before all of its memory has (--postcopy)" },
+	{ .name = "postcopy",
+	  .type = OPTION_FLAG,
+	  IN(postcopy),
+	  .ours = true,
+	  .json = "postcopy",
+	  .help = "after memory was sent once, the VM goes on there; what it has written since "
+		  "comes when it "
+		  "is touched, and this side is needed until all has" },
 	{ .name = "throttle",
 	  .type = OPTION_U32,
 	  IN(throttle_percent),
@@ -120,10 +129,9 @@ const struct option_table migrate_request_options = OPTION_TABLE("migrate-reques
 
 #define IN(member) .offset = offsetof(struct migration_decision, member)
 static const struct option_value decisions[] = {
-	{ "run", MIGRATION_DECIDE_RUN },
-	{ "give-up", MIGRATION_DECIDE_GIVE_UP },
-	{ "cancel", MIGRATION_DECIDE_CANCEL },
-	{ NULL, 0 },
+	{ "run", MIGRATION_DECIDE_RUN },       { "give-up", MIGRATION_DECIDE_GIVE_UP },
+	{ "cancel", MIGRATION_DECIDE_CANCEL }, { "switch", MIGRATION_DECIDE_SWITCH },
+	{ "resume", MIGRATION_DECIDE_RESUME }, { NULL, 0 },
 };
 static const struct option decision_list[] = {
 	{ .type = OPTION_ENUM,
@@ -133,7 +141,15 @@ static const struct option decision_list[] = {
 	  .json = "decision",
 	  .json_required = true,
 	  .help = "run: the VM goes on here; give-up: it never will; cancel: the migration, before "
-		  "it is in doubt" },
+		  "it is in doubt; "
+		  "switch: to post-copy; resume: what memory comes over was lost, connect anew" },
+	{ .name = "address",
+	  .type = OPTION_STRING,
+	  IN(address),
+	  .argument = "ADDRESS",
+	  .ours = true,
+	  .json = "address",
+	  .help = "of resume: another than before" },
 	{ .name = "word",
 	  .type = OPTION_STRING,
 	  IN(word),

@@ -13,6 +13,7 @@
 
 #include "internal.h"
 #include "vmm/cleanup.h"
+#include "vmm/migration_address.h"
 #include "vmm/text.h"
 
 static const char *const part_names[MIGRATION_PARTS] = {
@@ -36,6 +37,25 @@ const char *migration_view_advice(enum handover_state state)
 		return "the VM may run on the other side: look there. If it runs, decide give-up "
 		       "here; if "
 		       "that side has given up, it has a word: decide run here with it";
+	default:
+		return NULL;
+	}
+}
+
+/* The same of memory that is not there yet. */
+static const char *memory_advice(const struct migration_view *view)
+{
+	switch (atomic_load(&view->memory)) {
+	case MIGRATION_MEMORY_WAITS:
+		return "the VM has moved, and lacks memory that is here: when the other side can "
+		       "be reached, decide resume. If it is gone for good, so is the VM: decide "
+		       "give-up";
+	case MIGRATION_MEMORY_LOST:
+		return view->role == HANDOVER_SOURCE
+			       ? NULL
+			       : "the VM stands still, because memory is missing that the other "
+				 "side has: resume it there. If that side is gone for good, so is "
+				 "the VM: decide give-up";
 	default:
 		return NULL;
 	}
@@ -86,6 +106,9 @@ void migration_view_begin(struct instance *instance, enum handover_role role, co
 	view->state = role == HANDOVER_SOURCE ? HANDOVER_S_IDLE : HANDOVER_D_WAITING;
 	view->epoch = view->word = 0;
 	view->error = (struct error){ 0 };
+	atomic_store(&view->may_switch, false);
+	atomic_store(&view->switches, false);
+	atomic_store(&view->memory, MIGRATION_MEMORY_NONE);
 	atomic_store(&view->passes, 0);
 	atomic_store(&view->sent, 0);
 	atomic_store(&view->left, 0);
@@ -205,13 +228,76 @@ static int check_vouched(const struct instance *instance, const struct migration
 		   "the VM cannot run anywhere else, vouch for that");
 }
 
+static int give_up_memory(struct page_sink *sink, struct page_source *source)
+{
+	struct error why = { 0 };
+
+	if (source != NULL) {
+		page_source_leave(source, true);
+		return 0;
+	}
+	(void)error_set(&why, ERROR_MIGRATION, ECONNABORTED,
+			"memory that this VM lacked was given up");
+	(void)error_hint(&why, "start it again from its disks");
+	page_sink_lose(sink, &why);
+	return 0;
+}
+
+static int resume_memory(const struct migration_view *view, const char *address, struct error *e)
+{
+	struct page_source *source = atomic_load(&view->source);
+	int r = address != NULL ? migration_address_check(address, view->insecure, e) : 0;
+
+	if (r == 0 && source == NULL) {
+		(void)error_set(e, ERROR_WRONG_STATE, EBUSY,
+				"no memory of this VM waits here for the other side");
+		return error_hint(e, "it is the source that resumes; GET /migration shows which "
+				     "side this is");
+	}
+	return r == 0 ? page_source_resume(source, address, e) : r;
+}
+
+static int want_switch(struct migration_view *view, struct error *e)
+{
+	if (view->m == NULL || !atomic_load(&view->may_switch)) {
+		(void)error_set(e, ERROR_WRONG_STATE, EBUSY,
+				"there is no migration that could go on as post-copy");
+		return error_hint(e, "one that was begun with at_limit postcopy can");
+	}
+	atomic_store(&view->switches, true);
+	return 0;
+}
+
+/* What is decided of memory; 1: it is about something else. */
+static int decide_memory(struct migration_view *view, const struct migration_decision *decision,
+			 struct error *e)
+{
+	struct page_source *source = atomic_load(&view->source);
+	struct page_sink *sink = atomic_load(&view->sink);
+
+	switch (decision->decision) {
+	case MIGRATION_DECIDE_SWITCH:
+		return want_switch(view, e);
+	case MIGRATION_DECIDE_RESUME:
+		return resume_memory(view, decision->address, e);
+	case MIGRATION_DECIDE_GIVE_UP:
+		return source != NULL || sink != NULL ? give_up_memory(sink, source) : 1;
+	default:
+		return 1;
+	}
+}
+
 int instance_decide(struct instance *instance, const struct asked *asked, struct error *e)
 {
 	const struct migration_decision *decision = asked->request->object;
 	enum handover_event_kind kind = HANDOVER_CANCEL;
 	uint64_t word;
-	int r = decide_kind(decision, &kind, &word, e);
+	int r = decide_memory(&instance->migration, decision, e);
 
+	if (r != 1) {
+		return r;
+	}
+	r = decide_kind(decision, &kind, &word, e);
 	r = r == 0 ? check_vouched(instance, decision, e) : r;
 	r = r == 0 ? ask(instance, kind, word, e) : r;
 	if (r < 0) {
@@ -259,9 +345,31 @@ static bool put_numbers(const struct migration_view *view, json_t *object)
 	return good && put_downtime(view, object);
 }
 
+/* Of a VM that has moved before it. */
+static bool put_memory(struct migration_view *view, json_t *object)
+{
+	static const char *const names[] = {
+		[MIGRATION_MEMORY_COMES] = "comes",
+		[MIGRATION_MEMORY_LOST] = "lost",
+		[MIGRATION_MEMORY_WAITS] = "waits",
+	};
+	const struct page_source *source = atomic_load(&view->source);
+	const struct page_sink *sink = atomic_load(&view->sink);
+	const int memory = atomic_load(&view->memory);
+
+	if (source != NULL) {
+		atomic_store(&view->left, page_source_left(source));
+	} else if (sink != NULL) {
+		atomic_store(&view->left, page_sink_left(sink));
+	}
+	return memory == MIGRATION_MEMORY_NONE ||
+	       json_put(object, "memory", json_string(names[memory]));
+}
+
 static bool put_words(const struct migration_view *view, json_t *object)
 {
-	const char *decide = migration_view_advice(view->state);
+	const char *const memory = memory_advice(view);
+	const char *decide = memory != NULL ? memory : migration_view_advice(view->state);
 	char word[20];
 	bool good = true;
 
@@ -298,7 +406,8 @@ json_t *answer_migration(struct instance *instance)
 			   view->role == HANDOVER_SOURCE ? "source" : "destination", "state",
 			   info->name, "under_way", view->m != NULL, "address", view->address,
 			   "epoch", (json_int_t)view->epoch);
-	if (object == NULL || !put_numbers(view, object) || !put_words(view, object)) {
+	if (object == NULL || !put_memory(view, object) || !put_numbers(view, object) ||
+	    !put_words(view, object)) {
 		json_decref(object);
 		return NULL;
 	}
@@ -317,6 +426,22 @@ void migration_view_answer_doubt(struct change *change, enum handover_state stat
 	(void)error_set(&e, ERROR_MIGRATION, EINPROGRESS, "the migration is %s, and the VM paused",
 			state == HANDOVER_S_BLOCKED ? "over, but blocked" : "in doubt");
 	(void)error_hint(&e, "%s", advice);
+	change->call = NULL;
+	change->answered = true;
+	call->done(call, NULL, &e);
+}
+
+void migration_view_answer_memory(struct change *change)
+{
+	struct instance_call *call = change->call;
+	struct error e = { 0 };
+
+	if (call == NULL) {
+		return;
+	}
+	(void)error_set(&e, ERROR_MIGRATION, EINPROGRESS,
+			"the migration is over, but for memory, and what that goes over is lost");
+	(void)error_hint(&e, "vmm migrate --resume goes on with it");
 	change->call = NULL;
 	change->answered = true;
 	call->done(call, NULL, &e);

@@ -10,6 +10,7 @@
 #include "vmm/json.h"
 #include "vmm/loop.h"
 #include "vmm/migration.h"
+#include "vmm/page_service.h"
 
 /* Of the time that the guest stands still, in their order. */
 enum migration_part {
@@ -22,6 +23,14 @@ enum migration_part {
 };
 
 struct change;
+
+/* Of a VM that has moved before all of its memory had. */
+enum migration_memory {
+	MIGRATION_MEMORY_NONE,	/* it is all there, or none is */
+	MIGRATION_MEMORY_COMES, /* it goes from one side to the other */
+	MIGRATION_MEMORY_LOST,	/* its connections are lost, and tried again by the source */
+	MIGRATION_MEMORY_WAITS, /* source: and not tried any more */
+};
 
 struct migration_view {
 	bool known; /* there is one */
@@ -37,6 +46,13 @@ struct migration_view {
 	_Atomic uint32_t throttle,
 		throttle_most; /* percent that it is slowed down by, and was at most */
 	_Atomic uint64_t parts_ns[MIGRATION_PARTS]; /* of the time that it stood still */
+	/* Post-copy: it may come to it; a client wants it now. */
+	_Atomic bool may_switch, switches;
+	bool insecure;	    /* of the request */
+	_Atomic int memory; /* enum migration_memory */
+	/* While memory goes over. Main ends them, and clears these before. */
+	_Atomic(struct page_source *) source;
+	_Atomic(struct page_sink *) sink;
 	/* The one decision that is being made. */
 	struct migration_question question;
 	struct loop_post answered;
@@ -61,6 +77,8 @@ json_t *answer_migration(struct instance *instance);
 /* Of a change that is a migration: whoever waits for its end hears that it may be long in coming, and what to do; or how it went, when nobody
  * can ask for that later, since the instance ends. */
 void migration_view_answer_doubt(struct change *change, enum handover_state state);
+/* The same, of one that has moved and lacks memory that nobody can bring. */
+void migration_view_answer_memory(struct change *change);
 void migration_view_answer_moved(struct instance *instance, struct change *change);
 
 #endif

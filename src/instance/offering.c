@@ -43,12 +43,14 @@ void offering_finish(struct offering *offering)
 }
 
 int offering_make(const struct offering *offering, const struct state_buf *state, bool paused,
-		  json_t *moving_disks, uint8_t **ret, uint32_t *ret_len, struct error *e)
+		  json_t *moving_disks, json_t *postcopy, uint8_t **ret, uint32_t *ret_len,
+		  struct error *e)
 {
 	auto_json json_t *json = json_pack(
-		"{s:s, s:s, s:s, s:b, s:O, s:I, s:o}", "vmm", VMM_VERSION, "about", offering->about,
-		"config", offering->config, "paused", paused, "disk_bytes", offering->disk_bytes,
-		"uptime_ns", (json_int_t)offering->uptime_ns, "moving_disks", moving_disks);
+		"{s:s, s:s, s:s, s:b, s:O, s:I, s:o, s:o*}", "vmm", VMM_VERSION, "about",
+		offering->about, "config", offering->config, "paused", paused, "disk_bytes",
+		offering->disk_bytes, "uptime_ns", (json_int_t)offering->uptime_ns, "moving_disks",
+		moving_disks, "postcopy", postcopy);
 	auto_free char *text = json != NULL ? json_dumps(json, JSON_COMPACT) : NULL;
 	const uint32_t most = handover_message_info(HANDOVER_OFFER)->max;
 	size_t len = text != NULL ? strlen(text) : 0, all = OFFER_JSON_LENGTH + len + state->len;

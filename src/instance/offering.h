@@ -22,7 +22,8 @@ struct offering {
 void offering_describe(struct offering *offering, struct instance *instance);
 /* Any thread, after that. `moving_disks` is taken over. *ret is malloc'ed. ERROR_NOT_SUPPORTED: it is more than a message can have. */
 int offering_make(const struct offering *offering, const struct state_buf *state, bool paused,
-		  json_t *moving_disks, uint8_t **ret, uint32_t *ret_len, struct error *e);
+		  json_t *moving_disks, json_t *postcopy, uint8_t **ret, uint32_t *ret_len,
+		  struct error *e);
 /* Accepts a zeroed one. */
 void offering_finish(struct offering *offering);
 

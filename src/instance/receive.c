@@ -21,6 +21,7 @@
 #include <sys/socket.h>
 
 #include "asking.h"
+#include "migrate_postcopy.h"
 #include "moving_disks.h"
 #include "offering.h"
 #include "upgrade.h"
@@ -65,6 +66,9 @@ struct receive {
 	struct state_buf state;
 	struct compressor unpacks;
 	uint64_t received;
+	uint8_t token[PAGE_SERVICE_TOKEN];
+	struct page_sink *sink; /* NULL: memory comes before the VM runs; the memory's otherwise */
+	bool lacks;		/* pages are missing when it does */
 	/* It has ended with this while an operation is under way. */
 	bool result_known;
 	int result;
@@ -200,11 +204,21 @@ static int read_offer(struct receive *receive, const json_t *json, struct error 
 {
 	const char *config = json_string_value(json_object_get(json, "config"));
 	const char *about = json_string_value(json_object_get(json, "about"));
+	const json_t *token = json_object_get(json, "postcopy");
 	struct offer *offer = &receive->offer;
 
 	if (config == NULL || about == NULL) {
 		return bad_offer("has no configuration", e);
 	}
+	if (token != NULL && !postcopy_read_token(json_string_value(token), receive->token)) {
+		return bad_offer("has a token that is none", e);
+	}
+	if (token != NULL && receive->single) {
+		(void)error_set(e, ERROR_NOT_SUPPORTED, ENOTSUP,
+				"there is one connection, and post-copy needs more, and new ones");
+		return error_hint(e, "have vmm receive wait at unix:PATH or tcp:HOST:PORT");
+	}
+	offer->postcopy = token != NULL;
 	offer->config = strdup(config);
 	offer->cmdline = saved_cmdline(about);
 	offer->paused = json_is_true(json_object_get(json, "paused"));
@@ -276,6 +290,14 @@ static int store(struct receive *receive, const struct handover_frame *frame, st
 	if (frame->message == HANDOVER_STATE) {
 		return store_state(receive, frame, e);
 	}
+	if (receive->sink != NULL && page_missing_is(frame->payload, frame->len)) {
+		receive->lacks = true;
+		return page_sink_miss(receive->sink, frame->payload, frame->len, e);
+	}
+	if (receive->lacks) {
+		return error_set(e, ERROR_MIGRATION, EPROTO,
+				 "pages have come after those that are missing");
+	}
 	if (frame->placed) {
 		migration_pages_placed(receive->mem, frame->payload, &bytes);
 		r = 0;
@@ -308,6 +330,10 @@ static int load(struct receive *receive, struct error *e)
 	job_progress(receive->job, "load", receive->received, 0);
 	if (r == 0 && receive->upgrade != NULL && receive->upgrade->passes) {
 		r = asking_ask(&receive->asking, &taken, e);
+	} else if (r == 0 && receive->lacks) {
+		r = page_sink_arm(receive->sink, e);
+	} else if (receive->sink != NULL) {
+		page_sink_stop(receive->sink);
 	}
 	return r == 0 ? asking_ask(&receive->asking, &wanted, e) : r;
 }
@@ -480,8 +506,35 @@ int receive_offer(struct receive *receive, const struct offer **offer, struct er
 		log_info("waits for a VM at %s", receive->address);
 		r = hear_offers(receive, e);
 	}
-	stop_listening(receive);
+	if (r < 0 || !receive->offer.postcopy) {
+		stop_listening(receive);
+	}
 	*offer = &receive->offer;
+	return r;
+}
+
+static int enter_pages(void *arg, struct error *e)
+{
+	const struct instance *instance = arg;
+
+	return sandbox_enter_thread(instance->settings.sandbox, SANDBOX_ROLE_PAGES, e);
+}
+
+int receive_make_sink(struct receive *receive, struct guest_memory *mem, struct error *e)
+{
+	struct page_sink_config config = { .stall_ns = receive->silence_ns,
+					   .enter = enter_pages,
+					   .arg = receive->instance };
+	int r;
+
+	if (!receive->offer.postcopy) {
+		return 0;
+	}
+	memcpy(config.token, receive->token, sizeof(config.token));
+	r = page_sink_create(&receive->sink, mem, &config, e);
+	if (r == 0) {
+		page_sink_listen(receive->sink, take_fd(&receive->listener));
+	}
 	return r;
 }
 
@@ -675,6 +728,10 @@ static int work(struct job *job, void *arg, struct error *e)
 	receive->job = job;
 	migration_report(receive->m, 0, &none);
 	r = migration_run(receive->m, e);
+	if (r == 0 && receive->lacks) {
+		r = postcopy_receive(receive->instance, receive->sink, &receive->asking, job,
+				     !receive->offer.paused, e);
+	}
 	/* In doubt they stay, like the VM. */
 	if (r < 0 && migration_state(receive->m) == HANDOVER_D_GIVEN_UP) {
 		moving_disks_remove(&receive->disks);
@@ -691,8 +748,9 @@ static void enter(struct receive *receive, enum instance_state state)
 
 static void begins(struct asking *asking, enum vm_operation_type type)
 {
-	if (type == VM_RESUME) {
-		enter(container_of(asking, struct receive, asking), INSTANCE_RESUMING);
+	if (type == VM_RESUME || type == VM_PAUSE) {
+		enter(container_of(asking, struct receive, asking),
+		      type == VM_RESUME ? INSTANCE_RESUMING : INSTANCE_PAUSING);
 	}
 }
 
@@ -710,6 +768,7 @@ static int finish(struct receive *receive, int result, struct error *e)
 		upgrade_take_place(receive->upgrade);
 	}
 	instance->receive = NULL;
+	atomic_store(&instance->migration.sink, NULL);
 	receive_destroy(receive);
 	if (result < 0 && instance_lives(instance)) {
 		instance_end_failed(instance, e);
@@ -725,6 +784,8 @@ static int step(struct instance *instance, struct change *change, int result, st
 
 	if (change->operation.type == VM_RESUME) {
 		enter(receive, result == 0 ? INSTANCE_RUNNING : INSTANCE_PAUSED);
+	} else if (change->operation.type == VM_PAUSE) {
+		enter(receive, result == 0 ? INSTANCE_PAUSED : INSTANCE_RUNNING);
 	}
 	if (receive->result_known) {
 		*e = receive->error;
@@ -762,6 +823,9 @@ static void cancel(void *arg)
 		return;
 	}
 	migration_leave(receive->m);
+	if (receive->sink != NULL) {
+		postcopy_abandon(receive->sink);
+	}
 	asking_leave(&receive->asking);
 }
 

@@ -393,7 +393,7 @@ static int make_ram(void *arg, struct guest_memory *mem, struct error *e)
 	if (r == 0 && restore->transparent) {
 		guest_memory_use_huge_pages(mem);
 	}
-	return r;
+	return r == 0 ? receive_make_sink(restore->receive, mem, e) : r;
 }
 
 static struct vm_saved what_was_saved(struct restore *restore)

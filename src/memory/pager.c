@@ -185,6 +185,9 @@ static void unregister(struct pager *pager)
 	if (pager->source.look != NULL) {
 		arrival_unregister(pager);
 	}
+	if (pager->source.want != NULL) {
+		putting_unregister(pager);
+	}
 }
 
 /* --- the thread ---------------------------------------------------------------------------------- */
@@ -215,8 +218,7 @@ void pager_fail(struct pager *pager, const struct error *why)
 	pager_conclude(pager);
 }
 
-/* [at, at + len) gets what is at `from`, or zeroes: 0 or a negative errno. */
-static int place(const struct pager *pager, uint64_t at, uint64_t len, const uint8_t *from)
+int pager_place(const struct pager *pager, uint64_t at, uint64_t len, const uint8_t *from)
 {
 	while (len > 0) {
 		struct uffdio_copy copy = { .dst = at, .src = (uintptr_t)from, .len = len };
@@ -260,7 +262,7 @@ static int place_huge(const struct pager *pager, uint64_t at, const uint64_t *pr
 			memset(pager->buffer + page * PAGE_SIZE_4K, 0, PAGE_SIZE_4K);
 		}
 	}
-	return place(pager, at, PAGER_CHUNK, pager->buffer);
+	return pager_place(pager, at, PAGER_CHUNK, pager->buffer);
 }
 
 static int place_chunk(const struct pager *pager, const struct guest_region *region,
@@ -275,8 +277,9 @@ static int place_chunk(const struct pager *pager, const struct guest_region *reg
 	}
 	for (uint64_t page = 0, n; r == 0 && page < pages; page += n) {
 		n = equal_bits(present, page, pages);
-		r = place(pager, at + page * PAGE_SIZE_4K, n * PAGE_SIZE_4K,
-			  pager_bit(present, page) ? pager->buffer + page * PAGE_SIZE_4K : NULL);
+		r = pager_place(pager, at + page * PAGE_SIZE_4K, n * PAGE_SIZE_4K,
+				pager_bit(present, page) ? pager->buffer + page * PAGE_SIZE_4K
+							 : NULL);
 	}
 	return r;
 }
@@ -318,6 +321,10 @@ static void serve_fault(struct pager *pager, uint64_t address)
 		const struct guest_region *region = &pager->mem->regions[i];
 		uint64_t offset = address - (uintptr_t)region->host;
 
+		if (pager->source.want != NULL && offset < region->size) {
+			putting_serve(pager, i, offset);
+			return;
+		}
 		if (pager->pending[i] == NULL || offset >= region->size) {
 			continue;
 		}
@@ -329,8 +336,8 @@ static void serve_fault(struct pager *pager, uint64_t address)
 			note(pager, i, offset / PAGER_CHUNK);
 			bring(pager, i, offset / PAGER_CHUNK);
 		} else if (region->backing != GUEST_MEMORY_HUGETLB) {
-			(void)place(pager, ALIGN_DOWN(address, (uint64_t)PAGE_SIZE_4K),
-				    PAGE_SIZE_4K, NULL);
+			(void)pager_place(pager, ALIGN_DOWN(address, (uint64_t)PAGE_SIZE_4K),
+					  PAGE_SIZE_4K, NULL);
 		}
 		return;
 	}
@@ -445,13 +452,14 @@ int pager_serve(struct pager *pager, const struct pager_source *source,
 	}
 	r = worker_init(&pager->worker, "pager", e);
 	r = r == 0 && source->look != NULL ? arrival_prepare(pager, e) : r;
+	r = r == 0 && source->want != NULL ? putting_prepare(pager, e) : r;
 	if (r == 0) {
 		r = loop_source_add(&pager->worker.loop, &pager->faults, pager->fd, EPOLLIN,
 				    faults_ready, e);
 	}
 	if (r == 0 && source->look != NULL) {
 		arrival_begin(pager);
-	} else if (r == 0) {
+	} else if (r == 0 && source->read != NULL) {
 		begin_work(pager);
 	}
 	if (r == 0) {
@@ -469,7 +477,8 @@ static void end(void *arg)
 
 void pager_end(struct pager *pager)
 {
-	if (pager->source.read != NULL || pager->source.look != NULL) {
+	if (pager->source.read != NULL || pager->source.look != NULL ||
+	    pager->source.want != NULL) {
 		(void)worker_call(&pager->worker, end, pager);
 	} else if (!pager->over) {
 		pager->over = true;
@@ -490,12 +499,16 @@ void pager_destroy(struct pager *pager)
 	if (pager == NULL) {
 		return;
 	}
+	if (pager->source.stop != NULL) {
+		pager->source.stop(pager->source.arg);
+	}
 	worker_finish(&pager->worker);
 	if (pager->source.destroy != NULL) {
 		pager->source.destroy(pager->source.arg);
 	}
 	close_fd(&pager->fd);
 	arrival_finish(pager);
+	putting_finish(pager);
 	(void)pthread_mutex_destroy(&pager->telling);
 	(void)pthread_mutex_destroy(&pager->noting);
 	free(pager->preferred);

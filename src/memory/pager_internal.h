@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A pager, for the files that it is made of: pager.c (the descriptor, the thread, a source that is read), pager_arrival.c (a source that somebody
- * else still writes).
+ * else still writes), pager_put.c (pages that are put).
  */
 #ifndef VMM_MEMORY_PAGER_INTERNAL_H
 #define VMM_MEMORY_PAGER_INTERNAL_H
@@ -21,6 +21,18 @@ struct arrival {
 	bool whole; /* all has: it is being mapped */
 };
 
+/* Pages that are put. */
+struct putting {
+	_Atomic uint64_t *missing[GUEST_MEMORY_REGIONS_MAX]; /* a bit for each page */
+	uint64_t *wanted[GUEST_MEMORY_REGIONS_MAX]; /* the same: waited for; the pager's thread */
+	_Atomic uint64_t left;			    /* bits of `missing` */
+	bool armed;
+	_Atomic bool over; /* nothing is put any more */
+	_Atomic bool lost; /* `why` is written before */
+	struct error why;
+	struct loop_post finish, lose; /* to the pager's thread */
+};
+
 struct pager {
 	struct guest_memory *mem;
 	int fd;
@@ -37,7 +49,8 @@ struct pager {
 	bool marked;
 	struct loop_post release;   /* by who marks */
 	struct arrival arrival;	    /* of a source that is looked at */
-	struct pager_source source; /* `read` and `look` NULL: another process is it */
+	struct putting putting;	    /* of one that wants */
+	struct pager_source source; /* `read`, `look` and `want` NULL: another process is it */
 	uint8_t *buffer;	    /* of a chunk */
 	struct worker worker;
 	struct loop_source faults;
@@ -63,6 +76,17 @@ static inline bool pager_bit(const uint64_t *bitmap, uint64_t n)
 void pager_conclude(struct pager *pager);
 /* It cannot go on: `lost` is told first. */
 void pager_fail(struct pager *pager, const struct error *why);
+
+/* [at, at + len) gets what is at `from`, or zeroes, where it has no page: 0 or a negative errno. Any thread. */
+int pager_place(const struct pager *pager, uint64_t at, uint64_t len, const uint8_t *from);
+
+/* --- pager_put.c --- */
+
+int putting_prepare(struct pager *pager, struct error *e);
+/* Somebody waits at `offset` of a region. */
+void putting_serve(struct pager *pager, uint32_t index, uint64_t offset);
+void putting_unregister(struct pager *pager);
+void putting_finish(struct pager *pager);
 
 /* --- pager_arrival.c --- */
 

@@ -22,9 +22,10 @@
 #include "vmm/types.h"
 
 #define CONNECT_MS 10000
-#define BACKLOG	   1
-#define UNIX	   "unix:"
-#define TCP	   "tcp:"
+/* A migration's connections come at once. */
+#define BACKLOG 16
+#define UNIX	"unix:"
+#define TCP	"tcp:"
 
 struct place {
 	union {

@@ -10,6 +10,7 @@
 
 #include "vmm/migration_address.h"
 #include "vmm/migration_descriptors.h"
+#include "vmm/page_service.h"
 
 static const struct syscall_rule rules[] = {
 	/* link.c: of connected sockets, which need no address. */
@@ -59,3 +60,10 @@ static const struct syscall_rule pass_rules[] = {
 	SYSCALL("fstat"),
 };
 const struct syscall_list migration_pass_syscalls = SYSCALL_LIST(pass_rules);
+
+/* page_link.c, page_source.c, page_sink.c */
+static const struct syscall_rule page_rules[] = {
+	SYSCALL("poll"),  SYSCALL("read"),  SYSCALL("write"),
+	SYSCALL("close"), SYSCALL("futex"), SYSCALL("clock_gettime"),
+};
+const struct syscall_list page_service_syscalls = SYSCALL_LIST(page_rules);

@@ -15,6 +15,7 @@
 #include "vmm/migration_descriptors.h"
 #include "vmm/netdev.h"
 #include "vmm/notify.h"
+#include "vmm/page_service.h"
 #include "vmm/pager.h"
 #include "vmm/relay.h"
 #include "vmm/run_directory.h"
@@ -32,15 +33,26 @@ const struct policy sandbox_policies[SANDBOX_ROLES] = {
 				  &run_output_syscalls, &worker_syscalls, &instance_main_syscalls,
 				  &console_hub_main_syscalls, &http_server_syscalls, &api_syscalls,
 				  &run_directory_syscalls, &notify_syscalls } },
-	[SANDBOX_ROLE_MACHINE] = { { &log_syscalls, &worker_syscalls, &vm_machine_syscalls,
-				     &arch_machine_syscalls, &virtio_blk_ops.syscalls,
-				     &virtio_net_ops.syscalls, &netdev_tap_ops.syscalls,
-				     &netdev_socket_ops.syscalls, &netdev_open_syscalls,
-				     &virtio_console_ops.syscalls, &run_output_syscalls,
-				     &console_hub_output_syscalls, &virtio_entropy_ops.syscalls,
-				     &job_syscalls, &snapshot_job_syscalls, &freezer_syscalls,
-				     &migration_syscalls, &migration_connect_syscalls,
-				     &migration_pass_syscalls } },
+	[SANDBOX_ROLE_MACHINE] = { { &log_syscalls,
+				     &worker_syscalls,
+				     &vm_machine_syscalls,
+				     &arch_machine_syscalls,
+				     &virtio_blk_ops.syscalls,
+				     &virtio_net_ops.syscalls,
+				     &netdev_tap_ops.syscalls,
+				     &netdev_socket_ops.syscalls,
+				     &netdev_open_syscalls,
+				     &virtio_console_ops.syscalls,
+				     &run_output_syscalls,
+				     &console_hub_output_syscalls,
+				     &virtio_entropy_ops.syscalls,
+				     &job_syscalls,
+				     &snapshot_job_syscalls,
+				     &freezer_syscalls,
+				     &migration_syscalls,
+				     &migration_connect_syscalls,
+				     &migration_pass_syscalls,
+				     &pager_arm_syscalls } },
 	[SANDBOX_ROLE_VCPU] = { { &log_syscalls, &vcpu_syscalls, &run_output_syscalls,
 				  &console_hub_output_syscalls, &instance_serial_syscalls } },
 	[SANDBOX_ROLE_BLOCK] = { { &log_syscalls, &worker_syscalls, &virtio_blk_ops.syscalls } },
@@ -52,7 +64,8 @@ const struct policy sandbox_policies[SANDBOX_ROLES] = {
 				     &virtio_entropy_ops.syscalls } },
 	[SANDBOX_ROLE_JOB] = { { &log_syscalls, &worker_syscalls, &job_syscalls,
 				 &snapshot_job_syscalls, &migration_syscalls,
-				 &migration_connect_syscalls, &migration_pass_syscalls } },
+				 &migration_connect_syscalls, &migration_pass_syscalls,
+				 &pager_arm_syscalls, &page_service_syscalls } },
 	[SANDBOX_ROLE_PAGER] = { { &log_syscalls, &worker_syscalls, &pager_syscalls,
 				   &snapshot_pager_syscalls } },
 	[SANDBOX_ROLE_FREEZER] = { { &log_syscalls, &worker_syscalls, &freezer_syscalls } },
@@ -62,4 +75,7 @@ const struct policy sandbox_policies[SANDBOX_ROLES] = {
 	[SANDBOX_ROLE_RELAY] = { { &log_syscalls, &worker_syscalls, &relay_syscalls } },
 	[SANDBOX_ROLE_TLS] = { { &log_syscalls, &worker_syscalls, &relay_syscalls, &tls_syscalls,
 				 &migration_connect_syscalls, &migration_accept_syscalls } },
+	[SANDBOX_ROLE_PAGES] = { { &log_syscalls, &worker_syscalls, &job_syscalls, &pager_syscalls,
+				   &migration_syscalls, &migration_accept_syscalls,
+				   &page_service_syscalls } },
 };

@@ -9,7 +9,7 @@ static const char *const names[SANDBOX_ROLES] = {
 	[SANDBOX_ROLE_ENTROPY] = "entropy", [SANDBOX_ROLE_JOB] = "job",
 	[SANDBOX_ROLE_PAGER] = "pager",	    [SANDBOX_ROLE_FREEZER] = "freezer",
 	[SANDBOX_ROLE_RECEIVE] = "receive", [SANDBOX_ROLE_RELAY] = "relay",
-	[SANDBOX_ROLE_TLS] = "tls",
+	[SANDBOX_ROLE_TLS] = "tls",	    [SANDBOX_ROLE_PAGES] = "pages",
 };
 
 const char *sandbox_role_name(enum sandbox_role role)

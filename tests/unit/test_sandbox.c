@@ -539,7 +539,8 @@ START_TEST(test_only_machine_opens)
 	ck_assert_int_eq(allows(role, AUDIT_ARCH_X86_64, SYS_ioctl, KVM_SET_REGS, 0), machine);
 	ck_assert_int_eq(allows(role, AUDIT_ARCH_X86_64, SYS_ioctl, KVM_GET_REGS, 0), machine);
 	ck_assert_int_eq(allows(role, AUDIT_ARCH_X86_64, SYS_tgkill, 0, 0),
-			 machine || role == SANDBOX_ROLE_MAIN || role == SANDBOX_ROLE_PAGER);
+			 machine || role == SANDBOX_ROLE_MAIN || role == SANDBOX_ROLE_PAGER ||
+				 role == SANDBOX_ROLE_PAGES);
 	for (size_t i = 0; i < ARRAY_SIZE(making); i++) {
 		ck_assert(!allows(role, AUDIT_ARCH_X86_64, SYS_openat, 0, O_RDWR | making[i]));
 		ck_assert(!allows(role, AUDIT_ARCH_X86_64, SYS_openat, 0, making[i]));
