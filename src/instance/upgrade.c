@@ -170,6 +170,9 @@ static int gather(struct upgrade *upgrade, const struct migrate_request *request
 	if (r == 0 && request->with_disks) {
 		return not_possible("disks stay where they are", "leave with_disks out", e);
 	}
+	if (r == 0 && (request->postcopy || request->at_limit == MIGRATE_LIMIT_POSTCOPY)) {
+		return not_possible("memory goes along", "leave postcopy out", e);
+	}
 	r = r == 0 ? add_place(upgrade, e) : r;
 	r = r == 0 ? make_address(upgrade, request->address, e) : r;
 	r = r == 0 ? add_memory(upgrade, e) : r;
