@@ -18,6 +18,7 @@
 #include "vmm/cleanup.h"
 #include "vmm/disk_copies.h"
 
+/* NOLINTNEXTLINE(misc-redundant-expression): numbers of two rooms */
 _Static_assert(MIGRATION_CLUSTER == BLOCK_DIRTY_CLUSTER, "one bit is one cluster");
 _Static_assert(MIGRATION_DISKS_MAX >= VM_DISKS_MAX, "all disks of a VM can move");
 

@@ -41,9 +41,11 @@
 
 struct tls_library {
 	void *handle;
+/* NOLINTBEGIN(bugprone-macro-parentheses): a declared name cannot have them */
 #define TLS_MEMBER(name) __typeof__(name) *name;
 	TLS_FUNCTIONS(TLS_MEMBER)
 #undef TLS_MEMBER
+	/* NOLINTEND(bugprone-macro-parentheses) */
 };
 
 /* Main, before any filter. ERROR_NOT_SUPPORTED. Never unloaded. */
