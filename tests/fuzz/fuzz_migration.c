@@ -4,27 +4,32 @@
  * & 1 the destination, & 2 whole messages with right checksums, epochs and sequence numbers: a byte for the type, one for the length, the
  * payload; without it, bytes as they are.
  *
- * Beyond crashes and hangs: pages land in memory, and the destination runs only after COMMIT.
+ * Beyond crashes and hangs: pages land in memory, clusters in the disk, which stays as large as it was, and the destination runs only
+ * after COMMIT.
  */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "vmm/bytes.h"
 #include "vmm/migration.h"
+#include "vmm/migration_blocks.h"
 #include "vmm/migration_pages.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define EPOCH 5
 #define BYTES MIB(1)
+#define DISK  (3 * MIGRATION_CLUSTER + 512)
 
 struct side {
 	struct migration *m;
 	struct guest_memory mem;
 	struct compressor unpacks;
+	struct migration_blocks disks;
 	bool source, sent;
 	bool committed; /* COMMIT was among what the peer said */
 	uint8_t pass_end[16];
@@ -68,6 +73,10 @@ static int act(void *arg, enum handover_action_kind what, const struct handover_
 			r = migration_pages_store(&side->mem, &side->unpacks, frame->payload,
 						  frame->len, &bytes, e);
 			check(r == 0 ? bytes != 0 && bytes <= BYTES : bytes == 0);
+		} else if (frame->message == HANDOVER_BLOCKS) {
+			r = migration_blocks_store(&side->disks, frame->payload, frame->len, &bytes,
+						   e);
+			check(r == 0 ? bytes != 0 && bytes <= DISK : bytes == 0);
 		}
 		return r;
 	case HANDOVER_RUN:
@@ -145,6 +154,15 @@ static void put_messages(struct side *side, int fd, const uint8_t *data, size_t 
 	}
 }
 
+static void add_disk(struct side *side)
+{
+	struct error e = { 0 };
+	int fd = memfd_create("disk", MFD_CLOEXEC);
+
+	check(fd >= 0 && ftruncate(fd, DISK) == 0);
+	check(migration_blocks_add(&side->disks, fd, DISK, &e) == 0);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static struct side side;
@@ -160,6 +178,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	side = (struct side){ .source = (data[0] & 1) == 0 };
 	check(socketpair(AF_UNIX, SOCK_STREAM, 0, fds) == 0);
 	check(guest_memory_init(&side.mem, BYTES, GUEST_MEMORY_ANON, &e) == 0);
+	add_disk(&side);
 	config.role = side.source ? HANDOVER_SOURCE : HANDOVER_DESTINATION;
 	config.epoch = side.source ? EPOCH : 0;
 	config.fd = fds[0];
@@ -171,9 +190,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	(void)shutdown(fds[1], SHUT_WR);
 	(void)migration_run(side.m, &e);
+	check(lseek(side.disks.disks[0].fd, 0, SEEK_END) == DISK);
 	migration_destroy(side.m);
 	guest_memory_finish(&side.mem);
 	compressor_finish(&side.unpacks);
+	migration_blocks_finish(&side.disks);
 	(void)close(fds[1]);
 	return 0;
 }
