@@ -119,6 +119,7 @@ END_TEST
 /* A pause ends it: who resumes has the whole VM. */
 START_TEST(test_pause_ends_it)
 {
+	const uint64_t until = loop_now_ns() + PATIENCE_NS;
 	double least;
 
 	start_busy(2);
@@ -128,7 +129,10 @@ START_TEST(test_pause_ends_it)
 	ck_assert_uint_eq(vm->throttle.percent, 0);
 	ck_assert_int_eq(throttle(10), -ENOTCONN);
 	check_ok(do_resume(vm, &e), &e);
-	ck_assert(speed(SPAN_NS) > 2 * least);
+	/* A host that is busy now may be less so later. */
+	while (speed(SPAN_NS) <= 2 * least) {
+		ck_assert_msg(loop_now_ns() < until, "it is as slow as before: %f", least);
+	}
 }
 END_TEST
 
