@@ -14,6 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "restored_disks.h"
 #include "vmm/block_dirty.h"
 #include "vmm/cleanup.h"
 #include "vmm/disk_copies.h"
@@ -239,26 +240,13 @@ static void name_of(const char *id, char name[NAME_MAX + 1])
 	(void)snprintf(name, NAME_MAX + 1, "%.*s.img", NAME_MAX - 4, id);
 }
 
-static bool names_a_file(const json_t *overrides, const char *id)
-{
-	for (size_t i = 0; i < json_array_size(overrides); i++) {
-		const char *other = json_string_value(
-			json_object_get(json_array_get(overrides, i), "drive_id"));
-
-		if (other != NULL && strcmp(other, id) == 0) {
-			return true;
-		}
-	}
-	return false;
-}
-
 static int override(const struct moving_disks *disks, const char *id, json_t *list, struct error *e)
 {
 	char name[NAME_MAX + 1], path[PATH_MAX];
 	json_t *entry;
 	int n;
 
-	if (names_a_file(list, id)) {
+	if (restored_disks_is_named(list, id)) {
 		(void)error_set(e, ERROR_CONFIG, EINVAL,
 				"drive '%.64s' comes with the VM: its file is made in '%.120s'", id,
 				disks->path);

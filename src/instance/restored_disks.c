@@ -19,7 +19,7 @@ static void name_of(const struct disk_copy_info *one, char name[NAME_MAX + 1])
 	(void)snprintf(name, NAME_MAX + 1, "%s.img", one->id);
 }
 
-static bool has(const json_t *overrides, const char *id)
+bool restored_disks_is_named(const json_t *overrides, const char *id)
 {
 	for (size_t i = 0; i < json_array_size(overrides); i++) {
 		const char *other = json_string_value(
@@ -90,7 +90,7 @@ int restored_disks_init(struct restored_disks *disks, const char *config,
 	for (uint32_t i = 0; r == 0 && i < disks->copies.count; i++) {
 		const struct disk_copy_info *one = &disks->copies.list[i];
 
-		if (!has(request->disks, one->id)) {
+		if (!restored_disks_is_named(request->disks, one->id)) {
 			r = add_override(disks, one, request->disks_to, e);
 		}
 	}
@@ -139,7 +139,7 @@ int restored_disks_make(struct restored_disks *disks, const struct snapshot_load
 		const struct disk_copy_info *one = &disks->copies.list[i];
 
 		name_of(one, name);
-		if (!has(request->disks, one->id)) {
+		if (!restored_disks_is_named(request->disks, one->id)) {
 			r = disk_copies_copy(one, &place, check, &to, e);
 			disks->made[i] = r == 0;
 		}

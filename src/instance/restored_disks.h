@@ -26,5 +26,7 @@ int restored_disks_make(struct restored_disks *disks, const struct snapshot_load
 /* There is no VM: removes what was made. */
 void restored_disks_forget(struct restored_disks *disks);
 void restored_disks_finish(struct restored_disks *disks);
+/* Whether a client's overrides name a file for the drive of that id. */
+bool restored_disks_is_named(const json_t *overrides, const char *id);
 
 #endif
