@@ -27,25 +27,26 @@ LOG_DOMAIN("migration");
 /* Connections that are asked over. */
 #define ASKING 2
 
-json_t *postcopy_offer(struct postcopy *postcopy, struct error *e)
+int postcopy_offer(struct postcopy *postcopy, json_t **ret, struct error *e)
 {
 	const struct migrate_request *request = postcopy->request;
 	char text[2 * PAGE_SERVICE_TOKEN + 1];
 
+	*ret = NULL;
 	if (!request->postcopy && request->at_limit != MIGRATE_LIMIT_POSTCOPY) {
-		return NULL;
+		return 0;
 	}
 	if (getrandom(postcopy->token, sizeof(postcopy->token), 0) !=
 	    (ssize_t)sizeof(postcopy->token)) {
-		(void)error_set_sys(e, ERROR_MIGRATION, errno, "migration: getrandom");
-		return NULL;
+		return error_set_sys(e, ERROR_MIGRATION, errno, "migration: getrandom");
 	}
 	for (size_t i = 0; i < sizeof(postcopy->token); i++) {
 		(void)snprintf(text + 2 * i, 3, "%02x", postcopy->token[i]);
 	}
 	postcopy->offered = true;
 	atomic_store(&postcopy->instance->migration.may_switch, true);
-	return json_string(text);
+	*ret = json_string(text);
+	return *ret != NULL ? 0 : error_set(e, ERROR_NO_MEMORY, ENOMEM, "migration: out of memory");
 }
 
 bool postcopy_is_due(const struct postcopy *postcopy, bool late)

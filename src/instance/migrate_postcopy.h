@@ -21,8 +21,8 @@ struct postcopy {
 	struct page_source *source;
 };
 
-/* What the offer says of it; NULL: nothing, it was not asked for, or with `e`. */
-json_t *postcopy_offer(struct postcopy *postcopy, struct error *e);
+/* What the offer says of it, the caller's; NULL: nothing, it was not asked for. */
+int postcopy_offer(struct postcopy *postcopy, json_t **ret, struct error *e);
 /* After a pass at least: it is asked for; `late`: the time for copying is over. */
 bool postcopy_is_due(const struct postcopy *postcopy, bool late);
 /* Connections are made and served, while the guest runs still. */

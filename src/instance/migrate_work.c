@@ -441,6 +441,7 @@ static void memory_waits(void *arg)
 static int move(struct migrate_task *task, struct error *e)
 {
 	struct job *job = task->job;
+	json_t *token = NULL;
 	int r = connect_sides(task, e);
 
 	r = r == 0 ? migration_pages_init(&task->pages, task->mem, e) : r;
@@ -449,9 +450,9 @@ static int move(struct migrate_task *task, struct error *e)
 	if (r == 0 && task->request->with_disks) {
 		r = moving_disks_begin(&task->disks, task->instance->vm, e);
 	}
+	r = r == 0 ? postcopy_offer(&task->postcopy, &token, e) : r;
 	r = r == 0 ? offering_make(&task->offering, &task->state, !task->was_running,
-				   moving_disks_to_json(&task->disks),
-				   postcopy_offer(&task->postcopy, e), &task->offer,
+				   moving_disks_to_json(&task->disks), token, &task->offer,
 				   &task->offer_len, e)
 		   : r;
 	if (r < 0) {
