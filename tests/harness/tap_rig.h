@@ -155,7 +155,7 @@ static inline void read_qdisc(const char *name, char text[16])
 
 		ck_assert_uint_ge(attribute->rta_len, RTA_LENGTH(0));
 		if (attribute->rta_type == IFLA_QDISC) {
-			(void)snprintf(text, 16, "%s", (const char *)RTA_DATA(attribute));
+			(void)snprintf(text, 16, "%s", (const char *)attribute + RTA_LENGTH(0));
 		}
 		at += RTA_ALIGN(attribute->rta_len);
 	}

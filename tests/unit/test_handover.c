@@ -155,7 +155,7 @@ static void inject(struct rig *rig, int to, enum fault fault)
 		break;
 	case FAULT_LATE_FOR_BOTH:
 		(void)rig_tell(rig, OTHER(to), HANDOVER_TIME_OVER, 0);
-		/* fall through */
+		__attribute__((fallthrough));
 	case FAULT_LATE:
 		(void)rig_tell(rig, to, HANDOVER_TIME_OVER, 0);
 		(void)rig_deliver(rig, to);

@@ -16,12 +16,12 @@
 
 #include "vmm/freezer.h"
 
-#define SIZE   (MIB(32) + KIB(12)) /* its last chunk is a short one */
+#define SIZE   (MIB(16) + KIB(12)) /* its last chunk is a short one */
 #define PAGES  (SIZE / PAGE)
-#define CHUNKS 17
+#define CHUNKS 9
 /* Of which nothing is in use, and of which only zeroes are. */
-#define FRESH	  9
-#define ZEROES	  11
+#define FRESH	  5
+#define ZEROES	  6
 #define WRITERS	  2
 #define CHILDREN  50
 #define ENOUGH	  1000000
@@ -349,7 +349,7 @@ END_TEST
 START_TEST(test_asked_first)
 {
 	struct toucher toucher = { .of = &child,
-				   .first = _i == 0 ? PAGES - 1 : 8 * FREEZER_CHUNK_PAGES + 7,
+				   .first = _i == 0 ? PAGES - 1 : 7 * FREEZER_CHUNK_PAGES + 7,
 				   .pages = 1 };
 	struct toucher other = { .of = &child, .first = 4 * FREEZER_CHUNK_PAGES, .pages = 1 };
 
@@ -414,7 +414,7 @@ static void await_loss(void)
 /* & 1: somebody waits for a chunk. & 2: some of them are there. */
 START_TEST(test_given_up)
 {
-	struct toucher toucher = { .of = &child, .first = 16 * FREEZER_CHUNK_PAGES, .pages = 1 };
+	struct toucher toucher = { .of = &child, .first = 8 * FREEZER_CHUNK_PAGES, .pages = 1 };
 
 	publish();
 	atomic_store(&told, 0);

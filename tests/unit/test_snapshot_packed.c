@@ -165,7 +165,7 @@ START_TEST(test_damaged)
 
 	NEED_ZSTD();
 	ck_assert_int_eq(stat(path_of("m"), &st), 0);
-	for (off_t at = 0; at < st.st_size - 4096 - 4096; at += 997) {
+	for (off_t at = 0; at < st.st_size - 4096 - 4096; at += 9973) {
 		struct guest_memory got;
 		int mode = (int)(at % 3);
 
