@@ -38,6 +38,10 @@ enum option_type {
 	OPTION_INCLUDE, /* the options of .object, whose struct is embedded at .offset, stand here */
 };
 
+/*
+ * A key that a version adds is OPTION_ZERO_NOT_GIVEN, and 0 or false means what was before there was such a key: so whoever does not use
+ * it is understood by versions that do not know it, which refuse unknown keys.
+ */
 enum option_zero {
 	OPTION_ZERO_SHOWN,
 	OPTION_ZERO_NOT_GIVEN, /* like a value that is not given */
@@ -71,7 +75,7 @@ struct option {
 	bool json_required;
 	bool ours;	       /* Firecracker has no such key: its clients are not shown it */
 	bool deprecated;       /* JSON: Firecracker says so, and tells who uses it */
-	enum option_zero zero; /* JSON, for numbers and enums: what 0 looks like in answers */
+	enum option_zero zero; /* JSON, for numbers, enums and flags: what 0 and false look like when written */
 	const char *theirs;    /* Firecracker's default, where it is not `fallback` */
 	const struct option_table *object; /* OPTION_OBJECT, OPTION_OBJECTS, OPTION_INCLUDE */
 	bool verbatim; /* OPTION_STRING: empty values and control characters are for the user of the object to judge */

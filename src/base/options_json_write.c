@@ -78,6 +78,9 @@ static bool is_zero(const struct option *option, const char *member)
 	const void *value = member;
 
 	switch (option->type) {
+	case OPTION_FLAG:
+	case OPTION_BOOL:
+		return !*(const bool *)value;
 	case OPTION_U32:
 		return *(const uint32_t *)value == 0;
 	case OPTION_U64:

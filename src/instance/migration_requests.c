@@ -58,6 +58,7 @@ static const struct option migrate_list[] = {
 	  .type = OPTION_FLAG,
 	  IN(postcopy),
 	  .ours = true,
+	  .zero = OPTION_ZERO_NOT_GIVEN,
 	  .json = "postcopy",
 	  .help = "after memory was sent once, the VM goes on there; what it has written since "
 		  "comes when it "
@@ -69,6 +70,7 @@ static const struct option migrate_list[] = {
 	  .argument = "PERCENT",
 	  .fallback = "0",
 	  .ours = true,
+	  .zero = OPTION_ZERO_NOT_GIVEN,
 	  .json = "throttle_percent",
 	  .help = "a guest that writes faster than can be sent is slowed down, step by step, by at "
 		  "most so much" },
@@ -77,12 +79,14 @@ static const struct option migrate_list[] = {
 	  IN(bandwidth),
 	  .argument = "SIZE",
 	  .ours = true,
+	  .zero = OPTION_ZERO_NOT_GIVEN,
 	  .json = "bandwidth_bytes_per_second",
 	  .help = "so much a second at most, while the guest runs; default: all there is" },
 	{ .name = "compress",
 	  .type = OPTION_FLAG,
 	  IN(compress),
 	  .ours = true,
+	  .zero = OPTION_ZERO_NOT_GIVEN,
 	  .json = "compress",
 	  .help = "memory goes over compressed (zstd), where that makes it less: for a network "
 		  "that "
@@ -102,6 +106,7 @@ static const struct option migrate_list[] = {
 	  .type = OPTION_FLAG,
 	  IN(with_disks),
 	  .ours = true,
+	  .zero = OPTION_ZERO_NOT_GIVEN,
 	  .json = "with_disks",
 	  .help = "disks that the VM writes go with it (vmm receive --disks-to); otherwise both "
 		  "sides share them" },
@@ -115,11 +120,13 @@ static const struct option migrate_list[] = {
 	{ .type = OPTION_FLAG,
 	  IN(background),
 	  .ours = true,
+	  .zero = OPTION_ZERO_NOT_GIVEN,
 	  .json = "background",
 	  .help = "answer when it has begun, with the number of its job" },
 	{ .type = OPTION_FLAG,
 	  IN(upgrade),
 	  .ours = true,
+	  .zero = OPTION_ZERO_NOT_GIVEN,
 	  .json = "upgrade",
 	  .help = "to another process of this host, which takes over the VM's name and place: "
 		  "the address is unix:FILE, a socket in the VM's directory" },

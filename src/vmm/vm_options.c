@@ -143,6 +143,7 @@ static const struct option machine_options[] = {
 	  .help = "the most that the guest sees of its processor, for fleets of several kinds; "
 		  "PUT /cpu-config takes one of your own, see vmm doctor --cpu-baseline",
 	  .ours = true,
+	  .zero = OPTION_ZERO_NOT_GIVEN,
 	  .json = "cpu_baseline" },
 	{ .name = "track-dirty-pages",
 	  .type = OPTION_FLAG,

@@ -165,5 +165,30 @@ START_TEST(test_levels)
 }
 END_TEST
 
+/* vmm migrate may be of another version than the VM's process: see test_vm_config.c. */
+START_TEST(test_migrate_says_little)
+{
+	struct migrate_request request;
+	json_t *json, *known;
+
+	check_ok(options_defaults(&migrate_request_options, &request, &e), &e);
+	request.address = "unix:x";
+	json = options_to_json(&migrate_request_options, &request, 0);
+	known = json_pack("{s:s, s:i, s:i, s:s, s:i, s:b}", "address", "unix:x", "downtime_ms", 30,
+			  "time_limit_ms", 600000, "at_limit", "cancel", "silence_ms", 30000,
+			  "insecure", false);
+	ck_assert(json_equal(json, known));
+	request.postcopy = true;
+	request.throttle_percent = 1;
+	json_decref(json);
+	json = options_to_json(&migrate_request_options, &request, 0);
+	ck_assert(json_is_true(json_object_get(json, "postcopy")));
+	ck_assert_int_eq(json_integer_value(json_object_get(json, "throttle_percent")), 1);
+	json_decref(json);
+	json_decref(known);
+}
+END_TEST
+
 CHECK_MAIN("requests", CHECK_FIXTURE(setup, NULL); CHECK_LOOP(test_table, REQUEST_TYPES);
-	   CHECK_TABLE(test_bodies, bodies); CHECK_TABLE(test_levels, levels))
+	   CHECK_TABLE(test_bodies, bodies); CHECK_TABLE(test_levels, levels);
+	   CHECK_TEST(test_migrate_says_little))

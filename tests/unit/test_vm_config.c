@@ -659,6 +659,68 @@ START_TEST(test_json_values)
 }
 END_TEST
 
+/*
+ * What is written of something that says nothing but its name. Older versions refuse keys that they do not know, at a restore, a
+ * migration and an upgrade: a key that is new is not to appear here, but OPTION_ZERO_NOT_GIVEN.
+ */
+static const struct {
+	const struct option_table *table;
+	const char *keys;
+} always_written[] = {
+	{ &vm_boot_options, "kernel_image_path" },
+	{ &vm_machine_options, "vcpu_count mem_size_mib smt cpu_template track_dirty_pages huge_pages "
+			       "memory_backing on_reboot transport" },
+	{ &block_options, "path_on_host drive_id is_root_device is_read_only io_engine cache_type "
+			  "format lock" },
+	{ &vm_net_options, "iface_id host_dev_name" },
+	{ &rate_limit_options, "" },
+	{ &token_bucket_options, "size refill_time" },
+	{ &serial_settings_options, "" },
+	{ &entropy_settings_options, "" },
+};
+
+static void set_required_strings(const struct option_table *table, void *object)
+{
+	struct option_iter at = option_iter(table);
+
+	while (option_next(&at)) {
+		if (at.option->json_required && at.option->type == OPTION_STRING) {
+			*(const char **)(void *)((char *)object + at.base + at.option->offset) =
+				"name";
+		}
+	}
+}
+
+START_TEST(test_keys_always_written)
+{
+	union {
+		struct vm_boot_config boot;
+		struct vm_machine_config machine;
+		struct block_config disk;
+		struct vm_net_config net;
+		struct rate_limit_config limits;
+		struct token_bucket_config bucket;
+		struct serial_settings serial;
+		struct entropy_settings entropy;
+	} object = { 0 };
+	const struct option_table *table = always_written[_i].table;
+	char keys[400] = "";
+	const char *key;
+	json_t *json, *value;
+
+	check_ok(options_defaults(table, &object, &e), &e);
+	set_required_strings(table, &object);
+	json = options_to_json(table, &object, 0);
+	json_object_foreach(json, key, value)
+	{
+		(void)snprintf(keys + strlen(keys), sizeof(keys) - strlen(keys), "%s%s",
+			       keys[0] != '\0' ? " " : "", key);
+	}
+	ck_assert_str_eq(keys, always_written[_i].keys);
+	json_decref(json);
+}
+END_TEST
+
 CHECK_MAIN("vm_config", CHECK_FIXTURE(setup, NULL); CHECK_TABLE(test_good, good);
 	   CHECK_TABLE(test_default_queues, queues); CHECK_TABLE(test_memory, bad_memory);
 	   CHECK_TABLE(test_vcpus, bad_vcpus); CHECK_TABLE(test_name, bad_names);
@@ -669,4 +731,5 @@ CHECK_MAIN("vm_config", CHECK_FIXTURE(setup, NULL); CHECK_TABLE(test_good, good)
 	   CHECK_TEST(test_overlay); CHECK_TEST(test_unfinished); CHECK_TEST(test_disks_by_id);
 	   CHECK_TEST(test_nets_by_id); CHECK_TEST(test_copy); CHECK_TEST(test_no_room);
 	   CHECK_TABLE(test_bus, buses); CHECK_TEST(test_too_many_devices);
-	   CHECK_TABLE(test_json, json_rows); CHECK_TEST(test_json_values))
+	   CHECK_TABLE(test_json, json_rows); CHECK_TEST(test_json_values);
+	   CHECK_TABLE(test_keys_always_written, always_written))
