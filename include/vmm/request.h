@@ -149,6 +149,13 @@ struct net_fd {
 	const char *id;
 	int fd;
 };
+/* How long the other side of a migration may say nothing: the option that all have who wait for one. Nanoseconds. */
+#define SILENCE_OPTION(struct_, member, fallback_, help_, ...)                                   \
+	{                                                                                        \
+		.name = "silence", .type = OPTION_DURATION, .offset = offsetof(struct_, member), \
+		.min = 100000000ULL, .max = 3600000000000ULL, .unit = "100ms to 1h",             \
+		.argument = "TIME", .fallback = (fallback_), .help = (help_), __VA_ARGS__        \
+	}
 /* What becomes of a guest that writes faster than it can be sent, when time is over. */
 enum migrate_limit { MIGRATE_LIMIT_CANCEL, MIGRATE_LIMIT_FORCE, MIGRATE_LIMIT_POSTCOPY };
 struct migrate_request {

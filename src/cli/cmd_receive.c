@@ -19,7 +19,6 @@
 #include "overrides.h"
 #include "run.h"
 #include "snapshot_command.h"
-#include "stdio_console.h"
 #include "vmm/cleanup.h"
 #include "vmm/log.h"
 #include "vmm/request.h"
@@ -36,12 +35,6 @@ struct receive_command {
 };
 
 #define AT(member) .offset = offsetof(struct receive_command, member)
-
-static const struct option_value consoles[] = {
-	{ "serial", RUN_CONSOLE_SERIAL },
-	{ "hvc", RUN_CONSOLE_HVC },
-	{ NULL, 0 },
-};
 
 static const struct option option_list[] = {
 	{ .name = "name",
@@ -68,35 +61,14 @@ static const struct option option_list[] = {
 	  .type = OPTION_FLAG,
 	  AT(request.track_dirty_pages),
 	  .help = "note which pages the guest writes, for incremental snapshots" },
-	{ .name = "api-sock",
-	  .type = OPTION_STRING,
-	  AT(run.settings.api_socket),
-	  .argument = "PATH",
-	  .help = "serve the API there, too" },
-	{ .name = "console",
-	  .type = OPTION_ENUM,
-	  AT(run.settings.console),
-	  .values = consoles,
-	  .argument = "serial|hvc",
-	  .fallback = "serial",
-	  .help = "which console is on standard input and output" },
-	{ .name = "timeout",
-	  .type = OPTION_DURATION,
-	  AT(run.settings.timeout_ns),
-	  .argument = "TIME",
-	  .help = "stop so long after the VM has come, exit code 124" },
-	OPTION_INCLUDED(struct receive_command, run.settings.process, process_settings_options),
+	OPTION_INCLUDED(struct receive_command, run.settings, outer_settings_options),
 	{ .name = "upgrade",
 	  .type = OPTION_STRING,
 	  AT(upgrade),
 	  .argument = "NAME",
 	  .help = "take over the VM NAME of this host, place and all: what vmm upgrade starts, "
 		  "with fd:N, a socket that listens, as the address" },
-	{ .name = "quiet",
-	  .letter = 'q',
-	  .type = OPTION_FLAG,
-	  AT(run.quiet),
-	  .help = "errors only" },
+	QUIET_OPTION(struct receive_command, run.quiet),
 	HELP_OPTION(struct receive_command, help),
 };
 static const struct option_table table = OPTION_TABLE("receive", option_list);
@@ -285,13 +257,8 @@ const struct command command_receive = {
 		       "the one moment in "
 		       "which either side could be the one that runs, the VM stays paused here, "
 		       "and *vmm migrate "
-		       "--status NAME* says what has to be decided.",
+		       "--status NAME* says what has to be decided. *--timeout* begins when the VM "
+		       "has come.",
 	.examples = examples,
-	.exits = "0 the guest has powered off; with --detach: it is waited for\n"
-		 "10 the guest has rebooted, with --on-reboot exit\n"
-		 "11 the guest's kernel has panicked, as far as it tells (pvpanic)\n"
-		 "12 triple fault\n"
-		 "13 the guest's kernel panicked and restarted three times in a row\n"
-		 "124 --timeout is over\n"
-		 "128+N the VM was stopped: after signal N, or by a command (137)",
+	.exits = EXITS_OF_A_VM("it is waited for"),
 };

@@ -19,7 +19,6 @@
 #include "overrides.h"
 #include "restore_several.h"
 #include "run.h"
-#include "stdio_console.h"
 #include "vmm/cleanup.h"
 #include "vmm/log.h"
 #include "vmm/request.h"
@@ -33,12 +32,6 @@ struct restore_command {
 };
 
 #define AT(member) .offset = offsetof(struct restore_command, member)
-
-static const struct option_value consoles[] = {
-	{ "serial", RUN_CONSOLE_SERIAL },
-	{ "hvc", RUN_CONSOLE_HVC },
-	{ NULL, 0 },
-};
 
 static const struct option option_list[] = {
 	{ .name = "name",
@@ -71,29 +64,8 @@ static const struct option option_list[] = {
 	  .type = OPTION_FLAG,
 	  AT(load.track_dirty_pages),
 	  .help = "note which pages the guest writes, for incremental snapshots" },
-	{ .name = "api-sock",
-	  .type = OPTION_STRING,
-	  AT(run.settings.api_socket),
-	  .argument = "PATH",
-	  .help = "serve the API there, too" },
-	{ .name = "console",
-	  .type = OPTION_ENUM,
-	  AT(run.settings.console),
-	  .values = consoles,
-	  .argument = "serial|hvc",
-	  .fallback = "serial",
-	  .help = "which console is on standard input and output" },
-	{ .name = "timeout",
-	  .type = OPTION_DURATION,
-	  AT(run.settings.timeout_ns),
-	  .argument = "TIME",
-	  .help = "stop after this time, exit code 124" },
-	OPTION_INCLUDED(struct restore_command, run.settings.process, process_settings_options),
-	{ .name = "quiet",
-	  .letter = 'q',
-	  .type = OPTION_FLAG,
-	  AT(run.quiet),
-	  .help = "errors only" },
+	OPTION_INCLUDED(struct restore_command, run.settings, outer_settings_options),
+	QUIET_OPTION(struct restore_command, run.quiet),
 	HELP_OPTION(struct restore_command, help),
 };
 static const struct option_table table =
@@ -219,11 +191,5 @@ const struct command command_restore = {
 		"restore* "
 		"begins at the snapshot again.",
 	.examples = examples,
-	.exits = "0 the guest has powered off; with --detach: it runs\n"
-		 "10 the guest has rebooted, with --on-reboot exit\n"
-		 "11 the guest's kernel has panicked, as far as it tells (pvpanic)\n"
-		 "12 triple fault\n"
-		 "13 the guest's kernel panicked and restarted three times in a row\n"
-		 "124 --timeout is over\n"
-		 "128+N the VM was stopped: after signal N, or by a command (137)",
+	.exits = EXITS_OF_A_VM("it runs"),
 };

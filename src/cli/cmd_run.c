@@ -271,11 +271,5 @@ const struct command command_run = {
 	.options = &run_options,
 	.run = run_command,
 	.examples = examples,
-	.exits = "0 the guest has powered off; with --detach: it runs\n"
-		 "10 the guest has rebooted, with --on-reboot exit\n"
-		 "11 the guest's kernel has panicked, as far as it tells (pvpanic)\n"
-		 "12 triple fault\n"
-		 "13 the guest's kernel panicked and restarted three times in a row\n"
-		 "124 --timeout is over\n"
-		 "128+N the VM was stopped: after signal N, or by a command (137)",
+	.exits = EXITS_OF_A_VM("it runs"),
 };

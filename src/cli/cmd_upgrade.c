@@ -25,6 +25,7 @@
 #include "vmm/cleanup.h"
 #include "vmm/log.h"
 #include "vmm/loop.h"
+#include "vmm/request.h"
 #include "vmm/run_directory.h"
 
 LOG_DOMAIN("upgrade");
@@ -52,15 +53,8 @@ static const struct option option_list[] = {
 	  .argument = "FILE",
 	  .file = true,
 	  .help = "the program that the VM goes on in; default: this one" },
-	{ .name = "silence",
-	  .type = OPTION_DURATION,
-	  AT(silence_ns),
-	  .min = 100 * MS,
-	  .max = 3600000 * MS,
-	  .unit = "100ms to 1h",
-	  .argument = "TIME",
-	  .fallback = "10s",
-	  .help = "how long the new process may say nothing before the VM stays where it is" },
+	SILENCE_OPTION(struct upgrade_command, silence_ns, "10s",
+		       "how long the new process may say nothing before the VM stays where it is"),
 	OPTION_INCLUDED(struct upgrade_command, common, common_options),
 };
 static const struct option_table table = OPTION_TABLE("upgrade", option_list);

@@ -74,6 +74,11 @@ void command_print_usage(bool to_stderr);
 		.name = "help", .letter = 'h', .type = OPTION_FLAG,      \
 		.offset = offsetof(struct_, member), .help = "show this" \
 	}
+#define QUIET_OPTION(struct_, member)                                      \
+	{                                                                  \
+		.name = "quiet", .letter = 'q', .type = OPTION_FLAG,       \
+		.offset = offsetof(struct_, member), .help = "errors only" \
+	}
 /* The two options that most commands begin with. */
 struct common_options {
 	bool json, help;

@@ -16,4 +16,14 @@ enum exit_code {
 	EXIT_SIGNAL_BASE = 128, /* + signal, when the guest did not power off in time after it */
 };
 
+/* Of a command that is a VM's process to its end, for its page; `detached_` says when --detach returns. */
+#define EXITS_OF_A_VM(detached_)                                              \
+	"0 the guest has powered off; with --detach: " detached_ "\n"         \
+	"10 the guest has rebooted, with --on-reboot exit\n"                  \
+	"11 the guest's kernel has panicked, as far as it tells (pvpanic)\n"  \
+	"12 triple fault\n"                                                   \
+	"13 the guest's kernel panicked and restarted three times in a row\n" \
+	"124 --timeout is over\n"                                             \
+	"128+N the VM was stopped: after signal N, or by a command (137)"
+
 #endif

@@ -127,7 +127,7 @@ static const struct option run_list[] = {
 	  .type = OPTION_FLAG,
 	  AT(no_api),
 	  .help = "no API, no directory: nobody finds the VM" },
-	{ .name = "quiet", .letter = 'q', .type = OPTION_FLAG, AT(quiet), .help = "errors only" },
+	QUIET_OPTION(struct run_config, quiet),
 	HELP_OPTION(struct run_config, help),
 };
 const struct option_table run_options =

@@ -49,7 +49,7 @@ static const struct option_value consoles[] = {
 	{ NULL, 0 },
 };
 
-static const struct option run_list[] = {
+static const struct option outer_list[] = {
 	{ .name = "api-sock",
 	  .type = OPTION_STRING,
 	  AT(api_socket),
@@ -72,6 +72,11 @@ static const struct option run_list[] = {
 	  .json = "timeout_ms",
 	  .help = "stop after this time, exit code 124" },
 	{ .type = OPTION_INCLUDE, AT(process), .object = &process_settings_options },
+};
+const struct option_table outer_settings_options = OPTION_TABLE("outer", outer_list);
+
+static const struct option run_list[] = {
+	{ .type = OPTION_INCLUDE, .object = &outer_settings_options },
 	{ .name = "paused",
 	  .type = OPTION_FLAG,
 	  AT(paused),

@@ -14,6 +14,9 @@ struct process_settings {
 };
 extern const struct option_table process_settings_options;
 
+/* Those of the following that any VM has, however it came about: what `vmm restore` and `vmm receive` have of them. */
+extern const struct option_table outer_settings_options;
+
 struct run_settings {
 	const char *api_socket; /* besides the one in the VM's directory; NULL: none */
 	uint64_t timeout_ns;	/* 0: none */
