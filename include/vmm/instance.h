@@ -101,7 +101,7 @@ struct instance_host {
 	void (*settle)(struct instance_host *host);
 	/* Main, from the loop: a VM that comes from elsewhere is here for good. May be NULL. */
 	void (*arrived)(struct instance_host *host);
-	/* Main, from the loop, once. */
+	/* Main, from the loop, once, before any client hears of it. The instance stays. */
 	void (*ended)(struct instance_host *host, const struct vm_stop *stop);
 	/* As struct vm_host. */
 	bool (*may_restart)(struct instance_host *host, struct error *why);

@@ -46,11 +46,95 @@ static struct vm *running_vm(const struct vm_process *process)
 	return process->instance != NULL ? instance_vm(process->instance) : NULL;
 }
 
+/* In reports. */
+static const char *vm_name(const struct vm_process *process)
+{
+	return has_directory(process)	      ? process->directory.name
+	       : process->config.name != NULL ? process->config.name
+					      : "vm";
+}
+
+static int exit_code(const struct vm_process *process, const char **reason)
+{
+	static const int codes[] = {
+		[VM_STOP_POWER_OFF] = EXIT_OK,	  [VM_STOP_REBOOT] = EXIT_REBOOT,
+		[VM_STOP_PANIC] = EXIT_PANIC,	  [VM_STOP_TRIPLE_FAULT] = EXIT_TRIPLE_FAULT,
+		[VM_STOP_ERROR] = EXIT_VMM_ERROR, [VM_STOP_BOOT_LOOP] = EXIT_BOOT_LOOP,
+		[VM_STOP_MOVED] = EXIT_OK,
+	};
+
+	if (process->timed_out) {
+		*reason = "timeout";
+		return EXIT_TIMED_OUT;
+	}
+	*reason = stop_reason_name(process->stop.reason);
+	switch (process->stop.reason) {
+	case VM_STOP_DEBUG_EXIT:
+		return process->stop.code;
+	case VM_STOP_NONE: /* a signal came before the start */
+	case VM_STOP_REQUESTED:
+		*reason = process->signal != 0 ? "signal" : "stopped";
+		return EXIT_SIGNAL_BASE + (process->signal != 0 ? process->signal : SIGKILL);
+	default:
+		return codes[process->stop.reason];
+	}
+}
+
+static void write_reports(struct vm_process *process, const struct exit_report *report)
+{
+	struct error e = { 0 };
+
+	process->code = report->exit_code;
+
+	for (size_t i = 0; i < ARRAY_SIZE(process->crash.report_fds); i++) {
+		int fd = process->crash.report_fds[i];
+
+		if (fd >= 0 && exit_report_write(fd, report, &e) < 0) {
+			log_error_object(&e);
+			process->code = process->code == EXIT_OK ? EXIT_VMM_ERROR : process->code;
+		}
+	}
+}
+
+/* Once: of a VM as it ends, before anybody hears that it has; of a process that has had none, at the process's own end. */
+static void report_end(struct vm_process *process, const struct error *failure)
+{
+	struct exit_report report = { .name = vm_name(process), .error = failure };
+	struct vm *vm = running_vm(process);
+
+	if (failure != NULL) {
+		const bool loop = process->stop.reason == VM_STOP_BOOT_LOOP;
+
+		report.reason = loop ? "boot-loop" : "error";
+		report.exit_code = loop				  ? EXIT_BOOT_LOOP
+				   : failure->code == ERROR_USAGE ? EXIT_USAGE
+								  : EXIT_VMM_ERROR;
+	} else {
+		report.exit_code = exit_code(process, &report.reason);
+	}
+	if (vm != NULL) {
+		report.uptime_ns = instance_uptime_ns(process->instance);
+		vm_stats(vm, &report.stats);
+	}
+	crash_unwatch();
+	write_reports(process, &report);
+	process->report = report;
+	process->reported = true;
+}
+
+/* NULL: the VM has ended as VMs do. */
+static const struct error *stop_failure(const struct vm_stop *stop)
+{
+	return stop->reason == VM_STOP_ERROR || stop->reason == VM_STOP_BOOT_LOOP ? &stop->error
+										  : NULL;
+}
+
 static void ended(struct instance_host *host, const struct vm_stop *stop)
 {
 	struct vm_process *process = container_of(host, struct vm_process, host);
 
 	process->stop = *stop;
+	report_end(process, stop_failure(&process->stop));
 	loop_stop(&process->loop);
 }
 
@@ -173,14 +257,6 @@ static void signal_arrived(struct loop_source *source, uint32_t events)
 		note_signal(process, &info);
 		break;
 	}
-}
-
-/* In reports. */
-static const char *vm_name(const struct vm_process *process)
-{
-	return has_directory(process)	      ? process->directory.name
-	       : process->config.name != NULL ? process->config.name
-					      : "vm";
 }
 
 /* Before any thread exists: all inherit the mask. */
@@ -590,77 +666,11 @@ int vm_process_run(struct vm_process *process, struct error *e)
 	if (r < 0) {
 		return error_set_sys(e, ERROR_INTERNAL, -r, "event loop");
 	}
-	if (process->stop.reason == VM_STOP_ERROR || process->stop.reason == VM_STOP_BOOT_LOOP) {
+	if (stop_failure(&process->stop) != NULL) {
 		*e = process->stop.error;
 		return -EIO;
 	}
 	return 0;
-}
-
-static int exit_code(const struct vm_process *process, const char **reason)
-{
-	static const int codes[] = {
-		[VM_STOP_POWER_OFF] = EXIT_OK,	  [VM_STOP_REBOOT] = EXIT_REBOOT,
-		[VM_STOP_PANIC] = EXIT_PANIC,	  [VM_STOP_TRIPLE_FAULT] = EXIT_TRIPLE_FAULT,
-		[VM_STOP_ERROR] = EXIT_VMM_ERROR, [VM_STOP_BOOT_LOOP] = EXIT_BOOT_LOOP,
-		[VM_STOP_MOVED] = EXIT_OK,
-	};
-
-	if (process->timed_out) {
-		*reason = "timeout";
-		return EXIT_TIMED_OUT;
-	}
-	*reason = stop_reason_name(process->stop.reason);
-	switch (process->stop.reason) {
-	case VM_STOP_DEBUG_EXIT:
-		return process->stop.code;
-	case VM_STOP_NONE: /* a signal came before the start */
-	case VM_STOP_REQUESTED:
-		*reason = process->signal != 0 ? "signal" : "stopped";
-		return EXIT_SIGNAL_BASE + (process->signal != 0 ? process->signal : SIGKILL);
-	default:
-		return codes[process->stop.reason];
-	}
-}
-
-static int write_reports(struct vm_process *process, const struct exit_report *report)
-{
-	struct error e = { 0 };
-	int code = report->exit_code;
-
-	for (size_t i = 0; i < ARRAY_SIZE(process->crash.report_fds); i++) {
-		int fd = process->crash.report_fds[i];
-
-		if (fd >= 0 && exit_report_write(fd, report, &e) < 0) {
-			log_error_object(&e);
-			code = code == EXIT_OK ? EXIT_VMM_ERROR : code;
-		}
-	}
-	return code;
-}
-
-static int report_end(struct vm_process *process, const struct error *failure)
-{
-	struct exit_report report = { .name = vm_name(process), .error = failure };
-	struct vm *vm = running_vm(process);
-
-	if (failure != NULL) {
-		const bool loop = process->stop.reason == VM_STOP_BOOT_LOOP;
-
-		report.reason = loop ? "boot-loop" : "error";
-		report.exit_code = loop				  ? EXIT_BOOT_LOOP
-				   : failure->code == ERROR_USAGE ? EXIT_USAGE
-								  : EXIT_VMM_ERROR;
-		log_error_object(failure);
-	} else {
-		report.exit_code = exit_code(process, &report.reason);
-	}
-	if (vm != NULL) {
-		report.uptime_ns = instance_uptime_ns(process->instance);
-		vm_stats(vm, &report.stats);
-	}
-	end_words_say(process, &report);
-	return write_reports(process, &report);
 }
 
 /* What no thread of the VM knows. */
@@ -682,14 +692,17 @@ static void close_doors(struct vm_process *process)
 
 int vm_process_finish(struct vm_process *process, const struct error *failure)
 {
-	int code;
-
 	/* The terminal first: whatever follows may print. */
 	terminal_finish(&process->terminal);
-	crash_unwatch();
-	code = report_end(process, failure);
+	if (!process->reported) {
+		report_end(process, failure);
+	}
+	if (failure != NULL) {
+		log_error_object(failure);
+	}
+	end_words_say(process, &process->report);
 	if (process->config.ending != NULL) {
-		process->config.ending(process, failure, code);
+		process->config.ending(process, failure, process->code);
 	}
 	vm_keep_events(&process->keep, process->instance);
 	api_destroy(process->api);
@@ -701,7 +714,7 @@ int vm_process_finish(struct vm_process *process, const struct error *failure)
 	if (process->stuck) {
 		console_hub_close(process->hub, LAST_WORDS_MS);
 		close_doors(process);
-		return code;
+		return process->code;
 	}
 	if (process->stop.reason == VM_STOP_MOVED && !process->left) {
 		vm_keep_forget(&process->keep);
@@ -716,5 +729,5 @@ int vm_process_finish(struct vm_process *process, const struct error *failure)
 	if (process->loop_ready) {
 		loop_finish(&process->loop);
 	}
-	return code;
+	return process->code;
 }

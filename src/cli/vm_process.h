@@ -18,6 +18,7 @@
 
 #include "boot_guard.h"
 #include "crash.h"
+#include "exit_report.h"
 #include "stdio_console.h"
 #include "terminal.h"
 #include "vm_keep.h"
@@ -113,6 +114,9 @@ struct vm_process {
 	bool timed_out;
 	int signal; /* that began the end; 0: none */
 	struct vm_stop stop;
+	bool reported; /* in both files; nobody hears that the VM has ended before */
+	struct exit_report report;
+	int code; /* the process's */
 };
 
 int vm_process_init(struct vm_process *process, const struct vm_process_config *config,

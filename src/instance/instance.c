@@ -33,13 +33,14 @@ static void stopped(struct vm_host *host, const struct vm_stop *stop)
 	instance->stop = stop;
 	instance->ended_ns = loop_now_ns();
 	instance_enter(instance, INSTANCE_ENDED);
+	/* It leaves a report, which is there before a client hears of the end. */
+	instance->host->ended(instance->host, stop);
 	event_log_add(&instance->events, "stopped", describe_stop(stop));
 	figures_end(instance);
 	(void)instance_has_ended(&e);
 	changes_fail(instance, &e);
 	plug_fail(instance, &e);
 	control_stopped(instance);
-	instance->host->ended(instance->host, stop);
 }
 
 static void was_reset(struct vm_host *host)

@@ -27,6 +27,7 @@ struct rig {
 	struct instance *instance;
 	struct error e;
 	unsigned started, failed, ended, resized;
+	unsigned heard; /* events of the end, when the host heard of it */
 	struct vm_stop stop;
 };
 
@@ -39,10 +40,13 @@ static void rig_started(struct instance_host *host, const struct error *failure)
 	rig.failed += failure != NULL;
 }
 
+static inline unsigned rig_events(const char *name);
+
 static void rig_ended(struct instance_host *host, const struct vm_stop *stop)
 {
 	(void)host;
 	rig.ended++;
+	rig.heard += rig_events("stopped");
 	rig.stop = *stop;
 }
 
