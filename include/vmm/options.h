@@ -73,10 +73,11 @@ struct option {
 	uint64_t json_unit;   /* numbers: the member is the JSON number times this; 0: 1 */
 	const struct option_value *json_values; /* OPTION_ENUM: spelling in JSON; NULL: .values */
 	bool json_required;
-	bool ours;	       /* Firecracker has no such key: its clients are not shown it */
-	bool deprecated;       /* JSON: Firecracker says so, and tells who uses it */
-	enum option_zero zero; /* JSON, for numbers, enums and flags: what 0 and false look like when written */
-	const char *theirs;    /* Firecracker's default, where it is not `fallback` */
+	bool ours;	 /* Firecracker has no such key: its clients are not shown it */
+	bool deprecated; /* JSON: Firecracker says so, and tells who uses it */
+	enum option_zero
+		zero; /* JSON, for numbers, enums and flags: what 0 and false look like when written */
+	const char *theirs;		   /* Firecracker's default, where it is not `fallback` */
 	const struct option_table *object; /* OPTION_OBJECT, OPTION_OBJECTS, OPTION_INCLUDE */
 	bool verbatim; /* OPTION_STRING: empty values and control characters are for the user of the object to judge */
 	bool any_case; /* OPTION_ENUM: values are known in capitals and small letters alike */

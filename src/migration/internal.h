@@ -27,4 +27,7 @@ const struct transition *handover_find(enum handover_state state, unsigned int t
 /* Which states may send this message of their own accord, in the course of an action. */
 uint32_t handover_stamped_in(enum handover_message message);
 
+/* poll(2)'s limit, in milliseconds and no longer than an int has room for: until that time; UINT64_MAX: for ever. link.c */
+int migration_poll_limit(uint64_t until_ns);
+
 #endif

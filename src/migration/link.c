@@ -15,6 +15,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "internal.h"
 #include "vmm/cleanup.h"
 #include "vmm/loop.h"
 
@@ -49,8 +50,7 @@ void migration_link_finish(struct migration_link *link)
 
 enum waited { WAITED_READY, WAITED_WAKE, WAITED_TIME, WAITED_ERROR };
 
-/* poll() counts milliseconds in an int. */
-static int poll_limit(uint64_t until_ns)
+int migration_poll_limit(uint64_t until_ns)
 {
 	uint64_t now = loop_now_ns(), left = until_ns > now ? until_ns - now : 0;
 
@@ -72,7 +72,7 @@ static enum waited wait_for(const struct migration_link *link, short events, boo
 	for (;;) {
 		struct pollfd fds[2] = { { .fd = link->fd, .events = events },
 					 { .fd = wakes ? link->wake_fd : -1, .events = POLLIN } };
-		int n = poll(fds, 2, poll_limit(until));
+		int n = poll(fds, 2, migration_poll_limit(until));
 
 		if (n < 0 && errno != EINTR) {
 			return WAITED_ERROR;

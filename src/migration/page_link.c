@@ -13,8 +13,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "internal.h"
 #include "vmm/bytes.h"
 #include "vmm/cleanup.h"
 #include "vmm/crc32c.h"
@@ -216,11 +218,17 @@ int page_link_flush(struct page_link *link, struct error *e)
 
 /* --- waiting ------------------------------------------------------------------------------------- */
 
-int page_poll_limit(uint64_t until_ns)
+int page_poll(struct pollfd *fds, unsigned int count, uint64_t until_ns)
 {
-	const uint64_t now = loop_now_ns(), left = until_ns > now ? until_ns - now : 0;
+	const struct timespec rest = { .tv_nsec = 10000000 };
+	int n = poll(fds, count, migration_poll_limit(until_ns));
 
-	return until_ns == UINT64_MAX ? -1 : (int)MIN((left + 999999) / 1000000, (uint64_t)1000000);
+	if (n < 0 && errno != EINTR) {
+		n = -errno;
+		(void)clock_nanosleep(CLOCK_MONOTONIC, 0, &rest, NULL);
+		return n;
+	}
+	return MAX(n, 0);
 }
 
 void page_wake(int wake_fd)
@@ -237,50 +245,50 @@ void page_wake_take(int wake_fd)
 	(void)!read(wake_fd, &count, sizeof(count));
 }
 
-static int wait_for(const struct page_link *link, short events, int wake_fd, uint64_t limit_ns,
+/* What is wrong with the socket, reading and writing say. */
+static int wait_for(const struct page_link *link, short events, int wake_fd, uint64_t until_ns,
 		    struct error *e)
 {
-	const uint64_t until = loop_now_ns() + limit_ns;
 	struct pollfd fds[2] = { { .fd = link->fd, .events = events },
 				 { .fd = wake_fd, .events = POLLIN } };
+	int n;
 
-	for (;;) {
-		int n = poll(fds, 2, page_poll_limit(until));
-
-		if (n > 0 && fds[1].revents != 0) {
-			return error_set(e, ERROR_CANCELLED, ECANCELED, "migration: cancelled");
-		}
-		if (n > 0) {
-			return 0;
-		}
-		if (n == 0 && loop_now_ns() >= until) {
-			(void)error_set(e, ERROR_MIGRATION, ETIMEDOUT,
-					"migration: nothing has come from the other side over a "
-					"connection for pages");
-			return error_hint(e, "look at the network between the hosts");
-		}
+	do {
+		n = page_poll(fds, 2, until_ns);
+	} while (n == 0 && loop_now_ns() < until_ns);
+	if (n < 0) {
+		return error_set_sys(e, ERROR_MIGRATION, -n, "migration: wait for the other side");
 	}
+	if (n == 0) {
+		(void)error_set(e, ERROR_MIGRATION, ETIMEDOUT,
+				"migration: nothing has come from the other side over a "
+				"connection for pages");
+		return error_hint(e, "look at the network between the hosts");
+	}
+	return fds[1].revents == 0
+		       ? 0
+		       : error_set(e, ERROR_CANCELLED, ECANCELED, "migration: cancelled");
 }
 
 int page_link_send_all(struct page_link *link, const struct page_frame *frame, int wake_fd,
-		       uint64_t limit_ns, struct error *e)
+		       uint64_t until_ns, struct error *e)
 {
 	int r = page_link_send(link, frame, e);
 
 	while (r == 0) {
-		r = wait_for(link, POLLOUT, wake_fd, limit_ns, e);
+		r = wait_for(link, POLLOUT, wake_fd, until_ns, e);
 		r = r == 0 ? page_link_flush(link, e) : r;
 	}
 	return r < 0 ? r : 0;
 }
 
 int page_link_hear_one(struct page_link *link, struct page_frame *frame, int wake_fd,
-		       uint64_t limit_ns, struct error *e)
+		       uint64_t until_ns, struct error *e)
 {
 	int r;
 
 	while ((r = page_link_hear(link, frame, e)) == 0) {
-		r = wait_for(link, POLLIN, wake_fd, limit_ns, e);
+		r = wait_for(link, POLLIN, wake_fd, until_ns, e);
 		if (r < 0) {
 			return r;
 		}

@@ -84,14 +84,18 @@ int page_link_hear(struct page_link *link, struct page_frame *frame, struct erro
 int page_link_send(struct page_link *link, const struct page_frame *frame, struct error *e);
 /* 1: everything is out; 0: the socket takes no more for now; negative: it cannot go on. */
 int page_link_flush(struct page_link *link, struct error *e);
-/* Both, waiting, until wake_fd is readable (-ECANCELED) or nothing was taken or came for `limit_ns` (-ETIMEDOUT). */
+/*
+ * Both, waiting, until wake_fd is readable (-ECANCELED) or the time has come (-ETIMEDOUT): for the whole message, however often a byte of it
+ * moves.
+ */
 int page_link_send_all(struct page_link *link, const struct page_frame *frame, int wake_fd,
-		       uint64_t limit_ns, struct error *e);
+		       uint64_t until_ns, struct error *e);
 int page_link_hear_one(struct page_link *link, struct page_frame *frame, int wake_fd,
-		       uint64_t limit_ns, struct error *e);
+		       uint64_t until_ns, struct error *e);
 
-/* poll(2)'s, of a time. UINT64_MAX: for ever. */
-int page_poll_limit(uint64_t until_ns);
+struct pollfd;
+/* poll(2) until that time; UINT64_MAX: for ever. What was interrupted is 0; what fails has rested first, so that nobody tries again at once. */
+int page_poll(struct pollfd *fds, unsigned int count, uint64_t until_ns);
 /* Closes and lets go of what was written to it. */
 void page_wake_take(int wake_fd);
 void page_wake(int wake_fd);

@@ -71,7 +71,7 @@ struct page_sink {
 	uint32_t joined;  /* a bit for each of all */
 	bool whole;	  /* they are all there */
 	bool announced;	  /* that pages are missing, and whether they are served */
-	bool said_missing, said_done, bye;
+	bool said_missing, said_done, bye, rests; /* the last: nobody is accepted in this turn */
 	uint64_t linger_ns;
 
 	/* The pager's. */
@@ -329,13 +329,6 @@ static void session_lost(struct page_sink *sink, const struct error *why)
 	}
 }
 
-static int welcome(struct page_sink *sink, struct page_link *link, struct error *e)
-{
-	const struct page_frame frame = { .message = PAGE_WELCOME };
-
-	return page_link_send_all(link, &frame, sink->wake_fd, sink->stall_ns, e);
-}
-
 static void join_stream(struct page_sink *sink, struct joining *joining)
 {
 	if (sink->joined != 0) {
@@ -364,7 +357,7 @@ static void join_asking(struct page_sink *sink, struct joining *joining)
 /* Whoever has said hello: into its session, or out. It waits if that has not begun. */
 static void try_join(struct page_sink *sink, struct joining *joining)
 {
-	const struct page_frame *hello = &joining->hello;
+	const struct page_frame *hello = &joining->hello, welcome = { .message = PAGE_WELCOME };
 	struct error e = { 0 };
 
 	if (hello->region != 0 && hello->first > sink->session) {
@@ -377,7 +370,8 @@ static void try_join(struct page_sink *sink, struct joining *joining)
 		page_link_finish(&joining->link);
 		return;
 	}
-	if (welcome(sink, &joining->link, &e) < 0) {
+	if (page_link_send_all(&joining->link, &welcome, sink->wake_fd,
+			       joining->since_ns + sink->stall_ns, &e) < 0) {
 		page_link_finish(&joining->link);
 		return;
 	}
@@ -416,6 +410,8 @@ static void accept_one(struct page_sink *sink)
 	struct error e = { 0 };
 
 	if (fd < 0) {
+		/* Of a host without descriptors, say: the client stays, and would be tried again at once. */
+		sink->rests = errno != EAGAIN && errno != ECONNABORTED && errno != EINTR;
 		return;
 	}
 	for (uint32_t i = 0; i < JOINING_MAX; i++) {
@@ -457,6 +453,12 @@ static void serve_joining(struct page_sink *sink)
 
 /* --- the thread "pages": the stream -------------------------------------------------------------- */
 
+static int say(struct page_sink *sink, const struct page_frame *frame, struct error *e)
+{
+	return page_link_send_all(&sink->stream, frame, sink->wake_fd,
+				  loop_now_ns() + sink->stall_ns, e);
+}
+
 static int say_region(struct page_sink *sink, uint32_t region, struct error *e)
 {
 	const uint64_t pages = atomic_load(&sink->mem->regions[region].size) / PAGE_SIZE_4K;
@@ -470,8 +472,7 @@ static int say_region(struct page_sink *sink, uint32_t region, struct error *e)
 					    .count = (uint32_t)MIN(pages - at, PAGE_SAY_PAGES) };
 
 		if (page_missing_fill(&frame, sink->pager, payload)) {
-			r = page_link_send_all(&sink->stream, &frame, sink->wake_fd, sink->stall_ns,
-					       e);
+			r = say(sink, &frame, e);
 		}
 	}
 	return r;
@@ -486,8 +487,7 @@ static int say_missing(struct page_sink *sink, struct error *e)
 	for (uint32_t i = 0; r == 0 && i < GUEST_MEMORY_REGIONS_MAX; i++) {
 		r = say_region(sink, i, e);
 	}
-	return r == 0 ? page_link_send_all(&sink->stream, &end, sink->wake_fd, sink->stall_ns, e)
-		      : r;
+	return r == 0 ? say(sink, &end, e) : r;
 }
 
 static int hear_stream(struct page_sink *sink, struct error *e)
@@ -557,17 +557,17 @@ static int serve_session(struct page_sink *sink, struct error *e)
 	}
 	if (r == 0 && sink->whole && atomic_load(&sink->finished) && !sink->said_done) {
 		sink->said_done = true;
-		r = page_link_send_all(&sink->stream, &done_frame, sink->wake_fd, sink->stall_ns,
-				       e);
+		r = say(sink, &done_frame, e);
 	}
 	return r == 0 ? check_silence(sink, e) : r;
 }
 
 static void wait_for_something(struct page_sink *sink)
 {
+	const uint64_t turn_ns = MIN(sink->stall_ns / 2 + 1, 1000000000ULL);
 	struct pollfd fds[3 + JOINING_MAX] = {
 		{ .fd = sink->wake_fd, .events = POLLIN },
-		{ .fd = atomic_load(&sink->listener), .events = POLLIN },
+		{ .fd = sink->rests ? -1 : atomic_load(&sink->listener), .events = POLLIN },
 		{ .fd = sink->stream.fd, .events = POLLIN },
 	};
 
@@ -576,7 +576,8 @@ static void wait_for_something(struct page_sink *sink)
 		fds[3 + i].fd = sink->joining[i].said ? -1 : sink->joining[i].link.fd;
 		fds[3 + i].events = POLLIN;
 	}
-	(void)poll(fds, ARRAY_SIZE(fds), (int)MIN(sink->stall_ns / 2000000 + 1, 1000ULL));
+	(void)page_poll(fds, ARRAY_SIZE(fds), loop_now_ns() + turn_ns);
+	sink->rests = false;
 	if (fds[0].revents != 0) {
 		page_wake_take(sink->wake_fd);
 	}

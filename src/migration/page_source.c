@@ -180,7 +180,7 @@ void page_source_destroy(struct page_source *source)
 }
 
 static int open_link(struct page_source *source, struct page_link *link, uint32_t number,
-		     struct error *e)
+		     uint64_t until_ns, struct error *e)
 {
 	const struct page_frame hello = { .message = PAGE_HELLO,
 					  .region = number,
@@ -200,25 +200,29 @@ static int open_link(struct page_source *source, struct page_link *link, uint32_
 		return fd;
 	}
 	r = page_link_init(link, fd, PAGE_SOURCE, e);
-	return r == 0 ? page_link_send_all(link, &hello, source->wake_fd, source->stall_ns, e) : r;
+	return r == 0 ? page_link_send_all(link, &hello, source->wake_fd, until_ns, e) : r;
 }
 
-static int hear_welcome(struct page_source *source, struct page_link *link, struct error *e)
+static int hear_welcome(struct page_source *source, struct page_link *link, uint64_t until_ns,
+			struct error *e)
 {
 	struct page_frame frame;
-	int r = page_link_hear_one(link, &frame, source->wake_fd, source->stall_ns, e);
+	int r = page_link_hear_one(link, &frame, source->wake_fd, until_ns, e);
 
 	return r == 0 && frame.message != PAGE_WELCOME ? page_nonsense(&frame, "no welcome", e) : r;
 }
 
+/* However slowly the other side speaks, all of it is said within the time that it may be silent. */
 static int open_session(struct page_source *source, struct error *e)
 {
+	uint64_t until;
 	int r;
 
 	source->session++;
 	source->streaming = source->said_sent = false;
 	source->stream_after_ns = 0;
 	source->begun_ns = loop_now_ns();
+	until = source->begun_ns + source->stall_ns;
 	for (uint32_t i = 0; i < GUEST_MEMORY_REGIONS_MAX; i++) {
 		const uint64_t pages = atomic_load(&source->mem->regions[i].size) / PAGE_SIZE_4K;
 
@@ -226,13 +230,13 @@ static int open_session(struct page_source *source, struct error *e)
 			memset(source->left[i], 0, (pages / 64 + 1) * sizeof(uint64_t));
 		}
 	}
-	r = open_link(source, &source->stream, 0, e);
+	r = open_link(source, &source->stream, 0, until, e);
 	for (uint32_t i = 0; r == 0 && i < source->asking; i++) {
-		r = open_link(source, &source->answering[i].link, i + 1, e);
+		r = open_link(source, &source->answering[i].link, i + 1, until, e);
 	}
-	r = r == 0 ? hear_welcome(source, &source->stream, e) : r;
+	r = r == 0 ? hear_welcome(source, &source->stream, until, e) : r;
 	for (uint32_t i = 0; r == 0 && i < source->asking; i++) {
-		r = hear_welcome(source, &source->answering[i].link, e);
+		r = hear_welcome(source, &source->answering[i].link, until, e);
 	}
 	if (r < 0) {
 		close_session(source);
@@ -521,7 +525,7 @@ static void wait_for_something(const struct page_source *source)
 	if (source->streaming && !source->said_sent && !source->stream.out_busy) {
 		until = MIN(until, source->stream_after_ns);
 	}
-	(void)poll(fds, 2 + source->asking, page_poll_limit(until));
+	(void)page_poll(fds, 2 + source->asking, until);
 }
 
 /* 0: done, or told to leave; negative: it is lost. */
@@ -565,7 +569,7 @@ static bool sleep_before_retry(struct page_source *source, uint64_t ns, bool *re
 {
 	struct pollfd fd = { .fd = source->wake_fd, .events = POLLIN };
 
-	(void)poll(&fd, 1, ns == UINT64_MAX ? -1 : (int)(ns / 1000000));
+	(void)page_poll(&fd, 1, ns == UINT64_MAX ? ns : loop_now_ns() + ns);
 	page_wake_take(source->wake_fd);
 	*resumed |= take_resume(source);
 	return !atomic_load(&source->leaving);

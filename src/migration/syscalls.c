@@ -63,7 +63,7 @@ const struct syscall_list migration_pass_syscalls = SYSCALL_LIST(pass_rules);
 
 /* page_link.c, page_source.c, page_sink.c */
 static const struct syscall_rule page_rules[] = {
-	SYSCALL("poll"),  SYSCALL("read"),  SYSCALL("write"),
-	SYSCALL("close"), SYSCALL("futex"), SYSCALL("clock_gettime"),
+	SYSCALL("poll"),  SYSCALL("read"),	    SYSCALL("write"),		SYSCALL("close"),
+	SYSCALL("futex"), SYSCALL("clock_gettime"), SYSCALL("clock_nanosleep"),
 };
 const struct syscall_list page_service_syscalls = SYSCALL_LIST(page_rules);

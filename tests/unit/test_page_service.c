@@ -559,7 +559,7 @@ START_TEST(test_silence)
 	struct page_source_config from = { .mem = &here,
 					   .token = "0123456789abcde",
 					   .asking = 2,
-					   .stall_ns = 300000000,
+					   .stall_ns = 1000000000,
 					   .retry_ns = 60000000000ULL,
 					   .connect = connect_between,
 					   .address = address };

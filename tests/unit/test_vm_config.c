@@ -668,8 +668,9 @@ static const struct {
 	const char *keys;
 } always_written[] = {
 	{ &vm_boot_options, "kernel_image_path" },
-	{ &vm_machine_options, "vcpu_count mem_size_mib smt cpu_template track_dirty_pages huge_pages "
-			       "memory_backing on_reboot transport" },
+	{ &vm_machine_options,
+	  "vcpu_count mem_size_mib smt cpu_template track_dirty_pages huge_pages "
+	  "memory_backing on_reboot transport" },
 	{ &block_options, "path_on_host drive_id is_root_device is_read_only io_engine cache_type "
 			  "format lock" },
 	{ &vm_net_options, "iface_id host_dev_name" },
