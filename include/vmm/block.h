@@ -261,8 +261,15 @@ struct block_files {
 			* without its account, which closing it may change */
 	int base; /* under an overlay; -1: there is none */
 	uint64_t base_size;
+	uint32_t
+		unit; /* of an overlay: bytes that are in one of both files, 4 to 64 KiB, a power of 2 */
 };
 void block_get_files(const struct block *b, struct block_files *ret);
+/*
+ * Of a disk with an overlay, which has its lock: a bit for each unit of its capacity, set if it is in the overlay and not in the base. By any thread, also while workers use it: they only ever set one, before the request that made it so is done
+ * (and noted, block_dirty.h).
+ */
+void block_get_above(const struct block *b, uint64_t *bits);
 
 /*
  * Worker: from now on completions arrive through `loop`. After a group of done() calls from the

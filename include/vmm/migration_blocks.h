@@ -13,6 +13,8 @@
  *	20	4	0
  *	24		the bytes
  *
+ * A source's disk may be two files, an overlay over a base: what is sent is what the guest sees.
+ *
  * A file that the destination has made is zero: of a cluster that is, and that it has not got before, nothing is said.
  *
  * Threads: an object belongs to one at a time. Files are read and written while others use them: what is written to a source's meanwhile has to be noted
@@ -37,6 +39,9 @@ struct migration_blocks {
 		uint64_t size, words;
 		uint64_t *want;	 /* to be sent */
 		uint64_t *there; /* not zero on the other side */
+		int base;	 /* -1: none */
+		uint32_t unit;	 /* of the following */
+		uint64_t *above; /* in `fd`, not in the base; NULL: there is none */
 	} disks[MIGRATION_DISKS_MAX];
 	uint32_t count;
 	uint8_t *buf;
@@ -48,6 +53,12 @@ void migration_blocks_finish(struct migration_blocks *blocks);
 
 /* The next disk: `size` bytes behind `fd`, which is the object's from now on, in any case. Both sides add the same ones in the same order. */
 int migration_blocks_add(struct migration_blocks *blocks, int fd, uint64_t size, struct error *e);
+
+/* The same of a source's disk that has a base, which is the object's, too. `unit`: bytes that are in one of both files, a part of a cluster. */
+int migration_blocks_add_layers(struct migration_blocks *blocks, int fd, int base, uint32_t unit,
+				uint64_t size, struct error *e);
+/* Which units are in the upper file, a bit each: to be said before what was written is sent, after it was noted. NULL: there is one file. */
+uint64_t *migration_blocks_above(struct migration_blocks *blocks, uint32_t index);
 
 /* A disk's clusters that are to be sent, a bit each. */
 uint64_t *migration_blocks_wanted(struct migration_blocks *blocks, uint32_t index);

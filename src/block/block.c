@@ -161,7 +161,8 @@ void block_complete(struct block *b, struct block_request *req, int result)
 		VMM_BUG_ON(b->over->in_flight == 0);
 		b->over->in_flight--;
 	}
-	block_dirty_note(b, req);
+	/* Who wants to know asks the disk that the guest has. Parts of a request are noted as well, which is once too often. */
+	block_dirty_note(b->over != NULL ? b->over : b, req);
 	req->done(req, result);
 }
 

@@ -242,9 +242,21 @@ void block_get_files(const struct block *b, struct block_files *ret)
 		ret->size = cow->disk->states_at;
 		ret->base = cow_raw(cow->base)->fd;
 		ret->base_size = cow->disk->size;
+		ret->unit = (uint32_t)cow_block_size(cow->disk);
 	} else if (b->ops->raw) {
 		ret->fd = cow_raw((struct block *)(uintptr_t)b)->fd;
 		ret->size = b->capacity + b->tail;
+	}
+}
+
+void block_get_above(const struct block *b, uint64_t *bits)
+{
+	const struct cow *cow = container_of((struct block *)(uintptr_t)b, struct cow, block);
+	const struct cow_disk *disk = cow->disk;
+	const uint64_t units = (b->capacity + cow_block_size(disk) - 1) >> disk->block_shift;
+
+	for (uint64_t i = 0; i < (units + 63) / 64; i++) {
+		bits[i] = atomic_load_explicit(&disk->present[i], memory_order_acquire);
 	}
 }
 

@@ -47,34 +47,42 @@ struct visit {
 	int result;
 };
 
-static int add(struct moving_disks *disks, const char *id, struct block *b, struct error *e)
+/* Descriptors of our own: the guest may let go of a disk meanwhile. */
+static int add_files(struct moving_disks *disks, const struct block *b, struct error *e)
 {
 	struct block_files files;
-	int fd, r;
+	int fd, base = -1;
 
 	block_get_files(b, &files);
-	if (files.base >= 0) {
-		(void)error_set(
-			e, ERROR_NOT_SUPPORTED, ENOTSUP,
-			"drive '%.64s' has an overlay, which cannot be copied while it is used",
-			id);
-		return error_hint(e, "have both hosts share its files, and leave --with-disks out");
+	fd = fcntl(files.fd, F_DUPFD_CLOEXEC, 3);
+	if (fd >= 0 && files.base >= 0) {
+		base = fcntl(files.base, F_DUPFD_CLOEXEC, 3);
 	}
-	r = disk_copy_check_id(id, e);
+	if (fd < 0 || (files.base >= 0 && base < 0)) {
+		(void)error_set_sys(e, ERROR_DISK, errno, "a descriptor");
+		close_fd(&fd);
+		return -EMFILE;
+	}
+	return base < 0 ? migration_blocks_add(&disks->blocks, fd, b->capacity, e)
+			: migration_blocks_add_layers(&disks->blocks, fd, base, files.unit,
+						      b->capacity, e);
+}
+
+static int add(struct moving_disks *disks, const char *id, struct block *b, struct error *e)
+{
+	int r = disk_copy_check_id(id, e);
+
 	if (r < 0) {
 		return r;
 	}
-	fd = fcntl(files.fd, F_DUPFD_CLOEXEC, 3);
-	if (fd < 0) {
-		return error_set_sys(e, ERROR_DISK, errno, "drive '%.64s'", id);
-	}
 	disks->sizes[disks->count] = b->capacity;
-	r = migration_blocks_add(&disks->blocks, fd, b->capacity, e);
+	r = add_files(disks, b, e);
 	disks->ids[disks->count] = r == 0 ? strdup(id) : NULL;
 	if (r == 0 && disks->ids[disks->count++] == NULL) {
 		r = error_set(e, ERROR_NO_MEMORY, ENOMEM, "migration: out of memory");
 	}
-	return r == 0 ? block_dirty_start(b, e) : r;
+	r = r == 0 ? block_dirty_start(b, e) : r;
+	return r < 0 ? error_prefix(e, "drive '%.64s'", id) : 0;
 }
 
 static void visit(void *arg, const char *id, struct block *b)
@@ -121,10 +129,13 @@ json_t *moving_disks_to_json(const struct moving_disks *disks)
 	return take_ptr(list);
 }
 
-void moving_disks_want_all(struct moving_disks *disks)
+/* What was written before is above by then, or noted anew. */
+static void look_above(struct moving_disks *disks, uint32_t index, const struct block *b)
 {
-	for (uint32_t i = 0; i < disks->count; i++) {
-		migration_blocks_want_data(&disks->blocks, i);
+	uint64_t *above = migration_blocks_above(&disks->blocks, index);
+
+	if (above != NULL) {
+		block_get_above(b, above);
 	}
 }
 
@@ -135,7 +146,15 @@ static void collect(void *arg, const char *id, struct block *b)
 	for (uint32_t i = 0; i < disks->count; i++) {
 		if (strcmp(disks->ids[i], id) == 0) {
 			block_dirty_collect(b, migration_blocks_wanted(&disks->blocks, i));
+			look_above(disks, i, b);
 		}
+	}
+}
+
+void moving_disks_want_all(struct moving_disks *disks)
+{
+	for (uint32_t i = 0; i < disks->count; i++) {
+		migration_blocks_want_data(&disks->blocks, i);
 	}
 }
 

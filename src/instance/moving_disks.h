@@ -2,7 +2,8 @@
 /*
  * Disks that move with a VM that migrates: what the offer says of them, and how the two ends find each other's.
  *
- * The source's are those that the guest writes, each a file or device of its own; what the guest writes while they are copied is noted
+ * The source's are those that the guest writes, each a file or device of its own, or an overlay over a base, of which what the guest sees becomes
+ * one file; what the guest writes while they are copied is noted
  * (vmm/block_dirty.h). The destination's are files that it makes, ID.img in a folder that its client has named, and that were not there
  * before; if the VM does not come they are removed.
  *
@@ -37,7 +38,7 @@ int moving_disks_begin(struct moving_disks *disks, struct vm *vm, struct error *
 void moving_disks_end(struct moving_disks *disks);
 /* For the offer: ids, in their order. NULL: no memory. */
 json_t *moving_disks_to_json(const struct moving_disks *disks);
-/* Wants all that they have; after that what was written since. */
+/* Wants all that they have; what was written since, also at once after that. */
 void moving_disks_want_all(struct moving_disks *disks);
 void moving_disks_want_written(struct moving_disks *disks);
 

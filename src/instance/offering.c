@@ -42,15 +42,40 @@ void offering_finish(struct offering *offering)
 	json_decref(take_ptr(offering->disk_bytes));
 }
 
+/* A disk that moves becomes one file there, whatever it is here. NULL: out of memory. */
+static char *without_overlays(const char *config, const json_t *moving)
+{
+	auto_json json_t *json = NULL;
+	const json_t *drives;
+
+	(void)json_parse(&json, config, strlen(config), NULL);
+	drives = json_object_get(json, "drives");
+	for (size_t i = 0; i < json_array_size(drives); i++) {
+		json_t *drive = json_array_get(drives, i);
+		const char *id = json_string_value(json_object_get(drive, "drive_id"));
+
+		for (size_t k = 0; id != NULL && k < json_array_size(moving); k++) {
+			if (strcmp(json_string_value(json_array_get(moving, k)), id) == 0) {
+				(void)json_object_del(drive, "overlay");
+			}
+		}
+	}
+	return json != NULL ? json_dumps(json, JSON_COMPACT) : NULL;
+}
+
 int offering_make(const struct offering *offering, const struct state_buf *state, bool paused,
 		  json_t *moving_disks, json_t *postcopy, uint8_t **ret, uint32_t *ret_len,
 		  struct error *e)
 {
-	auto_json json_t *json = json_pack(
-		"{s:s, s:s, s:s, s:b, s:O, s:I, s:o, s:o*}", "vmm", VMM_VERSION, "about",
-		offering->about, "config", offering->config, "paused", paused, "disk_bytes",
-		offering->disk_bytes, "uptime_ns", (json_int_t)offering->uptime_ns, "moving_disks",
-		moving_disks, "postcopy", postcopy);
+	auto_free char *edited = json_array_size(moving_disks) != 0
+					 ? without_overlays(offering->config, moving_disks)
+					 : NULL;
+	const char *config = json_array_size(moving_disks) != 0 ? edited : offering->config;
+	auto_json json_t *json =
+		json_pack("{s:s, s:s, s:s, s:b, s:O, s:I, s:o, s:o*}", "vmm", VMM_VERSION, "about",
+			  offering->about, "config", config, "paused", paused, "disk_bytes",
+			  offering->disk_bytes, "uptime_ns", (json_int_t)offering->uptime_ns,
+			  "moving_disks", moving_disks, "postcopy", postcopy);
 	auto_free char *text = json != NULL ? json_dumps(json, JSON_COMPACT) : NULL;
 	const uint32_t most = handover_message_info(HANDOVER_OFFER)->max;
 	size_t len = text != NULL ? strlen(text) : 0, all = OFFER_JSON_LENGTH + len + state->len;

@@ -35,6 +35,8 @@ void migration_blocks_finish(struct migration_blocks *blocks)
 {
 	for (uint32_t i = 0; i < blocks->count; i++) {
 		close_fd(&blocks->disks[i].fd);
+		close_fd(&blocks->disks[i].base);
+		free(take_ptr(blocks->disks[i].above));
 		free(take_ptr(blocks->disks[i].want));
 		free(take_ptr(blocks->disks[i].there));
 	}
@@ -42,13 +44,14 @@ void migration_blocks_finish(struct migration_blocks *blocks)
 	free(take_ptr(blocks->buf));
 }
 
-int migration_blocks_add(struct migration_blocks *blocks, int fd, uint64_t size, struct error *e)
+static int add(struct migration_blocks *blocks, struct migration_disk disk, struct error *e)
 {
-	struct migration_disk disk = { .fd = fd, .size = size };
+	bool made;
 
 	disk.words = clusters_of(&disk) / 64 + 1;
 	if (blocks->count == MIGRATION_DISKS_MAX) {
-		(void)close(fd);
+		close_fd(&disk.fd);
+		close_fd(&disk.base);
 		return error_set(e, ERROR_NOT_SUPPORTED, E2BIG,
 				 "migration: more than %d disks cannot move", MIGRATION_DISKS_MAX);
 	}
@@ -58,10 +61,32 @@ int migration_blocks_add(struct migration_blocks *blocks, int fd, uint64_t size,
 	}
 	disk.want = calloc(disk.words, sizeof(*disk.want));
 	disk.there = calloc(disk.words, sizeof(*disk.there));
+	made = blocks->buf != NULL && disk.want != NULL && disk.there != NULL;
+	if (disk.base >= 0) {
+		disk.above = calloc(disk.size / disk.unit / 64 + 1, sizeof(*disk.above));
+		made = made && disk.above != NULL;
+	}
 	blocks->disks[blocks->count++] = disk;
-	return blocks->buf != NULL && disk.want != NULL && disk.there != NULL
-		       ? 0
-		       : error_set(e, ERROR_NO_MEMORY, ENOMEM, "migration: out of memory");
+	return made ? 0 : error_set(e, ERROR_NO_MEMORY, ENOMEM, "migration: out of memory");
+}
+
+int migration_blocks_add(struct migration_blocks *blocks, int fd, uint64_t size, struct error *e)
+{
+	return add(blocks, (struct migration_disk){ .fd = fd, .base = -1, .size = size }, e);
+}
+
+int migration_blocks_add_layers(struct migration_blocks *blocks, int fd, int base, uint32_t unit,
+				uint64_t size, struct error *e)
+{
+	VMM_BUG_ON(unit == 0 || MIGRATION_CLUSTER % unit != 0);
+	return add(blocks,
+		   (struct migration_disk){ .fd = fd, .base = base, .unit = unit, .size = size },
+		   e);
+}
+
+uint64_t *migration_blocks_above(struct migration_blocks *blocks, uint32_t index)
+{
+	return blocks->disks[index].above;
 }
 
 uint64_t *migration_blocks_wanted(struct migration_blocks *blocks, uint32_t index)
@@ -76,19 +101,18 @@ static void want_range(struct migration_disk *disk, uint64_t from, uint64_t to)
 	}
 }
 
-void migration_blocks_want_data(struct migration_blocks *blocks, uint32_t index)
+static void want_data_of(struct migration_disk *disk, int fd)
 {
-	struct migration_disk *disk = &blocks->disks[index];
 	uint64_t at = 0;
 
 	while (at < disk->size) {
-		off_t data = lseek(disk->fd, (off_t)at, SEEK_DATA), hole;
+		off_t data = lseek(fd, (off_t)at, SEEK_DATA), hole;
 
 		/* A file that has lost its end is noticed when it is read. */
 		if (data < 0 && errno == ENXIO) {
 			return;
 		}
-		hole = data < 0 ? -1 : lseek(disk->fd, data, SEEK_HOLE);
+		hole = data < 0 ? -1 : lseek(fd, data, SEEK_HOLE);
 		if (data < 0 || hole <= data) {
 			/* Nobody knows. */
 			want_range(disk, at, disk->size);
@@ -96,6 +120,17 @@ void migration_blocks_want_data(struct migration_blocks *blocks, uint32_t index)
 		}
 		want_range(disk, (uint64_t)data, MIN((uint64_t)hole, disk->size));
 		at = (uint64_t)hole;
+	}
+}
+
+/* A hole in an overlay over data of the base: the base has it wanted. */
+void migration_blocks_want_data(struct migration_blocks *blocks, uint32_t index)
+{
+	struct migration_disk *disk = &blocks->disks[index];
+
+	want_data_of(disk, disk->fd);
+	if (disk->base >= 0) {
+		want_data_of(disk, disk->base);
 	}
 }
 
@@ -163,26 +198,45 @@ static int send_run(struct sender *sender, struct error *e)
 	return r;
 }
 
+/* The file that the byte has, and up to where. */
+static int file_at(const struct migration_disk *disk, uint64_t at, uint64_t *end)
+{
+	uint64_t unit;
+	bool above;
+
+	if (disk->above == NULL) {
+		return disk->fd;
+	}
+	unit = at / disk->unit;
+	above = is_set(disk->above, unit);
+	do {
+		unit++;
+	} while (unit * disk->unit < *end && is_set(disk->above, unit) == above);
+	*end = MIN(*end, unit * disk->unit);
+	return above ? disk->fd : disk->base;
+}
+
 static int read_cluster(const struct migration_disk *disk, uint64_t cluster, uint8_t *to,
 			struct error *e)
 {
-	const uint64_t all = bytes_of(disk, cluster);
-	uint64_t got = 0;
+	const uint64_t end = cluster * MIGRATION_CLUSTER + bytes_of(disk, cluster);
+	uint64_t at = cluster * MIGRATION_CLUSTER;
 
-	while (got < all) {
-		ssize_t n = pread(disk->fd, to + got, all - got,
-				  (off_t)(cluster * MIGRATION_CLUSTER + got));
+	while (at < end) {
+		uint64_t until = end;
+		const int fd = file_at(disk, at, &until);
+		ssize_t n = pread(fd, to, until - at, (off_t)at);
 
 		if (n < 0 && errno == EINTR) {
 			continue;
 		}
 		if (n <= 0) {
-			return error_set_sys(
-				e, ERROR_DISK, n < 0 ? errno : EIO,
-				"migration: read a disk at byte %llu",
-				(unsigned long long)(cluster * MIGRATION_CLUSTER + got));
+			return error_set_sys(e, ERROR_DISK, n < 0 ? errno : EIO,
+					     "migration: read a disk at byte %llu",
+					     (unsigned long long)at);
 		}
-		got += (uint64_t)n;
+		at += (uint64_t)n;
+		to += n;
 	}
 	return 0;
 }

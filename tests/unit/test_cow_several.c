@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include "harness/cow_rig.h"
+#include "vmm/block_dirty.h"
 
 #define WORKERS 4
 /* Sectors of the disk that belong to a worker: every fourth, so that each block has some of each. */
@@ -156,6 +157,99 @@ START_TEST(test_whole_and_parts)
 }
 END_TEST
 
+/* --- copied while it is written ------------------------------------------------------------------ */
+
+#define DISK_BYTES ((uint64_t)SECTORS * BLOCK_SECTOR)
+
+static uint8_t copy[SECTORS * BLOCK_SECTOR];
+static _Atomic bool written;
+
+/* What was noted, or all, as somebody reads it who has the files alone. */
+static void copy_noted(struct block *b, bool all)
+{
+	uint64_t noted[DISK_BYTES / BLOCK_DIRTY_CLUSTER / 64 + 1] = { 0 };
+	uint64_t above[DISK_BYTES / COW_BLOCK_MIN / 64 + 1] = { 0 };
+	struct block_files files;
+
+	block_get_files(b, &files);
+	ck_assert_uint_ge(files.unit, COW_BLOCK_MIN);
+	block_dirty_collect(b, noted);
+	block_get_above(b, above);
+	for (uint64_t at = 0; at < DISK_BYTES; at += files.unit) {
+		const uint64_t cluster = at / BLOCK_DIRTY_CLUSTER, unit = at / files.unit;
+		const size_t len = MIN((uint64_t)files.unit, DISK_BYTES - at);
+
+		if (all || (noted[cluster / 64] >> cluster % 64 & 1) != 0) {
+			ck_assert_int_eq(pread((above[unit / 64] >> unit % 64 & 1) != 0
+						       ? files.fd
+						       : files.base,
+					       copy + at, len, (off_t)at),
+					 (ssize_t)len);
+		}
+	}
+}
+
+static void *write_anything(void *arg)
+{
+	static const enum block_op ops[] = { BLOCK_WRITE, BLOCK_WRITE, BLOCK_WRITE_ZEROES,
+					     BLOCK_DISCARD };
+	static uint8_t data[16 * BLOCK_SECTOR];
+	struct block *b = arg;
+	struct error e = { 0 };
+	uint32_t seed = 5;
+	struct loop loop;
+
+	check_ok(loop_init(&loop, &e), &e);
+	check_ok(block_attach(b, &loop, NULL, NULL, &e), &e);
+	for (int i = 0; i < 1500; i++) {
+		const uint64_t sector = next_random(&seed) % SECTORS;
+		const uint64_t len = MIN(next_random(&seed) % 16 + 1, SECTORS - sector);
+		const enum block_op kind = ops[next_random(&seed) % ARRAY_SIZE(ops)];
+
+		pattern(data, sizeof(data), seed);
+		ck_assert_int_eq(
+			kind == BLOCK_WRITE
+				? run_buf(b, kind, sector * BLOCK_SECTOR, data, len * BLOCK_SECTOR)
+				: run(b, kind, sector * BLOCK_SECTOR, len * BLOCK_SECTOR, NULL, 0),
+			0);
+	}
+	block_detach(b);
+	loop_finish(&loop);
+	atomic_store(&written, true);
+	return NULL;
+}
+
+START_TEST(test_copied_while_written)
+{
+	static uint8_t back[SECTORS * BLOCK_SECTOR];
+	struct block *b = open_cow(engines[_i], 1);
+	struct error e = { 0 };
+	pthread_t thread;
+	struct loop loop;
+
+	if (b == NULL) {
+		return;
+	}
+	atomic_store(&written, false);
+	check_ok(block_dirty_start(b, &e), &e);
+	ck_assert_int_eq(pthread_create(&thread, NULL, write_anything, b), 0);
+	copy_noted(b, true);
+	while (!atomic_load(&written)) {
+		copy_noted(b, false);
+	}
+	(void)pthread_join(thread, NULL);
+	copy_noted(b, false);
+	block_close(b);
+	b = open_cow(BLOCK_ENGINE_SYNC, 1);
+	check_ok(loop_init(&loop, &e), &e);
+	check_ok(block_attach(b, &loop, NULL, NULL, &e), &e);
+	ck_assert_int_eq(run_buf(b, BLOCK_READ, 0, back, sizeof(back)), 0);
+	ck_assert_mem_eq(back, copy, sizeof(copy));
+	finish(b, &loop);
+}
+END_TEST
+
 CHECK_MAIN("cow_several", CHECK_FIXTURE(make_base, teardown);
 	   CHECK_TABLE(test_workers_share_blocks, engines);
-	   CHECK_TABLE(test_whole_and_parts, engines))
+	   CHECK_TABLE(test_whole_and_parts, engines);
+	   CHECK_TABLE(test_copied_while_written, engines))

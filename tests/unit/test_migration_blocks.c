@@ -108,6 +108,45 @@ START_TEST(test_empty_disk)
 }
 END_TEST
 
+/* Two files, in pieces smaller than a cluster; what the guest sees arrives. */
+START_TEST(test_layers)
+{
+	const int base = make_file(SIZE), upper = make_file(SIZE);
+	static uint8_t expected[SIZE], arrived[SIZE];
+	uint64_t *above;
+
+	migration_blocks_finish(&here);
+	migration_blocks_finish(&there);
+	destination[0] = make_file(SIZE);
+	check_ok(migration_blocks_add(&there, destination[0], SIZE, &err), &err);
+	check_ok(migration_blocks_add_layers(&here, upper, base, KIB(4), SIZE, &err), &err);
+	above = migration_blocks_above(&here, 0);
+	write_at(base, KIB(60), 1, KIB(136));
+	write_at(base, SIZE - 512, 2, 512);
+	memset(expected + KIB(60), 1, KIB(136));
+	memset(expected + SIZE - 512, 2, 512);
+	/* Written, and zeroed: a hole over the base's data. */
+	write_at(upper, KIB(68), 3, KIB(4));
+	memset(expected + KIB(68), 3, KIB(4));
+	memset(expected + KIB(128), 0, KIB(8));
+	/* What the upper file has beside that is not the disk's. */
+	write_at(upper, KIB(100), 4, KIB(4));
+	above[0] = 1ULL << 17 | 3ULL << 32;
+	migration_blocks_want_data(&here, 0);
+	send_all();
+	ck_assert_int_eq(pread(destination[0], arrived, SIZE, 0), SIZE);
+	ck_assert_mem_eq(arrived, expected, SIZE);
+	/* The last unit is not a whole one. */
+	write_at(upper, SIZE - 512, 5, 512);
+	above[SIZE / KIB(4) / 64] |= 1ULL << SIZE / KIB(4) % 64;
+	want(CLUSTERS - 1);
+	send_all();
+	ck_assert_int_eq(pread(destination[0], arrived, SIZE, 0), SIZE);
+	memset(expected + SIZE - 512, 5, 512);
+	ck_assert_mem_eq(arrived, expected, SIZE);
+}
+END_TEST
+
 START_TEST(test_there_and_again)
 {
 	struct stat st;
@@ -253,6 +292,6 @@ START_TEST(test_too_many)
 END_TEST
 
 CHECK_MAIN("migration_blocks", CHECK_FIXTURE(setup, teardown); CHECK_TEST(test_empty_disk);
-	   CHECK_TEST(test_there_and_again); CHECK_TEST(test_by_turns); CHECK_TEST(test_cut);
-	   CHECK_TEST(test_unreadable); CHECK_TABLE(test_hostile, hostile);
+	   CHECK_TEST(test_there_and_again); CHECK_TEST(test_layers); CHECK_TEST(test_by_turns);
+	   CHECK_TEST(test_cut); CHECK_TEST(test_unreadable); CHECK_TABLE(test_hostile, hostile);
 	   CHECK_TEST(test_too_many))
