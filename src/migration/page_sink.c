@@ -538,10 +538,10 @@ static int check_silence(const struct page_sink *sink, struct error *e)
 
 static int serve_session(struct page_sink *sink, struct error *e)
 {
-	const struct page_frame done_frame = { .message = PAGE_DONE };
-	int r = 0;
+	int r;
 
-	if (atomic_load(&sink->broken_session) == sink->session) {
+	/* When all is there the source closes, and its last word on the stream may come behind that. */
+	if (atomic_load(&sink->broken_session) == sink->session && !atomic_load(&sink->finished)) {
 		return error_set(e, ERROR_MIGRATION, EPIPE,
 				 "migration: a connection for pages was lost");
 	}
@@ -557,7 +557,7 @@ static int serve_session(struct page_sink *sink, struct error *e)
 	}
 	if (r == 0 && sink->whole && atomic_load(&sink->finished) && !sink->said_done) {
 		sink->said_done = true;
-		r = say(sink, &done_frame, e);
+		r = say(sink, &(const struct page_frame){ .message = PAGE_DONE }, e);
 	}
 	return r == 0 ? check_silence(sink, e) : r;
 }
