@@ -180,6 +180,11 @@ int instance_request_now(struct instance *instance, const struct request *reques
  * it is to start `paused`, is before its first instruction. The process enters its sandbox between
  * opening everything and the guest's first instruction, and main its filter.
  */
+/*
+ * Main, before a start, of who waits for what the start is of: what does not depend on that is made meanwhile. Nothing that fails
+ * here is missed.
+ */
+void instance_prepare(struct instance *instance);
 int instance_start_now(struct instance *instance, bool paused, struct error *e);
 /*
  * Where vCPU 0 stands: `told` is called once, from the loop, with NULL if nobody knows, unless the

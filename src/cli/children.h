@@ -37,10 +37,20 @@ struct children {
 };
 
 /*
- * Starts all, a few at a time, and waits until they run, or stand still if that was said; each prints its name. Of one that fails,
- * which has said why, the others that are on their way still come, but no more are begun; *begun: how many were, in any case.
+ * Those that are on their way. They are the caller's direct children, each with a socket (detach.h), by which it is let begin and
+ * says that its VM runs.
+ *
+ *	children_prepare()	optional: as many as go at once are started, and wait before they open what they restore
+ *	children_start()	all begin, a few at a time, and are waited for until they run, or stand still if that was said; each
+ *				prints its name. Of one that fails, which has said why, the others that are on their way still come,
+ *				but no more are begun
+ *	children_finish()	in any case: those that still wait end, and are waited for
  */
-int children_start(const struct children *children, uint32_t *begun, struct error *e);
+struct starting;
+int children_prepare(struct starting **ret, const struct children *children, struct error *e);
+/* *begun: how many were, in any case. */
+int children_start(struct starting *starting, uint32_t *begun, struct error *e);
+void children_finish(struct starting *starting);
 
 /* "web-3", or without a number where there is one only. */
 void child_name(const char *name, uint32_t count, uint32_t number, char ret[CHILD_NAME_SIZE]);

@@ -5,6 +5,8 @@
  * same moment, and each child is a `vmm restore` of that in a fresh process. They map the one memory file privately, so
  * what none of them writes they share; when all run the file has no name any more, and goes with the last of them.
  *
+ * Their processes are started before that, as many as go at once, and have by then what any restore needs.
+ *
  * Where the VM can do it they begin while its memory is still copied (vmm/snapshot.h, snapshot_writer_publish()); until the copy is whole they
  * need the VM, so this waits for that, unless it is told not to.
  *
@@ -116,6 +118,8 @@ struct forking {
 	struct forked_disk disks[VM_DISKS_MAX];
 	uint32_t copied; /* children whose disks are there */
 	uint32_t run;	 /* children that were started */
+	struct children children;
+	struct starting *starting;
 };
 
 static int no_memory(struct error *e)
@@ -237,14 +241,13 @@ static json_t *copies(const struct forking *forking)
 	return take_ptr(list);
 }
 
-static int save(struct forking *forking, struct error *e)
+static int make_directory(struct forking *forking, struct error *e)
 {
-	auto_json json_t *list = copies(forking);
 	int r = run_directory_root(forking->directory, RUN_DIRECTORY_PATH_SIZE, e);
 	size_t len;
 
-	if (r < 0 || list == NULL) {
-		return list == NULL ? no_memory(e) : r;
+	if (r < 0) {
+		return r;
 	}
 	len = strlen(forking->directory);
 	(void)snprintf(forking->directory + len, sizeof(forking->directory) - len, "/.fork-XXXXXX");
@@ -253,6 +256,17 @@ static int save(struct forking *forking, struct error *e)
 	}
 	forking->has_directory = true;
 	(void)snprintf(forking->image, sizeof(forking->image), "%s/image", forking->directory);
+	return 0;
+}
+
+static int save(struct forking *forking, struct error *e)
+{
+	auto_json json_t *list = copies(forking);
+	int r;
+
+	if (list == NULL) {
+		return no_memory(e);
+	}
 	forking->taking = (struct snapshot_taking){ .client = &forking->client,
 						    .directory = forking->image,
 						    .live = true,
@@ -335,16 +349,6 @@ static void remove_copies(void *arg, uint32_t number)
 	}
 }
 
-static int start_children(struct forking *forking, struct error *e)
-{
-	const struct children children = { .count = forking->command->count,
-					   .fill = fill,
-					   .failed = remove_copies,
-					   .arg = forking };
-
-	return children_start(&children, &forking->run, e);
-}
-
 /* The image, and copies for children that were never started. */
 static void clean_up(struct forking *forking)
 {
@@ -381,6 +385,16 @@ static int do_fork(struct forking *forking, struct error *e)
 		r = look_at_devices(forking, e);
 	}
 	if (r == 0) {
+		r = make_directory(forking, e);
+	}
+	forking->children = (struct children){ .count = forking->command->count,
+					       .fill = fill,
+					       .failed = remove_copies,
+					       .arg = forking };
+	if (r == 0) {
+		r = children_prepare(&forking->starting, &forking->children, e);
+	}
+	if (r == 0) {
 		r = save(forking, e);
 	}
 	progress_wipe(&forking->progress);
@@ -388,8 +402,9 @@ static int do_fork(struct forking *forking, struct error *e)
 		r = copy_disks(forking, e);
 	}
 	if (r == 0) {
-		r = start_children(forking, e);
+		r = children_start(forking->starting, &forking->run, e);
 	}
+	children_finish(forking->starting);
 	clean_up(forking);
 	if (r == 0 && !forking->command->no_wait) {
 		r = await_copy(forking, e);

@@ -109,6 +109,12 @@ static int start(struct run *run, struct error *e)
 		return run_receive(run, e);
 	}
 	if (r == 0 && run->restore != NULL) {
+		if (detach_waits(&run->detach)) {
+			instance_prepare(run->process.instance);
+		}
+		r = detach_await(&run->detach, e);
+	}
+	if (r == 0 && run->restore != NULL) {
 		return vm_process_load(&run->process, run->restore->request, e);
 	}
 	if (r == 0) {

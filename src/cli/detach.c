@@ -1,25 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * See detach.h. The pipe carries one message: TOLD_NAME and the VM's name, or TOLD_ERROR and lines for
- * standard error; none if the child has died.
+ * See detach.h. The pipe, or the socket, carries one message. A socket carries one the other way before: any, that says to begin.
  */
 #include "detach.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "exit_codes.h"
 #include "vmm/cleanup.h"
 #include "vmm/log.h"
-
-#define TOLD_NAME  'N'
-#define TOLD_ERROR 'E'
 
 static size_t read_message(int fd, char *buf, size_t size)
 {
@@ -36,18 +36,27 @@ static size_t read_message(int fd, char *buf, size_t size)
 	return len;
 }
 
-static int wait_for_child(pid_t child, int fd)
+int detach_hear(int fd)
 {
-	char message[sizeof(struct error) + 64];
+	char message[DETACH_MESSAGE_MAX];
 	size_t len = read_message(fd, message, sizeof(message));
-	int status;
 
-	if (len > 1 && message[0] == TOLD_NAME) {
+	if (len > 1 && message[0] == DETACH_TOLD_NAME) {
 		(void)printf("%.*s\n", (int)(len - 1), message + 1);
 		return EXIT_OK;
 	}
 	if (len > 1) {
 		(void)fprintf(stderr, "%.*s", (int)(len - 1), message + 1);
+	}
+	return -1;
+}
+
+static int wait_for_child(pid_t child, int fd)
+{
+	int status;
+
+	if (detach_hear(fd) == EXIT_OK) {
+		return EXIT_OK;
 	}
 	while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
 	}
@@ -102,11 +111,43 @@ static int become_child(struct error *e)
 	return DETACH_CHILD;
 }
 
+/* -1: nobody of ours has started this process. Whom it starts in turn is not meant. */
+static int take_socket(void)
+{
+	const char *text = getenv(DETACH_ENVIRONMENT);
+	struct sockaddr_un peer;
+	socklen_t size = sizeof(peer), type_size = sizeof(int);
+	char *end = NULL;
+	long fd = text != NULL ? strtol(text, &end, 10) : -1;
+	int type = 0;
+
+	(void)unsetenv(DETACH_ENVIRONMENT);
+	if (fd <= STDERR_FILENO || fd > INT_MAX || *end != '\0' ||
+	    getsockopt((int)fd, SOL_SOCKET, SO_TYPE, &type, &type_size) < 0 ||
+	    type != SOCK_SEQPACKET || getpeername((int)fd, (struct sockaddr *)&peer, &size) < 0 ||
+	    peer.sun_family != AF_UNIX || fcntl((int)fd, F_SETFD, FD_CLOEXEC) < 0) {
+		return -1;
+	}
+	return (int)fd;
+}
+
+static int become(struct detach *detach, int fd, struct error *e)
+{
+	detach->pipe_fd = fd;
+	detach->child = true;
+	note_inherited(detach);
+	return become_child(e);
+}
+
 int detach_fork(struct detach *detach, int *code, struct error *e)
 {
-	int fds[2];
+	int fds[2], given = take_socket();
 	pid_t child;
 
+	if (given >= 0) {
+		detach->awaits = true;
+		return become(detach, given, e);
+	}
 	if (pipe2(fds, O_CLOEXEC) < 0) {
 		return error_set_sys(e, ERROR_INTERNAL, errno, "--detach: pipe");
 	}
@@ -125,10 +166,35 @@ int detach_fork(struct detach *detach, int *code, struct error *e)
 		return DETACH_PARENT;
 	}
 	(void)close(fds[0]);
-	detach->pipe_fd = fds[1];
-	detach->child = true;
-	note_inherited(detach);
-	return become_child(e);
+	return become(detach, fds[1], e);
+}
+
+bool detach_waits(const struct detach *detach)
+{
+	struct pollfd poll_fd = { .fd = detach->pipe_fd, .events = POLLIN };
+
+	return detach->awaits && poll(&poll_fd, 1, 0) == 0;
+}
+
+int detach_await(struct detach *detach, struct error *e)
+{
+	char word;
+	ssize_t n;
+
+	if (!detach->awaits) {
+		return 0;
+	}
+	detach->awaits = false;
+	do {
+		n = read(detach->pipe_fd, &word, sizeof(word));
+	} while (n < 0 && errno == EINTR);
+	if (n <= 0) {
+		/* Who has started it has said why. */
+		close_fd(&detach->pipe_fd);
+		return error_set(e, ERROR_CANCELLED, ECANCELED,
+				 "whoever has started this VM has given up");
+	}
+	return 0;
 }
 
 int detach_log_to(struct detach *detach, const struct run_directory *dir, struct error *e)
@@ -159,7 +225,7 @@ static void tell(struct detach *detach, const char *text, size_t len)
 void detach_done(struct detach *detach, const char *name)
 {
 	char text[sizeof(((struct run_directory *)0)->name) + 1];
-	int len = snprintf(text, sizeof(text), "%c%s", TOLD_NAME, name);
+	int len = snprintf(text, sizeof(text), "%c%s", DETACH_TOLD_NAME, name);
 
 	while (detach->inherited_count > 0) {
 		close_fd(&detach->inherited[--detach->inherited_count]);
@@ -169,9 +235,9 @@ void detach_done(struct detach *detach, const char *name)
 
 void detach_failed(struct detach *detach, const struct error *why)
 {
-	char text[sizeof(struct error) + 64];
+	char text[DETACH_MESSAGE_MAX];
 	bool hint = why->hint[0] != '\0';
-	int len = snprintf(text, sizeof(text), "%cvmm: %s\n%s%s%s", TOLD_ERROR, why->msg,
+	int len = snprintf(text, sizeof(text), "%cvmm: %s\n%s%s%s", DETACH_TOLD_ERROR, why->msg,
 			   hint ? "hint: " : "", why->hint, hint ? "\n" : "");
 
 	if (detach->logs) {

@@ -173,6 +173,7 @@ int restore_several(const struct restore_several *several)
 	const struct children children = { .count = several->count,
 					   .fill = fill,
 					   .arg = &restoring };
+	struct starting *starting = NULL;
 	struct error e = { 0 };
 	uint32_t begun;
 	int r = check(several, &e), code = EXIT_OK;
@@ -184,8 +185,12 @@ int restore_several(const struct restore_several *several)
 	r = prepare(&restoring, &e);
 	progress_wipe(&restoring.progress);
 	if (r == 0) {
-		r = children_start(&children, &begun, &e);
+		r = children_prepare(&starting, &children, &e);
 	}
+	if (r == 0) {
+		r = children_start(starting, &begun, &e);
+	}
+	children_finish(starting);
 	remove_image(&restoring);
 	if (r < 0) {
 		code = snapshot_fail(&restoring.progress, &e);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * What a process that waits for its VM makes of it meanwhile (vmm/vm.h, struct vm_spare): on a thread, from the round of main's
- * loop that follows the first request on, so that the first answer does not wait for it.
+ * loop that follows the first request on, so that the first answer does not wait for it. Who waits himself has it made
+ * at once, on main (instance_prepare()).
  *
  * Main begins and ends it; the start, on whatever thread it is, waits for its thread and takes what there is.
  */
@@ -39,6 +40,14 @@ void spare_begin(struct instance *instance)
 	if (instance->settings.spare && !instance->spare_asked) {
 		instance->spare_asked = true;
 		loop_post(instance->host->loop, &instance->spare_post);
+	}
+}
+
+void instance_prepare(struct instance *instance)
+{
+	if (!instance->spare_asked && instance->state == INSTANCE_NOT_STARTED) {
+		instance->spare_asked = true;
+		instance->spare = vm_spare_create();
 	}
 }
 
