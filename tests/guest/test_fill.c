@@ -9,6 +9,7 @@
  *	again=N		or reads a word of every 2 MiB of the last N MiB of them, from the highest down, and says "touched", again and again
  *	say=1		and says '.' all the time
  *	rest=1		does nothing else: its processor halts
+ *	slow=N		says "slow N us" of a write that has taken N microseconds or more: it waited
  *	gap=N		says "gap N us" when N microseconds or more have passed between two looks at its clock: it stood still
  */
 #include "guest.h"
@@ -51,12 +52,24 @@ static uint64_t look_at_clock(uint64_t last, uint64_t least_us, uint64_t khz)
 	return guest_tsc();
 }
 
+static void write_word(uint64_t *word, uint64_t slow_us, uint64_t khz)
+{
+	uint64_t began = guest_tsc(), us;
+
+	(*(volatile uint64_t *)word)++;
+	us = (guest_tsc() - began) * 1000 / khz;
+	if (slow_us && us >= slow_us) {
+		guest_printf("slow %lu us\n", us);
+	}
+}
+
 int test_fill(void)
 {
 	size_t bytes = guest_option_number("mib", 0) << 20;
 	uint64_t rate = guest_option_number("rate", 0), khz = guest_option_number("khz", 2600000);
 	uint64_t say = guest_option_number("say", 0), gap = guest_option_number("gap", 0);
-	uint64_t strict = guest_option_number("strict", 0), cycles, next, looked;
+	uint64_t strict = guest_option_number("strict", 0), slow = guest_option_number("slow", 0);
+	uint64_t cycles, next, looked;
 	uint64_t *words = bytes ? (uint64_t *)START : NULL;
 	size_t page = 0;
 
@@ -83,7 +96,7 @@ int test_fill(void)
 			guest_putc('.');
 		}
 		if (words && rate && guest_tsc() >= next) {
-			words[page * (PAGE / sizeof(*words))]++;
+			write_word(&words[page * (PAGE / sizeof(*words))], slow, khz);
 			page = (page + 1) % (bytes / PAGE);
 			next = strict ? guest_tsc() + cycles : next + cycles;
 		}

@@ -2,6 +2,7 @@
 """Snapshots, on this machine's KVM: how long a VM stands still for one, what writing one costs against dd, how soon one runs again."""
 import json
 import os
+import select
 import shutil
 import socket
 import statistics
@@ -21,6 +22,7 @@ class Vm:
     def __init__(self, bench, command, path):
         self.path = path
         self.asked = 0
+        self.said = b''
         remember('snapshot: ' + command[0], [bench.vmm] + command)
         self.process = subprocess.Popen([bench.vmm] + command + ['--api-sock', path], stdin=subprocess.DEVNULL,
                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -56,6 +58,16 @@ class Vm:
             seen = seen[-100:] + os.read(self.process.stdout.fileno(), 4096)
             if time.monotonic() > deadline or self.process.poll() is not None:
                 raise Unable('the guest has not said %r' % text)
+
+    def slow_writes(self):
+        """Milliseconds of each write that the guest says has waited, since the last time; it writes whole lines, if not at once."""
+        while select.select([self.process.stdout], [], [], 0)[0]:
+            got = os.read(self.process.stdout.fileno(), 65536)
+            if not got:
+                break
+            self.said += got
+        whole, newline, self.said = self.said.rpartition(b'\n')
+        return [int(line.split()[1]) / 1000 for line in (whole + newline).splitlines() if line.startswith(b'slow ')]
 
     def stood_still(self):
         """Milliseconds, of the snapshot after the one that was asked about last."""
@@ -104,6 +116,33 @@ def pauses(bench):
         finally:
             vm.end()
             shutil.rmtree(os.path.join(bench.work, 'snap'), ignore_errors=True)
+
+
+def stalls(bench):
+    """Of a guest that writes: each write that waits for its chunk to be copied, by the guest's own clock, from the moment of a live
+    snapshot until all is written; and what the host does to as many seconds without one."""
+    vm = guest(bench, 'stall', '256M', 'mib=200 rate=50 slow=100')
+    target = os.path.join(bench.work, 'stall')
+    without, waited, worst = [], [], []
+    try:
+        for _ in range(20):
+            vm.slow_writes()
+            began = time.perf_counter()
+            vm.request('PUT', '/snapshot/create', {'directory': target, 'live': True})
+            took = time.perf_counter() - began
+            slow = vm.slow_writes()
+            waited += slow
+            worst.append(max(slow, default=0))
+            time.sleep(took)
+            without += vm.slow_writes()
+        if waited:
+            row('snapshot', 'live, 200 MiB written over at 50 MiB/s: a write that waits',
+                'p50 %.2f, p99 %.2f ms of %d; worst of one snapshot: p50 %.2f' % (
+                    percentile(waited, .5), percentile(waited, .99), len(waited), percentile(worst, .5)),
+                'without: %d, worst %.2f ms' % (len(without), max(without, default=0)), target='p99 <= 1 ms')
+    finally:
+        vm.end()
+        shutil.rmtree(target, ignore_errors=True)
 
 
 def sizes(bench):
@@ -320,5 +359,5 @@ def parks(bench):
 
 
 def snapshot(bench):
-    for part in (sizes, pauses, diffs, loads, lazy_faults, working_set, forks, parks):
+    for part in (sizes, pauses, stalls, diffs, loads, lazy_faults, working_set, forks, parks):
         part(bench)
