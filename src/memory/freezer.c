@@ -291,7 +291,7 @@ static bool warm_more(struct freezer *f)
 {
 	volatile uint8_t *slot;
 
-	if (f->warm >= MIN(f->total, (uint64_t)FREEZER_AHEAD)) {
+	if (f->warm >= MIN(f->total, (uint64_t)FREEZER_WARM)) {
 		return false;
 	}
 	slot = freezer_queue_slot(&f->queue, f->warm++);

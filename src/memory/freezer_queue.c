@@ -229,7 +229,7 @@ void freezer_queue_give_back(struct freezer_queue *queue, uint32_t slot)
 	if (slot == FREEZER_NO_SLOT) {
 		return;
 	}
-	if (slot >= 2 * FREEZER_AHEAD) {
+	if (slot >= FREEZER_KEPT) {
 		(void)madvise(freezer_queue_slot(queue, slot), FREEZER_CHUNK, MADV_DONTNEED);
 	}
 	SCOPED_LOCK(&queue->lock);

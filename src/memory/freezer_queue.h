@@ -10,8 +10,15 @@
 
 #include "vmm/freezer.h"
 
-/* Copies of what nobody has written that wait at a time. */
-#define FREEZER_AHEAD 8U
+/* Copies of what nobody has written that wait at a time: one is being written meanwhile, and the next is there when it has been. */
+#define FREEZER_AHEAD 2U
+/*
+ * Slots whose pages are there before the moment: of these, of the one that is being written, and one for a write that waits, which
+ * would wait for the host to clear 2 MiB as well. The moment waits for them all.
+ */
+#define FREEZER_WARM (FREEZER_AHEAD + 2U)
+/* Slots whose pages stay when they have been taken: of writes that come thick and fast. */
+#define FREEZER_KEPT 16U
 /* Of a chunk of which nothing was copied. */
 #define FREEZER_NO_SLOT UINT32_MAX
 
