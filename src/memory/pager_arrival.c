@@ -4,7 +4,7 @@
  * mapping; where a chunk has not been written as a whole, anonymous memory lies over the file, and whoever touches it waits.
  *
  *	waited for	asked for, then looked for again and again, soon at first, until it has arrived
- *	the rest	is looked for every few milliseconds; when the last chunk has arrived all are mapped
+ *	the rest	is looked for now and then; when the last chunk has arrived all are mapped
  *
  * A chunk arrives by one mmap() of its place in the file over the anonymous memory, which nobody has got a page of, and a wake-up. Whoever came into
  * this descriptor's queue before the mapping changed is found by the wake-up, since a fault is queued under the lock that mmap() takes; whoever
@@ -39,8 +39,8 @@ LOG_DOMAIN("memory");
 /* While somebody waits: from the first to the second, half as much again each time. */
 #define SOON_NS	 100000
 #define LATER_NS 2000000
-/* While nobody does. */
-#define REST_NS 4000000
+/* While nobody does: what comes is mapped when all has come. Of many children each look is taken from the writer's time. */
+#define REST_NS 20000000
 /* Chunks that are mapped at a time: who waits for another thing waits for these. */
 #define PIECE 64U
 

@@ -400,6 +400,9 @@ static void move_gate(struct vcpus *all, enum gate_position position)
 	if (atomic_load_explicit(&all->wanted, memory_order_relaxed) != GATE_QUIT &&
 	    !(all->closed && position == GATE_OPEN)) {
 		atomic_store_explicit(&all->wanted, position, memory_order_release);
+		if (position == GATE_OPEN) {
+			all->opened = true;
+		}
 	}
 	(void)pthread_cond_broadcast(&all->moved);
 	(void)pthread_mutex_unlock(&all->lock);

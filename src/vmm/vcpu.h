@@ -70,6 +70,7 @@ struct vcpus {
 	uint64_t rests_until;	/* while the gate is open, by loop_now_ns(); 0: runs */
 	uint32_t parked;
 	bool closed;	 /* the gate opens no more */
+	bool opened;	 /* it has been open: guest code may have run */
 	bool created;	 /* the vCPUs exist */
 	bool identified; /* `arch` is filled, or vCPU 0 has an error */
 };

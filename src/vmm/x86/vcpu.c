@@ -100,13 +100,28 @@ void arch_vcpu_finish(struct vcpu *vcpu)
 
 int arch_vcpu_reset(struct vcpu *vcpu, struct error *e)
 {
-	int r = vcpu_send_init(vcpu->all->kvm, vcpu->fd, e);
+	int r;
+
+	vcpu->arch->changed = true;
+	r = vcpu_send_init(vcpu->all->kvm, vcpu->fd, e);
 
 	if (r == 0) {
 		r = vcpu_state_set(&vcpu->arch->power_on, vcpu->all->kvm, vcpu->fd,
 				   VCPU_STATE_RESET, e);
 	}
 	return r == 0 ? template_msrs_write(&vcpu->arch->template_msrs, vcpu->fd, e) : r;
+}
+
+/* Each of KVM's calls costs; of one that nothing has happened to there is nothing new to hear. Who loads asks, to have it back. */
+static int get_state(const struct vcpu *vcpu, struct vcpu_state *state, struct error *e)
+{
+	const struct vcpus *all = vcpu->all;
+
+	if (!all->opened && !vcpu->arch->changed) {
+		*state = vcpu->arch->power_on;
+		return 0;
+	}
+	return vcpu_state_get(state, all->kvm, &all->arch->msrs, vcpu->fd, e);
 }
 
 int arch_vcpu_capture(struct vcpu *vcpu, struct error *e)
@@ -122,7 +137,7 @@ int arch_vcpu_capture(struct vcpu *vcpu, struct error *e)
 		}
 	}
 	(*saved)->kvm = all->kvm;
-	r = vcpu_state_get(&(*saved)->state, all->kvm, &all->arch->msrs, vcpu->fd, e);
+	r = get_state(vcpu, &(*saved)->state, e);
 	/* Once it was made, or loaded, it stays. */
 	if (r == 0 && (*saved)->cpuid.count == 0) {
 		r = cpuid_make(&(*saved)->cpuid, &all->arch->cpuid, all->cpu_template, vcpu->fd,
@@ -175,7 +190,10 @@ int arch_vcpu_apply(struct vcpu *vcpu, bool clock_steps, struct error *e)
 	const struct vcpus *all = vcpu->all;
 	const struct vcpu *first = &all->list[0];
 	struct vcpu_saved *saved = vcpu->arch->saved;
-	int r = load_cpuid(vcpu, saved, e);
+	int r;
+
+	vcpu->arch->changed = true;
+	r = load_cpuid(vcpu, saved, e);
 
 	if (r == 0) {
 		r = tsc_apply_rate(&saved->tsc, all->kvm, vcpu->fd, e);
@@ -194,6 +212,7 @@ int arch_vcpu_apply(struct vcpu *vcpu, bool clock_steps, struct error *e)
 
 int arch_vcpu_place(struct vcpu *vcpu, const struct boot_entry *entry, struct error *e)
 {
+	vcpu->arch->changed = true;
 	return vcpu_set_entry(vcpu->fd, entry, e);
 }
 

@@ -14,6 +14,7 @@ struct arch_vcpus {
 
 struct arch_vcpu {
 	struct vcpu_state power_on; /* for machine reset */
+	bool changed;		    /* by us, since that was read */
 	struct template_msrs template_msrs;
 	struct vcpu_saved *saved; /* NULL: it was never captured */
 };
