@@ -35,6 +35,8 @@ struct freezer_config {
 	struct guest_memory *mem; /* no region comes or goes until it is destroyed */
 	int fd;			  /* borrowed; negative: what freezer_open() has said */
 	int pagemap_fd;		  /* /proc/self/pagemap; borrowed */
+	/* Somebody waits for the moment: it comes sooner, and what is written right after it waits longer. */
+	bool soon;
 	/* Runs first on the new thread, and takes rights away; NULL: none are. */
 	int (*enter)(void *arg, struct error *e);
 	void *arg;

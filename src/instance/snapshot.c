@@ -162,6 +162,7 @@ static int start_freezer(struct snapshot_task *task, struct error *e)
 	const struct freezer_config config = { .mem = task->mem,
 					       .fd = task->freezer_fd,
 					       .pagemap_fd = task->pagemap_fd,
+					       .soon = task->request->early,
 					       .enter = enter_freezer,
 					       .arg = task->instance };
 

@@ -175,6 +175,24 @@ static int save(struct freezer *f, uint32_t index, uint32_t chunk, bool first)
 	return 0;
 }
 
+/* Pages that the first copies go to are there when they are made. */
+static bool warm_more(struct freezer *f, uint32_t wanted)
+{
+	volatile uint8_t *slot;
+
+	/* One that was taken has a copy. */
+	f->warm = MAX(f->warm, freezer_queue_used(&f->queue));
+	if (f->warm >= MIN(f->total, (uint64_t)wanted)) {
+		return false;
+	}
+	slot = freezer_queue_slot(&f->queue, f->warm++);
+	for (uint64_t at = 0; at < FREEZER_CHUNK; at += PAGE_SIZE_4K) {
+		/* The kernel has cleared it; a huge page comes with the first. */
+		slot[at] = 0;
+	}
+	return true;
+}
+
 /* The next chunk that is still to be saved; false: there is none. */
 static bool find_armed(struct freezer *f)
 {
@@ -211,6 +229,9 @@ static bool save_more(struct freezer *f)
 {
 	if (save_hurried(f)) {
 		return !f->over;
+	}
+	if (warm_more(f, FREEZER_WARM)) {
+		return true;
 	}
 	if (freezer_queue_is_long(&f->queue)) {
 		return false;
@@ -286,22 +307,6 @@ static int arm(const struct freezer *f, struct frozen_region *r, uint32_t first,
 	return x;
 }
 
-/* Pages that the first copies go to are there when they are made. */
-static bool warm_more(struct freezer *f)
-{
-	volatile uint8_t *slot;
-
-	if (f->warm >= MIN(f->total, (uint64_t)FREEZER_WARM)) {
-		return false;
-	}
-	slot = freezer_queue_slot(&f->queue, f->warm++);
-	for (uint64_t at = 0; at < FREEZER_CHUNK; at += PAGE_SIZE_4K) {
-		/* The kernel has cleared it; a huge page comes with the first. */
-		slot[at] = 0;
-	}
-	return true;
-}
-
 static void count_bytes(struct freezer *f, const struct frozen_region *r, uint32_t first,
 			uint32_t n)
 {
@@ -321,7 +326,7 @@ static bool arm_more(struct freezer *f)
 	uint32_t n;
 	int x;
 
-	if (warm_more(f)) {
+	if (warm_more(f, f->soon ? FREEZER_WARM_SOON : FREEZER_WARM)) {
 		return true;
 	}
 	while (f->region < ARRAY_SIZE(f->regions) && f->chunk >= f->regions[f->region].count) {
@@ -550,6 +555,7 @@ int freezer_create(struct freezer **ret, const struct freezer_config *config, st
 	f->mem = mem;
 	f->fd = config->fd;
 	f->pagemap_fd = config->pagemap_fd;
+	f->soon = config->soon;
 	f->more = (struct loop_post){ .run = go_on, .arg = f };
 	(void)pthread_mutex_init(&f->lock, NULL);
 	for (uint32_t i = 0; r == 0 && i < count; i++) {

@@ -37,6 +37,7 @@ struct freezer {
 	struct frozen_region regions[GUEST_MEMORY_REGIONS_MAX];
 	uint32_t region, chunk; /* where to go on arming, or copying */
 	uint32_t warm;		/* slots that are there */
+	bool soon;
 	bool arming, frozen, over;
 	uint64_t *const *wanted;
 

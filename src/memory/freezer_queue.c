@@ -68,6 +68,13 @@ uint32_t freezer_queue_take_slot(struct freezer_queue *queue)
 	return queue->unused_count != 0 ? queue->unused[--queue->unused_count] : queue->used++;
 }
 
+uint32_t freezer_queue_used(struct freezer_queue *queue)
+{
+	SCOPED_LOCK(&queue->lock);
+
+	return queue->used;
+}
+
 void freezer_queue_put(struct freezer_queue *queue, const struct freezer_chunk *chunk, bool first)
 {
 	SCOPED_LOCK(&queue->lock);

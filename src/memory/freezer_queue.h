@@ -14,9 +14,11 @@
 #define FREEZER_AHEAD 2U
 /*
  * Slots whose pages are there before the moment: of these, of the one that is being written, and one for a write that waits, which
- * would wait for the host to clear 2 MiB as well. The moment waits for them all.
+ * would wait for the host to clear 2 MiB as well. The moment waits for them all; of a freezer that is to be soon for one, and the others
+ * are made behind it, before anything is copied that nobody waits for.
  */
-#define FREEZER_WARM (FREEZER_AHEAD + 2U)
+#define FREEZER_WARM	  (FREEZER_AHEAD + 2U)
+#define FREEZER_WARM_SOON 1U
 /* Slots whose pages stay when they have been taken: of writes that come thick and fast. */
 #define FREEZER_KEPT 16U
 /* Of a chunk of which nothing was copied. */
@@ -49,6 +51,8 @@ int freezer_queue_init(struct freezer_queue *queue, uint64_t total, struct error
 void freezer_queue_finish(struct freezer_queue *queue);
 uint8_t *freezer_queue_slot(const struct freezer_queue *queue, uint32_t slot);
 uint32_t freezer_queue_take_slot(struct freezer_queue *queue);
+/* Slots from this one on were never taken. */
+uint32_t freezer_queue_used(struct freezer_queue *queue);
 /* In front of all others, or behind. */
 void freezer_queue_put(struct freezer_queue *queue, const struct freezer_chunk *chunk, bool first);
 /* Of a chunk that is wanted soon and still to be copied; false: there is none. */
