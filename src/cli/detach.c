@@ -115,7 +115,7 @@ static int become_child(struct error *e)
 static int take_socket(void)
 {
 	const char *text = getenv(DETACH_ENVIRONMENT);
-	struct sockaddr_un peer;
+	struct sockaddr_un peer = { .sun_family = AF_UNSPEC };
 	socklen_t size = sizeof(peer), type_size = sizeof(int);
 	char *end = NULL;
 	long fd = text != NULL ? strtol(text, &end, 10) : -1;
