@@ -40,10 +40,10 @@ mtype = { NOTHING }
 /* Messages. */
 mtype = {
 	OFFER, ACCEPT, REFUSE, PAGES, PASS_END, PASS_HELD, STATE, PREPARE, PREPARED, COMMIT,
-	RUNNING, ABORT, FAILED, BLOCKS
+	RUNNING, ABORT, FAILED, BLOCKS, GATHER, JOIN
 }
 /* Names get falling numbers. */
-#define IS_MESSAGE(name) (name >= BLOCKS && name <= OFFER)
+#define IS_MESSAGE(name) (name >= JOIN && name <= OFFER)
 /* Other events. */
 mtype = {
 	BEGIN, CANCEL, CLOSED, DONE, CONVERGED, NOT_DONE, TIME_OVER, DECIDE_RUN,
@@ -197,6 +197,7 @@ inline destination_row()
 	ROW(destination_checking, NOT_DONE, destination_given_up, SAY(REFUSE) DO(CLOSE) DO(END))
 	ROW(destination_receiving, PAGES, destination_receiving, DO(STORE))
 	ROW(destination_receiving, BLOCKS, destination_receiving, DO(STORE))
+	ROW(destination_receiving, GATHER, destination_receiving, DO(STORE))
 	ROW(destination_receiving, PASS_END, destination_receiving, SAY(PASS_HELD))
 	ROW(destination_receiving, STATE, destination_receiving, DO(STORE))
 	ROW(destination_receiving, PREPARE, destination_loading, DO(LOAD))
@@ -343,6 +344,7 @@ inline perform()
 		if
 		:: true -> stamp_and_send(PAGES)
 		:: true -> stamp_and_send(BLOCKS)
+		:: true -> stamp_and_send(GATHER)
 		fi;
 		try(action);
 		if

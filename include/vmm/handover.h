@@ -8,7 +8,8 @@
  *
  *	offer	OFFER, ACCEPT or REFUSE: whether the destination can take it, before a byte of memory moves. The guest runs.
  *	copy	passes: PAGES, and BLOCKS of disks that move as well, then PASS_END, which the destination answers by PASS_HELD once it has
- *		them. The guest runs.
+ *		them. The guest runs. If there are further connections for PAGES, GATHER is before PASS_END, and before what follows
+ *		the last PAGES: storing it is waiting for all of them.
  *	stop	the source pauses the guest, sends the last PAGES and BLOCKS, the machine's STATE, and PREPARE
  *	prepare	the destination loads; PREPARED: it could run at once
  *	commit	the source releases its disk locks, then COMMIT; the destination takes the locks, runs, and says RUNNING, the last word
@@ -81,6 +82,8 @@ enum handover_message {
 	HANDOVER_ABORT,
 	HANDOVER_FAILED,
 	HANDOVER_BLOCKS,
+	HANDOVER_GATHER, /* has a number: what went over other connections before it was said there is waited for */
+	HANDOVER_JOIN, /* opens one of those (vmm/migration_channels.h), and comes nowhere else */
 	HANDOVER_MESSAGES,
 };
 
@@ -140,7 +143,7 @@ enum handover_action_kind {
 	HANDOVER_NEXT_PASS, /* * send dirty PAGES and BLOCKS; or bring HANDOVER_CONVERGED instead */
 	HANDOVER_PAUSE, /* * the guest, the devices' work drained. Not done: it runs as before */
 	HANDOVER_SEND_LAST, /* * the last PAGES and BLOCKS, STATE */
-	HANDOVER_STORE, /* * the PAGES, BLOCKS or STATE of this message; only a failure matters */
+	HANDOVER_STORE, /* * the PAGES, BLOCKS or STATE of this message, or all that GATHER is about; only a failure matters */
 	HANDOVER_LOAD,	/* * the machine from STATE, all that needs no lock */
 	HANDOVER_RELEASE_LOCKS, /* * can fail in "source-releasing" only: elsewhere by closing the disks, if need be */
 	HANDOVER_TAKE_LOCKS, /* * done if they are held already */
@@ -219,7 +222,7 @@ int handover_event(struct handover *h, const struct handover_event *event,
 		   struct handover_actions *todo, struct error *e);
 
 /*
- * Epoch and sequence number for PAGES or STATE, which the caller sends of its own in the course of NEXT_PASS and SEND_LAST. -EBUSY:
+ * Epoch and sequence number for PAGES, BLOCKS, GATHER or STATE, which the caller sends of its own in the course of NEXT_PASS and SEND_LAST. -EBUSY:
  * not in this state, or there is no connection; then it is not sent.
  */
 int handover_stamp(struct handover *h, enum handover_message message, struct handover_action *stamp,

@@ -54,7 +54,8 @@ void handover_frame_header(uint8_t ret[HANDOVER_HEADER_SIZE], const struct hando
 /* All of it is private. */
 struct handover_parser {
 	enum handover_role to;
-	size_t have; /* bytes of header and payload */
+	uint32_t types; /* of those for this side, a bit each: 1 << enum handover_message */
+	size_t have;	/* bytes of header and payload */
 	uint8_t header[HANDOVER_HEADER_SIZE];
 	uint8_t head[HANDOVER_HEAD_SIZE]; /* of the payload */
 	uint8_t *payload;
@@ -68,6 +69,8 @@ struct handover_parser {
 
 /* Of what this side hears. Only its types are taken, so a source holds 16 KiB at most, a destination 8 MiB. */
 void handover_parser_init(struct handover_parser *parser, enum handover_role side);
+/* Between two messages: from now on these types only, a bit each, 1 << enum handover_message. At first: all that this side hears. */
+void handover_parser_only(struct handover_parser *parser, uint32_t types);
 /* Before the first byte. */
 void handover_parser_set_sink(struct handover_parser *parser, const struct handover_sink *sink);
 /* Accepts a zeroed one. */

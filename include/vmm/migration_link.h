@@ -24,6 +24,7 @@ struct migration_link {
 	size_t used, have; /* of buf */
 	/* A message was left in its middle: nothing can be sent any more. */
 	bool torn;
+	bool wake_first; /* who wakes is looked at before what has come: a peer that does not stop talking is in nobody's way */
 };
 
 /*

@@ -15,7 +15,10 @@
  *
  * Memory that the destination has made is zero: of a page that is, and that it has not got before, nothing is said.
  *
- * Threads: an object belongs to one at a time; guest memory's own rules hold.
+ * What is to be sent is a heap of pieces: several threads may take from it at once, each with a sender of its own
+ * (migration_pages_begin(), migration_pages_share()). Each page is in one piece.
+ *
+ * Threads: an object belongs to one at a time, but for that; guest memory's own rules hold.
  */
 #ifndef VMM_MIGRATION_PAGES_H
 #define VMM_MIGRATION_PAGES_H
@@ -30,17 +33,24 @@
 /* So many are sent in one at most: they are copied, looked at, and their checksum computed in a processor's cache. */
 #define MIGRATION_PAGES_BATCH 64
 
+/* Of one thread; all of it is private. */
+struct migration_pages_sender {
+	uint8_t *buf;
+	uint8_t *packed; /* NULL: nothing is */
+	struct compressor compressor;
+};
+
 /* All of it is private. */
 struct migration_pages {
 	struct guest_memory *mem;
 	uint64_t *look[GUEST_MEMORY_REGIONS_MAX];  /* to be sent */
 	uint64_t *there[GUEST_MEMORY_REGIONS_MAX]; /* not zero on the other side */
 	uint64_t bits[GUEST_MEMORY_REGIONS_MAX];
-	uint8_t *buf;
-	uint8_t *packed; /* NULL: nothing is */
-	struct compressor compressor;
-	uint64_t sent; /* bytes of pages, since init */
-	uint64_t wire; /* what that was to the connection */
+	bool packs;
+	struct migration_pages_sender sender; /* of migration_pages_send() */
+	_Atomic uint64_t next;		      /* piece */
+	_Atomic uint64_t sent;		      /* bytes of pages, since init */
+	_Atomic uint64_t wire;		      /* what that was to the connection */
 };
 
 /* Of all regions that there are; none come or go while it lives. Allocates all that it ever will. */
@@ -63,6 +73,19 @@ int migration_pages_send(struct migration_pages *pages,
 			 int (*send)(void *arg, const uint8_t *payload, uint32_t len,
 				     struct error *e),
 			 void *arg, struct error *e);
+
+/*
+ * The same by several threads: begin(), by one; then each takes pieces until there are none. A sender is made after migration_pages_pack();
+ * finish() accepts a zeroed one.
+ */
+int migration_pages_sender_init(struct migration_pages_sender *sender,
+				const struct migration_pages *pages, struct error *e);
+void migration_pages_sender_finish(struct migration_pages_sender *sender);
+void migration_pages_begin(struct migration_pages *pages);
+int migration_pages_share(struct migration_pages *pages, struct migration_pages_sender *sender,
+			  int (*send)(void *arg, const uint8_t *payload, uint32_t len,
+				      struct error *e),
+			  void *arg, struct error *e);
 
 /* Where the pages of such a payload go, of which only the header is there; NULL: it is no such payload, or
  * its pages are not there as they are. */

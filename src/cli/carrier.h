@@ -37,6 +37,8 @@ struct carrier {
 	bool command; /* exec: */
 };
 
+/* It is a command, or a socket that is open: there can be no other connection to it. */
+bool carrier_is_single(const char *address);
 /* *carrier can be finished in any case. */
 int carrier_begin(struct carrier *carrier, const struct carrier_settings *settings,
 		  const char *address, struct error *e);

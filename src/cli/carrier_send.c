@@ -173,6 +173,11 @@ static int start(struct carrier *carrier, const struct carrier_settings *setting
 	return r;
 }
 
+bool carrier_is_single(const char *address)
+{
+	return strncmp(address, EXEC, strlen(EXEC)) == 0 || strncmp(address, FD, strlen(FD)) == 0;
+}
+
 int carrier_begin(struct carrier *carrier, const struct carrier_settings *settings,
 		  const char *address, struct error *e)
 {

@@ -299,13 +299,30 @@ static int move(struct migrate_command *command, struct carrier *carrier)
 	return code;
 }
 
+/* A command, or a socket that is open. */
+static int check_connections(const struct migrate_command *command, const char *address,
+			     struct error *e)
+{
+	if (command->request.connections <= 1 || !carrier_is_single(address)) {
+		return 0;
+	}
+	(void)error_set(e, ERROR_USAGE, EINVAL, "--connections: '%.80s' is one connection",
+			address);
+	return error_hint(e, "leave it out, or migrate to tcp:HOST:PORT or unix:PATH");
+}
+
 static int move_to(struct migrate_command *command, const char *address)
 {
 	struct carrier carrier;
 	struct error e = { 0 };
-	int code = carrier_begin(&carrier, &command->carrier, address, &e) == 0
-			   ? move(command, &carrier)
-			   : command_fail(&e);
+	int code;
+
+	if (check_connections(command, address, &e) < 0) {
+		return command_fail(&e);
+	}
+	code = carrier_begin(&carrier, &command->carrier, address, &e) == 0
+		       ? move(command, &carrier)
+		       : command_fail(&e);
 
 	carrier_finish(&carrier, code == EXIT_OK);
 	return code;

@@ -26,6 +26,7 @@ static void task_destroy(struct migrate_task *task)
 	loop_post_cancel(task->instance->host->loop, &task->driven);
 	loop_post_cancel(task->instance->host->loop, &task->told);
 	postcopy_end(&task->postcopy);
+	channel_source_destroy(task->channels);
 	asking_finish(&task->asking);
 	migration_destroy(task->m);
 	upgrade_destroy(task->upgrade);

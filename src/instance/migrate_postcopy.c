@@ -13,11 +13,10 @@
 #include "migrate_postcopy.h"
 
 #include <errno.h>
-#include <stdio.h>
-#include <string.h>
 #include <stdlib.h>
-#include <sys/random.h>
+#include <string.h>
 
+#include "offering.h"
 #include "vmm/cleanup.h"
 #include "vmm/log.h"
 #include "vmm/sandbox.h"
@@ -30,23 +29,18 @@ LOG_DOMAIN("migration");
 int postcopy_offer(struct postcopy *postcopy, json_t **ret, struct error *e)
 {
 	const struct migrate_request *request = postcopy->request;
-	char text[2 * PAGE_SERVICE_TOKEN + 1];
+	int r;
 
 	*ret = NULL;
 	if (!request->postcopy && request->at_limit != MIGRATE_LIMIT_POSTCOPY) {
 		return 0;
 	}
-	if (getrandom(postcopy->token, sizeof(postcopy->token), 0) !=
-	    (ssize_t)sizeof(postcopy->token)) {
-		return error_set_sys(e, ERROR_MIGRATION, errno, "migration: getrandom");
+	r = offering_draw_token(postcopy->token, ret, e);
+	if (r == 0) {
+		postcopy->offered = true;
+		atomic_store(&postcopy->instance->migration.may_switch, true);
 	}
-	for (size_t i = 0; i < sizeof(postcopy->token); i++) {
-		(void)snprintf(text + 2 * i, 3, "%02x", postcopy->token[i]);
-	}
-	postcopy->offered = true;
-	atomic_store(&postcopy->instance->migration.may_switch, true);
-	*ret = json_string(text);
-	return *ret != NULL ? 0 : error_set(e, ERROR_NO_MEMORY, ENOMEM, "migration: out of memory");
+	return r;
 }
 
 bool postcopy_is_due(const struct postcopy *postcopy, bool late)

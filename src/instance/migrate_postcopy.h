@@ -37,9 +37,7 @@ void postcopy_leave(struct postcopy *postcopy);
 /* The VM stays: nothing is sent any more. Also main, when the job has ended. */
 void postcopy_end(struct postcopy *postcopy);
 
-/* The destination's, what an offer says; false: no such text. */
-bool postcopy_read_token(const char *text, uint8_t token[PAGE_SERVICE_TOKEN]);
-/* Until everything is there; the VM stands still while nobody brings it. `runs`: it did until now. */
+/* The destination's. Until everything is there; the VM stands still while nobody brings it. `runs`: it did until now. */
 int postcopy_receive(struct instance *instance, struct page_sink *sink, struct asking *asking,
 		     struct job *job, bool runs, struct error *e);
 /* Main: this process ends, whatever is missing. */

@@ -7,6 +7,7 @@
 #define VMM_INSTANCE_MIGRATE_TASK_H
 
 #include "asking.h"
+#include "migrate_channels.h"
 #include "migrate_postcopy.h"
 #include "moving_disks.h"
 #include "offering.h"
@@ -39,13 +40,16 @@ struct migrate_task {
 	struct migration_pages pages;
 	struct moving_disks disks;
 	struct postcopy postcopy;
+	struct channels_offer channels_offer;
+	struct channel_source *channels; /* NULL: memory goes over the one connection */
 	struct state_buf state;
 	struct offering offering;
 	uint8_t *offer;
 	uint32_t offer_len;
 	uint8_t pass_end[16];
-	uint64_t pass, pass_sent, pass_wire, pass_began, copying_since;
-	uint64_t still_ns; /* of the first save */
+	uint64_t pass, pass_sent, pass_began, copying_since;
+	_Atomic uint64_t pass_wire; /* bytes that have gone over in this pass, on all connections */
+	uint64_t still_ns;	    /* of the first save */
 	struct migration_converge converge;
 	bool throttled; /* by us, until it is undone; main's */
 	uint64_t part_since;
@@ -69,6 +73,9 @@ static inline bool migrate_has_left(const struct migrate_task *task)
 
 	return state == HANDOVER_S_MOVED || state == HANDOVER_S_GIVEN_UP;
 }
+
+/* Any of its threads that send: waits until what has gone over in this pass may have. */
+void migrate_keep_to_bandwidth(const struct migrate_task *task);
 
 /* The job: `arg` is the task. */
 int migrate_work(struct job *job, void *arg, struct error *e);

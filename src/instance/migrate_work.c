@@ -213,11 +213,10 @@ static int look_at_pass(struct migrate_task *task, struct error *e)
 	}
 }
 
-/* Waits until what has gone over in this pass may have. */
-static void keep_to_bandwidth(const struct migrate_task *task)
+void migrate_keep_to_bandwidth(const struct migrate_task *task)
 {
 	const uint64_t limit = task->request->bandwidth;
-	const uint64_t sent = task->pass_wire;
+	const uint64_t sent = atomic_load(&task->pass_wire);
 	uint64_t until, now;
 
 	if (limit == 0 || migration_state(task->m) != HANDOVER_S_COPYING) {
@@ -246,8 +245,8 @@ static int send_message(struct migrate_task *task, enum handover_message message
 		     : task->pass == 0		? "memory"
 						: "memory, again",
 		     bytes_sent(task), bytes_sent(task) + left);
-	task->pass_wire += len;
-	keep_to_bandwidth(task);
+	atomic_fetch_add(&task->pass_wire, len);
+	migrate_keep_to_bandwidth(task);
 	return r;
 }
 
@@ -266,7 +265,7 @@ static int send_content(struct migrate_task *task, struct error *e)
 {
 	int r = migration_blocks_send(&task->disks.blocks, send_blocks, task, e);
 
-	return r == 0 ? migration_pages_send(&task->pages, send_pages, task, e) : r;
+	return r == 0 ? migrate_channels_send(task, send_pages, e) : r;
 }
 
 static int next_pass(struct migrate_task *task, struct error *e)
@@ -276,8 +275,10 @@ static int next_pass(struct migrate_task *task, struct error *e)
 	if (migrate_passes_memory(task)) {
 		return MIGRATION_CONVERGED;
 	}
-	r = task->started ? collect_now(task, e) : begin_copying(task, e);
-
+	r = task->started ? 0 : migrate_channels_begin(task, e);
+	if (r == 0) {
+		r = task->started ? collect_now(task, e) : begin_copying(task, e);
+	}
 	if (task->pass == 0) {
 		moving_disks_want_all(&task->disks);
 	}
@@ -292,7 +293,7 @@ static int next_pass(struct migrate_task *task, struct error *e)
 	}
 	task->pass_began = loop_now_ns();
 	task->pass_sent = bytes_sent(task);
-	task->pass_wire = 0;
+	atomic_store(&task->pass_wire, 0);
 	r = send_content(task, e);
 	task->pass++;
 	atomic_store(&migrate_view_of(task)->passes, task->pass);
@@ -441,7 +442,7 @@ static void memory_waits(void *arg)
 static int move(struct migrate_task *task, struct error *e)
 {
 	struct job *job = task->job;
-	json_t *token = NULL;
+	json_t *token = NULL, *channels = NULL;
 	int r = connect_sides(task, e);
 
 	r = r == 0 ? migration_pages_init(&task->pages, task->mem, e) : r;
@@ -451,9 +452,10 @@ static int move(struct migrate_task *task, struct error *e)
 		r = moving_disks_begin(&task->disks, task->instance->vm, e);
 	}
 	r = r == 0 ? postcopy_offer(&task->postcopy, &token, e) : r;
+	r = r == 0 ? migrate_channels_offer(task, &channels, e) : r;
 	r = r == 0 ? offering_make(&task->offering, &task->state, !task->was_running,
-				   moving_disks_to_json(&task->disks), token, &task->offer,
-				   &task->offer_len, e)
+				   moving_disks_to_json(&task->disks), token, channels,
+				   &task->offer, &task->offer_len, e)
 		   : r;
 	if (r < 0) {
 		return r;

@@ -4,6 +4,7 @@
  * by who carries them out.
  */
 #include "internal.h"
+#include "vmm/migration_channels.h"
 
 #define MS 1000000ULL
 
@@ -82,6 +83,17 @@ static const struct option migrate_list[] = {
 	  .zero = OPTION_ZERO_NOT_GIVEN,
 	  .json = "bandwidth_bytes_per_second",
 	  .help = "so much a second at most, while the guest runs; default: all there is" },
+	{ .name = "connections",
+	  .type = OPTION_U32,
+	  IN(connections),
+	  .min = 1,
+	  .max = 1 + MIGRATION_CHANNELS_MAX,
+	  .argument = "COUNT",
+	  .fallback = "1",
+	  .ours = true,
+	  .json = "connections",
+	  .help = "memory goes over so many connections at once, 1 to 8, each with a processor of "
+		  "its own on both sides" },
 	{ .name = "compress",
 	  .type = OPTION_FLAG,
 	  IN(compress),
@@ -210,6 +222,16 @@ static const struct option receive_list[] = {
 	  .ours = true,
 	  .json = "max_memory_bytes",
 	  .help = "a VM with more memory is refused; default: what this host can" },
+	{ .name = "connections",
+	  .type = OPTION_U32,
+	  IN(connections),
+	  .min = 1,
+	  .max = 1 + MIGRATION_CHANNELS_MAX,
+	  .argument = "COUNT",
+	  .fallback = "8",
+	  .ours = true,
+	  .json = "connections",
+	  .help = "a VM whose memory wants to come over more at once is refused, 1 to 8" },
 	SILENCE_OPTION(struct receive_request, silence_ns, "30s",
 		       "how long nothing may come from the other side, once it is there",
 		       .ours = true, .json = "silence_ms"),

@@ -6,12 +6,15 @@
 #include "offering.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "vmm/bytes.h"
 #include "vmm/cleanup.h"
 #include "vmm/handover.h"
+#include "vmm/text.h"
 
 static void add_disk(void *arg, const char *id, uint64_t bytes)
 {
@@ -64,18 +67,18 @@ static char *without_overlays(const char *config, const json_t *moving)
 }
 
 int offering_make(const struct offering *offering, const struct state_buf *state, bool paused,
-		  json_t *moving_disks, json_t *postcopy, uint8_t **ret, uint32_t *ret_len,
-		  struct error *e)
+		  json_t *moving_disks, json_t *postcopy, json_t *channels, uint8_t **ret,
+		  uint32_t *ret_len, struct error *e)
 {
 	auto_free char *edited = json_array_size(moving_disks) != 0
 					 ? without_overlays(offering->config, moving_disks)
 					 : NULL;
 	const char *config = json_array_size(moving_disks) != 0 ? edited : offering->config;
-	auto_json json_t *json =
-		json_pack("{s:s, s:s, s:s, s:b, s:O, s:I, s:o, s:o*}", "vmm", VMM_VERSION, "about",
-			  offering->about, "config", config, "paused", paused, "disk_bytes",
-			  offering->disk_bytes, "uptime_ns", (json_int_t)offering->uptime_ns,
-			  "moving_disks", moving_disks, "postcopy", postcopy);
+	auto_json json_t *json = json_pack(
+		"{s:s, s:s, s:s, s:b, s:O, s:I, s:o, s:o*, s:o*}", "vmm", VMM_VERSION, "about",
+		offering->about, "config", config, "paused", paused, "disk_bytes",
+		offering->disk_bytes, "uptime_ns", (json_int_t)offering->uptime_ns, "moving_disks",
+		moving_disks, "postcopy", postcopy, "channels", channels);
 	auto_free char *text = json != NULL ? json_dumps(json, JSON_COMPACT) : NULL;
 	const uint32_t most = handover_message_info(HANDOVER_OFFER)->max;
 	size_t len = text != NULL ? strlen(text) : 0, all = OFFER_JSON_LENGTH + len + state->len;
@@ -96,4 +99,34 @@ int offering_make(const struct offering *offering, const struct state_buf *state
 	*ret = offer;
 	*ret_len = (uint32_t)all;
 	return 0;
+}
+
+int offering_draw_token(uint8_t token[OFFER_TOKEN], json_t **ret, struct error *e)
+{
+	char text[2 * OFFER_TOKEN + 1];
+
+	if (getrandom(token, OFFER_TOKEN, 0) != OFFER_TOKEN) {
+		return error_set_sys(e, ERROR_MIGRATION, errno, "migration: getrandom");
+	}
+	for (size_t i = 0; i < OFFER_TOKEN; i++) {
+		(void)snprintf(text + 2 * i, 3, "%02x", token[i]);
+	}
+	*ret = json_string(text);
+	return *ret != NULL ? 0 : error_set(e, ERROR_NO_MEMORY, ENOMEM, "migration: out of memory");
+}
+
+bool offering_read_token(const char *text, uint8_t token[OFFER_TOKEN])
+{
+	if (text == NULL || strlen(text) != (size_t)2 * OFFER_TOKEN) {
+		return false;
+	}
+	for (size_t i = 0; i < OFFER_TOKEN; i++) {
+		uint64_t byte;
+
+		if (text_to_number(text + 2 * i, 2, 16, &byte) != 0) {
+			return false;
+		}
+		token[i] = (uint8_t)byte;
+	}
+	return true;
 }

@@ -21,6 +21,7 @@
 #include <sys/socket.h>
 
 #include "asking.h"
+#include "migrate_channels.h"
 #include "migrate_postcopy.h"
 #include "moving_disks.h"
 #include "receive_rules.h"
@@ -44,6 +45,7 @@ struct receive {
 	struct instance *instance;
 	char *address, *allow;
 	uint64_t silence_ns, memory_max;
+	uint32_t connections;	 /* in all, at most */
 	json_int_t uptime_ns;	 /* of the VM, as the other side says */
 	int listener;		 /* -1: nobody is listened to any more */
 	bool upgrades;		 /* it is to be one in place, from one client */
@@ -68,6 +70,8 @@ struct receive {
 	struct compressor unpacks;
 	uint64_t received;
 	uint8_t token[PAGE_SERVICE_TOKEN];
+	struct channels_offer channels_offer;
+	struct channel_sink *channels; /* NULL: memory comes over the one connection */
 	struct page_sink *sink; /* NULL: memory comes before the VM runs; the memory's otherwise */
 	bool lacks;		/* pages are missing when it does */
 	/* It has ended with this while an operation is under way. */
@@ -124,6 +128,7 @@ int receive_create(struct receive **ret, struct instance *instance,
 	receive->instance = instance;
 	receive->silence_ns = request->silence_ns;
 	receive->memory_max = request->memory_max;
+	receive->connections = request->connections;
 	receive->disks.folder = -1;
 	receive->upgrades = request->upgrade;
 	r = open_listener(receive, request, e);
@@ -169,6 +174,7 @@ void receive_destroy(struct receive *receive)
 		loop_post_cancel(receive->instance->host->loop, &receive->told);
 		asking_finish(&receive->asking);
 	}
+	channel_sink_destroy(receive->channels);
 	migration_destroy(receive->m);
 	stop_listening(receive);
 	forget_offer(receive);
@@ -207,17 +213,23 @@ static int read_offer(struct receive *receive, const json_t *json, struct error 
 	const char *about = json_string_value(json_object_get(json, "about"));
 	const json_t *token = json_object_get(json, "postcopy");
 	struct offer *offer = &receive->offer;
+	int r;
 
 	if (config == NULL || about == NULL) {
 		return bad_offer("has no configuration", e);
 	}
-	if (token != NULL && !postcopy_read_token(json_string_value(token), receive->token)) {
+	if (token != NULL && !offering_read_token(json_string_value(token), receive->token)) {
 		return bad_offer("has a token that is none", e);
 	}
 	if (token != NULL && receive->single) {
 		(void)error_set(e, ERROR_NOT_SUPPORTED, ENOTSUP,
 				"there is one connection, and post-copy needs more, and new ones");
 		return error_hint(e, "have vmm receive wait at unix:PATH or tcp:HOST:PORT");
+	}
+	r = channels_read_offer(&receive->channels_offer, json_object_get(json, "channels"),
+				receive->connections, receive->single, e);
+	if (r < 0) {
+		return r;
 	}
 	offer->postcopy = token != NULL;
 	offer->config = strdup(config);
@@ -282,14 +294,29 @@ static int store_state(struct receive *receive, const struct handover_frame *fra
 	return 0;
 }
 
+static void show_received(const struct receive *receive, const char *what)
+{
+	uint64_t bytes = receive->received;
+
+	if (receive->channels != NULL) {
+		bytes += channel_sink_received(receive->channels);
+	}
+	atomic_store(&receive->instance->migration.sent, bytes);
+	job_progress(receive->job, what, bytes, 0);
+}
+
 static int store(struct receive *receive, const struct handover_frame *frame, struct error *e)
 {
-	struct migration_view *view = &receive->instance->migration;
 	uint64_t bytes = 0;
 	int r;
 
 	if (frame->message == HANDOVER_STATE) {
 		return store_state(receive, frame, e);
+	}
+	if (frame->message == HANDOVER_GATHER) {
+		r = channels_gather(receive->channels, frame, receive->m, receive->sink, e);
+		show_received(receive, "memory");
+		return r;
 	}
 	if (receive->sink != NULL && page_missing_is(frame->payload, frame->len)) {
 		receive->lacks = true;
@@ -310,9 +337,7 @@ static int store(struct receive *receive, const struct handover_frame *frame, st
 					  frame->len, &bytes, e);
 	}
 	receive->received += bytes;
-	atomic_store(&view->sent, receive->received);
-	job_progress(receive->job, frame->message == HANDOVER_BLOCKS ? "disks" : "memory",
-		     receive->received, 0);
+	show_received(receive, frame->message == HANDOVER_BLOCKS ? "disks" : "memory");
 	return r;
 }
 
@@ -328,6 +353,7 @@ static int load(struct receive *receive, struct error *e)
 	};
 	int r = migration_blocks_sync(&receive->disks.blocks, e);
 
+	channels_end(receive->channels, receive->sink);
 	job_progress(receive->job, "load", receive->received, 0);
 	if (r == 0 && receive->upgrade != NULL && receive->upgrade->passes) {
 		r = asking_ask(&receive->asking, &taken, e);
@@ -507,7 +533,7 @@ int receive_offer(struct receive *receive, const struct offer **offer, struct er
 		log_info("waits for a VM at %s", receive->address);
 		r = hear_offers(receive, e);
 	}
-	if (r < 0 || !receive->offer.postcopy) {
+	if (r < 0 || (!receive->offer.postcopy && receive->channels_offer.count == 0)) {
 		stop_listening(receive);
 	}
 	*offer = &receive->offer;
@@ -526,14 +552,22 @@ int receive_make_sink(struct receive *receive, struct guest_memory *mem, struct 
 	struct page_sink_config config = { .stall_ns = receive->silence_ns,
 					   .enter = enter_pages,
 					   .arg = receive->instance };
-	int r;
+	int r = 0;
 
-	if (!receive->offer.postcopy) {
-		return 0;
+	if (receive->offer.postcopy) {
+		memcpy(config.token, receive->token, sizeof(config.token));
+		r = page_sink_create(&receive->sink, mem, &config, e);
 	}
-	memcpy(config.token, receive->token, sizeof(config.token));
-	r = page_sink_create(&receive->sink, mem, &config, e);
-	if (r == 0) {
+	if (r == 0 && receive->channels_offer.count != 0) {
+		struct channel_sink_config channels = { .epoch = migration_epoch(receive->m),
+							.stall_ns = receive->silence_ns,
+							.mem = mem,
+							.listener = take_fd(&receive->listener) };
+
+		return channels_receive(&receive->channels, &receive->channels_offer,
+					receive->instance, &channels, e);
+	}
+	if (r == 0 && receive->sink != NULL) {
 		page_sink_listen(receive->sink, take_fd(&receive->listener));
 	}
 	return r;

@@ -11,30 +11,12 @@
  * The other side's memory is its own affair, as is what it puts where something is missing.
  */
 #include <errno.h>
-#include <string.h>
 
 #include "migrate_postcopy.h"
 #include "vmm/cleanup.h"
 #include "vmm/log.h"
-#include "vmm/text.h"
 
 LOG_DOMAIN("migration");
-
-bool postcopy_read_token(const char *text, uint8_t token[PAGE_SERVICE_TOKEN])
-{
-	if (text == NULL || strlen(text) != (size_t)2 * PAGE_SERVICE_TOKEN) {
-		return false;
-	}
-	for (size_t i = 0; i < PAGE_SERVICE_TOKEN; i++) {
-		uint64_t byte;
-
-		if (text_to_number(text + 2 * i, 2, 16, &byte) != 0) {
-			return false;
-		}
-		token[i] = (uint8_t)byte;
-	}
-	return true;
-}
 
 struct receiving {
 	struct asking *asking;

@@ -170,6 +170,9 @@ static int gather(struct upgrade *upgrade, const struct migrate_request *request
 	if (r == 0 && request->with_disks) {
 		return not_possible("disks stay where they are", "leave with_disks out", e);
 	}
+	if (r == 0 && request->connections > 1) {
+		return not_possible("there is one connection", "leave connections out", e);
+	}
 	if (r == 0 && (request->postcopy || request->at_limit == MIGRATE_LIMIT_POSTCOPY)) {
 		return not_possible("memory goes along", "leave postcopy out", e);
 	}

@@ -48,7 +48,12 @@ void handover_frame_header(uint8_t ret[HANDOVER_HEADER_SIZE], const struct hando
 
 void handover_parser_init(struct handover_parser *parser, enum handover_role side)
 {
-	*parser = (struct handover_parser){ .to = side };
+	*parser = (struct handover_parser){ .to = side, .types = UINT32_MAX };
+}
+
+void handover_parser_only(struct handover_parser *parser, uint32_t types)
+{
+	parser->types = types;
 }
 
 void handover_parser_set_sink(struct handover_parser *parser, const struct handover_sink *sink)
@@ -100,7 +105,7 @@ static int check_header(struct handover_parser *parser, struct error *e)
 		return r;
 	}
 	info = handover_message_info(type);
-	if (info == NULL || info->to != parser->to) {
+	if (info == NULL || info->to != parser->to || (parser->types >> type & 1) == 0) {
 		(void)error_set(e, ERROR_MIGRATION, EPROTO,
 				"migration: a message of type %" PRIu32 "%s%s%s is not for the %s",
 				type, info != NULL ? " (" : "", info != NULL ? info->name : "",

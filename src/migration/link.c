@@ -78,7 +78,9 @@ static enum waited wait_for(const struct migration_link *link, short events, boo
 			return WAITED_ERROR;
 		}
 		if (n > 0) {
-			return fds[0].revents != 0 ? WAITED_READY : WAITED_WAKE;
+			return fds[0].revents != 0 && (!link->wake_first || fds[1].revents == 0)
+				       ? WAITED_READY
+				       : WAITED_WAKE;
 		}
 		if (n == 0 && until != UINT64_MAX && loop_now_ns() >= until) {
 			return WAITED_TIME;

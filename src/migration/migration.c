@@ -276,9 +276,10 @@ static void feed(struct migration *m, const struct handover_event *event)
 static bool is_no_report(const struct migration *m, enum handover_action_kind what, int r)
 {
 	const bool sends = what == HANDOVER_NEXT_PASS || what == HANDOVER_SEND_LAST;
+	const bool ended = r == -ECANCELED && atomic_load(&m->called);
 
-	return atomic_load(&m->left) ||
-	       (sends && (m->lost || (r == -ECANCELED && atomic_load(&m->called))));
+	return atomic_load(&m->left) || (sends && (m->lost || ended)) ||
+	       (what == HANDOVER_STORE && ended);
 }
 
 static void report(struct migration *m, enum handover_action_kind what, int r,

@@ -15,14 +15,17 @@
 #include "vmm/bytes.h"
 #include "vmm/cleanup.h"
 
+#define MESSAGE_MAX (MIGRATION_PAGES_HEADER + MIGRATION_PAGES_BATCH * PAGE_SIZE_4K)
+/* Words of a region's bits: 8 MiB, so that channels end at about the same time, and seldom meet. */
+#define PIECE_WORDS UINT64_C(32)
+
 int migration_pages_init(struct migration_pages *pages, struct guest_memory *mem, struct error *e)
 {
 	const uint32_t count = atomic_load(&mem->region_count);
 	bool made;
 
 	*pages = (struct migration_pages){ .mem = mem };
-	pages->buf = malloc(MIGRATION_PAGES_HEADER + MIGRATION_PAGES_BATCH * PAGE_SIZE_4K);
-	made = pages->buf != NULL;
+	made = migration_pages_sender_init(&pages->sender, pages, e) == 0;
 	for (uint32_t i = 0; made && i < count; i++) {
 		uint64_t bits = ALIGN_UP(mem->regions[i].size / PAGE_SIZE_4K, (uint64_t)64);
 
@@ -44,9 +47,28 @@ void migration_pages_finish(struct migration_pages *pages)
 		free(take_ptr(pages->look[i]));
 		free(take_ptr(pages->there[i]));
 	}
-	free(take_ptr(pages->buf));
-	free(take_ptr(pages->packed));
-	compressor_finish(&pages->compressor);
+	migration_pages_sender_finish(&pages->sender);
+}
+
+int migration_pages_sender_init(struct migration_pages_sender *sender,
+				const struct migration_pages *pages, struct error *e)
+{
+	*sender = (struct migration_pages_sender){ .buf = malloc(MESSAGE_MAX) };
+	if (sender->buf != NULL && pages->packs) {
+		sender->packed = malloc(MESSAGE_MAX);
+	}
+	if (sender->buf == NULL || (pages->packs && sender->packed == NULL)) {
+		migration_pages_sender_finish(sender);
+		return error_set(e, ERROR_NO_MEMORY, ENOMEM, "migration: out of memory");
+	}
+	return 0;
+}
+
+void migration_pages_sender_finish(struct migration_pages_sender *sender)
+{
+	free(take_ptr(sender->buf));
+	free(take_ptr(sender->packed));
+	compressor_finish(&sender->compressor);
 }
 
 int migration_pages_pack(struct migration_pages *pages, struct error *e)
@@ -56,10 +78,9 @@ int migration_pages_pack(struct migration_pages *pages, struct error *e)
 				"migration: this vmm was built without zstd");
 		return error_hint(e, "build it with -Dzstd=enabled, or do without --compress");
 	}
-	pages->packed = malloc(MIGRATION_PAGES_HEADER + MIGRATION_PAGES_BATCH * PAGE_SIZE_4K);
-	return pages->packed != NULL
-		       ? 0
-		       : error_set(e, ERROR_NO_MEMORY, ENOMEM, "migration: out of memory");
+	pages->packs = true;
+	migration_pages_sender_finish(&pages->sender);
+	return migration_pages_sender_init(&pages->sender, pages, e);
 }
 
 uint64_t *migration_pages_wanted(struct migration_pages *pages, uint32_t index, uint64_t *bits)
@@ -97,6 +118,7 @@ struct run {
 
 struct sender {
 	struct migration_pages *pages;
+	struct migration_pages_sender *own;
 	int (*send)(void *arg, const uint8_t *payload, uint32_t len, struct error *e);
 	void *arg;
 	struct run run;
@@ -119,20 +141,20 @@ static void forget_run(const struct sender *sender)
 }
 
 /* Packed, if that makes `bytes` of pages less: *len, behind the header's place in what is returned. NULL: as they are. */
-static uint8_t *pack_run(struct migration_pages *pages, uint64_t bytes, uint64_t *len)
+static uint8_t *pack_run(struct migration_pages_sender *own, uint64_t bytes, uint64_t *len)
 {
 	int64_t n;
 
-	if (pages->packed == NULL || bytes == 0) {
+	if (own->packed == NULL || bytes == 0) {
 		return NULL;
 	}
-	n = compress_block(&pages->compressor, pages->packed + MIGRATION_PAGES_HEADER, bytes - 1,
-			   pages->buf + MIGRATION_PAGES_HEADER, bytes);
+	n = compress_block(&own->compressor, own->packed + MIGRATION_PAGES_HEADER, bytes - 1,
+			   own->buf + MIGRATION_PAGES_HEADER, bytes);
 	if (n <= 0) {
 		return NULL;
 	}
 	*len = (uint64_t)n;
-	return pages->packed;
+	return own->packed;
 }
 
 static int send_run(struct sender *sender, struct error *e)
@@ -146,9 +168,9 @@ static int send_run(struct sender *sender, struct error *e)
 	if (run->count == 0) {
 		return 0;
 	}
-	buf = pack_run(sender->pages, bytes, &len);
+	buf = pack_run(sender->own, bytes, &len);
 	packed = buf != NULL;
-	buf = packed ? buf : sender->pages->buf;
+	buf = packed ? buf : sender->own->buf;
 	store_le32(buf, run->region);
 	store_le32(buf + 4, run->count);
 	store_le64(buf + 8, run->first);
@@ -160,9 +182,9 @@ static int send_run(struct sender *sender, struct error *e)
 	if (r < 0) {
 		return r;
 	}
-	sender->pages->wire += MIGRATION_PAGES_HEADER + len;
+	atomic_fetch_add(&sender->pages->wire, MIGRATION_PAGES_HEADER + len);
 	forget_run(sender);
-	sender->pages->sent += bytes;
+	atomic_fetch_add(&sender->pages->sent, bytes);
 	run->count = 0;
 	return 0;
 }
@@ -178,7 +200,7 @@ static uint8_t *place_of_next(const struct sender *sender, bool fresh)
 {
 	uint32_t before = fresh || sender->run.zero ? 0 : sender->run.count;
 
-	return sender->pages->buf + MIGRATION_PAGES_HEADER + before * PAGE_SIZE_4K;
+	return sender->own->buf + MIGRATION_PAGES_HEADER + before * PAGE_SIZE_4K;
 }
 
 static int add_page(struct sender *sender, uint32_t region, uint64_t page, struct error *e)
@@ -217,17 +239,60 @@ static int add_page(struct sender *sender, uint32_t region, uint64_t page, struc
 	return r;
 }
 
-static int send_region(struct sender *sender, uint32_t region, struct error *e)
+static int send_words(struct sender *sender, uint32_t region, uint64_t word, uint64_t end,
+		      struct error *e)
 {
 	const struct migration_pages *pages = sender->pages;
 	int r = 0;
 
-	for (uint64_t word = 0; r == 0 && word < pages->bits[region] / 64; word++) {
+	for (; r == 0 && word < end; word++) {
 		for (uint64_t bits = pages->look[region][word]; r == 0 && bits != 0;
 		     bits &= bits - 1) {
 			r = add_page(sender, region, word * 64 + (uint64_t)__builtin_ctzll(bits),
 				     e);
 		}
+	}
+	/* What follows is another thread's, perhaps. */
+	return r == 0 ? send_run(sender, e) : r;
+}
+
+/* Of all regions, in their order. False: there are not so many. */
+static bool find_piece(const struct migration_pages *pages, uint64_t number, uint32_t *region,
+		       uint64_t *word, uint64_t *end)
+{
+	for (uint32_t i = 0; i < GUEST_MEMORY_REGIONS_MAX; i++) {
+		const uint64_t words = pages->bits[i] / 64;
+		const uint64_t pieces = (words + PIECE_WORDS - 1) / PIECE_WORDS;
+
+		if (number < pieces) {
+			*region = i;
+			*word = number * PIECE_WORDS;
+			*end = MIN(*word + PIECE_WORDS, words);
+			return true;
+		}
+		number -= pieces;
+	}
+	return false;
+}
+
+void migration_pages_begin(struct migration_pages *pages)
+{
+	atomic_store(&pages->next, 0);
+}
+
+int migration_pages_share(struct migration_pages *pages, struct migration_pages_sender *own,
+			  int (*send)(void *arg, const uint8_t *payload, uint32_t len,
+				      struct error *e),
+			  void *arg, struct error *e)
+{
+	struct sender sender = { .pages = pages, .own = own, .send = send, .arg = arg };
+	uint64_t word, end;
+	uint32_t region;
+	int r = 0;
+
+	while (r == 0 &&
+	       find_piece(pages, atomic_fetch_add(&pages->next, 1), &region, &word, &end)) {
+		r = send_words(&sender, region, word, end, e);
 	}
 	return r;
 }
@@ -237,13 +302,8 @@ int migration_pages_send(struct migration_pages *pages,
 				     struct error *e),
 			 void *arg, struct error *e)
 {
-	struct sender sender = { .pages = pages, .send = send, .arg = arg };
-	int r = 0;
-
-	for (uint32_t i = 0; r == 0 && i < GUEST_MEMORY_REGIONS_MAX; i++) {
-		r = send_region(&sender, i, e);
-	}
-	return r == 0 ? send_run(&sender, e) : r;
+	migration_pages_begin(pages);
+	return migration_pages_share(pages, &pages->sender, send, arg, e);
 }
 
 /* --- the other side ------------------------------------------------------------------------------ */

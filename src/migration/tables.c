@@ -74,6 +74,10 @@ static const struct handover_message_info messages[HANDOVER_MESSAGES] = {
 	[HANDOVER_FAILED] = { "FAILED", HANDOVER_SOURCE, 0, TEXT_MAX },
 	/* A run of clusters with its place: 24 bytes, and up to 1 MiB. */
 	[HANDOVER_BLOCKS] = { "BLOCKS", HANDOVER_DESTINATION, 24, 24 + (1U << 20) },
+	/* A number: 8 bytes. */
+	[HANDOVER_GATHER] = { "GATHER", HANDOVER_DESTINATION, 8, 8 },
+	/* Token: 16 bytes; which of how many channels: 4 bytes each. */
+	[HANDOVER_JOIN] = { "JOIN", HANDOVER_DESTINATION, 24, 24 },
 };
 
 #define ON(event)	TRIGGER_EVENT(HANDOVER_##event)
@@ -149,6 +153,7 @@ const struct transition handover_transitions[] = {
 	{ D(CHECKING), ON(NOT_DONE), TO(D_GIVEN_UP), { SAY(REFUSE), DO(CLOSE), DO(END) } },
 	{ D(RECEIVING), GOT(PAGES), TO(D_RECEIVING), { DO(STORE) } },
 	{ D(RECEIVING), GOT(BLOCKS), TO(D_RECEIVING), { DO(STORE) } },
+	{ D(RECEIVING), GOT(GATHER), TO(D_RECEIVING), { DO(STORE) } },
 	{ D(RECEIVING), GOT(PASS_END), TO(D_RECEIVING), { SAY(PASS_HELD) } },
 	{ D(RECEIVING), GOT(STATE), TO(D_RECEIVING), { DO(STORE) } },
 	{ D(RECEIVING), GOT(PREPARE), TO(D_LOADING), { DO(LOAD) } },
@@ -257,6 +262,7 @@ uint32_t handover_stamped_in(enum handover_message message)
 	switch (message) {
 	case HANDOVER_PAGES:
 	case HANDOVER_BLOCKS:
+	case HANDOVER_GATHER:
 		return S(COPYING) | S(SAVING);
 	case HANDOVER_STATE:
 		return S(SAVING);

@@ -224,6 +224,7 @@ static inline void rig_act(struct rig *rig, int from, const struct handover_acti
 	case HANDOVER_NEXT_PASS:
 		rig_stamp_and_send(rig, from, HANDOVER_PAGES);
 		rig_stamp_and_send(rig, from, HANDOVER_BLOCKS);
+		rig_stamp_and_send(rig, from, HANDOVER_GATHER);
 		break;
 	case HANDOVER_SEND_LAST:
 		rig_stamp_and_send(rig, from, HANDOVER_STATE);
