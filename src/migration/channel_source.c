@@ -232,8 +232,12 @@ static bool wait_for_pass(struct channel *channel)
 	while (!atomic_load(&source->stop) && source->pass == channel->pass) {
 		(void)pthread_cond_wait(&source->begins, &source->lock);
 	}
+	/* One that has begun is waited for. */
+	if (source->pass == channel->pass) {
+		return false;
+	}
 	channel->pass = source->pass;
-	return !atomic_load(&source->stop);
+	return true;
 }
 
 static void run(void *arg)
