@@ -16,8 +16,9 @@
 #include "vmm/cleanup.h"
 
 #define MESSAGE_MAX (MIGRATION_PAGES_HEADER + MIGRATION_PAGES_BATCH * PAGE_SIZE_4K)
-/* Words of a region's bits: 8 MiB, so that channels end at about the same time, and seldom meet. */
-#define PIECE_WORDS UINT64_C(32)
+/* Words of a region's bits: 2 MiB in its place, so that channels end at about the same time, and none waits for a huge page that another one
+ * has touched there. */
+#define PIECE_WORDS UINT64_C(8)
 
 int migration_pages_init(struct migration_pages *pages, struct guest_memory *mem, struct error *e)
 {
