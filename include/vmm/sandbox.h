@@ -37,7 +37,7 @@ enum sandbox_role {
 	SANDBOX_ROLE_RECEIVE, /* waits for a VM that comes from elsewhere, and reads what that is */
 	SANDBOX_ROLE_RELAY,   /* carries bytes of a migration between two descriptors */
 	SANDBOX_ROLE_TLS,     /* the same with TLS (src/tls) */
-	SANDBOX_ROLE_PAGES,   /* brings those that such a VM has left behind */
+	SANDBOX_ROLE_PAGES, /* the further connections of such a VM; brings pages that it has left behind */
 	SANDBOX_ROLES,
 };
 

@@ -501,6 +501,8 @@ static const struct command_example examples[] = {
 	{ "vmm migrate web exec:'ssh host vmm receive -d -n web --allow /srv/vms -'", "by ssh" },
 	{ "vmm migrate --tls-dir /etc/vmm/tls web tcp:192.0.2.7:4444",
 	  "encrypted, with certificates" },
+	{ "vmm migrate --connections 4 --insecure web tcp:192.0.2.7:4444",
+	  "over a network that is faster than one processor" },
 	{ "vmm migrate --postcopy web unix:/run/web.sock",
 	  "what it writes after memory was sent once comes when it is touched there" },
 	{ "vmm migrate --status web", "how far it is, and what has to be decided" },
