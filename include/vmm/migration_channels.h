@@ -3,7 +3,7 @@
  * Further connections of a migration, *channels*, over which memory goes besides the hand-over's own, each with a thread on both sides.
  *
  *	source (struct channel_source)				destination (struct channel_sink)
- *	  OFFER says how many, and a token			  channel_sink_create(): threads, which accept
+ *	  OFFER says how many, and a token			  channel_sink_create(): threads; _open(): they accept
  *	  channel_source_connect()	a connection each; JOIN ->
  *							<- ACCEPT
  *	  channel_source_start()	threads
@@ -86,9 +86,11 @@ struct channel_sink_config {
 	void *arg;
 };
 
-/* Threads are there when it returns, and let clients in. */
+/* Threads are there when it returns, and let nobody in yet: memory may go again before its machine is made. */
 int channel_sink_create(struct channel_sink **ret, const struct channel_sink_config *config,
 			struct error *e);
+/* One thread: from now on memory is there until stop(). Before the other side hears ACCEPT. Accepts NULL. */
+void channel_sink_open(struct channel_sink *sink);
 /*
  * One thread: waits until all that was sent before `number` was said is in memory. called(): somebody wants that to end, -ECANCELED. Otherwise
  * an error is the end of the migration: a channel was lost, or has stalled; or the number is not the next.

@@ -628,6 +628,7 @@ static int work(struct job *job, void *arg, struct error *e)
 	int r;
 
 	receive->job = job;
+	channel_sink_open(receive->channels);
 	migration_report(receive->m, 0, &none);
 	r = migration_run(receive->m, e);
 	if (r == 0 && receive->lacks) {

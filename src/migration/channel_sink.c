@@ -56,6 +56,7 @@ struct channel_sink {
 	_Atomic uint64_t received, moved_ns;
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
+	bool open;	 /* memory is there to stay */
 	uint32_t joined; /* a bit for each number */
 	struct error why;
 	struct channel channels[MIGRATION_CHANNELS_MAX];
@@ -146,11 +147,21 @@ static bool let_in(struct channel *channel, int fd)
 	return true;
 }
 
+static void wait_until_open(struct channel_sink *sink)
+{
+	SCOPED_LOCK(&sink->lock);
+
+	while (!sink->open && !atomic_load(&sink->stopping)) {
+		(void)pthread_cond_wait(&sink->changed, &sink->lock);
+	}
+}
+
 /* False: nobody is wanted any more. */
 static bool wait_for_client(struct channel *channel)
 {
 	struct channel_sink *sink = channel->sink;
 
+	wait_until_open(sink);
 	while (!atomic_load(&sink->stopping)) {
 		struct pollfd fds[2] = { { .fd = sink->listener, .events = POLLIN },
 					 { .fd = sink->wake_fd, .events = POLLIN } };
@@ -327,6 +338,15 @@ int channel_sink_create(struct channel_sink **ret, const struct channel_sink_con
 	return 0;
 }
 
+void channel_sink_open(struct channel_sink *sink)
+{
+	if (sink != NULL) {
+		SCOPED_LOCK(&sink->lock);
+		sink->open = true;
+		(void)pthread_cond_broadcast(&sink->changed);
+	}
+}
+
 static void wait_a_little(struct channel_sink *sink)
 {
 	struct timespec until;
@@ -396,6 +416,7 @@ void channel_sink_stop(struct channel_sink *sink)
 		(void)!write(sink->wake_fd, &one, sizeof(one));
 	}
 	SCOPED_LOCK(&sink->lock);
+	(void)pthread_cond_broadcast(&sink->changed);
 	while (!all) {
 		all = true;
 		for (uint32_t i = 0; i < sink->config.count; i++) {

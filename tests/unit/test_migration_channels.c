@@ -173,6 +173,7 @@ static void make_sink(uint32_t count, uint64_t stall_ns)
 	config.listener = migration_address_listen(address, false, &e);
 	ck_assert_msg(config.listener >= 0, "%s", e.msg);
 	check_ok(channel_sink_create(&sink, &config, &e), &e);
+	channel_sink_open(sink);
 }
 
 static void make_source(uint32_t count, uint64_t stall_ns)
@@ -520,6 +521,32 @@ START_TEST(test_bad_sources)
 }
 END_TEST
 
+/* Before memory is there to stay nobody is let in, whatever he knows. */
+START_TEST(test_not_open)
+{
+	struct channel_sink_config config = {
+		.count = 1, .epoch = EPOCH, .stall_ns = PATIENT, .mem = &there
+	};
+	struct pollfd fd = { .events = POLLIN };
+
+	memcpy(config.token, token, sizeof(token));
+	config.listener = migration_address_listen(address, false, &e);
+	ck_assert_int_ge(config.listener, 0);
+	check_ok(channel_sink_create(&sink, &config, &e), &e);
+	fd.fd = join_as(token, 0, 1, EPOCH, 1);
+	/* What does not come cannot be waited for: a thread that let it in would have done so by then, mostly. */
+	ck_assert_int_eq(poll(&fd, 1, 50), 0);
+	if (_i == 0) {
+		channel_sink_open(sink);
+		ck_assert(is_let_in(fd.fd));
+	} else {
+		channel_sink_destroy(take_ptr(sink));
+		ck_assert(!is_let_in(fd.fd));
+	}
+	(void)close(fd.fd);
+}
+END_TEST
+
 /* One that never stops talking keeps nobody from ending it. */
 static void *talk(void *arg)
 {
@@ -556,4 +583,5 @@ END_TEST
 CHECK_MAIN("migration_channels", CHECK_FIXTURE(setup, teardown); CHECK_LOOP(test_passes, 6);
 	   CHECK_LOOP(test_every_cut, 20); CHECK_LOOP(test_cancel, 3);
 	   CHECK_TEST(test_own_connection_fails); CHECK_TEST(test_strangers);
-	   CHECK_LOOP(test_bad_sources, 11); CHECK_TEST(test_stop_while_it_talks))
+	   CHECK_LOOP(test_not_open, 2); CHECK_LOOP(test_bad_sources, 11);
+	   CHECK_TEST(test_stop_while_it_talks))
