@@ -82,7 +82,7 @@ int migration_pages_sender_init(struct migration_pages_sender *sender,
 				const struct migration_pages *pages, struct error *e);
 void migration_pages_sender_finish(struct migration_pages_sender *sender);
 void migration_pages_begin(struct migration_pages *pages);
-int migration_pages_share(struct migration_pages *pages, struct migration_pages_sender *sender,
+int migration_pages_share(struct migration_pages *pages, struct migration_pages_sender *own,
 			  int (*send)(void *arg, const uint8_t *payload, uint32_t len,
 				      struct error *e),
 			  void *arg, struct error *e);
