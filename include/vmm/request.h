@@ -166,7 +166,7 @@ struct migrate_request {
 	uint64_t bandwidth;	   /* bytes per second; 0: as much as there is */
 	int at_limit;		   /* enum migrate_limit */
 	uint32_t throttle_percent; /* of their time that vCPUs may be kept from running, 0 to 99 */
-	uint32_t connections;	   /* that memory goes over, 1 to 8 */
+	uint32_t connections;	   /* that memory goes over, 1 to 8; 0: 1 */
 	bool compress;		   /* memory goes over by zstd */
 	bool postcopy; /* it goes on there after the first pass, and what is missing comes when it is touched */
 	bool insecure;
@@ -203,7 +203,7 @@ struct receive_request {
 	/* The folder in which files of disks are made that come with the VM; NULL: none does. */
 	const char *disks_to;
 	uint64_t disks_max;   /* bytes of all of them; 0: no limit */
-	uint32_t connections; /* that a VM's memory may come over, 1 to 8 */
+	uint32_t connections; /* that a VM's memory may come over, 1 to 8; 0: 8 */
 	bool insecure, track_dirty_pages;
 	const json_t *nets, *disks;   /* as of a load */
 	const struct net_fd *net_fds; /* the same */

@@ -89,11 +89,11 @@ static const struct option migrate_list[] = {
 	  .min = 1,
 	  .max = 1 + MIGRATION_CHANNELS_MAX,
 	  .argument = "COUNT",
-	  .fallback = "1",
 	  .ours = true,
+	  .zero = OPTION_ZERO_NOT_GIVEN,
 	  .json = "connections",
-	  .help = "memory goes over so many connections at once, 1 to 8, each with a processor of "
-		  "its own on both sides" },
+	  .help = "memory goes over so many connections at once, 1 to 8, each with a thread on "
+		  "both sides; default: one" },
 	{ .name = "compress",
 	  .type = OPTION_FLAG,
 	  IN(compress),
@@ -228,10 +228,11 @@ static const struct option receive_list[] = {
 	  .min = 1,
 	  .max = 1 + MIGRATION_CHANNELS_MAX,
 	  .argument = "COUNT",
-	  .fallback = "8",
 	  .ours = true,
+	  .zero = OPTION_ZERO_NOT_GIVEN,
 	  .json = "connections",
-	  .help = "a VM whose memory wants to come over more at once is refused, 1 to 8" },
+	  .help = "a VM whose memory wants to come over more at once is refused; default: 8, the "
+		  "most" },
 	SILENCE_OPTION(struct receive_request, silence_ns, "30s",
 		       "how long nothing may come from the other side, once it is there",
 		       .ours = true, .json = "silence_ms"),

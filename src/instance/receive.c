@@ -128,7 +128,8 @@ int receive_create(struct receive **ret, struct instance *instance,
 	receive->instance = instance;
 	receive->silence_ns = request->silence_ns;
 	receive->memory_max = request->memory_max;
-	receive->connections = request->connections;
+	receive->connections =
+		request->connections != 0 ? request->connections : 1 + MIGRATION_CHANNELS_MAX;
 	receive->disks.folder = -1;
 	receive->upgrades = request->upgrade;
 	r = open_listener(receive, request, e);
