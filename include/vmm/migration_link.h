@@ -24,7 +24,8 @@ struct migration_link {
 	size_t used, have; /* of buf */
 	/* A message was left in its middle: nothing can be sent any more. */
 	bool torn;
-	bool wake_first; /* who wakes is looked at before what has come: a peer that does not stop talking is in nobody's way */
+	/* Who wakes, and the limit of time, are looked at before what has come: a peer that does not stop talking is in nobody's way. */
+	bool wake_first;
 };
 
 /*

@@ -77,12 +77,13 @@ static enum waited wait_for(const struct migration_link *link, short events, boo
 		if (n < 0 && errno != EINTR) {
 			return WAITED_ERROR;
 		}
-		if (n > 0) {
-			return fds[0].revents != 0 && (!link->wake_first || fds[1].revents == 0)
-				       ? WAITED_READY
-				       : WAITED_WAKE;
+		if (n > 0 && (fds[0].revents == 0 || (link->wake_first && fds[1].revents != 0))) {
+			return WAITED_WAKE;
 		}
-		if (n == 0 && until != UINT64_MAX && loop_now_ns() >= until) {
+		if (n > 0 && !(link->wake_first && loop_now_ns() >= until)) {
+			return WAITED_READY;
+		}
+		if (n >= 0 && until != UINT64_MAX && loop_now_ns() >= until) {
 			return WAITED_TIME;
 		}
 	}

@@ -547,6 +547,30 @@ START_TEST(test_not_open)
 }
 END_TEST
 
+/* A byte now and then is not enough to have a thread for longer than others. */
+START_TEST(test_slow_hello)
+{
+	uint8_t message[HANDOVER_HEADER_SIZE + 24] = { 0 };
+	const struct handover_frame frame = { HANDOVER_JOIN, EPOCH, 1,
+					      message + HANDOVER_HEADER_SIZE, 24 };
+	size_t said = 0;
+	int fd;
+
+	make_sink(1, STALL_NS);
+	memcpy(message + HANDOVER_HEADER_SIZE, token, sizeof(token));
+	store_le32(message + HANDOVER_HEADER_SIZE + 20, 1);
+	handover_frame_header(message, &frame);
+	fd = client();
+	while (said < sizeof(message) && send(fd, message + said, 1, MSG_NOSIGNAL) == 1) {
+		said++;
+		(void)usleep(20000);
+	}
+	ck_assert_uint_lt(said, sizeof(message));
+	ck_assert(!is_let_in(fd));
+	(void)close(fd);
+}
+END_TEST
+
 /* One that never stops talking keeps nobody from ending it. */
 static void *talk(void *arg)
 {
@@ -583,5 +607,5 @@ END_TEST
 CHECK_MAIN("migration_channels", CHECK_FIXTURE(setup, teardown); CHECK_LOOP(test_passes, 6);
 	   CHECK_LOOP(test_every_cut, 20); CHECK_LOOP(test_cancel, 3);
 	   CHECK_TEST(test_own_connection_fails); CHECK_TEST(test_strangers);
-	   CHECK_LOOP(test_not_open, 2); CHECK_LOOP(test_bad_sources, 11);
-	   CHECK_TEST(test_stop_while_it_talks))
+	   CHECK_LOOP(test_not_open, 2); CHECK_TEST(test_slow_hello);
+	   CHECK_LOOP(test_bad_sources, 11); CHECK_TEST(test_stop_while_it_talks))
