@@ -176,15 +176,15 @@ void instance_forget(struct instance *instance, const struct instance_call *call
 int instance_request_now(struct instance *instance, const struct request *request, json_t **reply,
 			 struct error *e);
 /*
- * The start without a thread, for who has no other client to answer: returns when the VM runs, or, if
- * it is to start `paused`, is before its first instruction. The process enters its sandbox between
- * opening everything and the guest's first instruction, and main its filter.
- */
-/*
  * Main, before a start, of who waits for what the start is of: what does not depend on that is made meanwhile. Nothing that fails
  * here is missed.
  */
 void instance_prepare(struct instance *instance);
+/*
+ * The start without a thread, for who has no other client to answer: returns when the VM runs, or, if
+ * it is to start `paused`, is before its first instruction. The process enters its sandbox between
+ * opening everything and the guest's first instruction, and main its filter.
+ */
 int instance_start_now(struct instance *instance, bool paused, struct error *e);
 /*
  * Where vCPU 0 stands: `told` is called once, from the loop, with NULL if nobody knows, unless the

@@ -2,7 +2,7 @@
 /*
  * The destination's end of the page service: include/vmm/page_service.h is the contract.
  *
- *	the pager's thread	hears of faults, asks, and puts what comes for them: connections beside the stream
+ *	the pager's thread	hears of faults, asks, and puts what comes for them: connections beside the stream (page_asking.c)
  *	"pages"			accepts, puts what the stream brings, says what is missing; closes a session
  *
  * So what is waited for is not behind the stream, neither on the way nor here. Connections are handed from the second to the first, and the end
@@ -20,78 +20,15 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "page_link.h"
+#include "page_sink_internal.h"
 #include "vmm/bytes.h"
 #include "vmm/cleanup.h"
 #include "vmm/log.h"
-#include "vmm/loop.h"
-#include "vmm/worker.h"
 
 LOG_DOMAIN("migration");
 
-#define JOINING_MAX 8U
-/* A power of two. */
-#define OUTBOX 256U
 /* How long a source that has not heard that everything is there may come and ask. */
 #define LINGER_NS 60000000000ULL
-/* Messages that are put before somebody else has its turn. */
-#define AT_ONCE 16
-
-/* Who has not said who it is, or came before its session. */
-struct joining {
-	struct page_link link;
-	uint64_t since_ns;
-	bool said; /* `hello` is */
-	struct page_frame hello;
-};
-
-/* The pager's thread. */
-struct asking {
-	struct page_sink *sink;
-	struct page_link link;
-	struct loop_source source;
-	uint64_t outbox[OUTBOX]; /* region << 48 | page */
-	uint32_t first, count;
-};
-
-struct page_sink {
-	struct guest_memory *mem;
-	struct pager *pager;
-	uint8_t token[PAGE_SERVICE_TOKEN];
-	uint64_t stall_ns;
-	int wake_fd;
-	struct worker worker;
-	struct loop_post run;
-
-	/* The thread "pages". */
-	struct joining joining[JOINING_MAX];
-	struct page_link stream;
-	uint64_t session; /* the newest that was seen */
-	uint32_t wanted;  /* its connections beside the stream */
-	uint32_t joined;  /* a bit for each of all */
-	bool whole;	  /* they are all there */
-	bool announced;	  /* that pages are missing, and whether they are served */
-	bool said_missing, said_done, bye, rests; /* the last: nobody is accepted in this turn */
-	uint64_t linger_ns;
-
-	/* The pager's. */
-	struct asking asking[PAGE_SERVICE_ASKING_MAX];
-	uint32_t asks; /* which is the next to ask */
-	bool again;    /* some were not asked for: no room */
-	struct loop_post deliver;
-
-	_Atomic uint64_t asked_session, broken_session, asking_moved_ns;
-	_Atomic bool armed, finished, stopping, lost;
-	_Atomic int listener;
-	pthread_mutex_t lock; /* guards the following */
-	pthread_cond_t changed;
-	enum page_sink_state state;
-	bool left;
-	struct error why;
-	bool posted, drop;
-	struct page_link inbox[PAGE_SERVICE_ASKING_MAX]; /* fd -1: none */
-};
-
 static void enter_state(struct page_sink *sink, enum page_sink_state state, const struct error *why)
 {
 	SCOPED_LOCK(&sink->lock);
@@ -103,7 +40,7 @@ static void enter_state(struct page_sink *sink, enum page_sink_state state, cons
 	(void)pthread_cond_broadcast(&sink->changed);
 }
 
-static int put(struct page_sink *sink, const struct page_frame *frame, struct error *e)
+int page_sink_put(struct page_sink *sink, const struct page_frame *frame, struct error *e)
 {
 	if (!atomic_load(&sink->armed) ||
 	    !page_range_is_good(sink->mem, frame->region, frame->first, frame->count) ||
@@ -114,71 +51,7 @@ static int put(struct page_sink *sink, const struct page_frame *frame, struct er
 			 frame->len != 0 ? frame->payload : NULL, e);
 }
 
-/* --- the pager's thread -------------------------------------------------------------------------- */
-
-static void asking_broke(struct asking *asking, const struct error *why)
-{
-	struct page_sink *sink = asking->sink;
-
-	log_debug("%s", why->msg);
-	loop_source_remove(&asking->source);
-	page_link_finish(&asking->link);
-	atomic_store(&sink->broken_session, atomic_load(&sink->asked_session));
-	page_wake(sink->wake_fd);
-}
-
-/* As much as the socket takes. */
-static void send_asks(struct asking *asking)
-{
-	struct error e = { 0 };
-	int r = asking->link.out_busy ? page_link_flush(&asking->link, &e) : 1;
-
-	while (r > 0 && asking->count != 0) {
-		const uint64_t what = asking->outbox[asking->first % OUTBOX];
-		const struct page_frame ask = { .message = PAGE_ASK,
-						.region = (uint32_t)(what >> 48),
-						.first = what & ((1ULL << 48) - 1),
-						.count = 1 };
-
-		asking->first++;
-		asking->count--;
-		r = page_link_send(&asking->link, &ask, &e);
-	}
-	if (r < 0) {
-		asking_broke(asking, &e);
-		return;
-	}
-	(void)loop_source_modify(&asking->source, EPOLLIN | (asking->link.out_busy ? EPOLLOUT : 0));
-}
-
-static void want(void *arg, uint32_t index, uint64_t page)
-{
-	struct page_sink *sink = arg;
-
-	for (uint32_t i = 0; i < PAGE_SERVICE_ASKING_MAX; i++) {
-		struct asking *asking = &sink->asking[(sink->asks + i) % PAGE_SERVICE_ASKING_MAX];
-
-		if (asking->link.fd >= 0 && asking->count < OUTBOX) {
-			sink->asks = (sink->asks + i + 1) % PAGE_SERVICE_ASKING_MAX;
-			asking->outbox[(asking->first + asking->count++) % OUTBOX] =
-				(uint64_t)index << 48 | page;
-			send_asks(asking);
-			return;
-		}
-	}
-	sink->again = true;
-}
-
-/* Those for which there was no room. */
-static void ask_again(struct page_sink *sink)
-{
-	if (sink->again) {
-		sink->again = false;
-		pager_want_again(sink->pager);
-	}
-}
-
-static void gone(struct page_sink *sink)
+void page_sink_gone(struct page_sink *sink)
 {
 	struct error why = { 0 };
 
@@ -188,102 +61,6 @@ static void gone(struct page_sink *sink)
 			 "a VM that has moved before all of its memory needs the source until "
 			 "that is here: start it again");
 	page_sink_lose(sink, &why);
-}
-
-static void asking_ready(struct loop_source *source, uint32_t events)
-{
-	struct asking *asking = container_of(source, struct asking, source);
-	struct page_sink *sink = asking->sink;
-	struct error e = { 0 };
-	int r = 1;
-
-	(void)events;
-	for (int i = 0; r > 0 && i < AT_ONCE; i++) {
-		struct page_frame frame;
-
-		r = page_link_hear(&asking->link, &frame, &e);
-		if (r > 0 && frame.message == PAGE_GONE) {
-			gone(sink);
-		} else if (r > 0 && frame.message != PAGE_PAGES) {
-			r = page_nonsense(&frame, "not on this connection", &e);
-		} else if (r > 0) {
-			r = put(sink, &frame, &e);
-			r = r == 0 ? 1 : r;
-		}
-	}
-	atomic_store(&sink->asking_moved_ns, loop_now_ns());
-	if (r < 0) {
-		asking_broke(asking, &e);
-		return;
-	}
-	send_asks(asking);
-	ask_again(sink);
-}
-
-static void drop_asking(struct page_sink *sink)
-{
-	for (uint32_t i = 0; i < PAGE_SERVICE_ASKING_MAX; i++) {
-		struct asking *asking = &sink->asking[i];
-
-		loop_source_remove(&asking->source);
-		page_link_finish(&asking->link);
-		asking->count = 0;
-	}
-}
-
-static void begin_asking(struct page_sink *sink, uint32_t i, struct page_link *link)
-{
-	struct asking *asking = &sink->asking[i];
-	struct error e = { 0 };
-
-	asking->link = *link;
-	asking->first = asking->count = 0;
-	if (loop_source_add(pager_loop(sink->pager), &asking->source, asking->link.fd, EPOLLIN,
-			    asking_ready, &e) < 0) {
-		asking_broke(asking, &e);
-	}
-}
-
-/* What the other thread has for this one. */
-static void delivered(void *arg)
-{
-	struct page_sink *sink = arg;
-	struct page_link links[PAGE_SERVICE_ASKING_MAX];
-	bool drop, any = false;
-
-	{
-		SCOPED_LOCK(&sink->lock);
-		sink->posted = false;
-		drop = sink->drop;
-		sink->drop = false;
-		for (uint32_t i = 0; i < PAGE_SERVICE_ASKING_MAX; i++) {
-			links[i] = sink->inbox[i];
-			sink->inbox[i] = (struct page_link){ .fd = -1 };
-		}
-	}
-	if (drop) {
-		drop_asking(sink);
-	}
-	for (uint32_t i = 0; i < PAGE_SERVICE_ASKING_MAX; i++) {
-		if (links[i].fd >= 0) {
-			any = true;
-			begin_asking(sink, i, &links[i]);
-		}
-	}
-	if (any) {
-		sink->again = false;
-		pager_want_again(sink->pager);
-	}
-}
-
-static void done(void *arg)
-{
-	struct page_sink *sink = arg;
-
-	if (pager_check(sink->pager, NULL) == 0) {
-		atomic_store(&sink->finished, true);
-	}
-	page_wake(sink->wake_fd);
 }
 
 /* --- the thread "pages": sessions ---------------------------------------------------------------- */
@@ -503,7 +280,7 @@ static int hear_stream(struct page_sink *sink, struct error *e)
 		}
 		switch (frame.message) {
 		case PAGE_PAGES:
-			r = put(sink, &frame, e);
+			r = page_sink_put(sink, &frame, e);
 			r = r == 0 ? 1 : r;
 			break;
 		case PAGE_SENT:
@@ -514,7 +291,7 @@ static int hear_stream(struct page_sink *sink, struct error *e)
 			sink->bye = sink->said_done;
 			break;
 		case PAGE_GONE:
-			gone(sink);
+			page_sink_gone(sink);
 			break;
 		default:
 			r = page_nonsense(&frame, "not on this connection", e);
@@ -670,7 +447,7 @@ static struct page_sink *make(struct guest_memory *mem, const struct page_sink_c
 	sink->listener = -1;
 	sink->stream.fd = -1;
 	sink->run = (struct loop_post){ .run = run, .arg = sink };
-	sink->deliver = (struct loop_post){ .run = delivered, .arg = sink };
+	sink->deliver = (struct loop_post){ .run = page_asking_delivered, .arg = sink };
 	for (uint32_t i = 0; i < PAGE_SERVICE_ASKING_MAX; i++) {
 		sink->asking[i].sink = sink;
 		sink->asking[i].link.fd = sink->inbox[i].fd = -1;
@@ -688,7 +465,7 @@ int page_sink_create(struct page_sink **ret, struct guest_memory *mem,
 		     const struct page_sink_config *config, struct error *e)
 {
 	struct pager_source source = {
-		.want = want, .done = done, .stop = stop, .destroy = destroy
+		.want = page_asking_want, .done = page_asking_done, .stop = stop, .destroy = destroy
 	};
 	struct page_sink *sink;
 	struct pager *pager;
