@@ -10,7 +10,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 name=$(some_kernel) || skip_all
 count=${VMM_TEST_RESETS:-100}
-[ -z "${VMM_TEST_QUICK:-}" ] || count=20
+[ -z "${VMM_TEST_QUICK:-}" ] || count=8
 
 # RSS in KiB of what is not the guest's RAM, without huge pages, which the host's kernel makes of other memory of vmm's when
 # it likes; descriptors, threads of vmm.
