@@ -33,6 +33,10 @@ class Tap:
         self.report(good, name, 'exit code %d, not %d; output: %s\nmessages: %s' % (done.returncode, code, done.stdout, done.stderr))
         return done
 
+    def skip(self, name, why):
+        self.count += 1
+        print('ok %d - %s # SKIP %s' % (self.count, name, why), flush=True)
+
     def end(self):
         print('1..%d' % self.count)
         sys.exit(1 if self.failed else 0)
