@@ -68,20 +68,13 @@ static bool is_called(void *arg)
 	return migration_is_called(task->m);
 }
 
-static int enter_job(void *arg, struct error *e)
-{
-	const struct instance *instance = arg;
-
-	return sandbox_enter_thread(instance->settings.sandbox, SANDBOX_ROLE_JOB, e);
-}
-
 /* The machine thread may start threads. */
 static int start(void *arg, struct guest_memory *mem, struct error *e)
 {
 	struct migrate_task *task = arg;
 
 	(void)mem;
-	return channel_source_start(task->channels, enter_job, task->instance, e);
+	return channel_source_start(task->channels, migrate_enter_job, task->instance, e);
 }
 
 int migrate_channels_begin(struct migrate_task *task, struct error *e)

@@ -16,10 +16,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "migrate_task.h"
 #include "offering.h"
 #include "vmm/cleanup.h"
 #include "vmm/log.h"
-#include "vmm/sandbox.h"
 
 LOG_DOMAIN("migration");
 
@@ -52,20 +52,13 @@ bool postcopy_is_due(const struct postcopy *postcopy, bool late)
 		atomic_load(&postcopy->instance->migration.switches));
 }
 
-static int enter_job(void *arg, struct error *e)
-{
-	const struct instance *instance = arg;
-
-	return sandbox_enter_thread(instance->settings.sandbox, SANDBOX_ROLE_JOB, e);
-}
-
 /* The machine thread may start threads. */
 static int start(void *arg, struct guest_memory *mem, struct error *e)
 {
 	struct postcopy *postcopy = arg;
 
 	(void)mem;
-	return page_source_start(postcopy->source, enter_job, postcopy->instance, e);
+	return page_source_start(postcopy->source, migrate_enter_job, postcopy->instance, e);
 }
 
 int postcopy_begin(struct postcopy *postcopy, struct guest_memory *mem, struct error *e)

@@ -77,6 +77,9 @@ static inline bool migrate_has_left(const struct migrate_task *task)
 /* Any of its threads that send: waits until what has gone over in this pass may have. */
 void migrate_keep_to_bandwidth(const struct migrate_task *task);
 
+/* A thread that a migration has started, first: the filter of a job. `arg`: the instance. */
+int migrate_enter_job(void *arg, struct error *e);
+
 /* The job: `arg` is the task. */
 int migrate_work(struct job *job, void *arg, struct error *e);
 

@@ -24,6 +24,7 @@
 #include "vmm/cleanup.h"
 #include "vmm/log.h"
 #include "vmm/migration_address.h"
+#include "vmm/sandbox.h"
 
 LOG_DOMAIN("migration");
 
@@ -228,6 +229,13 @@ void migrate_keep_to_bandwidth(const struct migrate_task *task)
 
 		(void)nanosleep(&pause, NULL);
 	}
+}
+
+int migrate_enter_job(void *arg, struct error *e)
+{
+	const struct instance *instance = arg;
+
+	return sandbox_enter_thread(instance->settings.sandbox, SANDBOX_ROLE_JOB, e);
 }
 
 /* --- the job's thread: what it is told to do ----------------------------------------------------- */

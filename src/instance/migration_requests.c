@@ -8,6 +8,14 @@
 
 #define MS 1000000ULL
 
+/* How many connections memory goes over: on one side how many there are, on the other how many there may be. */
+#define CONNECTIONS_OPTION(help_)                                                     \
+	{                                                                             \
+		.name = "connections", .type = OPTION_U32, IN(connections), .min = 1, \
+		.max = 1 + MIGRATION_CHANNELS_MAX, .argument = "COUNT", .ours = true, \
+		.zero = OPTION_ZERO_NOT_GIVEN, .json = "connections", .help = help_   \
+	}
+
 #define IN(member) .offset = offsetof(struct migrate_request, member)
 static const struct option_value limits[] = {
 	{ "cancel", MIGRATE_LIMIT_CANCEL },
@@ -83,17 +91,9 @@ static const struct option migrate_list[] = {
 	  .zero = OPTION_ZERO_NOT_GIVEN,
 	  .json = "bandwidth_bytes_per_second",
 	  .help = "so much a second at most, while the guest runs; default: all there is" },
-	{ .name = "connections",
-	  .type = OPTION_U32,
-	  IN(connections),
-	  .min = 1,
-	  .max = 1 + MIGRATION_CHANNELS_MAX,
-	  .argument = "COUNT",
-	  .ours = true,
-	  .zero = OPTION_ZERO_NOT_GIVEN,
-	  .json = "connections",
-	  .help = "memory goes over so many connections at once, 1 to 8, each with a thread on "
-		  "both sides; default: one" },
+	CONNECTIONS_OPTION(
+		"memory goes over so many connections at once, 1 to 8, each with a thread on "
+		"both sides; default: one"),
 	{ .name = "compress",
 	  .type = OPTION_FLAG,
 	  IN(compress),
@@ -222,17 +222,9 @@ static const struct option receive_list[] = {
 	  .ours = true,
 	  .json = "max_memory_bytes",
 	  .help = "a VM with more memory is refused; default: what this host can" },
-	{ .name = "connections",
-	  .type = OPTION_U32,
-	  IN(connections),
-	  .min = 1,
-	  .max = 1 + MIGRATION_CHANNELS_MAX,
-	  .argument = "COUNT",
-	  .ours = true,
-	  .zero = OPTION_ZERO_NOT_GIVEN,
-	  .json = "connections",
-	  .help = "a VM whose memory wants to come over more at once is refused; default: 8, the "
-		  "most" },
+	CONNECTIONS_OPTION(
+		"a VM whose memory wants to come over more at once is refused; default: 8, the "
+		"most"),
 	SILENCE_OPTION(struct receive_request, silence_ns, "30s",
 		       "how long nothing may come from the other side, once it is there",
 		       .ours = true, .json = "silence_ms"),
