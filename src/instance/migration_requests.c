@@ -13,7 +13,7 @@
 	{                                                                             \
 		.name = "connections", .type = OPTION_U32, IN(connections), .min = 1, \
 		.max = 1 + MIGRATION_CHANNELS_MAX, .argument = "COUNT", .ours = true, \
-		.zero = OPTION_ZERO_NOT_GIVEN, .json = "connections", .help = help_   \
+		.zero = OPTION_ZERO_NOT_GIVEN, .json = "connections", .help = (help_) \
 	}
 
 #define IN(member) .offset = offsetof(struct migrate_request, member)
